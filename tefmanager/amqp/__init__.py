@@ -1,0 +1,1 @@
+"""RabbitMQ: a consumer and a publisher, on txamqp with its faults cured."""

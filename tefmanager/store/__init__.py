@@ -1,0 +1,1 @@
+"""PostgreSQL: the truth. One reign, one transaction a turn, numbered upgrades."""
