@@ -1,0 +1,244 @@
+"""The values that rows, messages and the core have in common. All frozen, none knows any other layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One reading of the clocks, taken once for each event.
+
+    Attributes:
+        monotonic: seconds on a clock that never jumps; for durations.
+        wall: seconds since 1970; for records.
+        local: naive local time; for windows of resources.
+    """
+
+    monotonic: float
+    wall: float
+    local: datetime
+
+
+class ManagerState(StrEnum):
+    """What ``set_state`` sets. Only ``running`` dispatches; messages are handled in all three."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+
+
+class TaskState(StrEnum):
+    """The states of a task that is not finished."""
+
+    WAITING = "waiting"
+    DISPATCHED = "dispatched"
+    WORKING = "working"
+    DYING = "dying"
+    """Out of attempts, its copy not yet confirmed by the dead queue."""
+
+
+class Outcome(StrEnum):
+    """How a task ended; it is in history then."""
+
+    COMPLETED = "completed"
+    STOPPED = "stopped"
+    DEAD = "dead"
+
+
+class AttemptEnd(StrEnum):
+    """How one attempt at a task ended."""
+
+    COMPLETED = "completed"
+    UNDELIVERED = "undelivered"
+    DISPATCH_TIMEOUT = "dispatch_timeout"
+    GIVEN_UP = "given_up"
+    OFFLINE = "offline"
+    MISSING = "missing"
+    STALLED = "stalled"
+    SUPERSEDED = "superseded"
+    """Another worker completed the task first."""
+
+
+class WorkerStatus(StrEnum):
+    """A worker's state, as ``get_workers`` names it."""
+
+    IDLE = "idle"
+    DISPATCHED = "dispatched"
+    WORKING = "working"
+    STALLED = "stalled"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """What a sender said of a task, but for its body. Never changes.
+
+    Attributes:
+        id: number from the database; the smaller, the older.
+        guid: the sender's name for it.
+        task_type: the worker type it needs.
+        priority: higher first.
+        resources: names, sorted, each once.
+        suite: its suite's guid, or None.
+        time_limit: seconds it may be *working*, or None for the worker limit.
+        received: unix time at which the manager took it in.
+    """
+
+    id: int
+    guid: str
+    task_type: str
+    priority: float
+    resources: tuple[str, ...]
+    suite: str | None
+    time_limit: float | None
+    received: float
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    """A task that is not finished, as its row says.
+
+    Attributes:
+        spec: what the sender said.
+        state: where it is.
+        attempts: how many attempts have been begun, the present one included.
+        attempt: the present attempt's number (from the database), or None while it waits.
+        worker: who has it, or None while it waits.
+        dispatched: unix time of the present attempt's dispatch, or None.
+        started: unix time at which its worker said *working*, or None.
+        avoid: workers that let it stall; it goes to others.
+    """
+
+    spec: TaskSpec
+    state: TaskState = TaskState.WAITING
+    attempts: int = 0
+    attempt: int | None = None
+    worker: str | None = None
+    dispatched: float | None = None
+    started: float | None = None
+    avoid: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRow:
+    """An attempt that ended.
+
+    Attributes:
+        id: number from the database, never used again.
+        task_id: the task's ``spec.id``.
+        guid: the task's guid.
+        number: 1 for the task's first attempt.
+        worker: its name.
+        dispatched, started, ended: unix times; ``started`` is None where nobody said *working*.
+        end: how it ended.
+        unresolved: the task was taken from the worker, which may still have it.
+    """
+
+    id: int
+    task_id: int
+    guid: str
+    number: int
+    worker: str
+    dispatched: float
+    started: float | None
+    ended: float
+    end: AttemptEnd
+    unresolved: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRow:
+    """A worker of the collective. Its heartbeats change no row.
+
+    Attributes:
+        name: unique.
+        worker_type: the task type it takes.
+        exchange_name: where dispatches to it go.
+        status: as ``get_workers`` names it.
+        since: unix time at which ``status`` became what it is.
+    """
+
+    name: str
+    worker_type: str
+    exchange_name: str
+    status: WorkerStatus
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerRow:
+    """The manager's own state.
+
+    Attributes:
+        state: set by ``set_state``.
+        task_ids: ids below this one may have been given to tasks.
+        attempt_ids: ids below this one may have been given to attempts.
+    """
+
+    state: ManagerState = ManagerState.RUNNING
+    task_ids: int = 1
+    attempt_ids: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All rows, as a reign begins.
+
+    Attributes:
+        manager: the manager's own row.
+        tasks: every task that is not finished, by id.
+        workers: the collective.
+        paused_suites: guids.
+        unresolved: ended attempts that their workers may still have, by id.
+    """
+
+    manager: ManagerRow = ManagerRow()
+    tasks: tuple[TaskRow, ...] = ()
+    workers: tuple[WorkerRow, ...] = ()
+    paused_suites: frozenset[str] = frozenset()
+    unresolved: tuple[AttemptRow, ...] = ()
+
+
+@dataclass(slots=True)
+class Changes:
+    """The row changes of one turn; what a row says at the end of the turn counts.
+
+    Written in the order of the attributes, in one transaction.
+
+    Attributes:
+        manager: the manager's row, where it changed.
+        accepted: new tasks with their bodies.
+        tasks: new rows of tasks that were there before the turn, by task id.
+        attempts: attempts that ended.
+        resolved: ids of attempts that are no longer unresolved.
+        finished: tasks (also ones accepted in this turn) that move to history, by task id.
+        workers: new or changed workers, by name.
+        left: names of workers to remove.
+        paused: suites to add to the paused ones.
+        readied: suites to take from them.
+        bodies: ids of tasks, accepted before this turn, whose bodies the commit is to bring along.
+    """
+
+    manager: ManagerRow | None = None
+    accepted: list[tuple[TaskRow, bytes]] = field(default_factory=list)
+    tasks: dict[int, TaskRow] = field(default_factory=dict)
+    attempts: list[AttemptRow] = field(default_factory=list)
+    resolved: list[int] = field(default_factory=list)
+    finished: dict[int, tuple[Outcome, float]] = field(default_factory=dict)
+    workers: dict[str, WorkerRow] = field(default_factory=dict)
+    left: list[str] = field(default_factory=list)
+    paused: list[str] = field(default_factory=list)
+    readied: list[str] = field(default_factory=list)
+    bodies: list[int] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        """Tell whether anything is to be written or read."""
+        return any(getattr(self, name) for name in self.__slots__)
+
+
+Bodies = Mapping[int, bytes]
+"""Messages of tasks, byte for byte as they came, by task id."""

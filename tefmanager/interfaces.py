@@ -1,0 +1,261 @@
+"""The contracts between the engine and the outside: who retries, what may be repeated, what failure means.
+
+Each has a real implementation in an adapter package and a fake in ``tests/fakes`` that passes the same
+contract suite. Methods that are coroutine functions may be called from any turn; no implementation
+calls back into the engine but through the callables it was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeAlias
+
+from zope.interface import Attribute, Interface
+
+from tefmanager.core.resources import Resource
+from tefmanager.core.values import Bodies, Changes, Snapshot
+
+# --- PostgreSQL ------------------------------------------------------------------------------
+
+
+class StoreLost(Exception):
+    """The session with the database is gone, or is no longer to be trusted.
+
+    Whether the statement under way took effect is not known: begin a new reign and read.
+    """
+
+
+class ReignOver(StoreLost):
+    """Another manager has begun to reign since: this one must not write any more."""
+
+
+class SchemaTooNew(Exception):
+    """The database was upgraded by a newer version of this program."""
+
+
+class IReign(Interface):
+    """The right to write, held by at most one manager of an environment and name prefix at a time.
+
+    It lasts as long as its database session. After any `StoreLost` it is over for good.
+    """
+
+    epoch: int = Attribute("Number of this reign; each is larger than the ones before.")
+
+    async def load() -> Snapshot:
+        """Read all rows."""
+
+    async def commit(changes: Changes) -> Bodies:
+        """Write a turn's changes in one transaction and return the bodies it asked for.
+
+        Either all of it has happened when this returns, or `StoreLost` is raised. Never retried by
+        the implementation, never called while another commit is under way.
+        """
+
+    async def finished(guids: Sequence[str]) -> frozenset[str]:
+        """Return those of the guids that are in history."""
+
+    async def forget(before: float, at_most: int) -> int:
+        """Remove up to ``at_most`` tasks that ended before a unix time from history, oldest first.
+
+        Their attempts go along. Returns how many tasks were removed.
+        """
+
+    async def end() -> None:
+        """Give up the lock and the session. Never raises; may be called again."""
+
+
+class IStore(Interface):
+    """Where reigns come from."""
+
+    async def reign(on_wait: Callable[[str], None]) -> IReign:
+        """Wait until this manager is the active one, bring the schema up to date, begin a reign.
+
+        ``on_wait`` is told, each time it changes, what is being waited for, for people and without
+        secrets ("database 127.0.0.1:5432: connection refused", "another manager is active").
+        Connecting is retried for ever, with jittered backoff. Cancelling the Deferred that wraps it
+        leaves no connection behind. Raises `SchemaTooNew`.
+        """
+
+
+# --- Etcd ------------------------------------------------------------------------------------
+
+
+class ReservationsLost(Exception):
+    """Etcd did not answer, or not in time. Whether the request took effect is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The references that one attempt wants, or holds: one of each name."""
+
+    attempt: int
+    resources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """All references of a claim that have an entry in Etcd are held now."""
+
+    attempt: int
+    reserved: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Nothing of a claim is held: one resource had no reference to give."""
+
+    attempt: int
+    short: str
+
+
+Seen: TypeAlias = Mapping[str, Resource | None]
+"""What is newly known of resources, by name; None where the entry is gone."""
+
+
+class IResourceObserver(Interface):
+    """Who is told what Etcd says, in the order in which it became true."""
+
+    def resources_seen(seen: Seen) -> None:
+        """Take in changes of single resources, ours or of others."""
+
+    def resources_read(seen: Seen, held: Mapping[int, frozenset[str]]) -> None:
+        """Take in a full read: all resources there are, and our own lock keys by attempt.
+
+        A name that is not in ``seen`` has no entry.
+        """
+
+    def resources_lost(reason: str) -> None:
+        """Etcd is away; reservations wait. A full read follows when it is back."""
+
+
+class IReservations(Interface):
+    """References to shared resources, in Etcd."""
+
+    def start(observer: IResourceObserver) -> None:
+        """Begin to read and watch, for ever: reconnects by itself, with jittered backoff."""
+
+    async def reserve(claims: Sequence[Claim]) -> Sequence[Granted | Refused]:
+        """Take all references of a claim or none of them, claim by claim, in order.
+
+        A name without an entry in Etcd is left out of ``reserved``. Before this returns the observer
+        has been told the counts that result. A conflict with another program is retried within; a
+        limit is never passed. On `ReservationsLost` the outcome of every claim is unknown: release
+        each of them before it is forgotten.
+        """
+
+    async def release(claims: Sequence[Claim]) -> None:
+        """Give back what the attempts still hold of these resources; nothing where they hold nothing.
+
+        A reference is given back by its own lock key, once, so this may be repeated at will. On
+        `ReservationsLost` call it again.
+        """
+
+    async def refresh() -> None:
+        """Read everything anew and tell the observer. Raises `ReservationsLost`."""
+
+    async def stop() -> None:
+        """Stop watching and close connections; a request under way fails with `ReservationsLost`."""
+
+
+# --- RabbitMQ --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message that was delivered and is not acknowledged yet.
+
+    Attributes:
+        session: number of the consumer's channel; tags of another session mean nothing.
+        tag: the delivery tag, counting up from 1 in a session.
+        redelivered: the broker may have delivered it before.
+        body: the bytes.
+        reply_to, correlation_id: as sent, or None; bytes, since nothing says they are text.
+        content_type: as sent, or None.
+        headers: the application headers as they came on the wire (an encoded field table), or None.
+    """
+
+    session: int
+    tag: int
+    redelivered: bool
+    body: bytes
+    reply_to: bytes | None = None
+    correlation_id: bytes | None = None
+    content_type: bytes | None = None
+    headers: bytes | None = None
+
+
+class IDeliveries(Interface):
+    """Who is handed the manager's messages."""
+
+    def delivered(delivery: Delivery) -> None:
+        """Take in one message, in the order of the queue."""
+
+    def session_lost(session: int, reason: str) -> None:
+        """The channel is gone: what it delivered and was not acknowledged comes again."""
+
+
+class IConsumer(Interface):
+    """The manager's queue. Declares queues, exchanges and bindings at each (re)connect."""
+
+    def start(deliveries: IDeliveries) -> None:
+        """Connect and consume, for ever: reconnects by itself, with jittered backoff."""
+
+    def ack(session: int, tags: Sequence[int]) -> None:
+        """Acknowledge deliveries, in any order; ones of a past session are ignored."""
+
+    async def stop() -> None:
+        """Stop consuming; what is not acknowledged goes back to the queue. May be started again."""
+
+
+class Delivered(StrEnum):
+    """What became of a published message."""
+
+    CONFIRMED = "confirmed"
+    RETURNED = "returned"
+    """It could not be routed: no such queue, no such exchange, or nothing bound to it."""
+    NACKED = "nacked"
+    LOST = "lost"
+    """The connection went before the broker had answered: it may or may not have arrived."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message to publish. Always persistent.
+
+    Attributes:
+        body: the bytes.
+        correlation_id, reply_to, content_type: as on the wire, or None.
+        headers: application headers to send; text, numbers, bytes, lists and dicts.
+    """
+
+    body: bytes
+    correlation_id: bytes | None = None
+    reply_to: bytes | None = None
+    content_type: bytes | None = None
+    headers: Mapping[str, object] = field(default_factory=dict)
+
+
+class IPublisher(Interface):
+    """Publishing with the broker's confirm. Messages to one place arrive in the order of the calls."""
+
+    def start() -> None:
+        """Connect, for ever: reconnects by itself, with jittered backoff."""
+
+    async def send(queue: bytes, message: Message) -> Delivered:
+        """Publish to a queue through the default exchange, mandatory.
+
+        While there is no connection, or the broker blocks publishers, this waits. `Delivered.LOST`
+        is not retried here.
+        """
+
+    async def dispatch(address: str, message: Message) -> Delivered:
+        """Publish to the queue of that name, or where there is none to the exchange of that name.
+
+        To an exchange the routing key is ``task``. Which of the two it is, is remembered until a
+        message is returned. Otherwise like ``send``.
+        """
+
+    async def stop() -> None:
+        """Wait for confirms that are under way (5 seconds at most), then disconnect."""
