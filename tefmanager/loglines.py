@@ -1,0 +1,130 @@
+"""The log lines others watch: the one catalogue of events, and how an event becomes exactly one line.
+
+An event's text is its name and its fields, separated by ``|``, in the order given here. Texts up to
+`MESSAGE_INVALID_JSON` are those of the manager that this one replaces.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+LONGEST_FIELD = 2000
+"""Characters of a field that are logged; what is longer is cut and says so."""
+
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f|\\\u2028\u2029\ud800-\udfff]")
+_SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t", "\\": "\\\\"}
+
+
+def escape(value: object) -> str:
+    """Return a field's text on one line: no ``|``, line break or control character can be in it."""
+    text = str(value)
+    if len(text) > LONGEST_FIELD:
+        text = f"{text[:LONGEST_FIELD]}… ({len(text)} characters)"
+    return _UNSAFE.sub(lambda found: _escaped(found[0]), text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    return _SHORT.get(character) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
+
+
+def readable(body: bytes) -> str:
+    """Return a message's body as text to log, whatever its bytes are."""
+    cut = body[: LONGEST_FIELD * 4].decode("utf-8", "backslashreplace")
+    return cut if len(body) <= LONGEST_FIELD * 4 else f"{cut}… ({len(body)} bytes)"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One event that happened, to be logged once the turn has committed."""
+
+    event: Event
+    values: tuple[object, ...]
+
+    @property
+    def text(self) -> str:
+        """The event's text, as it stands in the log."""
+        return "|".join((self.event.name, *(escape(value) for value in self.values)))
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A kind of log line.
+
+    Attributes:
+        name: its first field or fields, literally.
+        fields: what the other fields are.
+        level: ``debug``, ``info``, ``warn`` or ``error``.
+    """
+
+    name: str
+    fields: tuple[str, ...] = ()
+    level: str = "info"
+
+    def __call__(self, *values: object) -> Line:
+        """Return the line for these fields."""
+        if len(values) != len(self.fields):
+            raise TypeError(f"{self.name} takes {self.fields}, got {len(values)} values")
+        return Line(self, values)
+
+
+_ATTEMPT = ("task_type", "guid", "worker", "attempt")
+
+STATE_CHANGE = Event("STATE_CHANGE", ("old", "new"))
+DISPATCH = Event("DISPATCH", ("task_type", "guid", "worker"))
+DISPATCH_FAILED = Event("DISPATCH_FAILED", ("task_type", "guid", "worker"), "warn")
+WORKER_OFFLINE = Event("CONTROL_SUCCESS|WORKER_OFFLINE", ("worker",))
+MISSING_EXCHANGE_NAME = Event("CONTROL_FAILED|PARSE_JSON|MISSING_EXCHANGE_NAME", ("worker",), "warn")
+MISSING_NAME = Event("CONTROL_WARN|PARSE_JSON|MISSING_NAME", ("exchange",), "warn")
+MISSING_STATUS = Event("CONTROL_FAILED|PARSE_JSON|MISSING_STATUS", ("worker",), "warn")
+NO_DATA = Event("INVALID_JSON|NO_DATA", ("message",), "warn")
+INVALID_STATE = Event("INVALID_JSON|INVALID_STATE", ("state", "message"), "warn")
+MESSAGE_INVALID_JSON = Event("MESSAGE_ERROR|INVALID_JSON", ("reason", "message"), "warn")
+
+UNKNOWN_TYPE = Event("MESSAGE_ERROR|UNKNOWN_TYPE", ("type", "message"), "warn")
+INVALID_DATA = Event("INVALID_JSON|INVALID_DATA", ("reason", "message"), "warn")
+MISSING_WORKER_TYPE = Event("CONTROL_FAILED|PARSE_JSON|MISSING_WORKER_TYPE", ("worker",), "warn")
+INVALID_FIELD = Event("CONTROL_FAILED|PARSE_JSON|INVALID_FIELD", ("worker", "reason"), "warn")
+UNKNOWN_STATUS = Event("CONTROL_FAILED|UNKNOWN_STATUS", ("worker", "status"), "warn")
+
+TASK_ACCEPTED = Event("TASK_ACCEPTED", ("task_type", "guid", "priority", "suite"))
+TASK_DUPLICATE = Event("TASK_DUPLICATE", ("task_type", "guid", "state"), "warn")
+TASK_REJECTED = Event("TASK_REJECTED", ("reason", "message"), "warn")
+TASK_WORKING = Event("TASK_WORKING", _ATTEMPT)
+TASK_COMPLETED = Event("TASK_COMPLETED", _ATTEMPT)
+TASK_RELEASED = Event("TASK_RELEASED", (*_ATTEMPT, "reason"), "warn")
+TASK_REGAINED = Event("TASK_REGAINED", _ATTEMPT)
+TASK_STOPPED = Event("TASK_STOPPED", ("task_type", "guid", "suite"))
+TASK_DEAD = Event("TASK_DEAD", ("task_type", "guid", "attempts"), "error")
+DISPATCH_TIMEOUT = Event("DISPATCH_TIMEOUT", _ATTEMPT, "warn")
+DISPATCH_UNCERTAIN = Event("DISPATCH_UNCERTAIN", _ATTEMPT, "warn")
+COMPLETION_IGNORED = Event("COMPLETION_IGNORED", ("worker", "guid", "reason"), "warn")
+
+WORKER_REGISTERED = Event("WORKER_REGISTERED", ("worker", "worker_type", "exchange"))
+WORKER_UPDATED = Event("WORKER_UPDATED", ("worker", "worker_type", "exchange"))
+WORKER_MISSING = Event("WORKER_MISSING", ("worker", "worker_type"), "warn")
+WORKER_STALLED = Event("WORKER_STALLED", ("worker", "worker_type", "guid"), "warn")
+WORKER_BACK = Event("WORKER_BACK", ("worker", "worker_type", "was"))
+
+SUITE_PAUSED = Event("SUITE_PAUSED", ("suite", "waiting"))
+SUITE_READIED = Event("SUITE_READIED", ("suite", "waiting"))
+SUITE_STOPPED = Event("SUITE_STOPPED", ("suite", "stopped"))
+
+RESOURCE_WAIT = Event("RESOURCE_WAIT", ("task_type", "guid", "resource"))
+RESOURCE_INVALID = Event("RESOURCE_INVALID", ("resource", "fault"), "warn")
+RESERVATION_TAKEN = Event("RESERVATION_TAKEN", ("task_type", "guid", "worker", "attempt", "resources"))
+RESERVATION_GIVEN_BACK = Event("RESERVATION_GIVEN_BACK", ("attempt", "resources"), "warn")
+RESERVATION_FAILED = Event("RESERVATION_FAILED", ("task_type", "guid", "attempt"), "warn")
+
+WAITING_FOR = Event("WAITING_FOR", ("what",), "warn")
+REIGN_BEGUN = Event("REIGN_BEGUN", ("epoch", "tasks", "workers"))
+REIGN_LOST = Event("REIGN_LOST", ("epoch", "reason"), "error")
+RESOURCES_READ = Event("RESOURCES_READ", ("resources",))
+RESOURCES_LOST = Event("RESOURCES_LOST", ("reason",), "warn")
+DELIVERIES_LOST = Event("DELIVERIES_LOST", ("reason",), "warn")
+REPLY_FAILED = Event("REPLY_FAILED", ("reply_to", "outcome"), "warn")
+HISTORY_REMOVED = Event("HISTORY_REMOVED", ("tasks",))
+
+CATALOGUE: tuple[Event, ...] = tuple(value for value in globals().values() if isinstance(value, Event))
+"""Every event there is."""
