@@ -1,0 +1,138 @@
+"""Where a message broker is and how to log in: pure values, parsed from AMQP URIs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from urllib.parse import SplitResult, unquote, urlsplit
+
+DEFAULT_PORTS = {"amqp": 5672, "amqps": 5671}
+"""Ports by scheme, as registered."""
+
+DEFAULT_HEARTBEAT = 30
+"""Seconds between heartbeats where the URI names none; the broker may ask for less."""
+
+TLS_KEYS = frozenset({"cacertfile", "certfile", "keyfile", "verify", "server_name_indication"})
+"""Query keys of an ``amqps`` URI, named as RabbitMQ's own clients name them."""
+
+OTHER_KEYS = frozenset({"auth_mechanism", "channel_max", "connection_timeout", "frame_max"})
+"""Query keys that other clients understand; they change nothing here."""
+
+MAX_HEARTBEAT = 65535
+"""Largest heartbeat the protocol can carry, in seconds."""
+
+NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class AmqpEndpoint:
+    """One broker and the account to use there. Neither ``repr`` nor ``str`` shows the password.
+
+    Attributes:
+        host: name or address; an IPv6 address without brackets.
+        port: TCP port.
+        user: account name.
+        password: its password.
+        vhost: the broker's virtual host.
+        heartbeat: seconds; 0 switches heartbeats off.
+        tls: whether to speak TLS.
+        options: further query keys of the URI by name, such as ``cacertfile``.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 5672
+    user: str = "guest"
+    password: str = field(default="guest", repr=False)
+    vhost: str = "/"
+    heartbeat: int = DEFAULT_HEARTBEAT
+    tls: bool = False
+    options: Mapping[str, str] = field(default_factory=lambda: NO_OPTIONS, hash=False)
+
+    def __str__(self) -> str:
+        """Name the place for people: "host:5672, vhost /"."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}, vhost {self.vhost or '(empty)'}"
+
+
+def parse_amqp_url(url: str) -> AmqpEndpoint:
+    """Return the endpoint an AMQP URI names, such as ``amqp://user:pass@host:5672/vhost?heartbeat=10``.
+
+    The rules are those of RabbitMQ's URI specification: user, password, host and vhost are percent-decoded;
+    no path at all means vhost ``/``, the path ``/`` means the vhost with the empty name, ``/%2f`` is ``/``.
+    Raises `ValueError` with a text for people that never holds the password.
+    """
+    parts, port = _split(url.strip())
+    user, password = _account(parts)
+    options = _query(parts.query)
+    return AmqpEndpoint(
+        host=unquote(parts.hostname or "") or "127.0.0.1",
+        port=DEFAULT_PORTS[parts.scheme] if port is None else port,
+        user=user,
+        password=password,
+        vhost=_vhost(parts.path),
+        heartbeat=_heartbeat(options.pop("heartbeat", None)),
+        tls=parts.scheme == "amqps",
+        options=MappingProxyType(options),
+    )
+
+
+def _split(url: str) -> tuple[SplitResult, int | None]:
+    # The library's errors quote what they could not read, and that may be a part of the password.
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ValueError("not a URI: its host can't be read") from None
+    if parts.scheme not in DEFAULT_PORTS:
+        raise ValueError("an AMQP URI begins with amqp:// or amqps://")
+    if parts.fragment or "#" in url:
+        raise ValueError("a # in an AMQP URI has to be written as %23")
+    try:
+        port = parts.port
+    except ValueError:
+        raise ValueError("the port has to be a number from 1 to 65535 (a / in a password is %2f)") from None
+    if port == 0:
+        raise ValueError("the port has to be a number from 1 to 65535")
+    return parts, port
+
+
+def _account(parts: SplitResult) -> tuple[str, str]:
+    if parts.username is None:
+        return "guest", "guest"
+    return _decoded(parts.username, "user name"), _decoded(parts.password or "", "password")
+
+
+def _decoded(text: str, what: str) -> str:
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise ValueError(f"the {what} is not UTF-8 once percent-decoded") from None
+
+
+def _vhost(path: str) -> str:
+    if not path:
+        return "/"
+    if "/" in path[1:]:
+        raise ValueError(f"a / inside the vhost {path[1:]!r} has to be written as %2f")
+    vhost = _decoded(path[1:], "vhost")
+    if len(vhost.encode()) > 255:
+        raise ValueError("a vhost has at most 255 bytes")
+    return vhost
+
+
+def _query(query: str) -> dict[str, str]:
+    options: dict[str, str] = {}
+    for pair in filter(None, query.split("&")):
+        key, _, value = pair.partition("=")
+        if key not in TLS_KEYS | OTHER_KEYS | {"heartbeat"}:
+            raise ValueError(f"unknown key {key!r} after the ?")
+        options[key] = _decoded(value, key)
+    return options
+
+
+def _heartbeat(text: str | None) -> int:
+    if text is None:
+        return DEFAULT_HEARTBEAT
+    if not (text.isascii() and text.isdigit()) or int(text) > MAX_HEARTBEAT:
+        raise ValueError(f"heartbeat is {text!r}, expected whole seconds from 0 to {MAX_HEARTBEAT}")
+    return int(text)
