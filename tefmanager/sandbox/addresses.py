@@ -1,0 +1,62 @@
+"""Where the sandbox's servers can be reached, for programs and for people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tefmanager.sandbox.postgresql import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the servers can be reached.
+
+    Attributes:
+        amqp_url: of RabbitMQ, with user and password.
+        database: libpq's keywords for PostgreSQL.
+        etcd: host and port of Etcd's clients.
+        folder: where everything of the sandbox is; it goes away with it.
+    """
+
+    amqp_url: str
+    database: Database
+    etcd: tuple[str, int]
+    folder: Path
+
+    @property
+    def database_url(self) -> str:
+        """The database as a URL, password included."""
+        return "postgresql://{user}:{password}@{host}:{port}/{dbname}".format(**self.database)
+
+    @property
+    def etcd_url(self) -> str:
+        """Etcd as a URL."""
+        host, port = self.etcd
+        return f"http://{host}:{port}"
+
+
+def describe(addresses: Addresses, env: str = "dev") -> list[str]:
+    """Return lines that say how to reach each server: what to export, and clients to try.
+
+    Args:
+        addresses: of the sandbox. Its passwords are in the lines; they open nothing else.
+        env: ``dev``, ``test`` or ``prod``, whose variables are exported.
+    """
+    suffix = env.upper()
+    host, port = addresses.etcd
+    return [
+        f"Sandbox in {addresses.folder}",
+        f"  RabbitMQ    {addresses.amqp_url}",
+        f"  PostgreSQL  {addresses.database_url}",
+        f"  Etcd        {addresses.etcd_url}",
+        "For programs that use it:",
+        f"  export TEF_ENV={env}",
+        f"  export TEF_AMQP_URL_{suffix}={addresses.amqp_url}",
+        f"  export TEF_MANAGER_DB_CONFIG={addresses.folder}",
+        f"  export TEF_ETCD_HOST_{suffix}={host} TEF_ETCD_PORT_{suffix}={port}",
+        "To look inside:",
+        f"  psql {addresses.database_url}",
+        f"  ETCDCTL_API=3 etcdctl --endpoints={addresses.etcd_url} get --prefix /",
+        f"  curl {addresses.etcd_url}/v2/keys/tef?recursive=true",
+    ]

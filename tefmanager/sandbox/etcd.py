@@ -1,0 +1,72 @@
+"""An Etcd of one member, with the v2 API switched on where it has one."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import treq
+from twisted.web.client import ResponseNeverReceived
+from twisted.web.http import PotentialDataLoss
+
+from tefmanager.sandbox.machine import HOST, Account, free_ports
+from tefmanager.sandbox.process import Command
+from tefmanager.sandbox.server import NotReady, Reactor, Server
+
+
+class Etcd(Server):
+    """An Etcd server.
+
+    Args:
+        reactor, folder, account: see `Server`.
+        program: ``etcd``.
+        fast: trade safety of the data against speed.
+    """
+
+    name = "etcd"
+
+    def __init__(self, reactor: Reactor, folder: Path, account: Account, program: Path, fast: bool) -> None:
+        super().__init__(reactor, folder, account)
+        self.port, self._peer_port = free_ports(2)
+        self._program = program
+        self._fast = fast
+        self._options: list[str] = []
+
+    async def prepare(self) -> None:
+        """Find out which of the options we would like this version has."""
+        help_file = self.folder / "help.txt"
+        arguments = [str(self._program), "--help"]
+        await self.run(Command(arguments, self.folder, help_file, self._account, _environment()))
+        known = help_file.read_text("utf-8", "replace")
+        wanted = ["--enable-v2", *(["--unsafe-no-fsync"] if self._fast else [])]
+        self._options = [option for option in wanted if option in known]
+
+    def command(self) -> Command:
+        """Return what to run."""
+        client, peer = f"http://{HOST}:{self.port}", f"http://{HOST}:{self._peer_port}"
+        arguments = [
+            *(str(self._program), "--name", "sandbox", "--data-dir", str(self.folder / "data")),
+            *("--listen-client-urls", client, "--advertise-client-urls", client),
+            *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
+            *("--initial-cluster", f"sandbox={peer}"),
+            # A member that is alone elects itself after one of these; a second is the default.
+            *("--heartbeat-interval", "50", "--election-timeout", "250"),
+            *self._options,
+        ]
+        return Command(arguments, self.folder, self.log, self._account, _environment())
+
+    async def probe(self) -> None:
+        """Ask for its health: it is healthy when it has a leader and can write."""
+        url = f"http://{HOST}:{self.port}/health"
+        try:
+            response = await treq.get(url, persistent=False, reactor=self._reactor)
+            answer = await response.json()
+        except (ResponseNeverReceived, PotentialDataLoss, ValueError) as error:
+            raise NotReady from error
+        if answer.get("health") != "true":
+            raise NotReady
+
+
+def _environment() -> dict[str, str]:
+    # Some versions refuse to run on ARM, where they do, without this.
+    return {"ETCD_UNSUPPORTED_ARCH": "arm64"} if platform.machine() == "aarch64" else {}

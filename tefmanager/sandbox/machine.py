@@ -1,0 +1,125 @@
+"""What the sandbox asks of the machine: programs, free ports, and a user without privileges."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import random
+import re
+import socket
+from collections.abc import Iterable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+HOST = "127.0.0.1"
+"""The only address on which anything of the sandbox listens."""
+
+_LOWEST_PORT = 20000
+_USUAL_EPHEMERAL_PORTS = 32768
+
+
+class SandboxError(Exception):
+    """The sandbox could not be started; the text says which part and why, for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Programs:
+    """Absolute paths of the servers' programs."""
+
+    rabbitmq_server: Path
+    initdb: Path
+    postgres: Path
+    etcd: Path
+
+    @classmethod
+    def find(cls, root: Path = Path("/")) -> Programs:
+        """Look where Debian puts them, below a root folder, and in ``PATH``.
+
+        Of several versions the newest is taken. Raises `SandboxError`, one line that names every
+        missing program with its Debian package.
+        """
+        postgresql = root / "usr/lib/postgresql"
+        candidates = {
+            ("rabbitmq-server", "rabbitmq-server"): [
+                root / "usr/lib/rabbitmq/bin/rabbitmq-server",
+                *_newest_first(
+                    (root / "usr/lib/rabbitmq/lib").glob("rabbitmq_server-*/sbin/rabbitmq-server")
+                ),
+            ],
+            ("initdb", "postgresql"): _newest_first(postgresql.glob("*/bin/initdb")),
+            ("postgres", "postgresql"): _newest_first(postgresql.glob("*/bin/postgres")),
+            ("etcd", "etcd-server"): [root / "usr/bin/etcd", root / "usr/local/bin/etcd"],
+        }
+        found = {names: _first_program(paths) for names, paths in candidates.items()}
+        missing = {package: name for (name, package), path in found.items() if path is None}
+        if missing:
+            raise SandboxError(_missing(missing))
+        return cls(*(path for path in found.values() if path is not None))
+
+
+def _newest_first(paths: Iterable[Path]) -> list[Path]:
+    return sorted(paths, key=lambda path: [int(n) for n in re.findall(r"\d+", str(path))], reverse=True)
+
+
+def _first_program(paths: Iterable[Path]) -> Path | None:
+    return next((path for path in paths if os.access(path, os.X_OK)), None)
+
+
+def _missing(names: dict[str, str]) -> str:
+    """Say what is not there; ``names`` are programs by package."""
+    packages = "package" if len(names) == 1 else "packages"
+    return f"{', '.join(names.values())} not found: install the Debian {packages} {' '.join(names)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The user that the servers run as: ids, or -1 and -1 for whoever we are."""
+
+    user: int = -1
+    group: int = -1
+
+    @classmethod
+    def unprivileged(cls) -> Account:
+        """Return ourselves, or when we are root a user that PostgreSQL does not refuse."""
+        if os.geteuid() != 0:
+            return cls()
+        for name in ("postgres", "nobody"):
+            with suppress(KeyError):
+                entry = pwd.getpwnam(name)
+                return cls(entry.pw_uid, entry.pw_gid)
+        raise SandboxError(
+            "running as root, and there is neither a user postgres nor a user nobody to be instead"
+        )
+
+    def make_folder(self, path: Path) -> Path:
+        """Make a folder that is this user's alone."""
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.chown(path, self.user, self.group)
+        return path
+
+
+def free_ports(count: int) -> list[int]:
+    """Return different ports of the loopback address to which nobody is bound.
+
+    They lie below the range from which the kernel takes the near end of outgoing connections: from
+    there, any client may get a port between now and the server's start, or while it is stopped in a
+    test, and one that reconnects to its own near end even gets through.
+    """
+    ports: list[int] = []
+    with ExitStack() as held:
+        while len(ports) < count:
+            port = random.randrange(_LOWEST_PORT, _highest_port())
+            with suppress(OSError):
+                listener = held.enter_context(socket.socket())
+                listener.bind((HOST, port))
+                ports.append(port)
+    return ports
+
+
+def _highest_port() -> int:
+    with suppress(OSError, ValueError):
+        low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+        if low > _LOWEST_PORT + 1000:
+            return low
+    return _USUAL_EPHEMERAL_PORTS

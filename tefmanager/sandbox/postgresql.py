@@ -1,0 +1,115 @@
+"""A PostgreSQL cluster with one user and one database, both named ``tef``."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+from pathlib import Path
+from typing import TypeAlias
+
+import psycopg2
+from txpostgres.txpostgres import Connection
+
+from tefmanager.sandbox.machine import HOST, Account, free_ports
+from tefmanager.sandbox.process import Command
+from tefmanager.sandbox.server import NotReady, Reactor, Server
+
+Database: TypeAlias = dict[str, str | int]
+"""libpq's keywords for a connection: host, port, dbname, user, password."""
+
+_NAME = "tef"
+_LONGEST_SOCKET = 107
+
+
+class PostgreSQL(Server):
+    """A PostgreSQL server.
+
+    Args:
+        reactor, folder, account: see `Server`.
+        initdb, postgres: the programs.
+        fast: do not wait for the disk; a crash of the machine may destroy the data.
+    """
+
+    name = "postgresql"
+
+    def __init__(
+        self, reactor: Reactor, folder: Path, account: Account, initdb: Path, postgres: Path, fast: bool
+    ) -> None:
+        super().__init__(reactor, folder, account)
+        [self.port] = free_ports(1)
+        self.password = secrets.token_hex(8)
+        self._data = folder / "data"
+        self._initdb = initdb
+        self._postgres = postgres
+        self._fast = fast
+        self._created = False
+
+    @property
+    def database(self) -> Database:
+        """How to connect."""
+        return self._connection_to(_NAME)
+
+    async def prepare(self) -> None:
+        """Make the cluster. The database itself is made at the first start."""
+        password_file = self.folder / "password"
+        password_file.write_text(self.password)
+        options = ["--no-sync", "--encoding=UTF8", "--locale=C.UTF-8", "--auth=scram-sha-256"]
+        login = [f"--username={_NAME}", f"--pwfile={password_file}"]
+        arguments = [str(self._initdb), f"--pgdata={self._data}", *options, *login]
+        await self.run(Command(arguments, self.folder, self.log, self._account))
+
+    def command(self) -> Command:
+        """Return what to run."""
+        settings = {
+            "listen_addresses": HOST,
+            "port": str(self.port),
+            "unix_socket_directories": self._socket_folder(),
+            # Segments in the data folder go away with it, however the server ends.
+            "dynamic_shared_memory_type": "mmap",
+            **(
+                dict.fromkeys(("fsync", "synchronous_commit", "full_page_writes"), "off")
+                if self._fast
+                else {}
+            ),
+        }
+        arguments = [str(self._postgres), "-D", str(self._data)]
+        for key, value in settings.items():
+            arguments += ["-c", f"{key}={value}"]
+        # SIGINT ends the sessions of clients; SIGTERM would wait for them.
+        return Command(arguments, self.folder, self.log, self._account, stop_signal=signal.SIGINT)
+
+    async def probe(self) -> None:
+        """Connect, and make the database if it is not there yet."""
+        if not self._created:
+            await self._create()
+            self._created = True
+        await self._execute(_NAME, "SELECT 1")
+
+    async def discard(self) -> None:
+        """End it; killed, it would leave a piece of shared memory on the machine."""
+        await self.stop()
+
+    async def _create(self) -> None:
+        try:
+            await self._execute("postgres", f"CREATE DATABASE {_NAME}")
+        except psycopg2.errors.DuplicateDatabase:
+            return
+
+    async def _execute(self, dbname: str, statement: str) -> None:
+        connection = Connection(reactor=self._reactor)
+        try:
+            await connection.connect(**self._connection_to(dbname))
+            await connection.runOperation(statement)
+        except psycopg2.OperationalError as error:
+            raise NotReady from error
+        finally:
+            connection.close()
+
+    def _connection_to(self, dbname: str) -> Database:
+        login = {"user": _NAME, "password": self.password}
+        return {"host": HOST, "port": self.port, "dbname": dbname, **login}
+
+    def _socket_folder(self) -> str:
+        """Return the folder of the Unix socket, or nothing where its path would be too long for one."""
+        longest = len(str(self.folder / f".s.PGSQL.{self.port}.lock"))
+        return str(self.folder) if longest <= _LONGEST_SOCKET else ""

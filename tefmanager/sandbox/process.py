@@ -1,0 +1,135 @@
+"""One program under its guard, as the reactor sees it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessDone, ProcessExitedAlready
+from twisted.internet.interfaces import IProcessTransport, IReactorProcess
+from twisted.internet.protocol import ProcessProtocol
+from twisted.python.failure import Failure
+
+from tefmanager.sandbox import guard
+from tefmanager.sandbox.machine import Account
+
+GRACE = 10.0
+"""Seconds that a program has to stop in good order before it is killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What to run.
+
+    Attributes:
+        arguments: absolute path of the program, then its arguments.
+        folder: working folder, and the program's ``HOME``.
+        log: file to which its output is appended.
+        account: who it runs as.
+        environment: variables besides ``HOME``, ``PATH`` and ``LANG``; nothing is inherited.
+        stop_signal: what it takes for "stop in good order".
+    """
+
+    arguments: Sequence[str]
+    folder: Path
+    log: Path
+    account: Account = Account()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    stop_signal: int = signal.SIGTERM
+
+
+class Process:
+    """A running program; it and all that it started end together.
+
+    Args:
+        reactor: starts it, at once.
+        command: what to run.
+    """
+
+    def __init__(self, reactor: IReactorProcess, command: Command) -> None:
+        self.status: int | None = None
+        self._waiting: list[Deferred[int]] = []
+        protocol = _GuardProtocol(self._ended)
+        with command.log.open("ab") as log:
+            self._guard: IProcessTransport = reactor.spawnProcess(
+                protocol,
+                sys.executable,
+                _guarded(command),
+                env=_environment(command),
+                path=str(command.folder),
+                childFDs={0: "w", 1: log.fileno(), 2: log.fileno()},
+            )
+
+    def wait(self) -> Deferred[int]:
+        """Return its exit status when it and all that it started have ended; 128 + N: by signal N."""
+        done: Deferred[int] = Deferred()
+        if self.status is None:
+            self._waiting.append(done)
+        else:
+            done.callback(self.status)
+        return done
+
+    def stop(self) -> None:
+        """Tell it to stop in good order; it is killed `GRACE` seconds later. A frozen one is thawed."""
+        self._signal_guard(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Kill it and all that it started, at once."""
+        self._signal_guard(signal.SIGQUIT)
+
+    def freeze(self) -> None:
+        """Stop it and all that it started from running, with SIGSTOP; connections stay open."""
+        self._signal_program(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it run on after `freeze`."""
+        self._signal_program(signal.SIGCONT)
+
+    def pids(self) -> list[int]:
+        """Return the ids of all its processes, the guard first; none after its end."""
+        pid = self._guard.pid
+        return [] if pid is None or self.status is not None else [pid, *guard.descendants(pid)]
+
+    def _signal_guard(self, number: int) -> None:
+        with suppress(ProcessExitedAlready):
+            self._guard.signalProcess(number)
+
+    def _signal_program(self, number: int) -> None:
+        if self.status is None and self._guard.pid is not None:
+            guard.signal_descendants(self._guard.pid, number)
+
+    def _ended(self, status: int) -> None:
+        self.status = status
+        waiting, self._waiting = self._waiting, []
+        for done in waiting:
+            done.callback(status)
+
+
+class _GuardProtocol(ProcessProtocol):
+    def __init__(self, ended: Callable[[int], None]) -> None:
+        self._ended = ended
+
+    def processEnded(self, reason: Failure) -> None:
+        ended = reason.value
+        if isinstance(ended, ProcessDone):
+            self._ended(0)
+        else:
+            self._ended(ended.exitCode if ended.exitCode is not None else 128 + (ended.signal or 0))
+
+
+def _guarded(command: Command) -> list[str]:
+    # Isolated and without site: the guard needs nothing of either, and starts in half the time.
+    python = [sys.executable, "-I", "-S", guard.__file__]
+    rights = [str(command.account.user), str(command.account.group)]
+    return [*python, str(int(command.stop_signal)), str(GRACE), *rights, *command.arguments]
+
+
+def _environment(command: Command) -> dict[str, str]:
+    path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/usr/bin:/sbin:/bin"
+    return {"HOME": str(command.folder), "LANG": "C.UTF-8", "PATH": path, **command.environment}

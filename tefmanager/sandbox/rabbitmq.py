@@ -1,0 +1,142 @@
+"""A RabbitMQ node of its own, with its own Erlang port mapper."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+
+from tefmanager.sandbox.machine import HOST, Account, free_ports
+from tefmanager.sandbox.process import Command
+from tefmanager.sandbox.server import NotReady, Reactor, Server
+
+
+class RabbitMQ(Server):
+    """A RabbitMQ server with the default user guest and the default vhost.
+
+    Args:
+        reactor, folder, account: see `Server`.
+        program: ``rabbitmq-server``, not Debian's wrapper of it that insists on its own user.
+    """
+
+    name = "rabbitmq"
+
+    def __init__(self, reactor: Reactor, folder: Path, account: Account, program: Path) -> None:
+        super().__init__(reactor, folder, account)
+        self.port, self.distribution_port, self.mapper_port = free_ports(3)
+        self.node = f"tef{self.port}@localhost"
+        self._program = program
+
+    @property
+    def url(self) -> str:
+        """How to connect."""
+        return f"amqp://guest:guest@{HOST}:{self.port}/"
+
+    async def prepare(self) -> None:
+        """Write the configuration."""
+        lines = [
+            "loopback_users.guest = true",
+            f"listeners.tcp.1 = {HOST}:{self.port}",
+            "log.console.level = warning",
+        ]
+        (self.folder / "rabbitmq.conf").write_text("".join(f"{line}\n" for line in lines))
+        (self.folder / "enabled_plugins").write_text("[].\n")
+
+    def command(self) -> Command:
+        """Return what to run."""
+        return Command([str(self._program)], self.folder, self.log, self._account, self.environment())
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables with which the server and ``rabbitmqctl`` find each other."""
+        own = {
+            "NODENAME": self.node,
+            "NODE_IP_ADDRESS": HOST,
+            "NODE_PORT": str(self.port),
+            "DIST_PORT": str(self.distribution_port),
+            "CONFIG_FILE": str(self.folder / "rabbitmq.conf"),
+            "CONF_ENV_FILE": str(
+                self.folder / "no-such-file"
+            ),  # or it reads /etc/rabbitmq/rabbitmq-env.conf
+            "ADVANCED_CONFIG_FILE": str(self.folder / "no-such-file"),
+            "ENABLED_PLUGINS_FILE": str(self.folder / "enabled_plugins"),
+            "GENERATED_CONFIG_DIR": str(self.folder / "generated"),
+            "MNESIA_BASE": str(self.folder / "data"),
+            "LOG_BASE": str(self.folder),
+            "LOGS": "-",
+            "PID_FILE": str(self.folder / "pid"),
+        }
+        return {
+            **{f"RABBITMQ_{name}": value for name, value in own.items()},
+            "ERL_EPMD_ADDRESS": HOST,
+            "ERL_EPMD_PORT": str(self.mapper_port),
+            # For each Erlang that starts: listen on loopback only; one scheduler, since each more of them
+            # costs time at the start and the processors are the tests'.
+            "ERL_FLAGS": "-kernel inet_dist_use_interface {127,0,0,1} +S 1:1 +A 4",
+            # The script then becomes the server instead of waiting for it.
+            "RUNNING_UNDER_SYSTEMD": "true",
+        }
+
+    async def probe(self) -> None:
+        """Log in and open the vhost."""
+        login = _Login()
+        factory = Factory.forProtocol(lambda: login)
+        factory.noisy = False
+        await TCP4ClientEndpoint(self._reactor, HOST, self.port, timeout=5).connect(factory)
+        try:
+            await login.opened
+        finally:
+            login.hang_up()
+
+
+class _Login(Protocol):
+    """The client's half of an AMQP 0-9-1 connection, up to an open vhost and no further."""
+
+    _START, _TUNE, _OPEN_OK = (10, 10), (10, 30), (10, 41)
+    _MECHANISM = b"\x05PLAIN" + struct.pack(">I", 12) + b"\x00guest\x00guest" + b"\x05en_US"
+
+    def __init__(self) -> None:
+        self.opened: Deferred[None] = Deferred()
+        self._buffer = b""
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        self.transport.write(b"AMQP\x00\x00\x09\x01")
+
+    def dataReceived(self, data: bytes) -> None:
+        self._buffer += data
+        while len(self._buffer) >= 7:
+            size = struct.unpack_from(">I", self._buffer, 3)[0]
+            if len(self._buffer) < size + 8:
+                return
+            payload, self._buffer = self._buffer[7 : size + 7], self._buffer[size + 8 :]
+            self._method(struct.unpack_from(">HH", payload), payload[4:])
+
+    def _method(self, method: tuple[int, ...], arguments: bytes) -> None:
+        if method == self._START:
+            self._send(11, struct.pack(">I", 0) + self._MECHANISM)
+        elif method == self._TUNE:
+            self._send(31, arguments)
+            self._send(40, b"\x01/\x00\x00")
+        elif method == self._OPEN_OK:
+            self._finish(None)
+
+    def _send(self, method: int, arguments: bytes) -> None:
+        assert self.transport is not None
+        payload = struct.pack(">HH", 10, method) + arguments
+        self.transport.write(struct.pack(">BHI", 1, 0, len(payload)) + payload + b"\xce")
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._finish(Failure(NotReady()))
+
+    def _finish(self, result: Failure | None) -> None:
+        if not self.opened.called:
+            self.opened.callback(result)
+
+    def hang_up(self) -> None:
+        """Drop the connection."""
+        assert self.transport is not None
+        self.transport.loseConnection()

@@ -1,0 +1,157 @@
+"""What the three servers of the sandbox have in common: start, wait until it answers, stop, break."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.error import ConnectError
+from twisted.internet.task import deferLater
+
+from tefmanager.sandbox.machine import Account, SandboxError
+from tefmanager.sandbox.process import Command, Process
+
+__all__ = ["SandboxError", "Server"]
+
+Reactor = Any
+"""The reactor: processes, TCP and time, for which zope has no common name."""
+
+START_LIMIT = 90.0
+"""Seconds after which a server that does not answer is given up."""
+
+_PROBE_LIMIT = 5.0
+_PROBE_INTERVAL = 0.05
+_LOG_LINES = 15
+
+
+class NotReady(Exception):
+    """The server does not answer as it should yet."""
+
+
+class Server:
+    """A server of the sandbox. A subclass says what to run and how to see that it answers.
+
+    It keeps its ports and its data from one `start` to the next.
+
+    Args:
+        reactor: runs everything.
+        folder: the server's own, made at the first start.
+        account: who it runs as.
+    """
+
+    name = ""
+
+    def __init__(self, reactor: Reactor, folder: Path, account: Account) -> None:
+        self.folder = folder
+        self.log = folder / "output.log"
+        self._reactor = reactor
+        self._account = account
+        self._process: Process | None = None
+        self._prepared = False
+
+    # What differs between servers ---------------------------------------------------------------
+
+    async def prepare(self) -> None:
+        """Make what the server needs before its first start."""
+
+    def command(self) -> Command:
+        """Return what to run."""
+        raise NotImplementedError
+
+    async def probe(self) -> None:
+        """Do what a client would do first. Raises `NotReady`, or an error of the network."""
+        raise NotImplementedError
+
+    # What does not ------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> bool:
+        """Whether any process of it is there, frozen or not."""
+        return self._process is not None and self._process.status is None
+
+    def pids(self) -> list[int]:
+        """Return the ids of all its processes."""
+        return [] if self._process is None else self._process.pids()
+
+    async def start(self) -> None:
+        """Start it and wait until it answers. Does nothing when it runs.
+
+        Raises `SandboxError` with its exit status and the end of its log, if it does not come up.
+        """
+        if self.running:
+            return
+        if not self._prepared:
+            self._account.make_folder(self.folder)
+            await self.prepare()
+            self._prepared = True
+        self._process = Process(self._reactor, self.command())
+        await self._ready(self._process)
+
+    async def stop(self) -> None:
+        """Stop it in good order and wait until no process of it is left. A frozen one is thawed first."""
+        if self._process is not None:
+            self._process.stop()
+            await self._process.wait()
+
+    async def kill(self) -> None:
+        """Kill all its processes with SIGKILL and wait until none is left."""
+        if self._process is not None:
+            self._process.kill()
+            await self._process.wait()
+
+    async def discard(self) -> None:
+        """End it in the quickest way that leaves nothing outside its folder. Its data is not needed again."""
+        await self.kill()
+
+    def freeze(self) -> None:
+        """Keep all its processes from running (SIGSTOP): connections stay, nobody answers."""
+        if self._process is not None:
+            self._process.freeze()
+
+    def thaw(self) -> None:
+        """Let its processes run on after `freeze`."""
+        if self._process is not None:
+            self._process.thaw()
+
+    async def run(self, command: Command) -> None:
+        """Run a program to its end. Raises `SandboxError` unless it ends with 0."""
+        self._process = Process(self._reactor, command)
+        if await self._process.wait():
+            raise self._failed(Path(command.arguments[0]).name)
+
+    async def _ready(self, process: Process) -> None:
+        started = Deferred.fromCoroutine(self._answer(process)).addTimeout(START_LIMIT, self._reactor)
+        try:
+            await started
+        except TimeoutError:
+            error = self._failed(f"{self.name} did not answer within {START_LIMIT:.0f} seconds and")
+            await self.kill()
+            raise error from None
+
+    async def _answer(self, process: Process) -> None:
+        """Ask again and again until the server answers or is gone."""
+        while process.status is None:
+            probe = Deferred.fromCoroutine(self.probe()).addTimeout(_PROBE_LIMIT, self._reactor)
+            try:
+                return await probe
+            except (NotReady, ConnectError, TimeoutError, CancelledError, OSError):
+                await deferLater(self._reactor, _PROBE_INTERVAL)
+        raise self._failed(self.name)
+
+    def _failed(self, who: str) -> SandboxError:
+        status = None if self._process is None else self._process.status
+        what = "is still running" if status is None else _exit_text(status)
+        return SandboxError(f"{who} {what}; the end of {self.log}:\n{_tail(self.log)}")
+
+
+def _exit_text(status: int) -> str:
+    return f"was ended by signal {status - 128}" if status > 128 else f"ended with exit status {status}"
+
+
+def _tail(log: Path) -> str:
+    try:
+        lines = log.read_text("utf-8", "replace").splitlines()
+    except OSError as error:
+        return f"({error.strerror})"
+    return "\n".join(lines[-_LOG_LINES:]) or "(empty)"

@@ -1,0 +1,93 @@
+"""Fixtures for all tests: real services, unique names, and no error that goes unnoticed."""
+
+from __future__ import annotations
+
+import gc
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import Deferred
+from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
+
+from tefmanager.sandbox import Sandbox
+from tests.services import Services
+
+
+@pytest.fixture(scope="session")
+def services() -> Iterator[Services]:
+    """RabbitMQ, PostgreSQL and Etcd, started once, when the first test asks for them."""
+    from twisted.internet import reactor  # which one it is, pytest-twisted decides first
+
+    sandbox = Sandbox(reactor, fast=True)
+    try:
+        addresses = pytest_twisted.blockon(Deferred.fromCoroutine(sandbox.start()))
+        yield Services.of(sandbox, addresses)
+    finally:
+        pytest_twisted.blockon(Deferred.fromCoroutine(sandbox.stop()))
+
+
+@pytest.fixture
+def unique() -> str:
+    """Twelve characters that no other test has, for names of queues, tables and keys."""
+    return uuid.uuid4().hex[:12]
+
+
+class LoggedErrors:
+    """Collects events of level critical, and those that carry a failure."""
+
+    def __init__(self) -> None:
+        self._seen: list[LogEvent] = []
+        self._expected: tuple[type[BaseException], ...] = ()
+
+    def __call__(self, event: LogEvent) -> None:
+        level = event.get("log_level")
+        if level is LogLevel.critical or event.get("isError") or "log_failure" in event:
+            self._seen.append(event)
+
+    def expect(self, *types: type[BaseException]) -> None:
+        """Let failures of these types pass in this test."""
+        self._expected += types
+
+    def unexpected(self) -> list[str]:
+        """Return the texts of the events that nobody expected."""
+        return [_text(event) for event in self._seen if not self._is_expected(event)]
+
+    def _is_expected(self, event: LogEvent) -> bool:
+        failure = event.get("log_failure")
+        return failure is not None and failure.check(*self._expected) is not None
+
+
+def _text(event: LogEvent) -> str:
+    failure = event.get("log_failure")
+    return formatEvent(event) + ("" if failure is None else "\n" + failure.getTraceback())
+
+
+@pytest.fixture(autouse=True)
+def _logged_errors(request: pytest.FixtureRequest) -> Iterator[LoggedErrors]:
+    """Fail a test that logged an error, or left one in a Deferred that nobody looked at."""
+    errors = LoggedErrors()
+    for mark in request.node.iter_markers("expected_errors"):
+        errors.expect(*mark.args)
+    globalLogPublisher.addObserver(errors)
+    try:
+        yield errors
+        gc.collect()  # a Deferred tells of its unhandled error when it is collected
+    finally:
+        globalLogPublisher.removeObserver(errors)
+    if unexpected := errors.unexpected():
+        pytest.fail("errors were logged that nobody expected:\n" + "\n".join(unexpected), pytrace=False)
+
+
+@pytest.fixture
+def expected_errors(_logged_errors: LoggedErrors) -> Callable[..., None]:
+    """Call it with types of exceptions that this test makes the code log."""
+    return _logged_errors.expect
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker that says the same before the test."""
+    config.addinivalue_line(
+        "markers", "expected_errors(*types): exceptions of these types may be logged in this test"
+    )

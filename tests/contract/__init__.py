@@ -1,0 +1,1 @@
+"""Suites that a fake and its real twin both have to pass."""

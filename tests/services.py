@@ -1,0 +1,30 @@
+"""The services that integration tests run against, as fixtures hand them out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tefmanager.sandbox import Addresses, Sandbox
+from tefmanager.sandbox.postgresql import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """A running sandbox, shared by all tests of a session: isolate what you put in.
+
+    Attributes:
+        amqp_url: RabbitMQ, vhost ``/``, user guest.
+        database: libpq's keywords.
+        etcd: host and port; the v2 and the v3 API.
+        sandbox: the servers themselves. A test that stops or breaks one uses a sandbox of its own.
+    """
+
+    amqp_url: str
+    database: Database
+    etcd: tuple[str, int]
+    sandbox: Sandbox
+
+    @classmethod
+    def of(cls, sandbox: Sandbox, addresses: Addresses) -> Services:
+        """Take the addresses of a sandbox that was started."""
+        return cls(addresses.amqp_url, addresses.database, addresses.etcd, sandbox)

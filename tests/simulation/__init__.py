@@ -1,0 +1,1 @@
+"""The core under millions of random events."""

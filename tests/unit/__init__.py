@@ -1,0 +1,1 @@
+"""Tests of pure modules: values in, values out."""
