@@ -1,0 +1,207 @@
+"""What the text of a setting may be, and what becomes of it. Pure."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+E = TypeVar("E", bound=StrEnum)
+
+SHORTSTR = 255
+"""Most bytes of a queue's, an exchange's or a routing key's name: AMQP's short string."""
+
+LONGEST_SUFFIX = ".manager.rejected"
+"""The longest of the endings that make names out of the name prefix."""
+
+ETCD_PORTS = (2379, 4001)
+"""Where Etcd is looked for when nobody says: its own port, then the one it had before version 2."""
+
+
+class Environment(StrEnum):
+    """The three environments."""
+
+    DEV = "dev"
+    TEST = "test"
+    PROD = "prod"
+
+
+class EtcdApi(StrEnum):
+    """Which of Etcd's interfaces holds the resources."""
+
+    AUTO = "auto"
+    """v2 where its base key exists, otherwise v3."""
+    V2 = "v2"
+    V3 = "v3"
+
+
+class UnknownResources(StrEnum):
+    """What becomes of a task that names a resource without an entry in Etcd."""
+
+    ALLOW = "allow"
+    """The name limits nothing."""
+    WAIT = "wait"
+    """The task waits until there is an entry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[T]):
+    """One kind of value.
+
+    Attributes:
+        parse: makes the value of its text; raises ValueError, whose text nobody sees.
+        expected: what fits, for people: "a number of seconds above 0".
+        sign: stands for the value in the help of an option: "SECONDS". Empty for a flag.
+    """
+
+    parse: Callable[[str], T]
+    expected: str
+    sign: str
+
+
+def shown(text: str, limit: int = 60) -> str:
+    """Return a found text as it may stand in an error line: quoted, short, without a password.
+
+    Whatever stands before the last ``@`` may be a user's name and password, and is left out.
+    """
+    open_text = re.sub(r"^.*@", "***@", text, flags=re.DOTALL)
+    return repr(open_text if len(open_text) <= limit else open_text[: limit - 3] + "...")
+
+
+def shown_path(path: object) -> str:
+    """Return a file's name for an error line: as it is, unless that would break or betray anything."""
+    text = str(path)
+    return text if text.isprintable() and "://" not in text else shown(text, 200)
+
+
+def _seconds(text: str) -> float:
+    value = _number(text)
+    if value <= 0:
+        raise ValueError
+    return value
+
+
+def _number(text: str) -> float:
+    if not re.fullmatch(r"[0-9]+(\.[0-9]*)?|\.[0-9]+", text):
+        raise ValueError
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError
+    return value
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        raise ValueError
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    value = _count(text)
+    if value == 0:
+        raise ValueError
+    return value
+
+
+def _port(text: str) -> int:
+    value = _count(text)
+    if not 0 < value < 65536:
+        raise ValueError
+    return value
+
+
+def _flag(text: str) -> bool:
+    words = {"1": True, "yes": True, "true": True, "on": True}
+    words |= {"0": False, "no": False, "false": False, "off": False}
+    try:
+        return words[text.lower()]
+    except KeyError:
+        raise ValueError from None
+
+
+def _text(text: str) -> str:
+    return text
+
+
+def is_short(name: str, room: int = SHORTSTR) -> bool:
+    """Tell whether a name is printable and has 1 to ``room`` bytes of UTF-8."""
+    return bool(name) and name.isprintable() and len(name.encode()) <= room
+
+
+def _name_prefix(text: str) -> str:
+    """Keep to what is a queue's name and also a part of a lock's key in Etcd."""
+    room = SHORTSTR - len(LONGEST_SUFFIX)
+    if not is_short(text, room) or text.startswith("amq.") or re.search(r"[\s/~|]", text):
+        raise ValueError
+    return text
+
+
+def _queue_name(text: str) -> str:
+    if not is_short(text) or text.startswith("amq."):
+        raise ValueError
+    return text
+
+
+def _bindings(text: str) -> tuple[tuple[str, str], ...]:
+    parts = [part.strip() for part in re.split(r"[,\n]", text)]
+    return tuple(dict.fromkeys(_binding(part) for part in parts if part))
+
+
+def _binding(text: str) -> tuple[str, str]:
+    exchange, colon, key = text.partition(":")
+    if not colon or not is_short(exchange) or not (key == "" or is_short(key)):
+        raise ValueError
+    return exchange, key
+
+
+def _hosts(text: str) -> tuple[tuple[str, int | None], ...]:
+    parts = [part.strip() for part in text.split(",")]
+    return tuple(dict.fromkeys(_host(part) for part in parts if part))
+
+
+def _host(text: str) -> tuple[str, int | None]:
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([\w.-]+))(?::([0-9]+))?", text)
+    if match is None:
+        raise ValueError
+    port = match[3]
+    return match[1] or match[2], None if port is None else _port(port)
+
+
+def _choice(choices: type[E], sign: str) -> Kind[E]:
+    words = [str(choice) for choice in choices]
+    expected = ", ".join(words[:-1]) + " or " + words[-1]
+    return Kind(lambda text: choices(text.lower()), expected, sign)
+
+
+TEXT = Kind(_text, "text", "TEXT")
+FILE = Kind(_text, "a file", "FILE")
+FOLDER = Kind(_text, "the folder that holds database_<env>.yml", "FOLDER")
+URL = Kind(_text, "amqp://user:password@host:port/vhost", "URL")
+SECONDS = Kind(_seconds, "a number of seconds above 0, such as 30 or 0.5", "SECONDS")
+DAYS = Kind(_number, "a number of days, 0 or more", "DAYS")
+COUNT = Kind(_count, "a whole number, 0 or more", "N")
+BYTES = Kind(_positive, "a whole number of bytes above 0", "BYTES")
+PORT = Kind(_port, "a port from 1 to 65535", "PORT")
+FLAG = Kind(_flag, "yes or no", "")
+NAME_PREFIX = Kind(
+    _name_prefix,
+    f"at most {SHORTSTR - len(LONGEST_SUFFIX)} bytes without white space, '/', '~' or '|',"
+    " not beginning with 'amq.'",
+    "NAME",
+)
+QUEUE_NAME = Kind(
+    _queue_name, f"at most {SHORTSTR} bytes of printable text, not beginning with 'amq.'", "NAME"
+)
+BINDINGS = Kind(
+    _bindings,
+    f"EXCHANGE:KEY, of at most {SHORTSTR} bytes each; several separated by commas",
+    "EXCHANGE:KEY",
+)
+HOSTS = Kind(_hosts, "host or host:port (no URL; IPv6 in brackets); several separated by commas", "HOST")
+ENVIRONMENT = _choice(Environment, "ENV")
+ETCD_API = _choice(EtcdApi, "API")
+UNKNOWN_RESOURCES = _choice(UnknownResources, "WHAT")

@@ -1,0 +1,260 @@
+"""Every setting, once: options, environment, INI file and reference are made from this table. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from tefmanager import kinds
+from tefmanager.kinds import Kind
+
+T = TypeVar("T")
+
+SECTION = "tef-manager"
+"""The one section of the INI file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting(Generic[T]):
+    """One setting.
+
+    Attributes:
+        name: the option without its dashes, and the key in the INI file.
+        kind: what its text may be.
+        default: text that stands for it where nobody sets it; empty: nothing, or worked out.
+        help: a sentence or two for people, without the default.
+        variables: variables beside ``TEF_MANAGER_<NAME>``; ``<ENV>`` stands for the environment.
+        default_note: says the default, where ``default`` does not.
+        option: it may be given on the command line.
+        in_file: it may be given in the INI file.
+        secret: its text may hold a password and is never shown.
+        repeatable: the option may be given several times.
+    """
+
+    name: str
+    kind: Kind[T]
+    default: str
+    help: str
+    variables: tuple[str, ...] = ()
+    default_note: str = ""
+    option: bool = True
+    in_file: bool = True
+    secret: bool = False
+    repeatable: bool = False
+
+    def variable_names(self, env: str) -> Iterator[str]:
+        """Yield the environment variables that may hold it, the first of them that is set wins."""
+        yield self.own_variable
+        for template in self.variables:
+            yield template.replace("<ENV>", env.upper())
+            if "<ENV>" in template:
+                yield template.replace("<ENV>", env)
+
+    @property
+    def own_variable(self) -> str:
+        """The variable that only this program reads."""
+        return "TEF_MANAGER_" + self.name.upper().replace("-", "_")
+
+    @property
+    def default_shown(self) -> str:
+        """The default for people."""
+        return self.default_note or self.default
+
+
+CONFIG = Setting(
+    "config", kinds.FILE, "", "INI file with any of these settings.", default_note="none", in_file=False
+)
+ENV = Setting(
+    "env",
+    kinds.ENVIRONMENT,
+    "dev",
+    "Environment, any case: dev, test or prod. Names the variables and files of the services.",
+    ("TEF_ENV",),
+)
+SANDBOX = Setting(
+    "sandbox",
+    kinds.FLAG,
+    "no",
+    "Start a private RabbitMQ, PostgreSQL and Etcd in a temporary folder and run on these; "
+    "what is set for the services is left aside.",
+)
+
+AMQP_URL = Setting(
+    "amqp-url",
+    kinds.URL,
+    "",
+    "RabbitMQ: amqp:// or amqps://, user information percent-encoded; several, separated by commas, are "
+    "tried in turn. On the command line it must not hold a password.",
+    ("TEF_AMQP_URL_<ENV>",),
+    default_note="none, required",
+    secret=True,
+)
+AMQP_USER = Setting(
+    "amqp-user",
+    kinds.TEXT,
+    "",
+    "User at RabbitMQ, instead of the URL's.",
+    ("TEF_AMQP_USER_<ENV>",),
+    default_note="from the URL, else guest",
+    option=False,
+)
+AMQP_PASSWORD = Setting(
+    "amqp-password",
+    kinds.TEXT,
+    "",
+    "Password at RabbitMQ, instead of the URL's.",
+    ("TEF_AMQP_PASSWORD_<ENV>",),
+    default_note="from the URL, else guest",
+    option=False,
+    secret=True,
+)
+DB_CONFIG = Setting(
+    "db-config",
+    kinds.FOLDER,
+    "",
+    "Folder that holds database_<env>.yml, which says how to reach PostgreSQL.",
+    default_note="none, required",
+)
+ETCD_HOST = Setting(
+    "etcd-host",
+    kinds.HOSTS,
+    "127.0.0.1",
+    "Etcd: host or host:port; several members of a cluster separated by commas.",
+    ("TEF_ETCD_HOST_<ENV>",),
+)
+ETCD_PORT = Setting(
+    "etcd-port",
+    kinds.PORT,
+    "",
+    "Etcd's port, for the hosts that come without one.",
+    ("TEF_ETCD_PORT_<ENV>",),
+    default_note="2379, then 4001",
+)
+ETCD_API = Setting(
+    "etcd-api",
+    kinds.ETCD_API,
+    "auto",
+    "Etcd's interface: v2, v3, or auto, which takes v2 where the resources' base key exists there.",
+)
+
+NAME_PREFIX = Setting(
+    "name-prefix",
+    kinds.NAME_PREFIX,
+    "tef.<env>",
+    "What the names of the manager's queues begin with. Managers with different ones run side by side.",
+)
+IN_QUEUE = Setting(
+    "in-queue",
+    kinds.QUEUE_NAME,
+    "<prefix>.manager",
+    "Queue that the manager takes its messages from.",
+)
+BIND = Setting(
+    "bind",
+    kinds.BINDINGS,
+    "",
+    "Bind that queue to a topic exchange of another program, with a routing key; repeatable.",
+    default_note="none",
+    repeatable=True,
+)
+MESSAGE_LIMIT = Setting(
+    "message-limit", kinds.BYTES, "16777216", "Longest message that is taken for a task, in bytes."
+)
+
+WORKER_UPDATE_INTERVAL = Setting(
+    "worker-update-interval", kinds.SECONDS, "30", "Seconds in which a worker should be heard once."
+)
+MISSING_INTERVAL = Setting(
+    "missing-interval",
+    kinds.SECONDS,
+    "",
+    "Seconds of silence after which a worker is missing and loses its task.",
+    default_note="3 x worker-update-interval",
+)
+TIME_LIMIT = Setting(
+    "time-limit", kinds.SECONDS, "600", "Seconds a task may be worked on, where it does not say itself."
+)
+DISPATCH_TIMEOUT = Setting(
+    "dispatch-timeout",
+    kinds.SECONDS,
+    "30",
+    "Seconds a worker has to say that it works on what it was sent.",
+)
+RELEASE_GRACE = Setting(
+    "release-grace",
+    kinds.SECONDS,
+    "2",
+    "Seconds after which a worker that says idle in the midst of a task has given the task up.",
+)
+DISPATCH_INTERVAL = Setting(
+    "dispatch-interval",
+    kinds.SECONDS,
+    "10",
+    "Seconds between the passes that dispatch whatever no event has dispatched.",
+)
+PATIENCE = Setting(
+    "patience",
+    kinds.SECONDS,
+    "60",
+    "Seconds a task is first in line and short of resources before it holds its claim on them.",
+)
+
+MAX_ATTEMPTS = Setting(
+    "max-attempts",
+    kinds.COUNT,
+    "5",
+    "How often a task is tried before it goes to the dead queue; 0: for ever.",
+)
+UNKNOWN_RESOURCES = Setting(
+    "unknown-resources",
+    kinds.UNKNOWN_RESOURCES,
+    "allow",
+    "What a resource without an entry in Etcd does: allow (it limits nothing) or wait (its tasks wait).",
+)
+HISTORY_DAYS = Setting(
+    "history-days", kinds.DAYS, "7", "Days for which finished tasks are kept in history; may be a fraction."
+)
+
+GROUPS: dict[str, tuple[Setting[Any], ...]] = {
+    "General": (CONFIG, ENV, SANDBOX),
+    "Services": (
+        AMQP_URL,
+        AMQP_USER,
+        AMQP_PASSWORD,
+        DB_CONFIG,
+        ETCD_HOST,
+        ETCD_PORT,
+        ETCD_API,
+    ),
+    "Queues": (NAME_PREFIX, IN_QUEUE, BIND, MESSAGE_LIMIT),
+    "Times": (
+        WORKER_UPDATE_INTERVAL,
+        MISSING_INTERVAL,
+        TIME_LIMIT,
+        DISPATCH_TIMEOUT,
+        RELEASE_GRACE,
+        DISPATCH_INTERVAL,
+        PATIENCE,
+    ),
+    "Tasks": (MAX_ATTEMPTS, UNKNOWN_RESOURCES, HISTORY_DAYS),
+}
+"""All settings, in the order in which people are shown them."""
+
+SETTINGS: dict[str, Setting[Any]] = {
+    setting.name: setting for group in GROUPS.values() for setting in group
+}
+"""All settings by name."""
+
+
+def reference_table(group: str) -> str:
+    """Return the Markdown table of a group, as it stands in ``docs/configuration.md``."""
+    rows = ["| setting | variables | default | meaning |", "| --- | --- | --- | --- |"]
+    return "\n".join([*rows, *(_reference_row(setting) for setting in GROUPS[group])])
+
+
+def _reference_row(setting: Setting[Any]) -> str:
+    name = f"`--{setting.name}`" if setting.option else f"`{setting.name}` (not an option)"
+    variables = ", ".join(f"`{name}`" for name in (setting.own_variable, *setting.variables))
+    default = setting.default_note or f"`{setting.default}`"
+    return f"| {name} | {variables} | {default} | {setting.help} |"

@@ -1,0 +1,51 @@
+"""How the daemon says that it can't start: one line on stderr and in the log, exit status 1.
+
+twistd builds the service before it begins to log and before it becomes a daemon: its stderr is still the
+caller's, and its log is not open yet. Any exception there ends in a traceback, `usage.UsageError` too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn, cast
+
+from twisted.logger import ILogObserver, LegacyLogObserverWrapper, Logger, textFileLogObserver
+
+
+def refuse(line: str, twistd: Mapping[str, Any] | None) -> NoReturn:
+    """End the process: ``line`` goes to stderr and to the log that twistd's own options name.
+
+    Where that is standard output (``twistd -n`` without ``--logfile``) stderr is enough. ``twistd`` is
+    None where the options have no parent. Raises `SystemExit`: only for the time before the reactor runs.
+    """
+    message = f"tef-manager: {line}"
+    try:
+        _log(message, twistd or {})
+    except OSError as error:
+        message += f" (and the log can't be written: {error.strerror})"
+    raise SystemExit(message)
+
+
+def _log(message: str, twistd: Mapping[str, Any]) -> None:
+    file = twistd.get("logfile") or ("" if twistd.get("nodaemon", True) else "twistd.log")
+    if twistd.get("logger"):
+        _tell(_observer(twistd["logger"]()), message)
+    elif twistd.get("syslog"):
+        from twisted.python.syslog import SyslogObserver
+
+        _tell(_observer(SyslogObserver(twistd["prefix"]).emit), message)  # type: ignore[no-untyped-call]
+    elif file and file != "-":
+        with Path(file).open("a", encoding="utf-8") as log:
+            _tell(textFileLogObserver(log), message)
+
+
+def _observer(observer: Callable[..., object]) -> ILogObserver:
+    """Return what a ``--logger`` or syslog gives, which may be of the kind before `twisted.logger`."""
+    if ILogObserver.providedBy(observer):
+        return observer
+    return cast(ILogObserver, LegacyLogObserverWrapper(cast(Any, observer)))
+
+
+def _tell(observer: ILogObserver, message: str) -> None:
+    Logger("tefmanager", observer=observer).critical("{message}", message=message)
