@@ -1,0 +1,305 @@
+"""The life of an attempt: booked, dispatched, working, and how it ends. Each step is one method here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from math import inf
+
+from tefmanager import loglines
+from tefmanager.core.effects import Bury, Publish, Release, Reserve
+from tefmanager.core.entities import Attempt, Phase, Task, Worker
+from tefmanager.core.lanes import Backlog
+from tefmanager.core.ledger import Ledger
+from tefmanager.core.pool import Pool
+from tefmanager.core.timers import Timers
+from tefmanager.core.values import AttemptEnd, Moment, Outcome, TaskState
+from tefmanager.core.workforce import Workforce
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the operator sets. Times are seconds.
+
+    Attributes:
+        missing_interval: silence after which a worker is missing.
+        time_limit: for tasks that name none.
+        dispatch_timeout: from dispatch to *working*.
+        release_grace: how long a worker that says it is free may still say otherwise.
+        patience: how long a task waits for resources before it claims them.
+        max_attempts: attempts after which a task is dead; 0 is never.
+        hold_unknown: a resource without an entry in Etcd holds a task back.
+    """
+
+    missing_interval: float = 90.0
+    time_limit: float = 600.0
+    dispatch_timeout: float = 30.0
+    release_grace: float = 2.0
+    patience: float = 60.0
+    max_attempts: int = 5
+    hold_unknown: bool = False
+
+
+class Attempts:
+    """Begins and ends attempts, and keeps tasks, workers, references and rows in step with them.
+
+    Args:
+        number: gives out numbers for attempts.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        ledger: Ledger,
+        backlog: Backlog,
+        workforce: Workforce,
+        pool: Pool,
+        timers: Timers,
+        number: Callable[[], int],
+    ) -> None:
+        self._limits = limits
+        self._ledger = ledger
+        self._backlog = backlog
+        self._workforce = workforce
+        self._pool = pool
+        self._timers = timers
+        self._number = number
+        self.in_flight: dict[int, Attempt] = {}
+        self.reserving: dict[int, Attempt] = {}
+        self.releasing: dict[int, tuple[str, ...]] = {}
+        self.owed: dict[int, Attempt] = {}
+
+    # --- booked: in memory, while Etcd is asked ---
+
+    def book(self, task: Task, worker: Worker, now: Moment) -> None:
+        """Choose a worker for a waiting task; dispatch at once if it needs no resources."""
+        self._backlog.remove(task)
+        attempt = Attempt(self._number(), task, worker, wants=task.spec.resources)
+        task.attempt = worker.booked = attempt
+        self._workforce.changed(worker, now)
+        if attempt.wants:
+            self.reserve(attempt)
+        else:
+            self.dispatch(attempt, now)
+
+    def reserve(self, attempt: Attempt) -> None:
+        """Ask Etcd for the references that an attempt is to hold."""
+        self._pool.book(attempt)
+        self.reserving[attempt.id] = attempt
+        self._ledger.do(Reserve(attempt.id, attempt.wants))
+
+    def answered(self, attempt_id: int) -> Attempt | None:
+        """Etcd has answered for an attempt, or will not; return it, or None where nobody asked."""
+        attempt = self.reserving.pop(attempt_id, None)
+        if attempt is not None:
+            self._pool.unbook(attempt)
+        return attempt
+
+    def unbook(self, attempt: Attempt, now: Moment) -> None:
+        """Let a task that was booked wait again, in its old place. What Etcd grants goes back."""
+        self._unbook(attempt, now)
+        self._backlog.add(attempt.task)
+
+    def _unbook(self, attempt: Attempt, now: Moment) -> None:
+        attempt.live = False
+        attempt.task.attempt = attempt.worker.booked = None
+        self.give_back(attempt)
+        self._workforce.changed(attempt.worker, now)
+
+    # --- dispatched and working: in the database ---
+
+    def dispatch(self, attempt: Attempt, now: Moment) -> None:
+        """Send a task, its resources being reserved."""
+        task, worker = attempt.task, attempt.worker
+        worker.booked = None
+        task.attempts += 1
+        attempt.number = task.attempts
+        self._begin(attempt, Phase.DISPATCHED, now)
+        self._ledger.body(task)
+        self._ledger.do(Publish(attempt.id, task.spec.id, worker.exchange_name))
+
+    def _begin(self, attempt: Attempt, phase: Phase, now: Moment) -> None:
+        task, worker = attempt.task, attempt.worker
+        attempt.dispatched = now.wall
+        task.attempt = attempt
+        worker.queue.append(attempt)
+        self.in_flight[attempt.id] = attempt
+        self._pool.settle(task)
+        self._enter(attempt, phase, now)
+
+    def _enter(self, attempt: Attempt, phase: Phase, now: Moment) -> None:
+        attempt.phase = phase
+        attempt.since = now.monotonic
+        if phase is Phase.WORKING:
+            attempt.started = now.wall
+        attempt.task.state = TaskState(phase.value)
+        self._ledger.task(attempt.task)
+        self._workforce.changed(attempt.worker, now)
+        self.watch(attempt)
+
+    def start(self, attempt: Attempt, now: Moment) -> None:
+        """Its worker says *working*."""
+        self._enter(attempt, Phase.WORKING, now)
+        self._log(loglines.TASK_WORKING, attempt)
+
+    def take_over(self, task: Task, worker: Worker, now: Moment) -> None:
+        """A worker evidently runs a task that waits: it is its again, and its references are owed."""
+        if task.attempt is not None:
+            self.unbook(task.attempt, now)
+        self._backlog.remove(task)
+        attempt = Attempt(self._number(), task, worker, wants=task.spec.resources)
+        attempt.number = task.attempts = max(1, task.attempts)
+        self._begin(attempt, Phase.WORKING, now)
+        if attempt.wants:
+            self.owed[attempt.id] = attempt
+        self._log(loglines.TASK_REGAINED, attempt)
+
+    def restore(self, attempt: Attempt) -> None:
+        """Take up an attempt that was in flight when the last reign ended."""
+        self.in_flight[attempt.id] = attempt
+        attempt.worker.queue.append(attempt)
+        attempt.reserved = bool(attempt.task.spec.resources)
+        self.watch(attempt)
+
+    # --- how it ends ---
+
+    def take_back(
+        self, attempt: Attempt, end: AttemptEnd, now: Moment, *, unresolved: bool = False
+    ) -> None:
+        """Take a task from its worker; it waits again, in its old place, unless it is out of attempts.
+
+        ``unresolved``: the worker may still have it, and still complete it.
+        """
+        task = attempt.task
+        self._end(attempt, end, now, unresolved=unresolved)
+        task.attempt = None
+        task.state = TaskState.WAITING
+        self._log(loglines.TASK_RELEASED, attempt, end)
+        if 0 < self._limits.max_attempts <= task.attempts:
+            self._die(task)
+        else:
+            self._backlog.add(task)
+        self._ledger.task(task)
+
+    def _die(self, task: Task) -> None:
+        task.state = TaskState.DYING
+        self.bury(task)
+
+    def bury(self, task: Task) -> None:
+        """Send a task to the queue of the dead; it moves to history when that has confirmed it."""
+        self._pool.settle(task)
+        self._ledger.body(task)
+        self._ledger.do(Bury(task.spec.id, task.spec.guid, f"given back {task.attempts} times"))
+
+    def complete(self, task: Task, by: Attempt, now: Moment) -> None:
+        """A task is done, wherever it is; ``by`` is the attempt that did it, live or not."""
+        live = task.attempt
+        if live is None or live.phase is Phase.RESERVING:
+            self.withdraw(task, now)
+        elif live is by:
+            self._end(live, AttemptEnd.COMPLETED, now, unresolved=False)
+        else:
+            live.worker.busy = live.worker.busy or live.phase is Phase.WORKING
+            self._end(live, AttemptEnd.SUPERSEDED, now, unresolved=True)
+            self._workforce.changed(live.worker, now)
+        self._log(loglines.TASK_COMPLETED, by)
+        self.finish(task, Outcome.COMPLETED, now)
+
+    def withdraw(self, task: Task, now: Moment) -> None:
+        """Take a task that waits, or is booked, or dying, out of wherever it is."""
+        if task.attempt is not None:
+            self._unbook(task.attempt, now)
+        elif task.lane is not None:
+            self._backlog.remove(task)
+
+    def finish(self, task: Task, outcome: Outcome, now: Moment) -> None:
+        """Move a task to history."""
+        task.attempt = None
+        self._pool.settle(task)
+        del self._backlog.by_guid[task.spec.guid]
+        self._ledger.finished(task, outcome, now)
+
+    def resolve(self, attempt: Attempt) -> None:
+        """A worker can have a task no longer that had been taken from it."""
+        attempt.worker.queue.remove(attempt)
+        self._ledger.resolved(attempt.id)
+
+    def _end(self, attempt: Attempt, end: AttemptEnd, now: Moment, *, unresolved: bool) -> None:
+        attempt.live = False
+        del self.in_flight[attempt.id]
+        self.owed.pop(attempt.id, None)
+        if not unresolved:
+            attempt.worker.queue.remove(attempt)
+        self._ledger.ended(attempt.ended(end, now.wall, unresolved=unresolved))
+        self.give_back(attempt)
+
+    def give_back(self, attempt: Attempt) -> None:
+        """Release what an attempt holds. What is still being asked for is released when it is granted."""
+        if attempt.reserved:
+            attempt.reserved = False
+            self.release(attempt.id, attempt.task.spec.resources)
+
+    def release(self, attempt_id: int, resources: tuple[str, ...]) -> None:
+        """Release references by the number of their attempt."""
+        self.releasing[attempt_id] = resources
+        self._ledger.do(Release(attempt_id, resources))
+
+    # --- time ---
+
+    def watch(self, attempt: Attempt) -> None:
+        """Look at an attempt when its time is up."""
+        due = self._due(attempt)
+        if due < attempt.watched:
+            attempt.watched = due
+            self._timers.at(due, partial(self._look, attempt))
+
+    def _due(self, attempt: Attempt) -> float:
+        if attempt.phase is Phase.DISPATCHED:
+            return attempt.since + self._limits.dispatch_timeout
+        limit = attempt.task.spec.time_limit
+        due = attempt.since + (self._limits.time_limit if limit is None else limit)
+        return due if attempt.quiet is None else min(due, attempt.quiet + self._limits.release_grace)
+
+    def _look(self, attempt: Attempt, now: Moment) -> None:
+        attempt.watched = inf
+        if not attempt.live:
+            return
+        if now.monotonic < self._due(attempt):
+            self.watch(attempt)
+        elif attempt.phase is Phase.DISPATCHED:
+            self._never_began(attempt, now)
+        elif attempt.quiet is not None and now.monotonic >= attempt.quiet + self._limits.release_grace:
+            self._fell_silent(attempt, now)
+        else:
+            self._stall(attempt, now)
+
+    def _never_began(self, attempt: Attempt, now: Moment) -> None:
+        worker = attempt.worker
+        self._log(loglines.DISPATCH_TIMEOUT, attempt)
+        self.take_back(attempt, AttemptEnd.DISPATCH_TIMEOUT, now, unresolved=True)
+        if worker.heard <= attempt.since:
+            worker.missing = True
+            self._ledger.log(loglines.WORKER_MISSING(worker.name, worker.worker_type))
+        self._workforce.last(worker, now)
+
+    def _fell_silent(self, attempt: Attempt, now: Moment) -> None:
+        worker = attempt.worker
+        worker.busy = False
+        if attempt.in_doubt:
+            self.complete(attempt.task, attempt, now)
+        else:
+            self.take_back(attempt, AttemptEnd.GIVEN_UP, now)
+        self._workforce.changed(worker, now)
+
+    def _stall(self, attempt: Attempt, now: Moment) -> None:
+        task, worker = attempt.task, attempt.worker
+        task.avoid |= {worker.name}
+        worker.stalled = True
+        self._ledger.log(loglines.WORKER_STALLED(worker.name, worker.worker_type, task.spec.guid))
+        self.take_back(attempt, AttemptEnd.STALLED, now, unresolved=True)
+        self._workforce.changed(worker, now)
+
+    def _log(self, event: loglines.Event, attempt: Attempt, *more: object) -> None:
+        spec = attempt.task.spec
+        self._ledger.log(event(spec.task_type, spec.guid, attempt.worker.name, attempt.id, *more))

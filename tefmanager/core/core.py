@@ -1,0 +1,248 @@
+"""The core: takes events, one by one, and says what is to be written and done.
+
+It knows no clock and does no I/O; the same inputs give the same outputs. `Core.apply` and `Core.plan`
+change what is held in memory and gather row changes and effects; `Core.close` hands them over at the
+end of a turn. If they cannot be committed, this core is thrown away and another is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tefmanager import loglines
+from tefmanager.core import events
+from tefmanager.core.attempts import Attempts, Limits
+from tefmanager.core.effects import Effect
+from tefmanager.core.entities import Attempt, Phase, Task
+from tefmanager.core.intake import Intake
+from tefmanager.core.lanes import Backlog
+from tefmanager.core.ledger import Ledger
+from tefmanager.core.load import load
+from tefmanager.core.numbers import Numbers
+from tefmanager.core.planner import Planner
+from tefmanager.core.pool import Pool
+from tefmanager.core.reports import Reports
+from tefmanager.core.resources import Resource
+from tefmanager.core.timers import Timers
+from tefmanager.core.values import Changes, ManagerState, Moment, Outcome, Snapshot
+from tefmanager.core.workforce import Workforce
+
+_MINUTE = 60.0
+
+
+class Core:
+    """One reign's memory: everything that waits, everyone who works, and what is to happen next.
+
+    Args:
+        limits: what the operator set.
+        snapshot: the rows, as the reign begins.
+        now: when it begins; everyone gets full intervals from here.
+    """
+
+    def __init__(self, limits: Limits, snapshot: Snapshot, now: Moment) -> None:
+        self.ledger = Ledger()
+        self.backlog = Backlog()
+        self.workforce = Workforce(self.ledger)
+        self.timers = Timers()
+        self.numbers = Numbers(snapshot.manager, self.ledger)
+        self.pool = Pool(hold_unknown=limits.hold_unknown, runnable=self._runnable)
+        parts = (self.ledger, self.backlog, self.workforce)
+        self.attempts = Attempts(limits, *parts, self.pool, self.timers, self.numbers.attempt)
+        self.planner = Planner(limits.patience, *parts, self.pool, self.timers, self.attempts)
+        self.reports = Reports(limits, *parts[:2], self.workforce, self.timers, self.attempts)
+        self.intake = Intake(*parts, self.pool, self.attempts, self.numbers.task, self.numbers.set_state)
+        self._unreconciled = load(self, snapshot, now)
+        self._handlers: dict[type, Callable[[Any, Moment], None]] = {
+            events.TaskSubmitted: self.intake.submitted,
+            events.Commanded: self.intake.commanded,
+            events.WorkerReported: self.reports.handle,
+            events.ReservationGranted: self._granted,
+            events.ReservationRefused: self._refused,
+            events.ReservationUnknown: self._unknown,
+            events.ReservationReleased: self._released,
+            events.DispatchConfirmed: self._confirmed,
+            events.DispatchFailed: self._failed,
+            events.DispatchUncertain: self._uncertain,
+            events.Buried: self._buried,
+            events.ResourcesSeen: self._seen,
+            events.ResourcesRead: self._read,
+            events.ResourcesLost: self._lost,
+            events.Pass: self._pass,
+        }
+        self.timers.at(self._next_minute(now), self._minute)
+
+    @property
+    def state(self) -> ManagerState:
+        """The manager's state."""
+        return self.numbers.state
+
+    def apply(self, event: events.Event, now: Moment) -> None:
+        """Take in one event."""
+        self._handlers[type(event)](event, now)
+
+    def advance(self, now: Moment) -> None:
+        """Do what is due by now."""
+        self.timers.advance(now)
+
+    def plan(self, now: Moment) -> None:
+        """Give free workers what they can do."""
+        if self.pool.ready:
+            self.planner.pay_debts(now)
+        if self.state is ManagerState.RUNNING:
+            self.planner.plan(now)
+
+    def close(self) -> tuple[Changes, list[Effect]]:
+        """End the turn: return what is to be written, and what is to be done after that."""
+        return self.ledger.close()
+
+    def next_look(self) -> float | None:
+        """Return the monotonic time at which `advance` has something to do, or None."""
+        return self.timers.next()
+
+    def _runnable(self, task: Task) -> bool:
+        """Tell whether a task would run if it had its resources."""
+        paused = task.spec.suite is not None and task.spec.suite in self.backlog.paused
+        return not paused and self.workforce.alive(task.spec.task_type)
+
+    # --- what Etcd answers ---
+
+    def _granted(self, event: events.ReservationGranted, now: Moment) -> None:
+        attempt = self.attempts.answered(event.attempt)
+        if attempt is None:
+            self.attempts.release(event.attempt, event.reserved)
+            return
+        attempt.reserved = attempt.reserved or bool(event.reserved)
+        if not attempt.live:
+            self.attempts.give_back(attempt)
+        elif attempt.phase is not Phase.RESERVING:
+            self._paid(attempt)
+        elif self._may_dispatch(attempt):
+            self.attempts.dispatch(attempt, now)
+        else:
+            self.attempts.unbook(attempt, now)
+
+    def _paid(self, attempt: Attempt) -> None:
+        self.attempts.owed.pop(attempt.id, None)
+        spec, worker = attempt.task.spec, attempt.worker.name
+        names = " ".join(attempt.wants)
+        self.ledger.log(loglines.RESERVATION_TAKEN(spec.task_type, spec.guid, worker, attempt.id, names))
+
+    def _may_dispatch(self, attempt: Attempt) -> bool:
+        return self.state is ManagerState.RUNNING and attempt.task.spec.suite not in self.backlog.paused
+
+    def _refused(self, event: events.ReservationRefused, now: Moment) -> None:
+        self.pool.refuse(event.short)
+        self._not_granted(event.attempt, now)
+
+    def _unknown(self, event: events.ReservationUnknown, now: Moment) -> None:
+        attempt = self._not_granted(event.attempt, now)
+        if attempt is not None:
+            spec = attempt.task.spec
+            self.ledger.log(loglines.RESERVATION_FAILED(spec.task_type, spec.guid, attempt.id))
+            if attempt.phase is Phase.RESERVING:
+                self.attempts.release(attempt.id, attempt.wants)
+            else:
+                self._look_up(attempt)
+
+    def _look_up(self, attempt: Attempt) -> None:
+        """An attempt in flight may hold what it was owed: the next full read tells."""
+        attempt.reserved = True
+        self.attempts.owed.pop(attempt.id, None)
+        self._unreconciled.append(attempt)
+
+    def _not_granted(self, attempt_id: int, now: Moment) -> Attempt | None:
+        attempt = self.attempts.answered(attempt_id)
+        if attempt is not None and attempt.live and attempt.phase is Phase.RESERVING:
+            self.attempts.unbook(attempt, now)
+        return attempt
+
+    def _released(self, event: events.ReservationReleased, now: Moment) -> None:
+        self.attempts.releasing.pop(event.attempt, None)
+
+    # --- what RabbitMQ answers ---
+
+    def _confirmed(self, event: events.DispatchConfirmed, now: Moment) -> None:
+        attempt = self.attempts.in_flight.get(event.attempt)
+        if attempt is not None:
+            attempt.confirmed = True
+
+    def _failed(self, event: events.DispatchFailed, now: Moment) -> None:
+        attempt = self.attempts.in_flight.get(event.attempt)
+        if attempt is not None:
+            self.reports.undelivered(attempt, now)
+
+    def _uncertain(self, event: events.DispatchUncertain, now: Moment) -> None:
+        attempt = self.attempts.in_flight.get(event.attempt)
+        if attempt is not None:
+            spec, worker = attempt.task.spec, attempt.worker.name
+            self.ledger.log(loglines.DISPATCH_UNCERTAIN(spec.task_type, spec.guid, worker, attempt.id))
+
+    def _buried(self, event: events.Buried, now: Moment) -> None:
+        task = self.backlog.by_guid.get(event.guid)
+        if task is not None and task.spec.id == event.task_id:
+            self.ledger.log(loglines.TASK_DEAD(task.spec.task_type, task.spec.guid, task.attempts))
+            self.attempts.finish(task, Outcome.DEAD, now)
+
+    # --- what Etcd says by itself ---
+
+    def _seen(self, event: events.ResourcesSeen, now: Moment) -> None:
+        self._complain(event.seen)
+        self.pool.see(event.seen)
+        self.pool.wake(event.seen)
+
+    def _read(self, event: events.ResourcesRead, now: Moment) -> None:
+        if not self.pool.ready:
+            self.ledger.log(loglines.RESOURCES_READ(len(event.seen)))
+        self._complain(event.seen)
+        self.pool.read(event.seen)
+        self._reconcile(event.held)
+        self.pool.wake_all()
+
+    def _complain(self, seen: Mapping[str, Resource | None]) -> None:
+        """Log what cannot be read of a resource, once."""
+        for name, resource in seen.items():
+            before = self.pool.seen.get(name)
+            known = before.faults if before is not None else ()
+            for fault in resource.faults if resource is not None else ():
+                if fault not in known:
+                    self.ledger.log(loglines.RESOURCE_INVALID(name, fault))
+
+    def _reconcile(self, held: Mapping[int, frozenset[str]]) -> None:
+        """Bring our lock keys in step with what is in flight: each belongs to an attempt."""
+        mine = (self.attempts.in_flight, self.attempts.reserving, self.attempts.releasing)
+        for attempt_id, names in held.items():
+            if not any(attempt_id in known for known in mine):
+                names_sorted = tuple(sorted(names))
+                line = loglines.RESERVATION_GIVEN_BACK(attempt_id, " ".join(names_sorted))
+                self.ledger.log(line)
+                self.attempts.release(attempt_id, names_sorted)
+        for attempt in self._unreconciled:
+            self._owe(attempt, held.get(attempt.id, frozenset()))
+        self._unreconciled = []
+
+    def _owe(self, attempt: Attempt, held: frozenset[str]) -> None:
+        """An attempt of the last reign lacks references: it is to have them again."""
+        names = attempt.task.spec.resources
+        attempt.wants = tuple(name for name in names if name in self.pool.seen and name not in held)
+        if attempt.live and attempt.wants:
+            self.attempts.owed[attempt.id] = attempt
+
+    def _lost(self, event: events.ResourcesLost, now: Moment) -> None:
+        self.pool.lose()
+        self.ledger.log(loglines.RESOURCES_LOST(event.reason))
+
+    # --- time ---
+
+    def _pass(self, event: events.Pass, now: Moment) -> None:
+        self.pool.second_look()
+        self.pool.wake_all()
+
+    def _minute(self, now: Moment) -> None:
+        """Limits may follow the time of day: let those who wait for such resources look again."""
+        self.pool.wake(self.pool.timed())
+        self.timers.at(self._next_minute(now), self._minute)
+
+    def _next_minute(self, now: Moment) -> float:
+        past = now.local.second + now.local.microsecond / 1e6
+        return now.monotonic + _MINUTE - past

@@ -1,0 +1,89 @@
+"""What is to be done in the world once a turn's changes have been committed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from tefmanager.core.values import WorkerStatus
+from tefmanager.loglines import Line
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyTo:
+    """Where an answer goes: a queue, and what it is to be called there."""
+
+    queue: bytes
+    correlation_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Write a line to the log."""
+
+    line: Line
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Answer a message: True, or an error's text."""
+
+    to: ReplyTo
+    response: str | bool
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """A worker, as ``get_workers`` tells of it. ``task_id`` is the task it holds, or None."""
+
+    name: str
+    work_queue: str
+    status: WorkerStatus
+    task_id: int | None
+    worker_type: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyWorkers:
+    """Answer ``get_workers``; the tasks' bodies come with the commit."""
+
+    to: ReplyTo
+    workers: tuple[WorkerInfo, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """Ask Etcd for an attempt's references."""
+
+    attempt: int
+    resources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Give back what an attempt holds, again and again until it has worked."""
+
+    attempt: int
+    resources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Send a task to its worker. The body comes with the commit, or came in this turn."""
+
+    attempt: int
+    task_id: int
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bury:
+    """Put a task into the queue of the dead, with its history."""
+
+    task_id: int
+    guid: str
+    reason: str
+
+
+Effect: TypeAlias = Log | Reply | ReplyWorkers | Reserve | Release | Publish | Bury

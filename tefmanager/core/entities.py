@@ -1,0 +1,180 @@
+"""Tasks, attempts and workers as the core holds them in memory. Only the core changes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from math import inf
+from typing import TYPE_CHECKING
+
+from tefmanager.core.values import (
+    AttemptEnd,
+    AttemptRow,
+    TaskRow,
+    TaskSpec,
+    TaskState,
+    WorkerRow,
+    WorkerStatus,
+)
+
+if TYPE_CHECKING:
+    from tefmanager.core.lanes import Lane
+
+
+class Phase(StrEnum):
+    """Where an attempt is. The first is known to memory alone: its task still waits in the database."""
+
+    RESERVING = "reserving"
+    DISPATCHED = "dispatched"
+    WORKING = "working"
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """A task that is not finished.
+
+    Attributes:
+        spec: what the sender said.
+        attempts: how many attempts have been dispatched.
+        avoid: workers that let it stall.
+        state: as in its row.
+        attempt: its live attempt, one that is reserving included.
+        lane: where it waits, or None.
+    """
+
+    spec: TaskSpec
+    attempts: int = 0
+    avoid: frozenset[str] = frozenset()
+    state: TaskState = TaskState.WAITING
+    attempt: Attempt | None = None
+    lane: Lane | None = None
+
+    @property
+    def order(self) -> tuple[float, int]:
+        """Its place among tasks of its lane: higher priority first, then the older."""
+        return (-self.spec.priority, self.spec.id)
+
+    def row(self) -> TaskRow:
+        """Return its row."""
+        row = TaskRow(self.spec, self.state, self.attempts, avoid=tuple(sorted(self.avoid)))
+        at = self.attempt
+        if at is None or at.phase is Phase.RESERVING:
+            return row
+        return replace(
+            row, attempt=at.id, worker=at.worker.name, dispatched=at.dispatched, started=at.started
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """One try at a task by one worker.
+
+    Attributes:
+        id: number from the database, never used again; it names the references it holds in Etcd.
+        task, worker: whose it is.
+        phase: where it is.
+        number: 1 for the task's first attempt; 0 while it is reserving.
+        dispatched, started: unix times, or None.
+        since: monotonic time at which its phase began.
+        quiet: monotonic time at which its worker said that it is free, against what we hold; or None.
+        in_doubt: what the worker said means *done* if nothing contradicts it within the release grace.
+        live: False once the task was taken away or finished; the worker may still have it.
+        wants: names of the references it is to hold and has not been granted.
+        reserving: a request for them is under way.
+        reserved: it holds, or may hold, references.
+        confirmed: the broker has confirmed the dispatch.
+        watched: monotonic time at which it is looked at next.
+    """
+
+    id: int
+    task: Task
+    worker: Worker
+    phase: Phase = Phase.RESERVING
+    number: int = 0
+    dispatched: float | None = None
+    started: float | None = None
+    since: float = 0.0
+    quiet: float | None = None
+    in_doubt: bool = False
+    live: bool = True
+    wants: tuple[str, ...] = ()
+    reserving: bool = False
+    reserved: bool = False
+    confirmed: bool = False
+    watched: float = inf
+
+    def ended(self, end: AttemptEnd, wall: float, *, unresolved: bool) -> AttemptRow:
+        """Return the row that says how it ended."""
+        return AttemptRow(
+            id=self.id,
+            task_id=self.task.spec.id,
+            guid=self.task.spec.guid,
+            number=self.number,
+            worker=self.worker.name,
+            dispatched=self.dispatched if self.dispatched is not None else wall,
+            started=self.started,
+            ended=wall,
+            end=end,
+            unresolved=unresolved,
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """A worker of the collective.
+
+    Attributes:
+        name, worker_type, exchange_name: as it says of itself.
+        heard: monotonic time of its last message.
+        queue: what was sent to it and is not settled, oldest first, as it stands in its queue; at most
+            one is live.
+        booked: an attempt that is reserving its resources for this worker.
+        busy: it works, or has not said since its last task that it is free.
+        stalled: it let a task run out of time and has not said since that it is free.
+        missing: not heard for the missing interval, or could not be reached.
+        shown: its status as the row says.
+        since: unix time at which ``shown`` became what it is.
+        watched: monotonic time at which it is looked at next.
+    """
+
+    name: str
+    worker_type: str
+    exchange_name: str
+    heard: float = 0.0
+    queue: list[Attempt] = field(default_factory=list)
+    booked: Attempt | None = None
+    busy: bool = False
+    stalled: bool = False
+    missing: bool = False
+    shown: WorkerStatus | None = None
+    since: float = 0.0
+    watched: float = inf
+
+    @property
+    def live(self) -> Attempt | None:
+        """The attempt it holds, or None."""
+        return next((attempt for attempt in self.queue if attempt.live), None)
+
+    @property
+    def status(self) -> WorkerStatus:
+        """Its status, as ``get_workers`` names it."""
+        if self.missing:
+            return WorkerStatus.MISSING
+        if self.stalled:
+            return WorkerStatus.STALLED
+        if (attempt := self.live) is not None:
+            return WorkerStatus.WORKING if attempt.phase is Phase.WORKING else WorkerStatus.DISPATCHED
+        return WorkerStatus.WORKING if self.busy else WorkerStatus.IDLE
+
+    @property
+    def free(self) -> bool:
+        """Whether it can be given a task."""
+        return self.booked is None and self.status is WorkerStatus.IDLE
+
+    def holds(self, guid: str) -> Attempt | None:
+        """Return what it was sent of a task and is not settled, or None."""
+        return next((attempt for attempt in self.queue if attempt.task.spec.guid == guid), None)
+
+    def row(self) -> WorkerRow:
+        """Return its row."""
+        return WorkerRow(self.name, self.worker_type, self.exchange_name, self.status, self.since)

@@ -1,0 +1,155 @@
+"""Tasks that come in, and the control messages: the manager's state and its suites."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tefmanager import loglines
+from tefmanager.core.attempts import Attempts
+from tefmanager.core.effects import Reply, ReplyTo, ReplyWorkers, WorkerInfo
+from tefmanager.core.entities import Attempt, Phase, Task, Worker
+from tefmanager.core.events import Commanded, TaskSubmitted
+from tefmanager.core.lanes import Backlog
+from tefmanager.core.ledger import Ledger
+from tefmanager.core.pool import Pool
+from tefmanager.core.values import ManagerState, Moment, Outcome, TaskSpec
+from tefmanager.core.workforce import Workforce
+from tefmanager.messages import DispatchTasks, GetWorkers, SetState, SuiteCommand
+
+
+class Intake:
+    """Takes tasks in and does what control messages ask for.
+
+    Args:
+        number: gives out numbers for tasks.
+        set_state: makes a state the manager's.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        backlog: Backlog,
+        workforce: Workforce,
+        pool: Pool,
+        attempts: Attempts,
+        number: Callable[[], int],
+        set_state: Callable[[ManagerState], None],
+    ) -> None:
+        self._ledger = ledger
+        self._backlog = backlog
+        self._workforce = workforce
+        self._pool = pool
+        self._attempts = attempts
+        self._number = number
+        self._set_state = set_state
+        self._suite_actions = {
+            "pause_suite": self._pause,
+            "ready_suite": self._ready,
+            "stop_suite": self._stop,
+        }
+
+    def submitted(self, event: TaskSubmitted, now: Moment) -> None:
+        """Take a task in, unless its guid is known."""
+        message = event.message
+        known = self._backlog.by_guid.get(message.guid)
+        if known is not None or (event.redelivered and event.finished):
+            state = "finished" if known is None else known.state
+            line = loglines.TASK_DUPLICATE(message.task_type, message.guid, state)
+            self._answer(event.reply, line.text)
+        else:
+            line = self._accept(event, now)
+            self._answer(event.reply, True)
+        self._ledger.log(line)
+
+    def _accept(self, event: TaskSubmitted, now: Moment) -> loglines.Line:
+        message = event.message
+        spec = TaskSpec(
+            id=self._number(),
+            guid=message.guid,
+            task_type=message.task_type,
+            priority=message.priority,
+            resources=message.resources,
+            suite=message.suite,
+            time_limit=message.time_limit,
+            received=now.wall,
+        )
+        task = Task(spec)
+        self._backlog.by_guid[spec.guid] = task
+        self._backlog.add(task)
+        self._ledger.accepted(task, event.body)
+        return loglines.TASK_ACCEPTED(spec.task_type, spec.guid, f"{spec.priority:g}", spec.suite or "")
+
+    def commanded(self, event: Commanded, now: Moment) -> None:
+        """Do what a control message asks for. ``dispatch_tasks`` is done by the plan of its turn."""
+        match event.message:
+            case GetWorkers():
+                self._list_workers(event.reply)
+                return
+            case SetState(state):
+                self._set_state(state)
+            case SuiteCommand(command, suite):
+                self._suite_actions[command](suite, now)
+            case DispatchTasks():
+                self._pool.second_look()
+                self._pool.wake_all()
+        self._answer(event.reply, True)
+
+    def _list_workers(self, reply: ReplyTo | None) -> None:
+        if reply is not None:
+            infos = tuple(self._info(worker) for worker in self._workforce)
+            self._ledger.do(ReplyWorkers(reply, infos))
+
+    def _info(self, worker: Worker) -> WorkerInfo:
+        held = worker.live
+        if held is not None:
+            self._ledger.body(held.task)
+        return WorkerInfo(
+            name=worker.name,
+            work_queue=worker.exchange_name,
+            status=worker.status,
+            task_id=None if held is None else held.task.spec.id,
+            worker_type=worker.worker_type,
+            since=worker.since,
+        )
+
+    def _answer(self, reply: ReplyTo | None, response: str | bool) -> None:
+        if reply is not None:
+            self._ledger.do(Reply(reply, response))
+
+    # --- suites ---
+
+    def _pause(self, suite: str, now: Moment) -> None:
+        for attempt in self._booked(suite):
+            self._attempts.unbook(attempt, now)
+        if suite not in self._backlog.paused:
+            self._ledger.paused(suite)
+        self._backlog.hold(suite)
+        self._pool.wake_all()
+        self._ledger.log(loglines.SUITE_PAUSED(suite, self._waiting(suite)))
+
+    def _ready(self, suite: str, now: Moment) -> None:
+        if suite in self._backlog.paused:
+            self._ledger.readied(suite)
+        self._backlog.ready(suite)
+        self._ledger.log(loglines.SUITE_READIED(suite, self._waiting(suite)))
+
+    def _stop(self, suite: str, now: Moment) -> None:
+        for attempt in self._booked(suite):
+            self._attempts.unbook(attempt, now)
+        tasks = [task for lane in self._backlog.suite_lanes(suite) for task in lane.tasks()]
+        for task in tasks:
+            self._backlog.remove(task)
+            self._ledger.log(loglines.TASK_STOPPED(task.spec.task_type, task.spec.guid, suite))
+            self._attempts.finish(task, Outcome.STOPPED, now)
+        self._ledger.log(loglines.SUITE_STOPPED(suite, len(tasks)))
+
+    def _booked(self, suite: str) -> list[Attempt]:
+        asked = self._attempts.reserving.values()
+        return [
+            attempt
+            for attempt in asked
+            if attempt.live and attempt.phase is Phase.RESERVING and attempt.task.spec.suite == suite
+        ]
+
+    def _waiting(self, suite: str) -> int:
+        return sum(lane.size for lane in self._backlog.suite_lanes(suite))

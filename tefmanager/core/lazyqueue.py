@@ -1,0 +1,55 @@
+"""A priority queue whose items' places change while they are in it."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Hashable
+from itertools import count
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T", bound=Hashable)
+
+
+class LazyQueue(Generic[T]):
+    """The item with the least key first, where ``key(item)`` may change at any time.
+
+    An item that moves *forward* must be offered again; one that moves backward is found out when it
+    comes up. An item whose key is None does not stand in line until it is offered again.
+    """
+
+    def __init__(self, key: Callable[[T], Any]) -> None:
+        self._key = key
+        self._entries: list[tuple[Any, int, T]] = []
+        self._places: dict[T, Any] = {}
+        self._ties = count()
+
+    def offer(self, item: T) -> None:
+        """Let an item stand in line, or move it forward."""
+        key = self._key(item)
+        if key is None or (item in self._places and self._places[item] <= key):
+            return
+        self._push(key, item)
+
+    def discard(self, item: T) -> None:
+        """Take an item out of the line until it is offered again."""
+        self._places.pop(item, None)
+
+    def best(self) -> T | None:
+        """Return the item with the least key, leaving it in line; None where nobody stands in line."""
+        while self._entries:
+            key, _, item = self._entries[0]
+            if self._places.get(item) != key:
+                heapq.heappop(self._entries)
+                continue
+            now = self._key(item)
+            if now == key:
+                return item
+            heapq.heappop(self._entries)
+            del self._places[item]
+            if now is not None:
+                self._push(now, item)
+        return None
+
+    def _push(self, key: Any, item: T) -> None:
+        self._places[item] = key
+        heapq.heappush(self._entries, (key, next(self._ties), item))

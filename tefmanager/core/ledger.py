@@ -1,0 +1,92 @@
+"""What a turn has changed and wants done, gathered until the turn is over."""
+
+from __future__ import annotations
+
+from tefmanager.core.effects import Effect, Log
+from tefmanager.core.entities import Task, Worker
+from tefmanager.core.values import AttemptRow, Changes, ManagerRow, Moment, Outcome
+from tefmanager.loglines import Line
+
+
+class Ledger:
+    """Collects row changes and effects; a row that changes many times in a turn is written once."""
+
+    def __init__(self) -> None:
+        self._fresh()
+
+    def _fresh(self) -> None:
+        self._changes = Changes()
+        self._effects: list[Effect] = []
+        self._new: dict[int, tuple[Task, bytes]] = {}
+        self._tasks: dict[int, Task] = {}
+        self._workers: dict[str, Worker] = {}
+        self._left: dict[str, None] = {}
+
+    def manager(self, row: ManagerRow) -> None:
+        """The manager's own row changed."""
+        self._changes.manager = row
+
+    def accepted(self, task: Task, body: bytes) -> None:
+        """A task is new."""
+        self._new[task.spec.id] = (task, body)
+
+    def task(self, task: Task) -> None:
+        """A task changed."""
+        if task.spec.id not in self._new:
+            self._tasks[task.spec.id] = task
+
+    def ended(self, attempt: AttemptRow) -> None:
+        """An attempt ended."""
+        self._changes.attempts.append(attempt)
+
+    def resolved(self, attempt: int) -> None:
+        """A worker can have an attempt no longer."""
+        self._changes.resolved.append(attempt)
+
+    def finished(self, task: Task, outcome: Outcome, now: Moment) -> None:
+        """A task moves to history."""
+        self._tasks.pop(task.spec.id, None)
+        self._changes.finished[task.spec.id] = (outcome, now.wall)
+
+    def worker(self, worker: Worker) -> None:
+        """A worker is new or changed."""
+        self._left.pop(worker.name, None)
+        self._workers[worker.name] = worker
+
+    def left(self, worker: Worker) -> None:
+        """A worker is gone."""
+        self._workers.pop(worker.name, None)
+        self._left[worker.name] = None
+
+    def paused(self, suite: str) -> None:
+        """A suite is paused."""
+        self._changes.readied = [other for other in self._changes.readied if other != suite]
+        self._changes.paused.append(suite)
+
+    def readied(self, suite: str) -> None:
+        """A suite is paused no longer."""
+        self._changes.paused = [other for other in self._changes.paused if other != suite]
+        self._changes.readied.append(suite)
+
+    def body(self, task: Task) -> None:
+        """A task's message is needed, unless it came in this turn."""
+        if task.spec.id not in self._new:
+            self._changes.bodies.append(task.spec.id)
+
+    def do(self, effect: Effect) -> None:
+        """Carry something out, in this order, after the commit."""
+        self._effects.append(effect)
+
+    def log(self, line: Line) -> None:
+        """Log a line after the commit."""
+        self._effects.append(Log(line))
+
+    def close(self) -> tuple[Changes, list[Effect]]:
+        """Return the turn's changes and effects, and begin the next turn's."""
+        changes, effects = self._changes, self._effects
+        changes.accepted = [(task.row(), body) for task, body in self._new.values()]
+        changes.tasks = {number: task.row() for number, task in self._tasks.items()}
+        changes.workers = {name: worker.row() for name, worker in self._workers.items()}
+        changes.left = list(self._left)
+        self._fresh()
+        return changes, effects

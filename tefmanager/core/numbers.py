@@ -1,0 +1,55 @@
+"""The manager's own row: its state, and the numbers that name tasks and attempts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tefmanager import loglines
+from tefmanager.core.ledger import Ledger
+from tefmanager.core.values import ManagerRow, ManagerState
+
+BLOCK = 1000
+"""Numbers that are reserved in the database at a time; those left over at the end are never used."""
+
+
+class Numbers:
+    """Gives out numbers that no reign before or after gives out again.
+
+    A block is written to the row in the turn in which its first number is used, so that it is
+    committed before anything bears such a number outside.
+    """
+
+    def __init__(self, row: ManagerRow, ledger: Ledger) -> None:
+        self._row = row
+        self._ledger = ledger
+        self._task = row.task_ids
+        self._attempt = row.attempt_ids
+
+    @property
+    def state(self) -> ManagerState:
+        """The manager's state."""
+        return self._row.state
+
+    def set_state(self, state: ManagerState) -> None:
+        """Make a state the manager's."""
+        if state is not self._row.state:
+            self._ledger.log(loglines.STATE_CHANGE(self._row.state, state))
+            self._write(replace(self._row, state=state))
+
+    def task(self) -> int:
+        """Return a new task's number; larger than all before."""
+        number, self._task = self._task, self._task + 1
+        if self._task > self._row.task_ids:
+            self._write(replace(self._row, task_ids=number + BLOCK))
+        return number
+
+    def attempt(self) -> int:
+        """Return a new attempt's number; larger than all before."""
+        number, self._attempt = self._attempt, self._attempt + 1
+        if self._attempt > self._row.attempt_ids:
+            self._write(replace(self._row, attempt_ids=number + BLOCK))
+        return number
+
+    def _write(self, row: ManagerRow) -> None:
+        self._row = row
+        self._ledger.manager(row)

@@ -1,0 +1,84 @@
+"""Who goes next, and to whom: pairs waiting tasks with free workers while their resources last."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from tefmanager import loglines
+from tefmanager.core.attempts import Attempts
+from tefmanager.core.entities import Task
+from tefmanager.core.lanes import Backlog, Lane
+from tefmanager.core.ledger import Ledger
+from tefmanager.core.pool import NOT_READ, Pool, Wait
+from tefmanager.core.timers import Timers
+from tefmanager.core.values import Moment
+from tefmanager.core.workforce import Workforce
+
+
+class Planner:
+    """Plans until every free worker has a task or no waiting task can run.
+
+    Args:
+        patience: seconds a task is first in line but for its resources before it claims them.
+    """
+
+    def __init__(
+        self,
+        patience: float,
+        ledger: Ledger,
+        backlog: Backlog,
+        workforce: Workforce,
+        pool: Pool,
+        timers: Timers,
+        attempts: Attempts,
+    ) -> None:
+        self._patience = patience
+        self._ledger = ledger
+        self._backlog = backlog
+        self._workforce = workforce
+        self._pool = pool
+        self._timers = timers
+        self._attempts = attempts
+
+    def pay_debts(self, now: Moment) -> None:
+        """Ask for references of attempts that run without them, as soon as there are any."""
+        for attempt in self._attempts.owed.values():
+            if not attempt.reserving and self._pool.fits(attempt, now):
+                self._attempts.reserve(attempt)
+
+    def plan(self, now: Moment) -> None:
+        """Book a worker for every waiting task that can run."""
+        for worker_type in self._workforce.types():
+            self._plan_type(worker_type, now)
+
+    def _plan_type(self, worker_type: str, now: Moment) -> None:
+        avoided: list[Lane] = []
+        while free := self._workforce.free(worker_type):
+            lane = self._backlog.best(worker_type)
+            task = None if lane is None else lane.head()
+            if lane is None or task is None:
+                break
+            worker = next((worker for worker in free if worker.name not in lane.avoid), None)
+            if worker is None:
+                lane.road.lanes.discard(lane)
+                avoided.append(lane)
+            elif (short := self._pool.short(task, now)) is not None:
+                self._park(lane, task, short, now)
+            else:
+                lane.road.yard.serve(lane.suite)
+                self._attempts.book(task, worker, now)
+        for lane in avoided:
+            lane.road.yard.offer(lane)
+
+    def _park(self, lane: Lane, task: Task, short: str, now: Moment) -> None:
+        self._pool.park(lane.road, short)
+        if short == NOT_READ:
+            return
+        wait = self._pool.wait(task, now)
+        if wait is not None:
+            self._ledger.log(loglines.RESOURCE_WAIT(task.spec.task_type, task.spec.guid, short))
+            self._timers.at(now.monotonic + self._patience, partial(self._lose_patience, wait))
+
+    def _lose_patience(self, wait: Wait, now: Moment) -> None:
+        if self._pool.waits.get(wait.task.spec.id) is wait:
+            self._pool.claim(wait)

@@ -1,0 +1,189 @@
+"""Resources as the planner sees them: what is free now, who waits for it, and who has a claim on it.
+
+What is seen here is a hint that saves requests; the reservation in Etcd decides.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from tefmanager.core.entities import Attempt, Task
+from tefmanager.core.lanes import Road
+from tefmanager.core.resources import Resource
+from tefmanager.core.values import Moment
+
+NOT_READ = "(Etcd)"
+"""What a task waits for while the resources have not been read."""
+
+
+@dataclass(slots=True)
+class Wait:
+    """A task that was first in line but for its resources.
+
+    Attributes:
+        task: it.
+        since: monotonic time from which it has been so.
+        claims: its patience is over: others that would take what it waits for are passed over.
+    """
+
+    task: Task
+    since: float
+    claims: bool = False
+
+
+class Pool:
+    """The resources, as last seen, less what is being reserved.
+
+    Args:
+        hold_unknown: a name without an entry holds a task back, instead of limiting nothing.
+        runnable: tells whether a task could be dispatched if it had its resources.
+    """
+
+    def __init__(self, *, hold_unknown: bool, runnable: Callable[[Task], bool]) -> None:
+        self.ready = False
+        self.seen: dict[str, Resource] = {}
+        self.pending: Counter[str] = Counter()
+        self.waits: dict[int, Wait] = {}
+        self._hold_unknown = hold_unknown
+        self._runnable = runnable
+        self._parked: dict[str, dict[Road, None]] = {}
+        self._refused: set[str] = set()
+        self._claims: dict[str, dict[int, Wait]] = {}
+
+    # --- what is free ---
+
+    def short(self, task: Task, now: Moment) -> str | None:
+        """Return the first of a task's resources that has no reference for it, or None."""
+        if not task.spec.resources:
+            return None
+        if not self.ready:
+            return NOT_READ
+        names = task.spec.resources
+        return next((name for name in names if not self._free(name, now, task.order)), None)
+
+    def fits(self, attempt: Attempt, now: Moment) -> bool:
+        """Tell whether an attempt's references could be taken, claims of others aside."""
+        return self.ready and all(self._free(name, now, None) for name in attempt.wants)
+
+    def _free(self, name: str, now: Moment, order: tuple[float, int] | None) -> bool:
+        resource = self.seen.get(name)
+        if resource is None:
+            return not self._hold_unknown
+        if name in self._refused:
+            return False
+        free = resource.free_at(now.local) - self.pending[name]
+        ahead = 0 if order is None else self._ahead(name, now, order)
+        return free - ahead >= 1
+
+    def _ahead(self, name: str, now: Moment, order: tuple[float, int]) -> int:
+        claims = self._claims.get(name)
+        if not claims:
+            return 0
+        return sum(wait.task.order < order and self._in_force(wait, now) for wait in claims.values())
+
+    def _in_force(self, wait: Wait, now: Moment) -> bool:
+        """A claim that cannot be used, whatever is given back, must not keep others from working."""
+        if not self._runnable(wait.task):
+            return False
+        entries = (self.seen.get(name) for name in wait.task.spec.resources)
+        return all(entry is None or entry.limit_at(now.local) != 0 for entry in entries)
+
+    # --- what is being reserved ---
+
+    def book(self, attempt: Attempt) -> None:
+        """Count references that are being asked for."""
+        attempt.reserving = True
+        self.pending.update(attempt.wants)
+
+    def unbook(self, attempt: Attempt) -> None:
+        """Stop counting them: Etcd has answered, or will not."""
+        attempt.reserving = False
+        self.pending.subtract(attempt.wants)
+        for name in attempt.wants:
+            if not self.pending[name]:
+                del self.pending[name]
+
+    # --- what Etcd says ---
+
+    def see(self, seen: Mapping[str, Resource | None]) -> None:
+        """Take in what changed."""
+        for name, resource in seen.items():
+            if resource is None:
+                self.seen.pop(name, None)
+            else:
+                self.seen[name] = resource
+        self._refused.difference_update(seen)
+
+    def read(self, seen: Mapping[str, Resource | None]) -> None:
+        """Take in everything there is."""
+        self.seen = {name: resource for name, resource in seen.items() if resource is not None}
+        self._refused.clear()
+        self.ready = True
+
+    def lose(self) -> None:
+        """Nothing is known of the resources any more."""
+        self.ready = False
+
+    def refuse(self, name: str) -> None:
+        """Take a resource for short until something new is seen of it."""
+        self._refused.add(name)
+
+    def second_look(self) -> None:
+        """Let resources that were refused be tried again."""
+        self._refused.clear()
+
+    # --- who waits ---
+
+    def park(self, road: Road, name: str) -> None:
+        """Take a road out of the line until a resource is woken."""
+        road.parked = name
+        self._parked.setdefault(name, {})[road] = None
+
+    def wake(self, names: Iterable[str]) -> list[Road]:
+        """Return the roads that were parked at any of these resources, and let them stand in line."""
+        woken = [road for name in names for road in self._parked.pop(name, ())]
+        for road in woken:
+            road.parked = None
+            road.yard.roads.offer(road)
+        return woken
+
+    def wake_all(self) -> list[Road]:
+        """Wake every road that is parked."""
+        return self.wake(list(self._parked))
+
+    def waiting_for(self) -> dict[str, int]:
+        """Return how many roads are parked at each resource."""
+        return {name: len(roads) for name, roads in self._parked.items()}
+
+    def timed(self) -> set[str]:
+        """Return the parked resources, or claimed ones, whose limits follow the time of day."""
+        names = set(self._parked) | set(self._claims)
+        return {name for name in names if (entry := self.seen.get(name)) is not None and entry.windows}
+
+    # --- patience ---
+
+    def wait(self, task: Task, now: Moment) -> Wait | None:
+        """Note that a task is first in line but for its resources; None where that is known already."""
+        if task.spec.id in self.waits:
+            return None
+        self.waits[task.spec.id] = Wait(task, now.monotonic)
+        return self.waits[task.spec.id]
+
+    def claim(self, wait: Wait) -> None:
+        """A task's patience is over."""
+        wait.claims = True
+        for name in wait.task.spec.resources:
+            self._claims.setdefault(name, {})[wait.task.spec.id] = wait
+
+    def settle(self, task: Task) -> list[Road]:
+        """A task waits no longer; return the roads that its claim may have held back."""
+        wait = self.waits.pop(task.spec.id, None)
+        if wait is None or not wait.claims:
+            return []
+        for name in task.spec.resources:
+            del self._claims[name][task.spec.id]
+            if not self._claims[name]:
+                del self._claims[name]
+        return self.wake(task.spec.resources)

@@ -1,0 +1,323 @@
+"""What workers say: the table of worker states.
+
+`TABLE` is the one place that says what happens; ``docs/protocol.md`` draws it, and a test keeps the
+two the same. The two vocabularies in the field differ in what *free* is called: ``ready`` (which ends
+a task, too) and ``idle`` (which does not).
+
+A worker's messages name no task in one of the vocabularies. What they mean then is the oldest dispatch
+that is not settled, since a worker takes its queue in order.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from functools import partial
+from math import inf
+
+from tefmanager import loglines
+from tefmanager.core.attempts import Attempts, Limits
+from tefmanager.core.effects import Reply
+from tefmanager.core.entities import Attempt, Phase, Worker
+from tefmanager.core.events import WorkerReported
+from tefmanager.core.lanes import Backlog
+from tefmanager.core.ledger import Ledger
+from tefmanager.core.timers import Timers
+from tefmanager.core.values import AttemptEnd, Moment, TaskState
+from tefmanager.core.workforce import Workforce
+from tefmanager.messages import WorkerMessage
+
+OFFLINE = "offline"
+
+
+class Word(StrEnum):
+    """What a worker can say of itself and stay."""
+
+    READY = "ready"
+    IDLE = "idle"
+    WORKING = "working"
+    TASK_COMPLETE = "task_complete"
+
+
+class Holds(StrEnum):
+    """What the manager holds for the worker, of the task that the message means."""
+
+    NOTHING = "nothing"
+    DISPATCHED = "dispatched"
+    WORKING = "working"
+    TAKEN = "taken away"
+
+
+TABLE: dict[tuple[Holds, Word], str] = {
+    (Holds.NOTHING, Word.READY): "free",
+    (Holds.NOTHING, Word.IDLE): "free",
+    (Holds.NOTHING, Word.WORKING): "busy",
+    (Holds.NOTHING, Word.TASK_COMPLETE): "unmatched",
+    (Holds.DISPATCHED, Word.READY): "heartbeat",
+    (Holds.DISPATCHED, Word.IDLE): "heartbeat",
+    (Holds.DISPATCHED, Word.WORKING): "start",
+    (Holds.DISPATCHED, Word.TASK_COMPLETE): "quick",
+    (Holds.WORKING, Word.READY): "done_and_free",
+    (Holds.WORKING, Word.IDLE): "quiet",
+    (Holds.WORKING, Word.WORKING): "carry_on",
+    (Holds.WORKING, Word.TASK_COMPLETE): "done",
+    (Holds.TAKEN, Word.READY): "free",
+    (Holds.TAKEN, Word.IDLE): "free",
+    (Holds.TAKEN, Word.WORKING): "regain",
+    (Holds.TAKEN, Word.TASK_COMPLETE): "late",
+}
+
+_UNSETTLED = 20
+"""Dispatches that a worker never took up and that are remembered; older ones are let go."""
+
+
+class Reports:
+    """Registers workers and does what the table says."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        ledger: Ledger,
+        backlog: Backlog,
+        workforce: Workforce,
+        timers: Timers,
+        attempts: Attempts,
+    ) -> None:
+        self._limits = limits
+        self._ledger = ledger
+        self._backlog = backlog
+        self._workforce = workforce
+        self._timers = timers
+        self._attempts = attempts
+
+    def handle(self, event: WorkerReported, now: Moment) -> None:
+        """Take in one ``worker_status``."""
+        problem = self._handle(event, now)
+        if problem is not None:
+            self._ledger.log(problem)
+        if event.reply is not None:
+            self._ledger.do(Reply(event.reply, True if problem is None else problem.text))
+
+    def _handle(self, event: WorkerReported, now: Moment) -> loglines.Line | None:
+        message = event.message
+        if message.status == OFFLINE:
+            self._offline(message.name, now)
+            return None
+        if message.status not in set(Word):
+            return loglines.UNKNOWN_STATUS(message.name, message.status)
+        worker = self._known(message, now)
+        if worker is None:
+            return loglines.MISSING_WORKER_TYPE(message.name)
+        worker.heard = now.monotonic
+        self._act(worker, Word(message.status), event, now)
+        self._workforce.changed(worker, now)
+        return None
+
+    def _act(self, worker: Worker, word: Word, event: WorkerReported, now: Moment) -> None:
+        meant = self._meant(worker, word, event.message.task)
+        action = getattr(self, f"_{TABLE[self._holding(meant), word]}")
+        action(worker, meant, event, now)
+
+    def _meant(self, worker: Worker, word: Word, guid: str | None) -> Attempt | None:
+        """Return the attempt a message is about."""
+        if word in (Word.READY, Word.IDLE):
+            return worker.live
+        if guid is not None:
+            return worker.holds(guid)
+        return worker.queue[0] if worker.queue else None
+
+    def _holding(self, attempt: Attempt | None) -> Holds:
+        if attempt is None:
+            return Holds.NOTHING
+        return Holds(attempt.phase.value) if attempt.live else Holds.TAKEN
+
+    # --- who it is ---
+
+    def _known(self, message: WorkerMessage, now: Moment) -> Worker | None:
+        worker = self._workforce.get(message.name)
+        if worker is None:
+            return self._register(message, now)
+        worker_type = message.worker_type or worker.worker_type
+        if (worker_type, message.exchange_name) != (worker.worker_type, worker.exchange_name):
+            self._workforce.retype(worker, worker_type, message.exchange_name, now)
+            self._ledger.log(loglines.WORKER_UPDATED(worker.name, worker_type, message.exchange_name))
+        return worker
+
+    def _register(self, message: WorkerMessage, now: Moment) -> Worker | None:
+        if message.worker_type is None:
+            return None
+        worker = Worker(message.name, message.worker_type, message.exchange_name, now.monotonic, busy=True)
+        self._workforce.add(worker, now)
+        self.watch(worker)
+        self._ledger.log(loglines.WORKER_REGISTERED(worker.name, worker.worker_type, worker.exchange_name))
+        return worker
+
+    # --- the table's actions; each takes (worker, the attempt meant, the event, now) ---
+
+    def _free(self, worker: Worker, meant: Attempt | None, event: WorkerReported, now: Moment) -> None:
+        for attempt in [each for each in worker.queue if each.phase is Phase.WORKING]:
+            self._attempts.resolve(attempt)
+        for attempt in worker.queue[:-_UNSETTLED]:
+            self._attempts.resolve(attempt)
+        self._back(worker, now)
+        if worker.stalled:
+            self._ledger.log(loglines.WORKER_BACK(worker.name, worker.worker_type, "stalled"))
+        worker.busy = worker.stalled = False
+
+    def _busy(self, worker: Worker, meant: Attempt | None, event: WorkerReported, now: Moment) -> None:
+        guid = event.message.task
+        task = None if guid is None or worker.live is not None else self._backlog.by_guid.get(guid)
+        self._occupied(worker, now)
+        if task is not None and self._waits(task.attempt, task.state):
+            self._attempts.take_over(task, worker, now)
+
+    def _unmatched(self, worker: Worker, meant: Attempt | None, event: WorkerReported, now: Moment) -> None:
+        self._occupied(worker, now)
+        guid = event.message.task
+        task = None if guid is None else self._backlog.by_guid.get(guid)
+        if task is None or task.attempts == 0:
+            reason = "no such task is waiting or in flight" if guid else "the worker holds no task"
+            self._ledger.log(loglines.COMPLETION_IGNORED(worker.name, guid or "", reason))
+        else:
+            by = Attempt(0, task, worker, live=False)
+            self._attempts.complete(task, by, now)
+
+    def _heartbeat(self, worker: Worker, meant: Attempt | None, event: WorkerReported, now: Moment) -> None:
+        self._back(worker, now)
+
+    def _start(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
+        self._passed_over(worker, meant)
+        self._attempts.start(meant, now)
+
+    def _quick(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
+        if event.redelivered and event.message.task is None:
+            reason = "delivered again, and names no task"
+            self._ledger.log(loglines.COMPLETION_IGNORED(worker.name, "", reason))
+        else:
+            self._complete(worker, meant, now)
+
+    def _done(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
+        if event.redelivered and event.message.task is None:
+            self._doubt(meant, now)
+        else:
+            self._complete(worker, meant, now)
+
+    def _done_and_free(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
+        if event.redelivered:
+            self._doubt(meant, now)
+        else:
+            self._complete(worker, meant, now)
+            self._free(worker, None, event, now)
+
+    def _quiet(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
+        if meant.quiet is None:
+            meant.quiet = now.monotonic
+            self._attempts.watch(meant)
+
+    def _doubt(self, meant: Attempt, now: Moment) -> None:
+        """It may be the end of the task before, told twice: believe it unless *working* follows."""
+        meant.quiet = now.monotonic
+        meant.in_doubt = True
+        self._attempts.watch(meant)
+
+    def _carry_on(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
+        meant.quiet = None
+        meant.in_doubt = False
+
+    def _regain(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
+        meant.phase = Phase.WORKING
+        self._occupied(worker, now)
+        self._passed_over(worker, meant)
+        task = meant.task
+        current = self._backlog.by_guid.get(task.spec.guid) is task and self._waits(
+            task.attempt, task.state
+        )
+        if current and worker.live is None and not worker.stalled:
+            self._attempts.resolve(meant)
+            self._attempts.take_over(task, worker, now)
+
+    def _late(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
+        self._passed_over(worker, meant)
+        self._attempts.resolve(meant)
+        self._occupied(worker, now)
+        task = meant.task
+        if self._backlog.by_guid.get(task.spec.guid) is task:
+            self._attempts.complete(task, meant, now)
+        else:
+            reason = "another worker completed it first"
+            self._ledger.log(loglines.COMPLETION_IGNORED(worker.name, task.spec.guid, reason))
+
+    def _complete(self, worker: Worker, attempt: Attempt, now: Moment) -> None:
+        self._passed_over(worker, attempt)
+        self._occupied(worker, now)
+        self._attempts.complete(attempt.task, attempt, now)
+
+    # --- what they share ---
+
+    def _occupied(self, worker: Worker, now: Moment) -> None:
+        """It is there, and not free until it says so."""
+        self._back(worker, now)
+        worker.busy = True
+        if worker.booked is not None:
+            self._attempts.unbook(worker.booked, now)
+
+    def _back(self, worker: Worker, now: Moment) -> None:
+        if worker.missing:
+            worker.missing = False
+            self._ledger.log(loglines.WORKER_BACK(worker.name, worker.worker_type, "missing"))
+            self.watch(worker)
+
+    def _passed_over(self, worker: Worker, meant: Attempt) -> None:
+        """A worker takes its queue in order: what stood before is not there any more."""
+        for attempt in worker.queue[: worker.queue.index(meant)]:
+            if not attempt.live:
+                self._attempts.resolve(attempt)
+
+    def _waits(self, attempt: Attempt | None, state: TaskState) -> bool:
+        return state is TaskState.WAITING and (attempt is None or attempt.phase is Phase.RESERVING)
+
+    # --- leaving ---
+
+    def _offline(self, name: str, now: Moment) -> None:
+        worker = self._workforce.get(name)
+        self._ledger.log(loglines.WORKER_OFFLINE(name))
+        if worker is None:
+            return
+        if worker.booked is not None:
+            self._attempts.unbook(worker.booked, now)
+        if (live := worker.live) is not None:
+            self._attempts.take_back(live, AttemptEnd.OFFLINE, now)
+        for attempt in list(worker.queue):
+            self._attempts.resolve(attempt)
+        self._workforce.remove(worker)
+
+    def undelivered(self, attempt: Attempt, now: Moment) -> None:
+        """A dispatch reached no queue: undo it at once, and take the worker for missing."""
+        worker, spec = attempt.worker, attempt.task.spec
+        self._ledger.log(loglines.DISPATCH_FAILED(spec.task_type, spec.guid, worker.name))
+        self._attempts.take_back(attempt, AttemptEnd.UNDELIVERED, now)
+        self._lose(worker, now)
+
+    def watch(self, worker: Worker) -> None:
+        """Look at a worker when it has been silent for the missing interval."""
+        due = worker.heard + self._limits.missing_interval
+        if due < worker.watched:
+            worker.watched = due
+            self._timers.at(due, partial(self._look, worker))
+
+    def _look(self, worker: Worker, now: Moment) -> None:
+        worker.watched = inf
+        if self._workforce.get(worker.name) is not worker or worker.missing:
+            return
+        if now.monotonic < worker.heard + self._limits.missing_interval:
+            self.watch(worker)
+            return
+        if (live := worker.live) is not None:
+            self._attempts.take_back(live, AttemptEnd.MISSING, now, unresolved=True)
+        self._lose(worker, now)
+
+    def _lose(self, worker: Worker, now: Moment) -> None:
+        if worker.booked is not None:
+            self._attempts.unbook(worker.booked, now)
+        worker.missing = True
+        self._ledger.log(loglines.WORKER_MISSING(worker.name, worker.worker_type))
+        self._workforce.changed(worker, now)

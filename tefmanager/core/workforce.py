@@ -1,0 +1,98 @@
+"""The collective of workers: who is there, and who is free."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tefmanager.core.entities import Worker
+from tefmanager.core.ledger import Ledger
+from tefmanager.core.values import Moment, WorkerStatus
+
+
+class Workforce:
+    """Workers by name; the free ones of each type in the order in which they became free."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._workers: dict[str, Worker] = {}
+        self._free: dict[str, dict[Worker, None]] = {}
+        self._types: dict[str, dict[Worker, None]] = {}
+
+    def __iter__(self) -> Iterator[Worker]:
+        """Go through all workers, in the order of their registration."""
+        return iter(self._workers.values())
+
+    def __len__(self) -> int:
+        """Count the workers."""
+        return len(self._workers)
+
+    def get(self, name: str) -> Worker | None:
+        """Return the worker of that name, or None."""
+        return self._workers.get(name)
+
+    def add(self, worker: Worker, now: Moment) -> None:
+        """Take a worker in."""
+        self._workers[worker.name] = worker
+        self._types.setdefault(worker.worker_type, {})[worker] = None
+        self.changed(worker, now)
+
+    def restore(self, worker: Worker) -> None:
+        """Take a worker in, as its row has it: nothing is to be written."""
+        self._workers[worker.name] = worker
+        self._types.setdefault(worker.worker_type, {})[worker] = None
+        self._sort(worker)
+
+    def remove(self, worker: Worker) -> None:
+        """Let a worker go."""
+        del self._workers[worker.name]
+        self._leave(worker)
+        self._ledger.left(worker)
+
+    def retype(self, worker: Worker, worker_type: str, exchange_name: str, now: Moment) -> None:
+        """Change what a worker takes and where it is reached."""
+        self._leave(worker)
+        worker.worker_type, worker.exchange_name = worker_type, exchange_name
+        self._types.setdefault(worker_type, {})[worker] = None
+        self._ledger.worker(worker)
+        self.changed(worker, now)
+
+    def changed(self, worker: Worker, now: Moment) -> None:
+        """Note a worker's new status, if it is new, and whether it is free."""
+        if worker.status != worker.shown:
+            worker.shown = worker.status
+            worker.since = now.wall
+            self._ledger.worker(worker)
+        self._sort(worker)
+
+    def last(self, worker: Worker, now: Moment) -> None:
+        """Note a worker's new status and, if it is free, let the others go first."""
+        self._free.get(worker.worker_type, {}).pop(worker, None)
+        self.changed(worker, now)
+
+    def free(self, worker_type: str) -> dict[Worker, None]:
+        """Return the free workers of a type, the one that has been free longest first."""
+        return self._free.get(worker_type, {})
+
+    def alive(self, worker_type: str) -> bool:
+        """Tell whether there is a worker of a type that works or could."""
+        gone = (WorkerStatus.MISSING, WorkerStatus.STALLED)
+        return any(worker.status not in gone for worker in self._types.get(worker_type, ()))
+
+    def types(self) -> list[str]:
+        """Return the types of the workers that there are."""
+        return list(self._types)
+
+    def _sort(self, worker: Worker) -> None:
+        free = self._free.setdefault(worker.worker_type, {})
+        if not worker.free:
+            free.pop(worker, None)
+        else:
+            free.setdefault(worker, None)
+
+    def _leave(self, worker: Worker) -> None:
+        self._free.get(worker.worker_type, {}).pop(worker, None)
+        fellows = self._types[worker.worker_type]
+        del fellows[worker]
+        if not fellows:
+            del self._types[worker.worker_type]
+            self._free.pop(worker.worker_type, None)
