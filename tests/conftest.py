@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
-from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
+from zope.interface import implementer
 
 from tefmanager.sandbox import Sandbox
 from tests.services import Services
@@ -34,6 +35,7 @@ def unique() -> str:
     return uuid.uuid4().hex[:12]
 
 
+@implementer(ILogObserver)
 class LoggedErrors:
     """Collects events of level critical, and those that carry a failure."""
 

@@ -135,7 +135,7 @@ class Guard:
                 os.setgid(group)
                 os.setuid(user)
             _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # after setuid, which takes it back
-            os.execv(self._command[0], self._command)  # noqa: S606 - no shell is wanted
+            os.execv(self._command[0], list(self._command))
         except OSError as error:
             os.write(2, f"{self._command[0]}: {error.strerror}\n".encode())
         finally:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import secrets
 import signal
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import psycopg2
+from twisted.internet.defer import Deferred
 from txpostgres.txpostgres import Connection
 
 from tefmanager.sandbox.machine import HOST, Account, free_ports
 from tefmanager.sandbox.process import Command
 from tefmanager.sandbox.server import NotReady, Reactor, Server
 
-Database: TypeAlias = dict[str, str | int]
+Database: TypeAlias = dict[str, Any]
 """libpq's keywords for a connection: host, port, dbname, user, password."""
 
 _NAME = "tef"
@@ -27,7 +28,7 @@ class PostgreSQL(Server):
     Args:
         reactor, folder, account: see `Server`.
         initdb, postgres: the programs.
-        fast: do not wait for the disk; a crash of the machine may destroy the data.
+        fast: do not wait for the disk; a crash of the machine may destroy the data, one of the server not.
     """
 
     name = "postgresql"
@@ -66,11 +67,7 @@ class PostgreSQL(Server):
             "unix_socket_directories": self._socket_folder(),
             # Segments in the data folder go away with it, however the server ends.
             "dynamic_shared_memory_type": "mmap",
-            **(
-                dict.fromkeys(("fsync", "synchronous_commit", "full_page_writes"), "off")
-                if self._fast
-                else {}
-            ),
+            **(dict.fromkeys(("fsync", "full_page_writes"), "off") if self._fast else {}),
         }
         arguments = [str(self._postgres), "-D", str(self._data)]
         for key, value in settings.items():
@@ -98,8 +95,8 @@ class PostgreSQL(Server):
     async def _execute(self, dbname: str, statement: str) -> None:
         connection = Connection(reactor=self._reactor)
         try:
-            await connection.connect(**self._connection_to(dbname))
-            await connection.runOperation(statement)
+            await _uncancelled(connection.connect(**self._connection_to(dbname)))
+            await _uncancelled(connection.runOperation(statement))
         except psycopg2.OperationalError as error:
             raise NotReady from error
         finally:
@@ -113,3 +110,10 @@ class PostgreSQL(Server):
         """Return the folder of the Unix socket, or nothing where its path would be too long for one."""
         longest = len(str(self.folder / f".s.PGSQL.{self.port}.lock"))
         return str(self.folder) if longest <= _LONGEST_SOCKET else ""
+
+
+def _uncancelled(call: Deferred[object]) -> Deferred[object]:
+    """Keep a cancellation from txpostgres, whose own raises while it connects."""
+    result: Deferred[object] = Deferred()
+    call.chainDeferred(result)
+    return result

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ProcessDone, ProcessExitedAlready
+from twisted.internet.error import ProcessExitedAlready, ProcessTerminated
 from twisted.internet.interfaces import IProcessTransport, IReactorProcess
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
@@ -39,7 +39,7 @@ class Command:
     arguments: Sequence[str]
     folder: Path
     log: Path
-    account: Account = Account()
+    account: Account = field(default_factory=Account)
     environment: Mapping[str, str] = field(default_factory=dict)
     stop_signal: int = signal.SIGTERM
 
@@ -116,11 +116,13 @@ class _GuardProtocol(ProcessProtocol):
         self._ended = ended
 
     def processEnded(self, reason: Failure) -> None:
-        ended = reason.value
-        if isinstance(ended, ProcessDone):
-            self._ended(0)
-        else:
-            self._ended(ended.exitCode if ended.exitCode is not None else 128 + (ended.signal or 0))
+        self._ended(_status(reason.value))
+
+
+def _status(ended: BaseException | None) -> int:
+    if not isinstance(ended, ProcessTerminated):
+        return 0
+    return ended.exitCode if ended.exitCode is not None else 128 + (ended.signal or 0)
 
 
 def _guarded(command: Command) -> list[str]:

@@ -73,9 +73,8 @@ class RabbitMQ(Server):
             **{f"RABBITMQ_{name}": value for name, value in own.items()},
             "ERL_EPMD_ADDRESS": HOST,
             "ERL_EPMD_PORT": str(self.mapper_port),
-            # For each Erlang that starts: listen on loopback only; one scheduler, since each more of them
-            # costs time at the start and the processors are the tests'.
-            "ERL_FLAGS": "-kernel inet_dist_use_interface {127,0,0,1} +S 1:1 +A 4",
+            # For each Erlang that starts: listen on loopback only, with two schedulers at most.
+            "ERL_FLAGS": "-kernel inet_dist_use_interface {127,0,0,1} +S 2:2",
             # The script then becomes the server instead of waiting for it.
             "RUNNING_UNDER_SYSTEMD": "true",
         }
@@ -122,7 +121,7 @@ class _Login(Protocol):
             self._send(31, arguments)
             self._send(40, b"\x01/\x00\x00")
         elif method == self._OPEN_OK:
-            self._finish(None)
+            self.opened.callback(None)
 
     def _send(self, method: int, arguments: bytes) -> None:
         assert self.transport is not None
@@ -130,11 +129,8 @@ class _Login(Protocol):
         self.transport.write(struct.pack(">BHI", 1, 0, len(payload)) + payload + b"\xce")
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._finish(Failure(NotReady()))
-
-    def _finish(self, result: Failure | None) -> None:
         if not self.opened.called:
-            self.opened.callback(result)
+            self.opened.errback(NotReady("the connection was closed"))
 
     def hang_up(self) -> None:
         """Drop the connection."""

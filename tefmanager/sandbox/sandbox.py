@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.utils import getProcessValue
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 
 from tefmanager.sandbox.addresses import Addresses
 from tefmanager.sandbox.etcd import Etcd
-from tefmanager.sandbox.machine import HOST, Account, Programs
+from tefmanager.sandbox.machine import HOST, Account, Programs, SandboxError
 from tefmanager.sandbox.postgresql import PostgreSQL
+from tefmanager.sandbox.process import Command, Process
 from tefmanager.sandbox.rabbitmq import RabbitMQ
 from tefmanager.sandbox.server import Reactor, Server
 
@@ -52,6 +53,7 @@ class Sandbox:
         self._folder = folder
         self._programs = programs
         self._fast = fast
+        self._made: Path | None = None
         self._servers: list[Server] = []
 
     async def start(self) -> Addresses:
@@ -64,24 +66,22 @@ class Sandbox:
         account = Account.unprivileged()
         folder = self._make_folder(account)
         self._servers = self._make_servers(programs, account, folder)
-        results = await _gather([server.start for server in self._servers])
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        for error in await _errors([server.start for server in self._servers]):
+            if error is not None:
+                raise error
         self._write_database_file(folder)
         return Addresses(self.rabbitmq.url, self.postgresql.database, (HOST, self.etcd.port), folder)
 
     async def stop(self) -> None:
         """End all servers and remove the folder. Never raises; may be called again, and at any time."""
         servers, self._servers = self._servers, []
-        for server, error in zip(
-            servers, await _gather([server.discard for server in servers]), strict=True
-        ):
-            if isinstance(error, BaseException):
+        errors = await _errors([server.discard for server in servers])
+        for server, error in zip(servers, errors, strict=True):
+            if error is not None:
                 _log.error("{server} could not be stopped: {error!r}", server=server.name, error=error)
-        folder, self._folder = self._folder, None
-        if servers and folder is not None:
-            await self._remove(folder)
+        made, self._made = self._made, None
+        if made is not None:
+            await self._remove(made)
 
     def pids(self) -> list[int]:
         """Return the ids of all processes of the sandbox."""
@@ -89,8 +89,12 @@ class Sandbox:
 
     def _make_folder(self, account: Account) -> Path:
         if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="tef-sandbox-"))
-        return account.make_folder(self._folder)
+            self._made = Path(tempfile.mkdtemp(prefix="tef-sandbox-"))
+        elif self._folder.exists():
+            raise SandboxError(f"{self._folder} exists: the sandbox wants a folder of its own")
+        else:
+            self._made = self._folder.absolute()
+        return account.make_folder(self._made)
 
     def _make_servers(self, programs: Programs, account: Account, folder: Path) -> list[Server]:
         common = self._reactor
@@ -102,7 +106,7 @@ class Sandbox:
         return [self.rabbitmq, self.postgresql, self.etcd]
 
     def _write_database_file(self, folder: Path) -> None:
-        """Say how to reach the database in the form that ``TEF_MANAGER_DB_CONFIG`` names, for each environment."""
+        """Say how to reach the database in the files that ``TEF_MANAGER_DB_CONFIG`` leads to."""
         database = self.postgresql.database
         keys = {
             "host": "host",
@@ -117,13 +121,19 @@ class Sandbox:
 
     async def _remove(self, folder: Path) -> None:
         # By a program: thousands of files would hold up the reactor.
-        status = await getProcessValue("/bin/rm", ["-rf", "--", str(folder)], reactor=self._reactor)
-        if status:
+        remove = Command(["/bin/rm", "-rf", "--", str(folder)], Path("/"), Path(os.devnull))
+        if await Process(self._reactor, remove).wait():
             _log.error("{folder} could not be removed", folder=str(folder))
 
 
-async def _gather(calls: list[Callable[[], Coroutine[Any, Any, None]]]) -> list[BaseException | None]:
+async def _errors(calls: list[Callable[[], Coroutine[Any, Any, None]]]) -> list[Exception | None]:
     """Call all at once; return, when all are done, what each of them raised."""
-    pending = [Deferred.fromCoroutine(call()) for call in calls]
-    results = await DeferredList(pending, consumeErrors=True)
-    return [None if success else failure.value for success, failure in results]
+    return await gatherResults([Deferred.fromCoroutine(_error(call)) for call in calls])
+
+
+async def _error(call: Callable[[], Coroutine[Any, Any, None]]) -> Exception | None:
+    try:
+        await call()
+    except Exception as error:
+        return error
+    return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.error import ConnectError
 from twisted.internet.task import deferLater
 
@@ -49,6 +49,7 @@ class Server:
         self._account = account
         self._process: Process | None = None
         self._prepared = False
+        self._wanted = False
 
     # What differs between servers ---------------------------------------------------------------
 
@@ -81,27 +82,32 @@ class Server:
         """
         if self.running:
             return
+        self._wanted = True
         if not self._prepared:
             self._account.make_folder(self.folder)
             await self.prepare()
             self._prepared = True
+        if not self._wanted:
+            raise SandboxError(f"{self.name} was stopped before it had started")
         self._process = Process(self._reactor, self.command())
         await self._ready(self._process)
 
     async def stop(self) -> None:
         """Stop it in good order and wait until no process of it is left. A frozen one is thawed first."""
+        self._wanted = False
         if self._process is not None:
             self._process.stop()
             await self._process.wait()
 
     async def kill(self) -> None:
         """Kill all its processes with SIGKILL and wait until none is left."""
+        self._wanted = False
         if self._process is not None:
             self._process.kill()
             await self._process.wait()
 
     async def discard(self) -> None:
-        """End it in the quickest way that leaves nothing outside its folder. Its data is not needed again."""
+        """End it the quickest way that leaves nothing outside its folder; its data is not needed again."""
         await self.kill()
 
     def freeze(self) -> None:
@@ -121,23 +127,26 @@ class Server:
             raise self._failed(Path(command.arguments[0]).name)
 
     async def _ready(self, process: Process) -> None:
-        started = Deferred.fromCoroutine(self._answer(process)).addTimeout(START_LIMIT, self._reactor)
+        limit = self._reactor.callLater(START_LIMIT, process.kill)
         try:
-            await started
-        except TimeoutError:
-            error = self._failed(f"{self.name} did not answer within {START_LIMIT:.0f} seconds and")
-            await self.kill()
-            raise error from None
+            if not await self._answers(process):
+                late = "" if limit.active() else f" did not answer within {START_LIMIT:.0f} seconds and"
+                raise self._failed(f"{self.name}{late}")
+        finally:
+            if limit.active():
+                limit.cancel()
 
-    async def _answer(self, process: Process) -> None:
+    async def _answers(self, process: Process) -> bool:
         """Ask again and again until the server answers or is gone."""
         while process.status is None:
             probe = Deferred.fromCoroutine(self.probe()).addTimeout(_PROBE_LIMIT, self._reactor)
             try:
-                return await probe
-            except (NotReady, ConnectError, TimeoutError, CancelledError, OSError):
+                await probe
+            except (NotReady, ConnectError, TimeoutError, OSError):
                 await deferLater(self._reactor, _PROBE_INTERVAL)
-        raise self._failed(self.name)
+            else:
+                return True
+        return False
 
     def _failed(self, who: str) -> SandboxError:
         status = None if self._process is None else self._process.status
