@@ -201,6 +201,8 @@ def _urls(text: str) -> list[str]:
 
 def _endpoint(url: str) -> AmqpEndpoint:
     """Parse a URL; one that ends in "/" means the vhost "/", as nobody has one without a name."""
+    if re.search(r"(^|@)[^@]*,[^@]*$|@[^@]*,", url):
+        raise ValueError("each of several URLs begins with amqp:// or amqps:// (a , in one is %2C)")
     endpoint = parse_amqp_url(url)
     return endpoint if endpoint.vhost else replace(endpoint, vhost="/")
 

@@ -88,7 +88,9 @@ class Sources:
 
     def _parse(self, setting: Setting[T], found: Found) -> T | None:
         try:
-            return setting.kind.parse(self.substituted(found.text))
+            # A password may have anything in it, "<env>" as well.
+            text = found.text if setting.secret else self.substituted(found.text)
+            return setting.kind.parse(text)
         except ValueError:
             what = "can't be read" if setting.secret else f"is {shown(found.text)}"
             self.problems.append(f"{found.where} {what}, expected {setting.kind.expected}")

@@ -34,7 +34,7 @@ _LIBPQ_WORDS = """
 application_name channel_binding client_encoding connect_timeout dbname fallback_application_name
 gssdelegation gssencmode gsslib host hostaddr keepalives keepalives_count keepalives_idle
 keepalives_interval krbsrvname load_balance_hosts options passfile password port replication
-require_auth requirepeer requiressl service ssl_max_protocol_version ssl_min_protocol_version
+require_auth requirepeer service ssl_max_protocol_version ssl_min_protocol_version
 sslcert sslcertmode sslcompression sslcrl sslcrldir sslkey sslmode sslnegotiation sslpassword
 sslrootcert sslsni target_session_attrs tcp_user_timeout user
 """
@@ -187,7 +187,7 @@ def _url(url: str) -> dict[str, str]:
 
 def _hosts(hosts: str) -> dict[str, str]:
     """Split "host:port,[::1]" as libpq wants it: the hosts and the ports, each joined by commas."""
-    matches = [re.fullmatch(r"(\[[^\]]*\]|[^:\[\]]*)(?::(.*))?", each) for each in hosts.split(",")]
+    matches = [re.fullmatch(r"(\[[^\]]*\]|[^:\[\]]*)(?::([^:]*))?", each) for each in hosts.split(",")]
     found = [match for match in matches if match]
     if len(found) != len(matches):
         raise ValueError("its host can't be read (an IPv6 address needs brackets)")

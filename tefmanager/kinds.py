@@ -75,7 +75,8 @@ def shown(text: str, limit: int = 60) -> str:
 def shown_path(path: object) -> str:
     """Return a file's name for an error line: as it is, unless that would break or betray anything."""
     text = str(path)
-    return text if text.isprintable() and "://" not in text else shown(text, 200)
+    harmless = text.isprintable() and not re.search(":.*@", text)
+    return text if harmless else shown(text, 200)
 
 
 def _seconds(text: str) -> float:

@@ -51,6 +51,9 @@ class Options(usage.Options):
         [setting.name, None, setting.help] for setting in _given_once() if not setting.kind.sign
     ]
 
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """Parse a command line without its program."""
         try:

@@ -257,4 +257,5 @@ def _reference_row(setting: Setting[Any]) -> str:
     name = f"`--{setting.name}`" if setting.option else f"`{setting.name}` (not an option)"
     variables = ", ".join(f"`{name}`" for name in (setting.own_variable, *setting.variables))
     default = setting.default_note or f"`{setting.default}`"
-    return f"| {name} | {variables} | {default} | {setting.help} |"
+    meaning = setting.help.replace("<", "&lt;")
+    return f"| {name} | {variables} | {default} | {meaning} |"
