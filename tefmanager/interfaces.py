@@ -15,7 +15,7 @@ from typing import TypeAlias
 from zope.interface import Attribute, Interface
 
 from tefmanager.core.resources import Resource
-from tefmanager.core.values import Bodies, Changes, Snapshot
+from tefmanager.core.values import AttemptRow, Bodies, Changes, Snapshot
 
 # --- PostgreSQL ------------------------------------------------------------------------------
 
@@ -43,6 +43,12 @@ class IReign(Interface):
 
     epoch: int = Attribute("Number of this reign; each is larger than the ones before.")
 
+    def watch(tell: Callable[[StoreLost], None]) -> None:
+        """Call ``tell`` once, as soon as the session is found to be gone, also between commits.
+
+        At once where that is known already; never after `end`.
+        """
+
     async def load() -> Snapshot:
         """Read all rows."""
 
@@ -55,6 +61,9 @@ class IReign(Interface):
 
     async def finished(guids: Sequence[str]) -> frozenset[str]:
         """Return those of the guids that are in history."""
+
+    async def attempts(task_id: int) -> Sequence[AttemptRow]:
+        """Return the attempts of a task that ended, oldest first."""
 
     async def forget(before: float, at_most: int) -> int:
         """Remove up to ``at_most`` tasks that ended before a unix time from history, oldest first.

@@ -66,6 +66,7 @@ class Attempts:
         self._timers = timers
         self._number = number
         self.in_flight: dict[int, Attempt] = {}
+        self.unconfirmed: dict[int, Attempt] = {}
         self.reserving: dict[int, Attempt] = {}
         self.releasing: dict[int, tuple[str, ...]] = {}
         self.owed: dict[int, Attempt] = {}
@@ -116,6 +117,7 @@ class Attempts:
         task.attempts += 1
         attempt.number = task.attempts
         self._begin(attempt, Phase.DISPATCHED, now)
+        self.unconfirmed[attempt.id] = attempt
         self._ledger.body(task)
         self._ledger.do(Publish(attempt.id, task.spec.id, worker.exchange_name))
 

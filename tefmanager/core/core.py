@@ -52,6 +52,7 @@ class Core:
         self.planner = Planner(limits.patience, *parts, self.pool, self.timers, self.attempts)
         self.reports = Reports(limits, *parts[:2], self.workforce, self.timers, self.attempts)
         self.intake = Intake(*parts, self.pool, self.attempts, self.numbers.task, self.numbers.set_state)
+        self._draining = False
         self._unreconciled = load(self, snapshot, now)
         self._handlers: dict[type, Callable[[Any, Moment], None]] = {
             events.TaskSubmitted: self.intake.submitted,
@@ -87,10 +88,16 @@ class Core:
 
     def plan(self, now: Moment) -> None:
         """Give free workers what they can do."""
+        if self._draining:
+            return
         if self.pool.ready:
             self.planner.pay_debts(now)
         if self.state is ManagerState.RUNNING:
             self.planner.plan(now)
+
+    def drain(self) -> None:
+        """Dispatch nothing more: the manager is about to stop."""
+        self._draining = True
 
     def close(self) -> tuple[Changes, list[Effect]]:
         """End the turn: return what is to be written, and what is to be done after that."""
@@ -129,7 +136,8 @@ class Core:
         self.ledger.log(loglines.RESERVATION_TAKEN(spec.task_type, spec.guid, worker, attempt.id, names))
 
     def _may_dispatch(self, attempt: Attempt) -> bool:
-        return self.state is ManagerState.RUNNING and attempt.task.spec.suite not in self.backlog.paused
+        held = self._draining or attempt.task.spec.suite in self.backlog.paused
+        return self.state is ManagerState.RUNNING and not held
 
     def _refused(self, event: events.ReservationRefused, now: Moment) -> None:
         self.pool.refuse(event.short)
@@ -163,17 +171,19 @@ class Core:
     # --- what RabbitMQ answers ---
 
     def _confirmed(self, event: events.DispatchConfirmed, now: Moment) -> None:
-        attempt = self.attempts.in_flight.get(event.attempt)
+        attempt = self.attempts.unconfirmed.pop(event.attempt, None)
         if attempt is not None:
-            attempt.confirmed = True
+            spec = attempt.task.spec
+            self.ledger.log(loglines.DISPATCH(spec.task_type, spec.guid, attempt.worker.name))
 
     def _failed(self, event: events.DispatchFailed, now: Moment) -> None:
-        attempt = self.attempts.in_flight.get(event.attempt)
+        attempt = self.attempts.unconfirmed.pop(event.attempt, None)
         if attempt is not None:
             self.reports.undelivered(attempt, now)
 
     def _uncertain(self, event: events.DispatchUncertain, now: Moment) -> None:
-        attempt = self.attempts.in_flight.get(event.attempt)
+        """The dispatch timeout will tell."""
+        attempt = self.attempts.unconfirmed.pop(event.attempt, None)
         if attempt is not None:
             spec, worker = attempt.task.spec, attempt.worker.name
             self.ledger.log(loglines.DISPATCH_UNCERTAIN(spec.task_type, spec.guid, worker, attempt.id))

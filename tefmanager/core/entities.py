@@ -82,7 +82,6 @@ class Attempt:
         wants: names of the references it is to hold and has not been granted.
         reserving: a request for them is under way.
         reserved: it holds, or may hold, references.
-        confirmed: the broker has confirmed the dispatch.
         watched: monotonic time at which it is looked at next.
     """
 
@@ -100,7 +99,6 @@ class Attempt:
     wants: tuple[str, ...] = ()
     reserving: bool = False
     reserved: bool = False
-    confirmed: bool = False
     watched: float = inf
 
     def ended(self, end: AttemptEnd, wall: float, *, unresolved: bool) -> AttemptRow:

@@ -294,8 +294,11 @@ class Reports:
         """A dispatch reached no queue: undo it at once, and take the worker for missing."""
         worker, spec = attempt.worker, attempt.task.spec
         self._ledger.log(loglines.DISPATCH_FAILED(spec.task_type, spec.guid, worker.name))
-        self._attempts.take_back(attempt, AttemptEnd.UNDELIVERED, now)
-        self._lose(worker, now)
+        if attempt.live:
+            self._attempts.take_back(attempt, AttemptEnd.UNDELIVERED, now)
+            self._lose(worker, now)
+        elif attempt in worker.queue:
+            self._attempts.resolve(attempt)
 
     def watch(self, worker: Worker) -> None:
         """Look at a worker when it has been silent for the missing interval."""

@@ -1,0 +1,248 @@
+"""Carries out what a turn decided, once it is committed, and tells the next turn what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger, LogLevel
+from twisted.python.failure import Failure
+
+from tefmanager import loglines
+from tefmanager.core import events
+from tefmanager.core.effects import (
+    Bury,
+    Effect,
+    Log,
+    Publish,
+    Release,
+    Reply,
+    ReplyTo,
+    ReplyWorkers,
+    Reserve,
+    WorkerInfo,
+)
+from tefmanager.core.values import AttemptRow, Bodies
+from tefmanager.interfaces import (
+    Claim,
+    Delivered,
+    Delivery,
+    Granted,
+    IPublisher,
+    IReservations,
+    Message,
+    Refused,
+    ReservationsLost,
+)
+from tefmanager.loglines import Line
+from tefmanager.spawn import Backoff, Nursery
+
+log = Logger()
+
+_CONTENT_TYPE = b"application/octet-stream"
+"""What the programs in the field put on their messages."""
+
+_DELIVERIES: dict[Delivered, Callable[[int], events.Event]] = {
+    Delivered.CONFIRMED: events.DispatchConfirmed,
+    Delivered.RETURNED: events.DispatchFailed,
+    Delivered.NACKED: events.DispatchFailed,
+    Delivered.LOST: events.DispatchUncertain,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Queues:
+    """Where messages go that nobody can use: the dead tasks and the rejected messages."""
+
+    dead: bytes
+    rejected: bytes
+
+
+def emit(line: Line) -> None:
+    """Write a line to the log."""
+    level = LogLevel.lookupByName(line.event.level)
+    log.emit(level, "{line}", line=line.text, event=line.event.name, values=line.values)
+
+
+class Effector:
+    """Publishes, replies, reserves and releases.
+
+    Reservations, and releases, are asked for one batch at a time: while Etcd answers one, the next
+    gathers.
+
+    Args:
+        post: takes what came of an effect, as an event.
+        attempts: reads the ended attempts of a task.
+        on_failure: is told of a failure that nobody expected.
+        on_idle: is told when nothing is under way any more.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        publisher: IPublisher,
+        reservations: IReservations,
+        queues: Queues,
+        post: Callable[[events.Event], None],
+        attempts: Callable[[int], Awaitable[Sequence[AttemptRow]]],
+        on_failure: Callable[[Failure], None],
+        on_idle: Callable[[], None],
+    ) -> None:
+        self._clock = clock
+        self._publisher = publisher
+        self._reservations = reservations
+        self._queues = queues
+        self._post = post
+        self._attempts = attempts
+        self._nursery = Nursery(on_failure, on_idle)
+        self._to_reserve: list[Claim] = []
+        self._to_release: dict[int, Claim] = {}
+        self._reserving = False
+        self._releasing = False
+
+    def carry_out(self, effects: Sequence[Effect], bodies: Bodies) -> None:
+        """Begin to carry out a turn's effects, in order. ``bodies`` are the tasks' messages."""
+        for effect in effects:
+            match effect:
+                case Log(line):
+                    emit(line)
+                case Publish():
+                    self._nursery.run(self._publish(effect, bodies[effect.task_id]))
+                case Reserve(attempt, resources):
+                    self._to_reserve.append(Claim(attempt, resources))
+                case Release(attempt, resources):
+                    self._to_release[attempt] = Claim(attempt, resources)
+                case Reply(to, response):
+                    self.reply(to, response)
+                case ReplyWorkers(to, workers):
+                    self._answer(to, [_worker(info, bodies) for info in workers])
+                case Bury():
+                    self._nursery.run(self._bury(effect, bodies[effect.task_id]))
+        self._ask_etcd()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way."""
+        return not len(self._nursery)
+
+    async def abandon(self) -> None:
+        """Give up what is under way."""
+        self._nursery.cancel()
+        await self._nursery.wait()
+
+    async def reject(self, delivery: Delivery, reason: str) -> None:
+        """Put a message, its body untouched, into the queue of the rejected; return when it is there."""
+        message = Message(
+            delivery.body,
+            correlation_id=delivery.correlation_id,
+            reply_to=delivery.reply_to,
+            content_type=delivery.content_type,
+            headers={"x-tef-reason": reason},
+        )
+        await self._insist(self._queues.rejected, message)
+
+    # --- RabbitMQ ---
+
+    async def _publish(self, effect: Publish, body: bytes) -> None:
+        message = Message(body, content_type=_CONTENT_TYPE)
+        outcome = await self._publisher.dispatch(effect.address, message)
+        self._post(_DELIVERIES[outcome](effect.attempt))
+
+    def reply(self, to: ReplyTo, response: str | bool) -> None:
+        """Answer a message."""
+        self._answer(to, response)
+
+    def _answer(self, to: ReplyTo, response: object) -> None:
+        body = msgspec.json.encode({"response": response})
+        message = Message(body, correlation_id=to.correlation_id, content_type=_CONTENT_TYPE)
+        self._nursery.run(self._send_reply(to.queue, message))
+
+    async def _send_reply(self, queue: bytes, message: Message) -> None:
+        outcome = await self._publisher.send(queue, message)
+        if outcome is not Delivered.CONFIRMED:
+            emit(loglines.REPLY_FAILED(queue.decode("utf-8", "backslashreplace"), outcome))
+
+    async def _bury(self, effect: Bury, body: bytes) -> None:
+        history = [_history(row) for row in await self._attempts(effect.task_id)]
+        headers = {"x-tef-reason": effect.reason, "x-tef-guid": effect.guid, "x-tef-attempts": history}
+        await self._insist(self._queues.dead, Message(body, content_type=_CONTENT_TYPE, headers=headers))
+        self._post(events.Buried(effect.task_id, effect.guid))
+
+    async def _insist(self, queue: bytes, message: Message) -> None:
+        backoff = Backoff(self._clock)
+        while (outcome := await self._publisher.send(queue, message)) is not Delivered.CONFIRMED:
+            emit(loglines.WAITING_FOR(f"queue {queue.decode()}: a message was {outcome}"))
+            await backoff.pause()
+
+    # --- Etcd ---
+
+    def _ask_etcd(self) -> None:
+        if self._to_reserve and not self._reserving:
+            self._reserving = True
+            self._nursery.run(self._reserve())
+        if self._to_release and not self._releasing:
+            self._releasing = True
+            self._nursery.run(self._release())
+
+    async def _reserve(self) -> None:
+        while self._to_reserve:
+            claims, self._to_reserve = self._to_reserve, []
+            for event in await self._reserved(claims):
+                self._post(event)
+        self._reserving = False
+
+    async def _reserved(self, claims: Sequence[Claim]) -> list[events.Event]:
+        try:
+            outcomes = await self._reservations.reserve(claims)
+        except ReservationsLost as lost:
+            log.debug("reservations: {reason}", reason=str(lost))
+            return [events.ReservationUnknown(claim.attempt) for claim in claims]
+        return [_answer_of(outcome) for outcome in outcomes]
+
+    async def _release(self) -> None:
+        backoff = Backoff(self._clock)
+        while self._to_release:
+            claims, self._to_release = self._to_release, {}
+            try:
+                await self._reservations.release(list(claims.values()))
+            except ReservationsLost as lost:
+                log.debug("releases: {reason}", reason=str(lost))
+                self._to_release = {**claims, **self._to_release}
+                await backoff.pause()
+            else:
+                backoff.reset()
+                for attempt in claims:
+                    self._post(events.ReservationReleased(attempt))
+        self._releasing = False
+
+
+def _answer_of(outcome: Granted | Refused) -> events.Event:
+    if isinstance(outcome, Granted):
+        return events.ReservationGranted(outcome.attempt, outcome.reserved)
+    return events.ReservationRefused(outcome.attempt, outcome.short)
+
+
+def _worker(info: WorkerInfo, bodies: Mapping[int, bytes]) -> dict[str, object]:
+    """Return a worker as ``get_workers`` shows it; its task is the whole message, as it came."""
+    return {
+        "name": info.name,
+        "work_queue": info.work_queue,
+        "status": info.status,
+        "task": None if info.task_id is None else msgspec.Raw(bodies[info.task_id]),
+        "worker_type": info.worker_type,
+        "since": info.since,
+    }
+
+
+def _history(row: AttemptRow) -> dict[str, object]:
+    """Return an attempt as the headers of a dead task tell of it; times are unix times."""
+    return {
+        "number": row.number,
+        "worker": row.worker,
+        "end": row.end.value,
+        "dispatched": row.dispatched,
+        "started": row.started,
+        "ended": row.ended,
+    }

@@ -1,0 +1,279 @@
+"""The turn: events in, one transaction, then effects.
+
+A turn drains the inbox, lets the core apply each event and plan, commits all row changes in one
+transaction, and only then carries out the effects and acknowledges the messages. What an effect brings
+back is another event, in a later turn. Turns never overlap; publishes, reservations and releases do.
+Under load a turn takes in more, and so one commit serves many tasks.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable
+from typing import TypeAlias
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
+
+from tefmanager import loglines
+from tefmanager.core import events
+from tefmanager.core.core import Core
+from tefmanager.core.effects import ReplyTo
+from tefmanager.core.values import Bodies, Moment
+from tefmanager.effector import Effector, Queues, emit
+from tefmanager.interfaces import Delivery, IConsumer, IPublisher, IReign, IReservations
+from tefmanager.messages import Invalid, Parsed, TaskMessage, WorkerMessage, parse
+from tefmanager.spawn import Nursery
+
+TURN_SIZE = 500
+"""Most inbox items that one turn takes in."""
+
+HISTORY_STEP = 500
+"""Most tasks that one step removes from history."""
+
+Item: TypeAlias = Delivery | events.Event
+
+
+class Poisoned(Exception):
+    """The core failed on a message, which must not bring it down again.
+
+    Attributes:
+        body: the message.
+    """
+
+    def __init__(self, body: bytes, reason: str) -> None:
+        super().__init__(f"a message could not be handled: {reason}")
+        self.body = body
+
+
+class Engine:
+    """One reign's turns.
+
+    Args:
+        clocks: reads the clocks.
+        core: loaded from this reign's rows.
+        poison: bodies of messages that brought a core down; they are rejected.
+        message_limit: bytes that a message may have.
+        history: seconds that finished tasks stay in history.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        clocks: Callable[[], Moment],
+        core: Core,
+        reign: IReign,
+        consumer: IConsumer,
+        publisher: IPublisher,
+        reservations: IReservations,
+        queues: Queues,
+        *,
+        poison: set[bytes],
+        message_limit: int,
+        history: float,
+    ) -> None:
+        self._clock = clock
+        self._clocks = clocks
+        self._core = core
+        self._reign = reign
+        self._consumer = consumer
+        self._poison = poison
+        self._message_limit = message_limit
+        self._history = history
+        self._inbox: deque[Item] = deque()
+        self._lost_session = -1
+        self._wakeup: Deferred[None] | None = None
+        self._timer: IDelayedCall | None = None
+        self._clock_out: IDelayedCall | None = None
+        self._failure: Failure | None = None
+        self._stopping = False
+        self._overtime = False
+        self._tidy = False
+        self._nursery = Nursery(self._fail, self._wake)
+        self._effector = Effector(
+            clock, publisher, reservations, queues, self.post, reign.attempts, self._fail, self._wake
+        )
+
+    # --- the inbox ---
+
+    def post(self, item: Item) -> None:
+        """Let a turn take something in, as soon as there can be one."""
+        self._inbox.append(item)
+        self._wake()
+
+    def session_lost(self, session: int) -> None:
+        """What a session delivered and no turn has taken in yet will be delivered again."""
+        self._lost_session = session
+
+    def tidy(self) -> None:
+        """Let the next turn look at everything again, and remove some old history after it."""
+        self._tidy = True
+        self.post(events.Pass())
+
+    def _wake(self) -> None:
+        if self._wakeup is not None:
+            wakeup, self._wakeup = self._wakeup, None
+            wakeup.callback(None)
+
+    def _fail(self, failure: Failure) -> None:
+        self._failure = self._failure or failure
+        self._wake()
+
+    # --- turns ---
+
+    async def run(self) -> None:
+        """Take turns until it is stopped, or until one fails; then this reign must end."""
+        while not self._done():
+            await self._turn()
+            if self._tidy:
+                await self._remove_history()
+            await self._something_to_do()
+
+    def stop(self, within: float) -> None:
+        """Dispatch nothing more, and let `run` return when what is under way has ended.
+
+        Or after some seconds.
+        """
+        self._stopping = True
+        self._core.drain()
+        self._clock_out = self._clock.callLater(within, self._time_is_up)
+        self._wake()
+
+    def _time_is_up(self) -> None:
+        self._overtime = True
+        self._wake()
+
+    def _done(self) -> bool:
+        idle = not self._inbox and self._effector.idle and not len(self._nursery)
+        return self._stopping and (idle or self._overtime)
+
+    async def abandon(self) -> None:
+        """Give up whatever is still under way: the reign ends."""
+        for timer in (self._timer, self._clock_out):
+            if timer is not None and timer.active():
+                timer.cancel()
+        self._nursery.cancel()
+        await self._nursery.wait()
+        await self._effector.abandon()
+
+    async def _something_to_do(self) -> None:
+        """Wait for an event, or for the time at which something is due."""
+        if self._failure is not None:
+            self._failure.raiseException()
+        if self._inbox or self._done():
+            return
+        due = self._core.next_look()
+        if due is not None:
+            wait = max(0.0, due - self._clocks().monotonic)
+            self._timer = self._clock.callLater(wait, self._wake)
+        self._wakeup = Deferred()
+        await self._wakeup
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+
+    async def _turn(self) -> None:
+        batch = [self._inbox.popleft() for _ in range(min(len(self._inbox), TURN_SIZE))]
+        items = [(item, self._read(item)) for item in batch if not self._stale(item)]
+        finished = await self._finished(items)
+        now = self._clocks()
+        bodies: dict[int, bytes] = {}
+        acks: dict[int, list[int]] = defaultdict(list)
+        for item, parsed in items:
+            if isinstance(item, Delivery):
+                self._deliver(item, parsed, finished, now, acks)
+            else:
+                self._core.apply(item, now)
+        self._core.advance(now)
+        self._core.plan(now)
+        await self._commit(bodies)
+        for session, tags in acks.items():
+            self._consumer.ack(session, tags)
+
+    async def _commit(self, bodies: dict[int, bytes]) -> None:
+        changes, effects = self._core.close()
+        bodies.update({row.spec.id: body for row, body in changes.accepted})
+        if changes:
+            read: Bodies = await self._reign.commit(changes)
+            bodies.update(read)
+        self._effector.carry_out(effects, bodies)
+
+    def _stale(self, item: Item) -> bool:
+        return isinstance(item, Delivery) and item.session <= self._lost_session
+
+    def _read(self, item: Item) -> Parsed | None:
+        if not isinstance(item, Delivery):
+            return None
+        if item.body in self._poison:
+            reason = "the manager failed on this message before"
+            return Invalid(loglines.TASK_REJECTED(reason, loglines.readable(item.body)), rejected=reason)
+        return parse(item.body, self._message_limit)
+
+    async def _finished(self, items: list[tuple[Item, Parsed | None]]) -> frozenset[str]:
+        """Look up which tasks that the broker delivers again were finished meanwhile."""
+        guids = [
+            parsed.guid
+            for item, parsed in items
+            if isinstance(parsed, TaskMessage) and isinstance(item, Delivery) and item.redelivered
+        ]
+        return await self._reign.finished(guids) if guids else frozenset()
+
+    def _deliver(
+        self,
+        delivery: Delivery,
+        parsed: Parsed | None,
+        finished: frozenset[str],
+        now: Moment,
+        acks: dict[int, list[int]],
+    ) -> None:
+        if isinstance(parsed, Invalid):
+            self._refuse(delivery, parsed)
+            if parsed.rejected is not None:
+                return
+        else:
+            try:
+                self._core.apply(_event(delivery, parsed, finished), now)
+            except Exception as error:
+                raise Poisoned(delivery.body, f"{type(error).__name__}: {error}") from error
+        acks[delivery.session].append(delivery.tag)
+
+    def _refuse(self, delivery: Delivery, invalid: Invalid) -> None:
+        """Log and answer a message that can't be used; acknowledge it when its copy is safe."""
+        self._core.ledger.log(invalid.line)
+        reply = reply_to(delivery)
+        if reply is not None:
+            self._effector.reply(reply, invalid.line.text)
+        if invalid.rejected is not None:
+            self._nursery.run(self._reject(delivery, invalid.rejected))
+
+    async def _reject(self, delivery: Delivery, reason: str) -> None:
+        await self._effector.reject(delivery, reason)
+        self._consumer.ack(delivery.session, [delivery.tag])
+
+    async def _remove_history(self) -> None:
+        self._tidy = False
+        removed = await self._reign.forget(self._clocks().wall - self._history, HISTORY_STEP)
+        if removed:
+            emit(loglines.HISTORY_REMOVED(removed))
+        self._tidy = removed == HISTORY_STEP
+
+
+def reply_to(delivery: Delivery) -> ReplyTo | None:
+    """Return where a message wants its answer, or None where it does not say so completely."""
+    if not delivery.reply_to or not delivery.correlation_id:
+        return None
+    return ReplyTo(delivery.reply_to, delivery.correlation_id)
+
+
+def _event(delivery: Delivery, parsed: Parsed | None, finished: frozenset[str]) -> events.Event:
+    reply = reply_to(delivery)
+    match parsed:
+        case TaskMessage():
+            done = parsed.guid in finished
+            return events.TaskSubmitted(parsed, delivery.body, delivery.redelivered, done, reply)
+        case WorkerMessage():
+            return events.WorkerReported(parsed, delivery.redelivered, reply)
+        case None | Invalid():
+            raise ValueError(f"{parsed!r} is no event")
+        case _:
+            return events.Commanded(parsed, reply)

@@ -1,0 +1,250 @@
+"""The service: one reign after the other, for ever.
+
+A reign begins when the store grants it, reads all rows, and takes turns until something makes it
+untrustworthy. Then everything it held in memory is thrown away and the next one reads the rows anew:
+recovering from an outage and starting are the same thing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tefmanager import loglines
+from tefmanager.core import events
+from tefmanager.core.attempts import Limits
+from tefmanager.core.core import Core
+from tefmanager.core.values import Moment
+from tefmanager.effector import Queues, emit
+from tefmanager.engine import Engine, Poisoned
+from tefmanager.interfaces import (
+    Delivery,
+    IConsumer,
+    IDeliveries,
+    IPublisher,
+    IReign,
+    IReservations,
+    IResourceObserver,
+    IStore,
+    ReservationsLost,
+    SchemaTooNew,
+    Seen,
+    StoreLost,
+)
+from tefmanager.spawn import Backoff, Nursery
+
+log = Logger()
+
+_HANDOVER = 5.0
+"""Seconds that a stop waits for what is under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """How the manager goes about its work.
+
+    Attributes:
+        limits: times and counts for the core.
+        queues: for dead tasks and rejected messages.
+        dispatch_interval: seconds between two slow catch-all passes.
+        message_limit: bytes that a message may have.
+        history: seconds that finished tasks stay in history.
+    """
+
+    limits: Limits
+    queues: Queues
+    dispatch_interval: float = 10.0
+    message_limit: int = 16 * 1024 * 1024
+    history: float = 7 * 86400.0
+
+
+@implementer(IDeliveries, IResourceObserver)
+class Manager(Service):
+    """Runs reigns, and hands what the adapters tell to the one that runs.
+
+    Args:
+        clock: for timers.
+        clocks: reads the clocks.
+        give_up: is called with a reason when no reign can ever begin.
+    """
+
+    name = "tef-manager"
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        clocks: Callable[[], Moment],
+        store: IStore,
+        consumer: IConsumer,
+        publisher: IPublisher,
+        reservations: IReservations,
+        ways: Ways,
+        give_up: Callable[[str], None],
+    ) -> None:
+        self._clock = clock
+        self._clocks = clocks
+        self._store = store
+        self._consumer = consumer
+        self._publisher = publisher
+        self._reservations = reservations
+        self._ways = ways
+        self._give_up = give_up
+        self._nursery = Nursery(self._unexpected)
+        self._reigns: Deferred[None] | None = None
+        self._engine: Engine | None = None
+        self._poison: set[bytes] = set()
+        self._refreshing = False
+
+    def startService(self) -> None:
+        """Connect, and begin to wait for a reign."""
+        super().startService()
+        self._publisher.start()
+        self._reservations.start(self)
+        self._reigns = self._nursery.run(self._reign_for_ever())
+
+    def stopService(self) -> Deferred[None]:
+        """Finish what is under way, hand over, disconnect."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        await self._consumer.stop()
+        if self._engine is not None:
+            self._engine.stop(within=_HANDOVER)
+        elif self._reigns is not None:
+            self._reigns.cancel()
+        if self._reigns is not None:
+            await self._reigns
+        self._nursery.cancel()
+        await self._nursery.wait()
+        await self._publisher.stop()
+        await self._reservations.stop()
+
+    def _unexpected(self, failure: Failure) -> None:
+        log.failure("a part of the manager failed", failure)
+
+    # --- reigns ---
+
+    async def _reign_for_ever(self) -> None:
+        backoff = Backoff(self._clock, first=0.5)
+        while self.running:
+            try:
+                reign = await self._store.reign(self._waiting)
+            except SchemaTooNew as error:
+                self._give_up(str(error))
+                return
+            if await self._reign(reign):
+                backoff.reset()
+            if self.running:
+                await backoff.pause()
+
+    def _waiting(self, what: str) -> None:
+        emit(loglines.WAITING_FOR(what))
+
+    async def _reign(self, reign: IReign) -> bool:
+        """Reign until it ends; tell whether it got as far as taking turns."""
+        try:
+            engine = await self._begin(reign)
+        except StoreLost as lost:
+            emit(loglines.REIGN_LOST(reign.epoch, str(lost)))
+            await reign.end()
+            return False
+        passes = LoopingCall(self._pass, engine)
+        passes.clock = self._clock
+        ended = passes.start(self._ways.dispatch_interval, now=False)
+        try:
+            await engine.run()
+        except StoreLost as lost:
+            emit(loglines.REIGN_LOST(reign.epoch, str(lost)))
+        except Poisoned as poisoned:
+            self._poison.add(poisoned.body)
+            log.failure("a message is set aside", Failure())
+            emit(loglines.REIGN_LOST(reign.epoch, str(poisoned)))
+        finally:
+            passes.stop()
+            await ended
+            await self._end(engine, reign)
+        return True
+
+    async def _begin(self, reign: IReign) -> Engine:
+        snapshot = await reign.load()
+        engine = self._engine = Engine(
+            self._clock,
+            self._clocks,
+            Core(self._ways.limits, snapshot, self._clocks()),
+            reign,
+            self._consumer,
+            self._publisher,
+            self._reservations,
+            self._ways.queues,
+            poison=self._poison,
+            message_limit=self._ways.message_limit,
+            history=self._ways.history,
+        )
+        emit(loglines.REIGN_BEGUN(reign.epoch, len(snapshot.tasks), len(snapshot.workers)))
+        self._refresh()
+        self._consumer.start(self)
+        return engine
+
+    async def _end(self, engine: Engine, reign: IReign) -> None:
+        self._engine = None
+        await self._consumer.stop()
+        await engine.abandon()
+        await reign.end()
+
+    # --- the slow pass ---
+
+    def _pass(self, engine: Engine) -> None:
+        engine.tidy()
+        self._refresh()
+
+    def _refresh(self) -> None:
+        """Read all resources again, unless that is being done."""
+        if not self._refreshing:
+            self._refreshing = True
+            self._nursery.run(self._read_resources())
+
+    async def _read_resources(self) -> None:
+        try:
+            await self._reservations.refresh()
+        except ReservationsLost as lost:
+            log.debug("resources were not read: {reason}", reason=str(lost))
+        finally:
+            self._refreshing = False
+
+    # --- what the adapters tell ---
+
+    def delivered(self, delivery: Delivery) -> None:
+        """Take in a message."""
+        if self._engine is not None:
+            self._engine.post(delivery)
+
+    def session_lost(self, session: int, reason: str) -> None:
+        """The consumer's channel is gone."""
+        emit(loglines.DELIVERIES_LOST(reason))
+        if self._engine is not None:
+            self._engine.session_lost(session)
+
+    def resources_seen(self, seen: Seen) -> None:
+        """Resources changed."""
+        self._tell(events.ResourcesSeen(seen))
+
+    def resources_read(self, seen: Seen, held: Mapping[int, frozenset[str]]) -> None:
+        """All resources were read."""
+        self._tell(events.ResourcesRead(seen, held))
+
+    def resources_lost(self, reason: str) -> None:
+        """Etcd is away."""
+        self._tell(events.ResourcesLost(reason))
+
+    def _tell(self, event: events.Event) -> None:
+        if self._engine is not None:
+            self._engine.post(event)

@@ -1,0 +1,77 @@
+"""Coroutines that nobody waits for: none of them may fail unseen, and all of them can be stopped."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+
+
+class Nursery:
+    """Runs coroutines, tells of the first that fails, and cancels what is left.
+
+    Args:
+        on_failure: is given the failure of a coroutine; cancelled ones do not count.
+        on_idle: is called whenever the last one that was running has ended.
+    """
+
+    def __init__(
+        self, on_failure: Callable[[Failure], None], on_idle: Callable[[], None] = lambda: None
+    ) -> None:
+        self._on_failure = on_failure
+        self._on_idle = on_idle
+        self._running: set[Deferred[None]] = set()
+
+    def __len__(self) -> int:
+        """Count what is running."""
+        return len(self._running)
+
+    def run(self, coroutine: Coroutine[Any, Any, None]) -> Deferred[None]:
+        """Start a coroutine. The Deferred fires, without a result, when it has ended in any way."""
+        running = Deferred.fromCoroutine(coroutine)
+        self._running.add(running)
+
+        def ended(result: Failure | None) -> None:
+            self._running.discard(running)
+            if isinstance(result, Failure) and not isinstance(result.value, CancelledError):
+                self._on_failure(result)
+            if not self._running:
+                self._on_idle()
+
+        running.addBoth(ended)
+        return running
+
+    def cancel(self) -> None:
+        """Cancel everything that is running."""
+        for each in list(self._running):
+            each.cancel()
+
+    async def wait(self) -> None:
+        """Wait until nothing is running."""
+        while self._running:
+            await DeferredList(list(self._running))
+
+
+class Backoff:
+    """Pauses that grow from ``first`` to ``longest`` seconds, each with jitter of half its length."""
+
+    def __init__(self, clock: IReactorTime, first: float = 0.1, longest: float = 10.0) -> None:
+        self._clock = clock
+        self._first = first
+        self._longest = longest
+        self._next = first
+
+    def reset(self) -> None:
+        """Begin with the shortest again, after something has worked."""
+        self._next = self._first
+
+    async def pause(self) -> None:
+        """Wait."""
+        seconds = self._next * random.uniform(0.5, 1.0)
+        self._next = min(self._longest, self._next * 2)
+        await deferLater(self._clock, seconds)
