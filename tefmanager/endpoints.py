@@ -85,8 +85,11 @@ def _split(url: str) -> tuple[SplitResult, int | None]:
         raise ValueError("not a URI: its host can't be read") from None
     if parts.scheme not in DEFAULT_PORTS:
         raise ValueError("an AMQP URI begins with amqp:// or amqps://")
-    if parts.fragment or "#" in url:
+    if "#" in url:
         raise ValueError("a # in an AMQP URI has to be written as %23")
+    if "@" in parts.path + parts.query:
+        # Most likely a password with a bare / or ? in it: nothing of it may be quoted.
+        raise ValueError("write @ as %40, and / and ? in a user name or password as %2f and %3f")
     try:
         port = parts.port
     except ValueError:
@@ -113,7 +116,7 @@ def _vhost(path: str) -> str:
     if not path:
         return "/"
     if "/" in path[1:]:
-        raise ValueError(f"a / inside the vhost {path[1:]!r} has to be written as %2f")
+        raise ValueError("a / inside the vhost has to be written as %2f")
     vhost = _decoded(path[1:], "vhost")
     if len(vhost.encode()) > 255:
         raise ValueError("a vhost has at most 255 bytes")

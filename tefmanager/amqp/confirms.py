@@ -1,0 +1,196 @@
+"""A channel in confirm mode: what was published on it, and what became of each message."""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from collections.abc import Iterable
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from tefmanager.amqp.codec import short_text
+from tefmanager.amqp.events import ChannelEvents
+from tefmanager.amqp.frames import Properties, encode_properties, publish_frames, route
+from tefmanager.amqp.protocol import AmqpProtocol
+from tefmanager.interfaces import Delivered, Message
+
+NOT_FOUND = 404
+NO_EXCHANGE = "404 NOT_FOUND - no exchange '"
+
+
+class _Entry:
+    """A message from the call that publishes it to the broker's answer."""
+
+    __slots__ = ("answer", "body", "exchange", "properties", "returned", "routed")
+
+    def __init__(self, exchange: bytes, routed: bytes, message: Message) -> None:
+        self.exchange = exchange
+        self.routed = routed
+        self.properties = encode_properties(message)
+        self.body = message.body
+        self.returned = False
+        self.answer: Deferred[Delivered]
+
+
+class ConfirmChannel(ChannelEvents):
+    """Publishes on one channel, mandatory and with confirms, in the order of the calls.
+
+    Messages wait here while there is no channel, or nothing may be written. The number of messages that are
+    not confirmed has no limit of its own: each has a caller that waits for it.
+
+    A returned message is told from the others in flight by its message id, ``<token>-<number>``: the token
+    is new for each channel, the number is the one by which the broker confirms it. Routing key and content
+    would not do, since the same message may be sent twice, and confirms of several come as one.
+    """
+
+    _log = Logger()
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._protocol: AmqpProtocol | None = None
+        self._writable = True
+        self._waiting: deque[_Entry] = deque()
+        self._in_flight: dict[int, _Entry] = {}
+        self._low = 1  # no number below it is in flight
+        self._next = 1
+        self._token = b""
+
+    def __len__(self) -> int:
+        """Return how many messages wait for the broker's answer, or to be sent."""
+        return len(self._waiting) + len(self._in_flight)
+
+    # --- Publishing ---
+
+    def publish(self, exchange: bytes, key: bytes, message: Message) -> Deferred[Delivered]:
+        """Publish, and return what becomes of it. Raises `TableError` where it can't be encoded.
+
+        Cancelling the result takes the message back if it was not sent yet.
+        """
+        entry = _Entry(exchange, route(exchange, key), message)
+        entry.answer = Deferred(lambda _: self._take_back(entry))
+        if self._protocol is not None and self._writable and not self._waiting:
+            self._send(self._protocol, entry)
+        else:
+            self._waiting.append(entry)
+        return entry.answer
+
+    def _take_back(self, entry: _Entry) -> None:
+        if entry in self._waiting:
+            self._waiting.remove(entry)
+
+    def _send(self, protocol: AmqpProtocol, entry: _Entry) -> None:
+        number, self._next = self._next, self._next + 1
+        self._in_flight[number] = entry
+        properties = entry.properties + short_text(b"%b-%d" % (self._token, number))
+        protocol.transport.write(
+            publish_frames(self._number, entry.routed, properties, entry.body, protocol.frame_max)
+        )
+
+    def set_writable(self, writable: bool) -> None:
+        """Hold messages back, or send those that wait."""
+        self._writable = writable
+        self._drain()
+
+    def _drain(self) -> None:
+        while self._protocol is not None and self._writable and self._waiting:
+            self._send(self._protocol, self._waiting.popleft())
+
+    # --- The channel ---
+
+    async def open(self, protocol: AmqpProtocol) -> None:
+        """Open the channel on a connection and send what waits. Raises `txamqp.client.Closed`."""
+        channel = await protocol.open_channel(self._number, self)
+        await channel.confirm_select()
+        self._low = self._next = 1
+        self._token = secrets.token_hex(4).encode()
+        self._protocol = protocol
+        self._drain()
+
+    def give_up(self) -> None:
+        """Settle all messages as lost."""
+        waiting, self._waiting = self._waiting, deque()
+        self._settle_all(self._take_in_flight())
+        self._settle_all(waiting)
+
+    # --- What the broker says ---
+
+    def returned(self, reason: str, properties: Properties) -> None:
+        """Keep in mind that a message went nowhere."""
+        token, _, number = (properties.message_id or b"").partition(b"-")
+        entry = self._in_flight.get(int(number)) if token == self._token and number.isdigit() else None
+        if entry is None:
+            self._log.warn("A message was returned that is not in flight: {reason}", reason=reason)
+        else:
+            entry.returned = True
+
+    def confirmed(self, tag: int, multiple: bool, ok: bool) -> None:
+        """Settle one message, or all up to a number."""
+        last = tag or self._next - 1  # multiple with the tag 0 means all
+        first = self._low if multiple else last
+        if multiple:
+            self._low = last + 1
+        for number in range(first, last + 1):
+            entry = self._in_flight.pop(number, None)
+            if entry is not None:
+                _settle(entry, Delivered.CONFIRMED if ok else Delivered.NACKED)
+
+    def closed(self, reason: str) -> None:
+        """Settle what was in flight: nobody will say any more what became of it."""
+        self._protocol = None
+        self._settle_all(self._take_in_flight())
+
+    def closed_by_broker(self, code: int, reason: str) -> None:
+        """Settle what was in flight, and open the channel anew."""
+        protocol, self._protocol = self._protocol, None
+        entries = self._take_in_flight()
+        touched, untouched = _split(code, reason, entries)
+        if protocol is not None:
+            # Behind what is sent first, so that the order of the calls is kept.
+            self._waiting.extendleft(entry for entry in reversed(untouched) if not entry.answer.called)
+            self._reopen(protocol)
+        self._settle_all(touched)
+
+    def _reopen(self, protocol: AmqpProtocol) -> None:
+        opened = Deferred.fromCoroutine(self.open(protocol))
+        opened.addErrback(lambda failure: _cannot_reopen(protocol, failure))
+
+    def _take_in_flight(self) -> list[_Entry]:
+        in_flight, self._in_flight = self._in_flight, {}
+        return [in_flight[number] for number in sorted(in_flight)]
+
+    def _settle_all(self, entries: Iterable[_Entry]) -> None:
+        for entry in entries:
+            _settle(entry, Delivered.LOST)
+
+
+def _settle(entry: _Entry, outcome: Delivered) -> None:
+    if entry.returned:
+        # It is known to have gone nowhere, whatever else went wrong.
+        outcome = Delivered.RETURNED
+    if not entry.answer.called:
+        entry.answer.callback(outcome)
+
+
+def _cannot_reopen(protocol: AmqpProtocol, failure: Failure) -> None:
+    protocol.shut(f"a channel can't be opened: {failure.getErrorMessage()}")
+
+
+def _split(code: int, reason: str, entries: list[_Entry]) -> tuple[list[_Entry], list[_Entry]]:
+    """Tell messages that a closed channel may have taken from those that it certainly has not looked at.
+
+    A broker works on a channel in order, and one missing exchange ends it. The last message to that
+    exchange certainly got nowhere, earlier ones to it may have, and those after it were not looked at.
+    """
+    named = [index for index, entry in enumerate(entries) if _names(reason, entry.exchange)]
+    if code != NOT_FOUND or not named:
+        return entries, []
+    entries[named[-1]].returned = True
+    return entries[: named[-1] + 1], entries[named[-1] + 1 :]
+
+
+def _names(reason: str, exchange: bytes) -> bool:
+    # The protocol cuts a reason off after 255 bytes, which a long name fills.
+    expected = f"{NO_EXCHANGE}{exchange.decode('utf-8', 'backslashreplace')}'"
+    return reason.startswith(expected) or expected.startswith(reason)

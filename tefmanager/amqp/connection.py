@@ -1,0 +1,225 @@
+"""Connecting and staying connected: brokers in turn, jittered backoff, errors for people."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Coroutine, Sequence
+from enum import StrEnum
+from typing import Any, TypeAlias, TypeVar
+
+from OpenSSL import SSL
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.error import ConnectError
+from twisted.internet.interfaces import IAddress, IOpenSSLClientConnectionCreator, IStreamClientEndpoint
+from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from txamqp.client import Closed
+
+from tefmanager.amqp.codec import TableError
+from tefmanager.amqp.protocol import AmqpProtocol
+from tefmanager.endpoints import AmqpEndpoint
+
+CONNECT_TIMEOUT = 10.0
+"""Seconds for connecting and logging in, and again for setting up channels."""
+
+T = TypeVar("T")
+
+FIRST_DELAY, LONGEST_DELAY = 0.1, 10.0
+"""Seconds to wait before another round of all brokers; the delay doubles between the two."""
+
+LASTING = 10.0
+"""Seconds after which a connection counts as good: the delay begins from the first again."""
+
+Tls: TypeAlias = Callable[[AmqpEndpoint], IOpenSSLClientConnectionCreator]
+"""Makes what a TLS connection to an endpoint needs."""
+
+
+class AmqpUnavailable(Exception):
+    """A broker can't be used; the text says why, without secrets."""
+
+
+class LinkState(StrEnum):
+    """What becomes of a connection."""
+
+    CONNECTED = "connected"
+    LOST = "lost"
+    WAITING = "waiting"
+    """It could not be made; another attempt follows."""
+
+
+OnState: TypeAlias = Callable[[LinkState, str], None]
+"""Is told each change, with the broker and the reason in a text for people."""
+
+
+def ignore_state(state: LinkState, detail: str) -> None:
+    """Do nothing with a change of state."""
+
+
+# --- One connection --------------------------------------------------------------------------
+
+
+async def connect(reactor: Any, endpoint: AmqpEndpoint, name: str, tls: Tls) -> AmqpProtocol:
+    """Connect and log in. Raises `AmqpUnavailable`; leaves no connection behind then, or when cancelled."""
+    protocol = AmqpProtocol(endpoint, name, reactor)
+    try:
+        await _timely(reactor, _login(_stream(reactor, endpoint, tls), protocol))
+    except BaseException as error:
+        reason = protocol.reason
+        protocol.abort("given up")
+        if isinstance(error, FAULTS):
+            raise AmqpUnavailable(reason or _text(error)) from None
+        raise
+    return protocol
+
+
+FAULTS = (ConnectError, Closed, TimeoutError, OSError, TableError, AmqpUnavailable, SSL.Error)
+"""What may go wrong with a broker that is away, or does not want us."""
+
+
+def _timely(reactor: Any, coroutine: Coroutine[Deferred[Any], Any, T]) -> Deferred[T]:
+    return Deferred.fromCoroutine(coroutine).addTimeout(CONNECT_TIMEOUT, reactor)
+
+
+def _text(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no answer within {CONNECT_TIMEOUT:g} s"
+    return str(error) or type(error).__name__
+
+
+def _stream(reactor: Any, endpoint: AmqpEndpoint, tls: Tls) -> IStreamClientEndpoint:
+    stream = HostnameEndpoint(reactor, endpoint.host, endpoint.port, timeout=CONNECT_TIMEOUT)
+    return wrapClientTLS(tls(endpoint), stream) if endpoint.tls else stream
+
+
+async def _login(stream: IStreamClientEndpoint, protocol: AmqpProtocol) -> None:
+    await stream.connect(_Once(protocol))
+    await protocol.login()
+
+
+class _Once(Factory):
+    """Hands out one protocol, without a word in the log."""
+
+    noisy = False
+
+    def __init__(self, protocol: AmqpProtocol) -> None:
+        self._protocol = protocol
+
+    def buildProtocol(self, addr: IAddress | None) -> AmqpProtocol:
+        return self._protocol
+
+
+# --- Staying connected -----------------------------------------------------------------------
+
+
+class Backoff:
+    """Delays between rounds of attempts: doubling, and each somewhere in its upper half. Pure."""
+
+    def __init__(self, draw: Callable[[], float] = random.random) -> None:
+        self._draw = draw
+        self._rounds = 0
+
+    def reset(self) -> None:
+        """Begin from the shortest delay again."""
+        self._rounds = 0
+
+    def next(self) -> float:
+        """Return the seconds to wait now."""
+        longest = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(self._rounds, 16))
+        self._rounds += 1
+        return longest * (0.5 + self._draw() / 2)
+
+
+class Link:
+    """Keeps one connection to whichever broker can be used.
+
+    ``setup`` makes the channels of a new connection; what it raises counts as a broker that can't be used.
+    A connection whose channels are of no use any more is closed by its user (`AmqpProtocol.shut`), and made
+    anew.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        endpoints: Sequence[AmqpEndpoint],
+        name: str,
+        setup: Callable[[AmqpProtocol], Coroutine[Deferred[Any], Any, None]],
+        on_state: OnState,
+        tls: Tls,
+    ) -> None:
+        self._reactor = reactor
+        self._endpoints = list(endpoints)
+        self._name = name
+        self._setup = setup
+        self._on_state = on_state
+        self._tls = tls
+        self._backoff = Backoff()
+        self._turn = 0
+        self._said = ""
+        self._protocol: AmqpProtocol | None = None
+        self._running: Deferred[None] | None = None
+
+    def start(self) -> None:
+        """Connect, for ever."""
+        if self._running is None:
+            self._running = Deferred.fromCoroutine(self._run())
+            self._running.addErrback(self._ended)
+
+    def _ended(self, failure: Failure) -> None:
+        if not failure.check(CancelledError):  # type: ignore[no-untyped-call]
+            self._log.failure("AMQP connection {name} is given up", failure=failure, name=self._name)
+
+    async def stop(self) -> None:
+        """Close the connection in order, within 5 seconds, and make no other. May be started again."""
+        running, self._running = self._running, None
+        if running is None:
+            return
+        running.cancel()
+        protocol = self._protocol
+        if protocol is not None:
+            protocol.shut("stopped")
+            await protocol.disconnected.wait()
+
+    async def _run(self) -> None:
+        while True:
+            for _ in self._endpoints:
+                if await self._use(self._endpoints[self._turn]):
+                    break
+                self._turn = (self._turn + 1) % len(self._endpoints)
+            await deferLater(self._reactor, self._backoff.next(), lambda: None)
+
+    async def _use(self, endpoint: AmqpEndpoint) -> bool:
+        """Be connected to a broker as long as it lasts, and tell whether it could be used at all."""
+        try:
+            protocol = await self._connected(endpoint)
+        except AmqpUnavailable as error:
+            self._say_waiting(f"{endpoint}: {error}")
+            return False
+        since = self._reactor.seconds()
+        self._said = ""
+        self._on_state(LinkState.CONNECTED, str(endpoint))
+        await protocol.disconnected.wait()
+        self._on_state(LinkState.LOST, f"{endpoint}: {protocol.reason}")
+        if self._reactor.seconds() - since >= LASTING:
+            self._backoff.reset()
+        return True
+
+    def _say_waiting(self, detail: str) -> None:
+        if detail != self._said:
+            self._said = detail
+            self._on_state(LinkState.WAITING, detail)
+
+    async def _connected(self, endpoint: AmqpEndpoint) -> AmqpProtocol:
+        protocol = self._protocol = await connect(self._reactor, endpoint, self._name, self._tls)
+        try:
+            await _timely(self._reactor, self._setup(protocol))
+        except FAULTS as error:
+            reason = protocol.reason or _text(error)
+            protocol.shut(reason)
+            await protocol.disconnected.wait()
+            raise AmqpUnavailable(reason) from None
+        return protocol

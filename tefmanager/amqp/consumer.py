@@ -1,0 +1,144 @@
+"""The manager's queue: deliveries in order, acknowledgements in few frames, bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from tefmanager.amqp.acks import AckTracker
+from tefmanager.amqp.connection import Link, OnState, Tls, ignore_state
+from tefmanager.amqp.declare import declare
+from tefmanager.amqp.events import ChannelEvents
+from tefmanager.amqp.frames import Properties, ack_frames
+from tefmanager.amqp.protocol import AmqpProtocol
+from tefmanager.amqp.tls import client_tls
+from tefmanager.amqp.topology import Topology
+from tefmanager.endpoints import AmqpEndpoint
+from tefmanager.interfaces import Delivery, IConsumer, IDeliveries
+
+CHANNEL = 1
+PREFETCH = 1000
+BYTE_LIMIT = 64 * 1024 * 1024
+
+
+class _Session(ChannelEvents):
+    """One channel's deliveries, from its consume to its end."""
+
+    def __init__(self, consumer: Consumer, protocol: AmqpProtocol, number: int) -> None:
+        self._consumer = consumer
+        self._protocol = protocol
+        self.number = number
+        self.tracker = AckTracker()
+
+    def delivered(self, tag: int, redelivered: bool, properties: Properties, body: bytes) -> None:
+        self.tracker.add(tag, len(body) + len(properties.headers or b""))
+        if self.tracker.unacked > self._consumer.byte_limit:
+            self._protocol.pause_reading()
+        self._consumer.hand_over(
+            Delivery(
+                self.number,
+                tag,
+                redelivered,
+                body,
+                properties.reply_to,
+                properties.correlation_id,
+                properties.content_type,
+                properties.headers,
+            )
+        )
+
+    def ack(self, tags: Sequence[int]) -> None:
+        acks = self.tracker.ack(tags)
+        if acks:
+            self._protocol.transport.write(ack_frames(CHANNEL, acks))
+        if self.tracker.unacked <= self._consumer.byte_limit:
+            self._protocol.resume_reading()
+
+    def cancelled(self) -> None:
+        self.closed("the broker has ended the consumer: its queue was deleted, or the queue's node is gone")
+
+    def closed(self, reason: str) -> None:
+        self._consumer.session_ended(self, reason)
+        self._protocol.shut(reason)
+
+
+@implementer(IConsumer)
+class Consumer:
+    """Consumes one queue, on a connection of its own.
+
+    When any of the channel, the consumer and the connection ends, the whole connection is made anew, and
+    all is declared again. ``session_lost`` is told then, but not after ``stop``.
+
+    Args:
+        reactor: the reactor.
+        endpoints: brokers, tried in turn.
+        topology: what to declare.
+        prefetch: most messages that are not acknowledged.
+        byte_limit: bytes of messages that are not acknowledged, above which no more is read from the
+            socket. It is overrun by no more than one message and what one read brings along.
+        on_state: is told changes of the connection.
+        name: how the broker lists the connection.
+        tls: makes what a TLS connection needs.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        endpoints: Sequence[AmqpEndpoint],
+        topology: Topology,
+        prefetch: int = PREFETCH,
+        byte_limit: int = BYTE_LIMIT,
+        on_state: OnState = ignore_state,
+        name: str = "tef-manager consumer",
+        tls: Tls = client_tls,
+    ) -> None:
+        self.byte_limit = byte_limit
+        self._topology = topology
+        self._prefetch = prefetch
+        self._link = Link(reactor, endpoints, name, self._setup, on_state, tls)
+        self._deliveries: IDeliveries | None = None
+        self._session: _Session | None = None
+        self._sessions = 0
+
+    def start(self, deliveries: IDeliveries) -> None:
+        """Connect and consume, for ever."""
+        self._deliveries = deliveries
+        self._link.start()
+
+    async def stop(self) -> None:
+        """Stop consuming; what is not acknowledged goes back to the queue. May be started again."""
+        self._deliveries = None
+        self._session = None
+        await self._link.stop()
+
+    def ack(self, session: int, tags: Sequence[int]) -> None:
+        """Acknowledge deliveries; ones of a past session, and ones acknowledged before, are ignored."""
+        if self._session is not None and self._session.number == session:
+            self._session.ack(tags)
+
+    def hand_over(self, delivery: Delivery) -> None:
+        """Pass a delivery on. For the session only."""
+        if self._deliveries is not None:
+            self._deliveries.delivered(delivery)
+
+    def session_ended(self, session: _Session, reason: str) -> None:
+        """Pass on that a session is over. For the session only."""
+        if session is not self._session:
+            return
+        self._session = None
+        if self._deliveries is not None:
+            self._deliveries.session_lost(session.number, reason)
+
+    async def _setup(self, protocol: AmqpProtocol) -> None:
+        session = _Session(self, protocol, self._sessions + 1)
+        channel = await protocol.open_channel(CHANNEL, session)
+        await declare(protocol, channel, self._topology)
+        await channel.basic_qos(prefetch_count=self._prefetch)
+        self._sessions += 1
+        self._session = session  # before the answer, since deliveries may come along with it
+        await channel.basic_consume(queue=self._topology.in_queue)

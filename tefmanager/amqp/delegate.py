@@ -1,0 +1,98 @@
+"""How we answer the methods that a broker calls by itself: the handshake, closing, blocking."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from txamqp.client import TwistedDelegate
+
+import tefmanager
+from tefmanager.amqp import frames
+
+CAPABILITIES = {
+    "publisher_confirms": True,
+    "basic.nack": True,
+    "consumer_cancel_notify": True,
+    "connection.blocked": True,
+    "authentication_failure_close": True,
+}
+"""What the broker may do because we understand it."""
+
+
+class BrokerDelegate(TwistedDelegate):  # type: ignore[misc]  # txamqp has no types
+    """The methods a broker may call, by the names that txamqp makes of them: *class_method*."""
+
+    def connection_start(self, channel: Any, call: Any) -> None:
+        """Say who we are and log in."""
+        client = self.client
+        client.server = call.server_properties
+        if "PLAIN" not in call.mechanisms.split():
+            client.abort(f"the broker offers no PLAIN login but {call.mechanisms}")
+            return
+        endpoint = client.endpoint
+        properties = {
+            "product": "tef-manager",
+            "version": tefmanager.__version__,
+            "platform": "Python, Twisted",
+            "connection_name": client.name,
+            "capabilities": CAPABILITIES,
+        }
+        response = f"\0{endpoint.user}\0{endpoint.password}"
+        channel.connection_start_ok(properties, "PLAIN", response, "en_US")
+
+    def connection_secure(self, channel: Any, call: Any) -> None:
+        """PLAIN has no second step."""
+        self.client.abort("the broker wants more than user and password")
+
+    def connection_tune(self, channel: Any, call: Any) -> None:
+        """Agree on the largest frame, the most channels and the heartbeat. 0 means no limit, or none."""
+        client = self.client
+        client.frame_max = _agreed(call.frame_max, client.frame_max)
+        client.channel_max = _agreed(call.channel_max, client.channel_max)
+        if client.frame_max < frames.MIN_FRAME_MAX:
+            client.abort(f"the broker wants frames of at most {client.frame_max} bytes")
+            return
+        ours = client.endpoint.heartbeat
+        # 0 of ours stands: who switches heartbeats off means it.
+        interval = _agreed(call.heartbeat, ours) if ours else 0
+        channel.connection_tune_ok(client.channel_max, client.frame_max, interval)
+        client.heartbeat.start(interval)
+        client.started.fire()
+
+    def connection_close(self, channel: Any, call: Any) -> None:
+        """The broker ends the connection."""
+        self.client.note(reason_of(call))
+        super().connection_close(channel, call)
+
+    def connection_blocked(self, channel: Any, call: Any) -> None:
+        """The broker takes no messages for now."""
+        self.client.blocked = call.reason
+        self.client.on_blocked()
+
+    def connection_unblocked(self, channel: Any, call: Any) -> None:
+        """The broker takes messages again."""
+        self.client.blocked = None
+        self.client.on_blocked()
+
+    def channel_close(self, channel: Any, call: Any) -> None:
+        """The broker closes a channel: what waits on it fails, then who uses it is told."""
+        channel.channel_close_ok()
+        channel.close(call)
+        self.client.channel_closed(channel.id, call.reply_code, reason_of(call))
+
+    def basic_cancel(self, channel: Any, call: Any) -> None:
+        """The broker ends a consumer: its queue is gone, or its node."""
+        if not call.nowait:
+            channel.basic_cancel_ok(call.consumer_tag)
+        events = self.client.events_of(channel.id)
+        if events is not None:
+            events.cancelled()
+
+
+def _agreed(theirs: int, ours: int) -> int:
+    return min(theirs, ours) if theirs else ours
+
+
+def reason_of(call: Any) -> str:
+    """Return why the broker closes a channel or connection, such as "404 NOT_FOUND - no queue 'q'"."""
+    return f"{call.reply_code} {call.reply_text}"

@@ -1,0 +1,176 @@
+"""Frames for messages and acknowledgements, built and read as bytes: what happens once for each message.
+
+Layout of a frame: kind (1), channel (2), size (4), payload, end mark (1).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from tefmanager.amqp.codec import encode_table, short_text
+from tefmanager.interfaces import Message
+
+METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
+FRAME_END = 0xCE
+OVERHEAD = 8
+"""Bytes of a frame beside its payload."""
+
+MIN_FRAME_MAX = 4096
+"""Every peer takes frames of this size, says the protocol."""
+
+PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
+HEARTBEAT_FRAME = struct.pack(">BHIB", HEARTBEAT, 0, 0, FRAME_END)
+
+BASIC = 60
+BASIC_RETURN = BASIC << 16 | 50
+BASIC_DELIVER = BASIC << 16 | 60
+BASIC_ACK = BASIC << 16 | 80
+BASIC_NACK = BASIC << 16 | 120
+
+_FRAME = struct.Struct(">BHI")
+_ACK = struct.Struct(">BHIHHQBB")
+_CONTENT = struct.Struct(">HHQH")
+_LONG = struct.Struct(">I")
+_PUBLISH = struct.pack(">HHH", BASIC, 40, 0)
+_END = bytes((FRAME_END,))
+_MANDATORY = b"\x01"
+
+# Flags of the properties, in the order in which they stand.
+_CONTENT_TYPE = 1 << 15
+_CONTENT_ENCODING = 1 << 14
+_HEADERS = 1 << 13
+_DELIVERY_MODE = 1 << 12
+_PRIORITY = 1 << 11
+_CORRELATION_ID = 1 << 10
+_REPLY_TO = 1 << 9
+_EXPIRATION = 1 << 8
+_MESSAGE_ID = 1 << 7
+_PERSISTENT = b"\x02"
+
+
+class Properties(NamedTuple):
+    """Those properties of a message that matter here; None where not sent."""
+
+    content_type: bytes | None = None
+    headers: bytes | None = None
+    correlation_id: bytes | None = None
+    reply_to: bytes | None = None
+    message_id: bytes | None = None
+
+
+NO_PROPERTIES = Properties()
+
+
+# --- Writing ---------------------------------------------------------------------------------
+
+
+def frame(kind: int, channel: int, payload: bytes) -> bytes:
+    """Return a whole frame."""
+    return _FRAME.pack(kind, channel, len(payload)) + payload + _END
+
+
+def ack_frames(channel: int, acks: Iterable[tuple[int, bool]]) -> bytes:
+    """Return ``basic.ack`` frames for pairs of delivery tag and *multiple*."""
+    return b"".join(
+        _ACK.pack(METHOD, channel, 13, BASIC, 80, tag, multiple, FRAME_END) for tag, multiple in acks
+    )
+
+
+def encode_properties(message: Message) -> bytes:
+    """Return flags and values of a message's properties; it is persistent. Raises `TableError`.
+
+    A message id is flagged, too: it is last, so the sender appends it.
+    """
+    flags = _DELIVERY_MODE | _MESSAGE_ID
+    parts = []
+    if message.content_type is not None:
+        flags |= _CONTENT_TYPE
+        parts.append(short_text(message.content_type))
+    if message.headers:
+        flags |= _HEADERS
+        parts.append(encode_table(message.headers))
+    parts.append(_PERSISTENT)
+    if message.correlation_id is not None:
+        flags |= _CORRELATION_ID
+        parts.append(short_text(message.correlation_id))
+    if message.reply_to is not None:
+        flags |= _REPLY_TO
+        parts.append(short_text(message.reply_to))
+    return flags.to_bytes(2, "big") + b"".join(parts)
+
+
+def route(exchange: bytes, key: bytes) -> bytes:
+    """Return the payload of a mandatory ``basic.publish``. Raises `TableError` over 255 bytes."""
+    return _PUBLISH + short_text(exchange) + short_text(key) + _MANDATORY
+
+
+def publish_frames(channel: int, routed: bytes, properties: bytes, body: bytes, frame_max: int) -> bytes:
+    """Return all frames of one message: method, header, and the body in as many frames as it needs."""
+    header = struct.pack(">HHQ", BASIC, 0, len(body)) + properties
+    parts = [frame(METHOD, channel, routed), frame(HEADER, channel, header)]
+    room = frame_max - OVERHEAD
+    for start in range(0, len(body), room):
+        piece = body if len(body) <= room else body[start : start + room]
+        parts += (_FRAME.pack(BODY, channel, len(piece)), piece, _END)
+    return b"".join(parts)
+
+
+# --- Reading ---------------------------------------------------------------------------------
+
+
+def decode_header(payload: bytes) -> tuple[int, Properties]:
+    """Return the size of the body and the properties from a content header's payload.
+
+    Where the properties are broken they count as not sent: the body is what matters.
+    """
+    _, _, size, flags = _CONTENT.unpack_from(payload)
+    if not flags:
+        return size, NO_PROPERTIES
+    try:
+        return size, _properties(payload, flags)
+    except (IndexError, struct.error):
+        return size, NO_PROPERTIES
+
+
+def _properties(payload: bytes, flags: int) -> Properties:
+    pos = _CONTENT.size
+    content_type, pos = _short(payload, pos, flags & _CONTENT_TYPE)
+    _, pos = _short(payload, pos, flags & _CONTENT_ENCODING)
+    headers = None
+    if flags & _HEADERS:
+        end = pos + 4 + _LONG.unpack_from(payload, pos)[0]
+        headers, pos = payload[pos:end], end
+    pos += bool(flags & _DELIVERY_MODE) + bool(flags & _PRIORITY)
+    correlation_id, pos = _short(payload, pos, flags & _CORRELATION_ID)
+    reply_to, pos = _short(payload, pos, flags & _REPLY_TO)
+    _, pos = _short(payload, pos, flags & _EXPIRATION)
+    message_id, pos = _short(payload, pos, flags & _MESSAGE_ID)
+    if pos > len(payload):
+        return NO_PROPERTIES
+    return Properties(content_type, headers, correlation_id, reply_to, message_id)
+
+
+def _short(payload: bytes, pos: int, present: int) -> tuple[bytes | None, int]:
+    if not present:
+        return None, pos
+    end = pos + 1 + payload[pos]
+    return payload[pos + 1 : end], end
+
+
+def decode_deliver(payload: bytes) -> tuple[int, bool]:
+    """Return delivery tag and *redelivered* from the payload of a ``basic.deliver``."""
+    pos = 5 + payload[4]
+    return int.from_bytes(payload[pos : pos + 8], "big"), payload[pos + 8] & 1 == 1
+
+
+def decode_ack(payload: bytes) -> tuple[int, bool]:
+    """Return delivery tag and *multiple* from the payload of a ``basic.ack`` or ``basic.nack``."""
+    return int.from_bytes(payload[4:12], "big"), payload[12] & 1 == 1
+
+
+def decode_return(payload: bytes) -> str:
+    """Return the broker's reason from the payload of a ``basic.return``, such as "312 NO_ROUTE"."""
+    end = 7 + payload[6]
+    return f"{int.from_bytes(payload[4:6], 'big')} {payload[7:end].decode('utf-8', 'backslashreplace')}"

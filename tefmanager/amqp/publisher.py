@@ -1,0 +1,240 @@
+"""Publishing: to queues and exchanges, each message with the broker's answer."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.interfaces import IPushProducer
+from txamqp.client import ChannelClosed, Closed
+from zope.interface import implementer
+
+from tefmanager.amqp.codec import MAX_SHORT_TEXT
+from tefmanager.amqp.confirms import ConfirmChannel
+from tefmanager.amqp.connection import Link, OnState, Tls, ignore_state
+from tefmanager.amqp.declare import exchange_exists
+from tefmanager.amqp.protocol import AmqpProtocol
+from tefmanager.amqp.tls import client_tls
+from tefmanager.endpoints import AmqpEndpoint
+from tefmanager.interfaces import Delivered, IPublisher, Message
+
+QUEUE_CHANNEL = 1
+EXCHANGE_CHANNEL = 2
+"""Has no others but messages to exchanges: a missing exchange closes the channel."""
+
+STOP_TIMEOUT = 5.0
+"""Seconds to wait for confirms when stopping."""
+
+REMEMBERED = 4096
+"""Addresses of which it is remembered what they are."""
+
+DISPATCH_KEY = b"task"
+
+
+class Place(Enum):
+    """What an address turned out to be."""
+
+    QUEUE = "queue"
+    EXCHANGE = "exchange"
+
+
+class _Places:
+    """What addresses turned out to be, as far as remembered: the ones used last."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._places: OrderedDict[bytes, Place] = OrderedDict()
+
+    def get(self, address: bytes) -> Place | None:
+        place = self._places.get(address)
+        if place is not None:
+            self._places.move_to_end(address)
+        return place
+
+    def put(self, address: bytes, place: Place) -> None:
+        self._places[address] = place
+        if len(self._places) > self._most:
+            self._places.popitem(last=False)
+
+    def forget(self, address: bytes) -> None:
+        self._places.pop(address, None)
+
+
+@implementer(IPublisher, IPushProducer)
+class Publisher:
+    """Publishes on a connection of its own, so that a blocked one leaves consuming alone.
+
+    Messages wait, first in first out, while there is no connection, while the broker blocks publishers, and
+    while the socket takes no more. After ``stop`` they are lost at once.
+
+    Args:
+        reactor: the reactor.
+        endpoints: brokers, tried in turn.
+        on_state: is told changes of the connection.
+        name: how the broker lists the connection.
+        tls: makes what a TLS connection needs.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        endpoints: Sequence[AmqpEndpoint],
+        on_state: OnState = ignore_state,
+        name: str = "tef-manager publisher",
+        tls: Tls = client_tls,
+    ) -> None:
+        self._reactor = reactor
+        self._link = Link(reactor, endpoints, name, self._setup, on_state, tls)
+        self._channels = {
+            Place.QUEUE: ConfirmChannel(QUEUE_CHANNEL),
+            Place.EXCHANGE: ConfirmChannel(EXCHANGE_CHANNEL),
+        }
+        self._places = _Places(REMEMBERED)
+        self._searching: dict[bytes, DeferredLock] = {}
+        self._protocol: AmqpProtocol | None = None
+        self._connected: list[Deferred[None]] = []
+        self._full = False
+        self._stopped = False
+        self._open = 0
+        self._idle: Deferred[None] | None = None
+
+    # --- Life ---
+
+    def start(self) -> None:
+        """Connect, for ever."""
+        self._stopped = False
+        self._link.start()
+
+    async def stop(self) -> None:
+        """Wait for confirms under way (5 seconds at most), then disconnect. May be started again."""
+        self._stopped = True
+        if self._open and self._protocol is not None and self._protocol.usable:
+            self._idle = Deferred()
+            # Its end is all that counts, not which.
+            await self._idle.addTimeout(STOP_TIMEOUT, self._reactor).addErrback(lambda _: None)
+        for channel in self._channels.values():
+            channel.give_up()
+        self._wake()
+        await self._link.stop()
+
+    async def _setup(self, protocol: AmqpProtocol) -> None:
+        protocol.on_blocked = self._flow
+        self._protocol = protocol
+        self._full = False
+        for channel in self._channels.values():
+            channel.set_writable(True)
+            await channel.open(protocol)
+        protocol.transport.registerProducer(self, True)
+        self._wake()
+
+    def _wake(self) -> None:
+        connected, self._connected = self._connected, []
+        for waiting in connected:
+            waiting.callback(None)
+
+    # --- Flow ---
+
+    def pauseProducing(self) -> None:
+        """The socket's buffer is full."""
+        self._full = True
+        self._flow()
+
+    def resumeProducing(self) -> None:
+        """The socket takes data again."""
+        self._full = False
+        self._flow()
+
+    def stopProducing(self) -> None:
+        """The connection is lost; the channels are told of it otherwise."""
+
+    def _flow(self) -> None:
+        blocked = self._protocol is not None and self._protocol.blocked is not None
+        for channel in self._channels.values():
+            channel.set_writable(not (self._full or blocked))
+
+    # --- Publishing ---
+
+    async def send(self, queue: bytes, message: Message) -> Delivered:
+        """Publish to a queue through the default exchange, mandatory."""
+        if len(queue) > MAX_SHORT_TEXT:
+            return Delivered.RETURNED
+        return await self._publish(Place.QUEUE, queue, message)
+
+    async def dispatch(self, address: str, message: Message) -> Delivered:
+        """Publish to the queue of that name, or where there is none to the exchange of that name."""
+        name = address.encode()
+        if not 0 < len(name) <= MAX_SHORT_TEXT:
+            return Delivered.RETURNED
+        if name not in self._searching:
+            outcome = await self._as_remembered(name, message)
+            if outcome is not None:
+                return outcome
+        return await self._search(name, message)
+
+    async def _publish(self, place: Place, address: bytes, message: Message) -> Delivered:
+        if self._stopped:
+            return Delivered.LOST
+        self._open += 1
+        try:
+            if place is Place.QUEUE:
+                return await self._channels[place].publish(b"", address, message)
+            return await self._channels[place].publish(address, DISPATCH_KEY, message)
+        finally:
+            self._open -= 1
+            if not self._open and self._idle is not None:
+                idle, self._idle = self._idle, None
+                idle.callback(None)
+
+    async def _as_remembered(self, address: bytes, message: Message) -> Delivered | None:
+        """Publish to a place that is remembered; None where there is none, or it is one no more."""
+        place = self._places.get(address)
+        if place is None:
+            return None
+        outcome = await self._publish(place, address, message)
+        if outcome is not Delivered.RETURNED:
+            return outcome
+        self._places.forget(address)
+        return None
+
+    async def _search(self, address: bytes, message: Message) -> Delivered:
+        """Find out what an address is, one message after the other so that they keep their order."""
+        lock = self._searching.setdefault(address, DeferredLock())
+        await lock.acquire()
+        try:
+            outcome = await self._as_remembered(address, message)
+            return await self._try_both(address, message) if outcome is None else outcome
+        finally:
+            lock.release()
+            if not lock.locked:
+                self._searching.pop(address, None)
+
+    async def _try_both(self, address: bytes, message: Message) -> Delivered:
+        outcome = await self._try(Place.QUEUE, address, message)
+        if outcome is Delivered.RETURNED and await self._is_exchange(address):
+            outcome = await self._try(Place.EXCHANGE, address, message)
+        return outcome
+
+    async def _try(self, place: Place, address: bytes, message: Message) -> Delivered:
+        outcome = await self._publish(place, address, message)
+        if outcome is Delivered.CONFIRMED:
+            self._places.put(address, place)
+        return outcome
+
+    async def _is_exchange(self, address: bytes) -> bool:
+        while not self._stopped:
+            protocol = self._protocol
+            if protocol is None or not protocol.usable:
+                connected: Deferred[None] = Deferred(self._connected.remove)
+                self._connected.append(connected)
+                await connected
+                continue
+            try:
+                return await exchange_exists(protocol, address)
+            except ChannelClosed:
+                return False  # it may be there but not for us, nor for our messages then
+            except Closed:
+                continue
+        return False
