@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -45,6 +45,9 @@ log = Logger()
 
 _HANDOVER = 5.0
 """Seconds that a stop waits for what is under way."""
+
+_LONG_REIGN = 30.0
+"""Seconds after which a reign that ends was no failed attempt to begin one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +108,14 @@ class Manager(Service):
 
     def startService(self) -> None:
         """Connect, and begin to wait for a reign."""
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]
         self._publisher.start()
         self._reservations.start(self)
         self._reigns = self._nursery.run(self._reign_for_ever())
 
     def stopService(self) -> Deferred[None]:
         """Finish what is under way, hand over, disconnect."""
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
@@ -141,7 +144,9 @@ class Manager(Service):
             except SchemaTooNew as error:
                 self._give_up(str(error))
                 return
-            if await self._reign(reign):
+            began = self._clocks().monotonic
+            await self._outlive(reign)
+            if self._clocks().monotonic - began > _LONG_REIGN:
                 backoff.reset()
             if self.running:
                 await backoff.pause()
@@ -149,37 +154,43 @@ class Manager(Service):
     def _waiting(self, what: str) -> None:
         emit(loglines.WAITING_FOR(what))
 
-    async def _reign(self, reign: IReign) -> bool:
-        """Reign until it ends; tell whether it got as far as taking turns."""
+    async def _outlive(self, reign: IReign) -> None:
+        """Reign until it ends, whatever ends it."""
         try:
-            engine = await self._begin(reign)
-        except StoreLost as lost:
-            emit(loglines.REIGN_LOST(reign.epoch, str(lost)))
-            await reign.end()
-            return False
-        passes = LoopingCall(self._pass, engine)
-        passes.clock = self._clock
-        ended = passes.start(self._ways.dispatch_interval, now=False)
-        try:
-            await engine.run()
+            await self._reign(reign)
+        except CancelledError:
+            raise
         except StoreLost as lost:
             emit(loglines.REIGN_LOST(reign.epoch, str(lost)))
         except Poisoned as poisoned:
             self._poison.add(poisoned.body)
-            log.failure("a message is set aside", Failure())
+            log.failure("a message is set aside: it brought the manager down")
             emit(loglines.REIGN_LOST(reign.epoch, str(poisoned)))
+        except Exception as error:
+            log.failure("the reign failed")
+            emit(loglines.REIGN_LOST(reign.epoch, f"{type(error).__name__}: {error}"))
+        finally:
+            await self._end(reign)
+
+    async def _reign(self, reign: IReign) -> None:
+        snapshot = await reign.load()
+        engine = self._engine = self._make_engine(reign, Core(self._ways.limits, snapshot, self._clocks()))
+        emit(loglines.REIGN_BEGUN(reign.epoch, len(snapshot.tasks), len(snapshot.workers)))
+        self._refresh()
+        self._consumer.start(self)
+        passes = LoopingCall(self._pass, engine)
+        passes.clock = self._clock
+        self._nursery.run(_until_stopped(passes, self._ways.dispatch_interval))
+        try:
+            await engine.run()
         finally:
             passes.stop()
-            await ended
-            await self._end(engine, reign)
-        return True
 
-    async def _begin(self, reign: IReign) -> Engine:
-        snapshot = await reign.load()
-        engine = self._engine = Engine(
+    def _make_engine(self, reign: IReign, core: Core) -> Engine:
+        return Engine(
             self._clock,
             self._clocks,
-            Core(self._ways.limits, snapshot, self._clocks()),
+            core,
             reign,
             self._consumer,
             self._publisher,
@@ -189,15 +200,12 @@ class Manager(Service):
             message_limit=self._ways.message_limit,
             history=self._ways.history,
         )
-        emit(loglines.REIGN_BEGUN(reign.epoch, len(snapshot.tasks), len(snapshot.workers)))
-        self._refresh()
-        self._consumer.start(self)
-        return engine
 
-    async def _end(self, engine: Engine, reign: IReign) -> None:
-        self._engine = None
+    async def _end(self, reign: IReign) -> None:
+        engine, self._engine = self._engine, None
         await self._consumer.stop()
-        await engine.abandon()
+        if engine is not None:
+            await engine.abandon()
         await reign.end()
 
     # --- the slow pass ---
@@ -248,3 +256,7 @@ class Manager(Service):
     def _tell(self, event: events.Event) -> None:
         if self._engine is not None:
             self._engine.post(event)
+
+
+async def _until_stopped(calls: LoopingCall, interval: float) -> None:
+    await calls.start(interval, now=False)
