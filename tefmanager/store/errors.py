@@ -1,0 +1,50 @@
+"""What can go wrong with a database, as `StoreLost` and as text for people."""
+
+from __future__ import annotations
+
+import re
+
+import psycopg2
+from twisted.internet.defer import CancelledError
+
+from tefmanager.interfaces import ReignOver, StoreLost
+
+REIGN_OVER = "TEF01"
+"""SQLSTATE: the epoch in the manager's row is not this reign's."""
+
+CONFLICT = "TEF02"
+"""SQLSTATE: rows that were to be changed are not there."""
+
+
+class StoreConflict(StoreLost):
+    """The database refused the changes: they do not fit its rows. Nothing of them was written."""
+
+
+_NOISE = re.compile(r'^(connection to server (at|on socket) ".*?"(, port \d+)? failed: |(FATAL|ERROR): +)+')
+
+
+def reason(error: BaseException) -> str:
+    """Return an error's text in one line, without what every error of libpq begins with."""
+    lines = [_NOISE.sub("", line.strip()) for line in str(error).splitlines()]
+    text = " ".join(line for line in lines if line)
+    return text or type(error).__name__
+
+
+def without_secrets(text: str, password: str) -> str:
+    """Return a text with every occurrence of the password replaced."""
+    return text.replace(password, "***") if password else text
+
+
+def store_lost(error: Exception) -> StoreLost:
+    """Return the `StoreLost` that an error of psycopg2, txpostgres or ours amounts to."""
+    if isinstance(error, StoreLost):
+        return error
+    if isinstance(error, CancelledError):
+        # txpostgres turns the server's statement timeout into this.
+        return StoreLost("the database cancelled a statement that took too long")
+    code = error.pgcode if isinstance(error, psycopg2.Error) else None
+    if code == REIGN_OVER:
+        return ReignOver("another manager has begun to reign")
+    if code == CONFLICT or isinstance(error, (psycopg2.IntegrityError, psycopg2.DataError)):
+        return StoreConflict(reason(error))
+    return StoreLost(reason(error))

@@ -1,0 +1,149 @@
+"""A reign: the right to write, as long as its session lasts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from zope.interface import implementer
+
+from tefmanager.core.values import AttemptRow, Bodies, Changes, Snapshot, TaskRow
+from tefmanager.interfaces import IReign, StoreLost
+from tefmanager.store import rows
+from tefmanager.store.errors import StoreConflict
+from tefmanager.store.queries import Query
+from tefmanager.store.session import Row, Session
+
+PORTION = 5_000
+"""Rows read at a time, so that the reactor gets its turn and memory stays bounded."""
+
+_LAST_WORD = 2.0
+"""Seconds that giving back the lock may take; closing the session gives it back anyway."""
+
+
+@implementer(IReign)
+class Reign:
+    """What `IReign` says, on one database session.
+
+    A commit is one string of prepared statements in one round trip, which PostgreSQL runs as one
+    transaction. The first statement fences: it counts the turn in the manager's row, and raises where
+    the row's epoch is another's. Statements that change or move tasks raise unless every row was there;
+    taking away what is not there (workers, suites' pauses, unresolved marks) is no error. Bodies are
+    read last, from history too, so a task may be finished in the commit that asks for its body.
+
+    Args:
+        session: holds the lock.
+        queries: prepared in the session, by name.
+        epoch: of this reign, written already.
+        key: of the lock.
+    """
+
+    def __init__(self, session: Session, queries: Mapping[str, Query], epoch: int, key: int) -> None:
+        self.epoch = epoch
+        self._session = session
+        self._queries = queries
+        self._key = key
+        self._quote = session.quoter()
+
+    def watch(self, tell: Callable[[StoreLost], None]) -> None:
+        """See `IReign.watch`."""
+        self._session.watch(tell)
+
+    async def load(self) -> Snapshot:
+        """See `IReign.load`."""
+        [manager] = await self._run("load_manager")
+        workers = await self._run("load_workers")
+        paused = await self._run("load_paused")
+        return Snapshot(
+            manager=rows.manager_row(manager),
+            tasks=tuple(await self._all_tasks()),
+            workers=tuple(rows.worker_row(row) for row in workers),
+            paused_suites=frozenset(guid for (guid,) in paused),
+            unresolved=tuple(await self._all_unresolved()),
+        )
+
+    async def _all_tasks(self) -> list[TaskRow]:
+        tasks: list[TaskRow] = []
+        while portion := await self._run("load_tasks", tasks[-1].spec.id if tasks else 0, PORTION):
+            tasks.extend(map(rows.task_row, portion))
+        return tasks
+
+    async def _all_unresolved(self) -> list[AttemptRow]:
+        found: list[AttemptRow] = []
+        while portion := await self._run("load_unresolved", found[-1].id if found else 0, PORTION):
+            found.extend(map(rows.attempt_row, portion))
+        return found
+
+    async def commit(self, changes: Changes) -> Bodies:
+        """See `IReign.commit`. Raises `StoreConflict` where the changes do not fit the rows."""
+        wanted = sorted(set(changes.bodies))
+        found = await self._session.run(b";".join(self._statements(changes, wanted)))
+        if not wanted:
+            return {}
+        bodies = {id: bytes(body) for id, body in found}
+        if len(bodies) != len(wanted):
+            raise StoreConflict(f"bodies: expected {len(wanted)}, found {len(bodies)}")
+        return bodies
+
+    def _statements(self, changes: Changes, wanted: Sequence[int]) -> Iterator[bytes]:
+        yield self._turn(changes)
+        if changes.accepted:
+            yield self._call("accept_tasks", rows.accepted_json(changes.accepted))
+        if changes.tasks:
+            yield self._call("update_tasks", rows.changed_json(changes.tasks.values()))
+        if changes.attempts:
+            yield self._call("end_attempts", rows.as_json(changes.attempts))
+        if changes.resolved:
+            yield self._call("resolve_attempts", changes.resolved)
+        if changes.finished:
+            yield self._call("finish_tasks", rows.finished_json(changes.finished))
+        yield from self._collective(changes)
+        if wanted:
+            yield self._call("bodies", wanted)
+
+    def _collective(self, changes: Changes) -> Iterator[bytes]:
+        if changes.workers:
+            yield self._call("write_workers", rows.as_json(changes.workers.values()))
+        if changes.left:
+            yield self._call("remove_workers", changes.left)
+        if changes.paused:
+            yield self._call("pause_suites", changes.paused)
+        if changes.readied:
+            yield self._call("ready_suites", changes.readied)
+
+    def _turn(self, changes: Changes) -> bytes:
+        new = changes.manager
+        if new is None:
+            return self._call("turn", self.epoch, None, None, None)
+        return self._call("turn", self.epoch, new.state.value, new.task_ids, new.attempt_ids)
+
+    async def finished(self, guids: Sequence[str]) -> frozenset[str]:
+        """See `IReign.finished`."""
+        if not guids:
+            return frozenset()
+        return frozenset(guid for (guid,) in await self._run("finished", list(guids)))
+
+    async def attempts(self, task_id: int) -> Sequence[AttemptRow]:
+        """See `IReign.attempts`."""
+        return [rows.attempt_row(row) for row in await self._run("load_attempts", task_id)]
+
+    async def forget(self, before: float, at_most: int) -> int:
+        """See `IReign.forget`."""
+        fence = self._call("turn", self.epoch, None, None, None)
+        [(count,)] = await self._session.run(fence + b";" + self._call("forget", before, at_most))
+        return int(count)
+
+    async def end(self) -> None:
+        """See `IReign.end`."""
+        try:
+            if not self._session.busy:
+                await self._session.run(f"select pg_advisory_unlock({self._key})", _LAST_WORD)
+        except StoreLost:
+            pass  # the lock went with the session
+        finally:
+            self._session.close()
+
+    def _call(self, name: str, *values: object) -> bytes:
+        return self._quote(self._queries[name].execute, values)
+
+    async def _run(self, name: str, *values: object) -> list[Row]:
+        return await self._session.run(self._call(name, *values))

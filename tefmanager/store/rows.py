@@ -1,0 +1,106 @@
+"""Rows of the database and the values they stand for.
+
+Rows go out as JSON arrays of objects, which one parameter carries whatever their number; their times
+are unix times, bodies base64. They come in as tuples, in the order that the queries name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from tefmanager.core.values import (
+    AttemptEnd,
+    AttemptRow,
+    ManagerRow,
+    ManagerState,
+    Outcome,
+    TaskRow,
+    TaskSpec,
+    TaskState,
+    WorkerRow,
+    WorkerStatus,
+)
+
+_encoder = msgspec.json.Encoder()
+
+_STATES: Mapping[str, TaskState] = {state.value: state for state in TaskState}
+_ENDS: Mapping[str, AttemptEnd] = {end.value: end for end in AttemptEnd}
+
+
+def as_json(rows: Iterable[object]) -> str:
+    """Return rows as one JSON array."""
+    return _encoder.encode(list(rows)).decode()
+
+
+def accepted_json(accepted: Iterable[tuple[TaskRow, bytes]]) -> str:
+    """Return new tasks with their bodies as JSON."""
+    return as_json(_accepted(row, body) for row, body in accepted)
+
+
+def changed_json(rows: Iterable[TaskRow]) -> str:
+    """Return what may change in tasks as JSON."""
+    return as_json(_changed(row) for row in rows)
+
+
+def finished_json(finished: Mapping[int, tuple[Outcome, float]]) -> str:
+    """Return the ends of tasks as JSON."""
+    return as_json(
+        {"id": id, "outcome": outcome, "finished_at": at} for id, (outcome, at) in finished.items()
+    )
+
+
+def _changed(row: TaskRow) -> dict[str, object]:
+    return {
+        "id": row.spec.id,
+        "state": row.state,
+        "attempts": row.attempts,
+        "attempt": row.attempt,
+        "worker": row.worker,
+        "dispatched": row.dispatched,
+        "started": row.started,
+        "avoid": row.avoid,
+    }
+
+
+def _accepted(row: TaskRow, body: bytes) -> dict[str, object]:
+    spec = row.spec
+    return {
+        **_changed(row),
+        "guid": spec.guid,
+        "task_type": spec.task_type,
+        "priority": spec.priority,
+        "resources": spec.resources,
+        "suite": spec.suite,
+        "time_limit": spec.time_limit,
+        "received": spec.received,
+        "body": body,
+    }
+
+
+def task_row(row: tuple[Any, ...]) -> TaskRow:
+    """Return the task of a row of ``load_tasks``."""
+    id, guid, task_type, priority, resources, suite, time_limit, received, state, *rest = row
+    attempts, attempt, worker, dispatched, started, avoid = rest
+    spec = TaskSpec(id, guid, task_type, priority, tuple(resources), suite, time_limit, received)
+    return TaskRow(spec, _STATES[state], attempts, attempt, worker, dispatched, started, tuple(avoid))
+
+
+def attempt_row(row: tuple[Any, ...]) -> AttemptRow:
+    """Return the attempt of a row of ``load_unresolved`` or ``load_attempts``."""
+    id, task_id, guid, number, worker, dispatched, started, ended, end, unresolved = row
+    return AttemptRow(id, task_id, guid, number, worker, dispatched, started, ended, _ENDS[end], unresolved)
+
+
+def worker_row(row: tuple[Any, ...]) -> WorkerRow:
+    """Return the worker of a row of ``load_workers``."""
+    name, worker_type, exchange_name, status, since = row
+    return WorkerRow(name, worker_type, exchange_name, WorkerStatus(status), since)
+
+
+def manager_row(row: tuple[Any, ...]) -> ManagerRow:
+    """Return the manager's row of ``load_manager``."""
+    state, task_ids, attempt_ids = row
+    return ManagerRow(ManagerState(state), task_ids, attempt_ids)

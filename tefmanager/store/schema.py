@@ -1,0 +1,100 @@
+"""The schema: the sum of the numbered files in ``upgrades``, applied by the daemon itself.
+
+Each file is applied in a transaction of its own, together with its line in the table ``upgrades``.
+A transaction-wide advisory lock keeps two programs from upgrading the same tables at once, even
+if they compete for different reigns.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+import tefmanager
+from tefmanager.interfaces import SchemaTooNew
+from tefmanager.store.names import checked_prefix, lock_key
+from tefmanager.store.session import Session
+
+_FILE_NAME = re.compile(r"(?P<number>\d{4})_(?P<name>\w+)\.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """One step of the schema; its ``number`` counts from 1 without gaps."""
+
+    number: int
+    name: str
+    sql: str
+
+
+def load_upgrades(table_prefix: str) -> list[Upgrade]:
+    """Read the steps that come with the program, in their order. Raises `ValueError` for a gap."""
+    found = []
+    for file in (resources.files(__package__) / "upgrades").iterdir():
+        if match := _FILE_NAME.fullmatch(file.name):
+            sql = file.read_text("utf-8").replace("{t}", checked_prefix(table_prefix))
+            found.append(Upgrade(int(match["number"]), match["name"], sql))
+    found.sort(key=lambda upgrade: upgrade.number)
+    if [upgrade.number for upgrade in found] != list(range(1, len(found) + 1)):
+        raise ValueError("upgrades must be numbered from 1 without gaps")
+    return found
+
+
+async def bring_up_to_date(
+    session: Session, table_prefix: str, upgrades: Sequence[Upgrade]
+) -> list[Upgrade]:
+    """Apply the upgrades that the database lacks, and return them.
+
+    Raises `SchemaTooNew`, and `StoreLost` when an upgrade fails; that one has left nothing then.
+    """
+    lacking = upgrades[await _found(session, table_prefix, upgrades) :]
+    return [upgrade for upgrade in lacking if await _apply(session, table_prefix, upgrade, upgrades)]
+
+
+async def _apply(session: Session, table_prefix: str, upgrade: Upgrade, known: Sequence[Upgrade]) -> bool:
+    """Apply an upgrade unless another program did meanwhile; tell whether."""
+    key = lock_key(f"upgrade/{table_prefix}")
+    await session.run(
+        f"begin; set local statement_timeout = 0; select pg_advisory_xact_lock({key})", _FOR_EVER
+    )
+    needed = await _found(session, table_prefix, known) < upgrade.number
+    if needed:
+        await session.run(upgrade.sql, _FOR_EVER)
+        await session.run(_record(session, table_prefix, upgrade))
+    await session.run("commit", _FOR_EVER)
+    return needed
+
+
+_FOR_EVER = float("inf")
+"""A step may rewrite a large table. A dead connection is still found, by TCP."""
+
+
+def _record(session: Session, table_prefix: str, upgrade: Upgrade) -> bytes:
+    return session.quoter()(
+        f"insert into {table_prefix}upgrades (number, name, program) values (%s, %s, %s)",
+        (upgrade.number, upgrade.name, tefmanager.__version__),
+    )
+
+
+async def _found(session: Session, table_prefix: str, known: Sequence[Upgrade]) -> int:
+    """Return the number of the last upgrade that the database has, 0 for an empty one."""
+    [(table,)] = await session.run(f"select to_regclass('{table_prefix}upgrades')")
+    if table is None:
+        return 0
+    newest = f"select number, name, program from {table_prefix}upgrades order by number desc limit 1"
+    for number, name, program in await session.run(newest):
+        if number > len(known):
+            raise SchemaTooNew(_too_new(table_prefix, f"{number:04}_{name}", program, known))
+        return int(number)
+    return 0
+
+
+def _too_new(table_prefix: str, found: str, program: str, known: Sequence[Upgrade]) -> str:
+    newest = f"{known[-1].number:04}_{known[-1].name}" if known else "none"
+    return (
+        f"the tables {table_prefix}* have upgrade {found}, applied by tef-manager {program}; "
+        f"the newest that this program ({tefmanager.__version__}) knows is {newest}. "
+        f"Install tef-manager {program} or newer, or restore the database from before the upgrade."
+    )

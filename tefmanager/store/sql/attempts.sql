@@ -1,0 +1,35 @@
+-- name: end_attempts
+-- Write attempts that ended; $1: their rows.
+insert into {t}attempts (
+    id, task_id, guid, number, worker, dispatched, started, ended, outcome, unresolved
+)
+select
+    r.id, r.task_id, r.guid, r.number, r.worker, to_timestamp(r.dispatched), to_timestamp(r.started),
+    to_timestamp(r.ended), r.end, r.unresolved
+from json_to_recordset($1::json) as r (
+    id bigint, task_id bigint, guid text, number integer, worker text, dispatched float8, started float8,
+    ended float8, "end" text, unresolved boolean
+);
+
+-- name: resolve_attempts
+-- Note that workers no longer have the attempts $1; ones that are forgotten already do not matter.
+update {t}attempts set unresolved = false where id = any ($1::bigint[]) and unresolved;
+
+-- name: load_unresolved
+-- Read the $2 attempts that follow id $1 and that their workers may still have.
+select
+    id, task_id, guid, number, worker, extract(epoch from dispatched)::float8,
+    extract(epoch from started)::float8, extract(epoch from ended)::float8, outcome, unresolved
+from {t}attempts
+where unresolved and id > $1::bigint
+order by id
+limit $2::integer;
+
+-- name: load_attempts
+-- Read the ended attempts of task $1, oldest first.
+select
+    id, task_id, guid, number, worker, extract(epoch from dispatched)::float8,
+    extract(epoch from started)::float8, extract(epoch from ended)::float8, outcome, unresolved
+from {t}attempts
+where task_id = $1::bigint
+order by id;

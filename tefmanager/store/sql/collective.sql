@@ -1,0 +1,38 @@
+-- name: write_workers
+-- Write workers, new ones or changed ones; $1: their rows.
+insert into {t}workers as w (name, worker_type, exchange_name, status, since)
+select r.name, r.worker_type, r.exchange_name, r.status, to_timestamp(r.since)
+from json_to_recordset($1::json) as r (
+    name text, worker_type text, exchange_name text, status text, since float8
+)
+on conflict (name) do update
+set worker_type = excluded.worker_type,
+    exchange_name = excluded.exchange_name,
+    status = excluded.status,
+    since = excluded.since;
+
+-- name: remove_workers
+-- Remove workers by name, where they are there.
+delete from {t}workers where name = any ($1::text[]);
+
+-- name: pause_suites
+-- Hold back suites by guid, once.
+insert into {t}paused_suites (guid) select distinct unnest($1::text[]) on conflict (guid) do nothing;
+
+-- name: ready_suites
+-- Hold back suites no longer.
+delete from {t}paused_suites where guid = any ($1::text[]);
+
+-- name: load_manager
+-- Read the manager's own row.
+select state, task_ids, attempt_ids from {t}manager;
+
+-- name: load_workers
+-- Read the collective.
+select name, worker_type, exchange_name, status, extract(epoch from since)::float8
+from {t}workers
+order by name;
+
+-- name: load_paused
+-- Read the suites that are held back.
+select guid from {t}paused_suites;

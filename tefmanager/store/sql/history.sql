@@ -1,0 +1,17 @@
+-- name: finished
+-- Tell which of the guids $1 are in history.
+select distinct guid from {t}history where guid = any ($1::text[]);
+
+-- name: forget
+-- Remove up to $2 tasks that ended before unix time $1, oldest first, and their attempts; tell how many.
+with old as (
+    select id from {t}history
+    where finished_at < to_timestamp($1::float8)
+    order by finished_at, id
+    limit $2::integer
+), gone as (
+    delete from {t}history as h using old where h.id = old.id returning h.id
+), trace as (
+    delete from {t}attempts as a using gone where a.task_id = gone.id
+)
+select count(*) from gone;

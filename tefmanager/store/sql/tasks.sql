@@ -1,0 +1,78 @@
+-- name: accept_tasks
+-- Write new tasks with their bodies; $1: their rows.
+insert into {t}tasks (
+    id, guid, task_type, priority, resources, suite, time_limit, received,
+    state, attempts, attempt, worker, dispatched, started, avoid, body
+)
+select
+    r.id, r.guid, r.task_type, r.priority, r.resources, r.suite, r.time_limit, to_timestamp(r.received),
+    r.state, r.attempts, r.attempt, r.worker, to_timestamp(r.dispatched), to_timestamp(r.started), r.avoid,
+    decode(r.body, 'base64')
+from json_to_recordset($1::json) as r (
+    id bigint, guid text, task_type text, priority float8, resources text[], suite text, time_limit float8,
+    received float8, state text, attempts integer, attempt bigint, worker text, dispatched float8,
+    started float8, avoid text[], body text
+);
+
+-- name: update_tasks
+-- Write what changed in tasks that are there; $1: their rows, without what never changes.
+with r as (
+    select * from json_to_recordset($1::json) as r (
+        id bigint, state text, attempts integer, attempt bigint, worker text, dispatched float8,
+        started float8, avoid text[]
+    )
+), written as (
+    update {t}tasks as t
+    set state = r.state,
+        attempts = r.attempts,
+        attempt = r.attempt,
+        worker = r.worker,
+        dispatched = to_timestamp(r.dispatched),
+        started = to_timestamp(r.started),
+        avoid = r.avoid
+    from r
+    where t.id = r.id
+    returning 1
+)
+select {t}expect('TEF02', 'tasks to change', (select count(*) from r), (select count(*) from written));
+
+-- name: finish_tasks
+-- Move tasks to history; $1: their ids, outcomes and times.
+with r as (
+    select * from json_to_recordset($1::json) as r (id bigint, outcome text, finished_at float8)
+), gone as (
+    delete from {t}tasks as t using r where t.id = r.id
+    returning
+        t.id, t.guid, t.task_type, t.priority, t.resources, t.suite, t.time_limit, t.received, t.attempts,
+        r.outcome, to_timestamp(r.finished_at), t.body
+), kept as (
+    insert into {t}history (
+        id, guid, task_type, priority, resources, suite, time_limit, received, attempts,
+        outcome, finished_at, body
+    )
+    select * from gone
+    returning 1
+)
+select {t}expect('TEF02', 'tasks to finish', (select count(*) from r), (select count(*) from kept));
+
+-- name: bodies
+-- Read the messages of tasks, finished ones too; $1: ids, each once.
+with wanted as materialized (
+    select id, body from {t}tasks where id = any ($1::bigint[])
+    union all
+    select id, body from {t}history where id = any ($1::bigint[])
+), counted as materialized (
+    select {t}expect('TEF02', 'bodies', cardinality($1::bigint[]), (select count(*) from wanted))
+)
+select wanted.id, wanted.body from counted left join wanted on true;
+
+-- name: load_tasks
+-- Read the $2 tasks that follow id $1, without their bodies.
+select
+    id, guid, task_type, priority, resources, suite, time_limit, extract(epoch from received)::float8,
+    state, attempts, attempt, worker, extract(epoch from dispatched)::float8,
+    extract(epoch from started)::float8, avoid
+from {t}tasks
+where id > $1::bigint
+order by id
+limit $2::integer;

@@ -1,0 +1,205 @@
+"""Where reigns come from: connect, wait for the lock, upgrade the schema, begin.
+
+The lock is a session-wide advisory lock, so the server itself gives it back when the holder's session
+ends. A standby asks for it again and again: a blocked ``pg_advisory_lock`` would hold a snapshot for as
+long as it waits, for weeks, and keep vacuum from removing the dead rows of busy tables.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from tefmanager.interfaces import IStore, StoreLost
+from tefmanager.store.endpoints import Endpoint, Keywords, endpoints, resolved
+from tefmanager.store.errors import reason, without_secrets
+from tefmanager.store.names import lock_key
+from tefmanager.store.queries import load_queries
+from tefmanager.store.reign import Reign
+from tefmanager.store.schema import bring_up_to_date, load_upgrades
+from tefmanager.store.session import Session
+
+ANOTHER_IS_ACTIVE = "another manager is active"
+
+KEYWORDS: Keywords = {
+    "fallback_application_name": "tef-manager",
+    "target_session_attrs": "read-write",
+    # A peer that vanished is found within 5 + 3 × 2 seconds when idle, 10 when something is under way.
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+"""What libpq is told unless the configuration says otherwise."""
+
+SETTINGS: Mapping[str, str] = {
+    # The server, too, must find out that we vanished: the lock is ours until it does.
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+    "client_connection_check_interval": "5000",
+    "idle_session_timeout": "0",
+    "default_transaction_isolation": "read committed",
+    # Every query here goes by an index. A plan is kept for the whole session, so one that was made
+    # while a table was small must not read it whole when it has grown.
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "jit": "off",
+}
+"""Settings of our sessions; ones that an older server does not know are left out."""
+
+_MARGIN = 3.0
+"""Seconds that we wait for an answer longer than the server may take to find it."""
+
+
+@implementer(IStore)
+class Store:
+    """What `IStore` says, on PostgreSQL.
+
+    Args:
+        reactor: where sockets are watched; its threads look names up.
+        dsn: libpq's keywords; ``host`` and ``port`` may be lists.
+        table_prefix: what the names of all tables begin with.
+        lock_name: managers with the same one in the same database compete; see `lock_name_for`.
+        clock: for time limits and pauses; the reactor by default.
+        statement_timeout: seconds that a statement may take; it is answered 3 s later, or lost.
+        poll: seconds between two attempts of a standby to get the lock.
+        backoff: shortest and longest pause between attempts to connect, in seconds.
+        jitter: returns a number from 0 to 1.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        dsn: Keywords,
+        table_prefix: str,
+        lock_name: str,
+        clock: IReactorTime | None = None,
+        *,
+        statement_timeout: float = 10.0,
+        poll: float = 0.5,
+        backoff: tuple[float, float] = (0.1, 10.0),
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._reactor = reactor
+        self._clock: IReactorTime = reactor if clock is None else clock
+        self._dsn = dict(dsn)
+        self._connect_timeout = float(self._dsn.pop("connect_timeout", 0) or 5)
+        self._places = endpoints(self._dsn)
+        self._prefix = table_prefix
+        self._queries = load_queries(table_prefix)
+        self._upgrades = load_upgrades(table_prefix)
+        self._key = lock_key(lock_name)
+        self._statement_timeout = statement_timeout
+        self._poll = poll
+        self._backoff = backoff
+        self._jitter = jitter
+
+    async def reign(self, on_wait: Callable[[str], None]) -> Reign:
+        """See `IStore.reign`."""
+        tell = _changes_only(on_wait)
+        pauses = self._pauses()
+        while True:
+            since = self._clock.seconds()
+            for place in self._places:
+                if reign := await self._try_place(place, tell):
+                    return reign
+            if self._clock.seconds() - since > self._backoff[1]:
+                pauses = self._pauses()  # it had worked for a while
+            await deferLater(self._clock, next(pauses))
+
+    def _pauses(self) -> Iterator[float]:
+        pause, longest = self._backoff
+        while True:
+            yield pause * (0.5 + self._jitter() / 2)
+            pause = min(longest, pause * 2)
+
+    async def _try_place(self, place: Endpoint, tell: Callable[[str], None]) -> Reign | None:
+        """Begin a reign at one of a place's addresses; where that fails, tell why and return None."""
+        try:
+            found = await resolved(place, self._reactor, self._clock, self._connect_timeout)
+        except (OSError, TimeoutError) as error:
+            tell(self._complaint(place, error))
+            return None
+        for endpoint in found:
+            try:
+                return await self._begin_at(endpoint, tell)
+            except StoreLost as error:
+                tell(self._complaint(endpoint, error))
+        return None
+
+    def _complaint(self, place: Endpoint, error: Exception) -> str:
+        text = f"database {place}: {reason(error)}"
+        return without_secrets(text, str(self._dsn.get("password", "")))
+
+    async def _begin_at(self, endpoint: Endpoint, tell: Callable[[str], None]) -> Reign:
+        session = Session(self._reactor, self._clock, self._statement_timeout + _MARGIN)
+        try:
+            await session.open({**KEYWORDS, **self._dsn, **endpoint.keywords}, self._connect_timeout)
+            await self._configure(session)
+            await self._stand_by(session, tell)
+            for upgrade in await bring_up_to_date(session, self._prefix, self._upgrades):
+                self._log.info(
+                    "Schema upgrade {number} ({name}) applied", number=upgrade.number, name=upgrade.name
+                )
+            return Reign(session, self._queries, await self._epoch(session), self._key)
+        except BaseException:
+            session.close()
+            raise
+
+    async def _configure(self, session: Session) -> None:
+        timeout = {"statement_timeout": f"{self._statement_timeout * 1000:.0f}"}
+        await session.run(_settings({**SETTINGS, **timeout}))
+        [(encoding,)] = await session.run("select current_setting('server_encoding')")
+        if encoding != "UTF8":
+            raise StoreLost(f"the encoding of the database is {encoding}, expected UTF8")
+
+    async def _stand_by(self, session: Session, tell: Callable[[str], None]) -> None:
+        """Return when the lock is ours."""
+        while (await session.run(f"select pg_try_advisory_lock({self._key})")) != [(True,)]:
+            tell(ANOTHER_IS_ACTIVE)
+            await deferLater(self._clock, self._poll)
+
+    async def _epoch(self, session: Session) -> int:
+        """Prepare the queries and begin a reign; return its number."""
+        begin = self._queries["begin_reign"].execute
+        prepare = [query.prepare for query in self._queries.values()]
+        for (epoch,) in await session.run(";".join([*prepare, begin])):
+            return int(epoch)
+        raise StoreLost(f"the table {self._prefix}manager has lost its row")
+
+
+def _settings(settings: Mapping[str, str]) -> str:
+    """Return the statement that makes settings for a session, of names that the server knows."""
+    values = ", ".join(f"('{name}', '{value}')" for name, value in settings.items())
+    return (
+        # What was committed must survive; a weaker setting than "on" that still means this is kept.
+        "select set_config('synchronous_commit', 'on', false)"
+        " where current_setting('synchronous_commit') = 'off';"
+        f"select set_config(name, value, false) from (values {values}) as wanted (name, value)"
+        " where exists (select from pg_settings as known where known.name = wanted.name)"
+    )
+
+
+def _changes_only(tell: Callable[[str], None]) -> Callable[[str], None]:
+    """Return a function that passes a text on unless it is the same as the last."""
+    last = ""
+
+    def tell_change(text: str) -> None:
+        nonlocal last
+        if text != last:
+            last = text
+            tell(text)
+
+    return tell_change

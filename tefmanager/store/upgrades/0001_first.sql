@@ -1,0 +1,130 @@
+-- The first schema. Finished tasks move from tasks to history; attempts are written when they end.
+
+create table {t}upgrades (
+    number integer not null,
+    name text not null,
+    applied_at timestamptz not null default clock_timestamp(),
+    program text not null,
+    constraint {t}upgrades_pkey primary key (number)
+);
+
+-- One row. Its epoch is the number of the present reign; turns counts the transactions that wrote.
+create table {t}manager (
+    single boolean not null default true,
+    state text not null default 'running',
+    task_ids bigint not null default 1,
+    attempt_ids bigint not null default 1,
+    epoch bigint not null default 0,
+    turns bigint not null default 0,
+    constraint {t}manager_pkey primary key (single),
+    constraint {t}manager_one_row check (single),
+    constraint {t}manager_state check (state in ('running', 'paused', 'stopped'))
+);
+
+insert into {t}manager default values;
+
+-- Tasks that wait or are in flight. Room is left in each page, so that a change of state stays in it
+-- and touches no index. The guid is checked when a turn ends: one may finish and come anew in a turn.
+create table {t}tasks (
+    id bigint not null,
+    guid text not null,
+    task_type text not null,
+    priority double precision not null,
+    resources text[] not null,
+    suite text,
+    time_limit double precision,
+    received timestamptz not null,
+    state text not null,
+    attempts integer not null,
+    attempt bigint,
+    worker text,
+    dispatched timestamptz,
+    started timestamptz,
+    avoid text[] not null,
+    body bytea not null,
+    constraint {t}tasks_pkey primary key (id),
+    constraint {t}tasks_guid unique (guid) deferrable initially deferred,
+    constraint {t}tasks_state check (state in ('waiting', 'dispatched', 'working', 'dying')),
+    constraint {t}tasks_priority check (priority > '-infinity' and priority < 'infinity'),
+    constraint {t}tasks_time_limit check (time_limit > 0),
+    constraint {t}tasks_attempts check (attempts >= 0),
+    constraint {t}tasks_in_flight check (
+        case state
+            when 'waiting' then attempt is null and worker is null
+            when 'dying' then true
+            else attempt is not null and worker is not null and dispatched is not null
+        end
+    )
+) with (fillfactor = 70);
+
+create table {t}attempts (
+    id bigint not null,
+    task_id bigint not null,
+    guid text not null,
+    number integer not null,
+    worker text not null,
+    dispatched timestamptz not null,
+    started timestamptz,
+    ended timestamptz not null,
+    outcome text not null,
+    unresolved boolean not null,
+    constraint {t}attempts_pkey primary key (id),
+    constraint {t}attempts_number check (number > 0),
+    constraint {t}attempts_outcome check (
+        outcome in (
+            'completed', 'undelivered', 'dispatch_timeout', 'given_up',
+            'offline', 'missing', 'stalled', 'superseded'
+        )
+    )
+);
+
+create index {t}attempts_task on {t}attempts (task_id);
+create index {t}attempts_unresolved on {t}attempts (id) where unresolved;
+
+create table {t}history (
+    id bigint not null,
+    guid text not null,
+    task_type text not null,
+    priority double precision not null,
+    resources text[] not null,
+    suite text,
+    time_limit double precision,
+    received timestamptz not null,
+    attempts integer not null,
+    outcome text not null,
+    finished_at timestamptz not null,
+    body bytea not null,
+    constraint {t}history_pkey primary key (id),
+    constraint {t}history_outcome check (outcome in ('completed', 'stopped', 'dead'))
+);
+
+create index {t}history_guid on {t}history (guid);
+create index {t}history_finished on {t}history (finished_at, id);
+
+create table {t}workers (
+    name text not null,
+    worker_type text not null,
+    exchange_name text not null,
+    status text not null,
+    since timestamptz not null,
+    constraint {t}workers_pkey primary key (name),
+    constraint {t}workers_status check (
+        status in ('idle', 'dispatched', 'working', 'stalled', 'missing')
+    )
+) with (fillfactor = 70);
+
+-- Suites whose waiting tasks are held back.
+create table {t}paused_suites (
+    guid text not null,
+    constraint {t}paused_suites_pkey primary key (guid)
+);
+
+-- Ends the transaction under way, with the given SQLSTATE, unless as many rows were found as expected.
+create function {t}expect(code text, what text, wanted bigint, got bigint) returns void
+language plpgsql as $$
+begin
+    if got is distinct from wanted then
+        raise exception '%: expected %, found %', what, wanted, got using errcode = code;
+    end if;
+end
+$$;
