@@ -1,0 +1,186 @@
+"""Drives a core as the engine would, with clocks, a broker and an Etcd that do as they are told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from tefmanager.core import effects, events
+from tefmanager.core.attempts import Limits
+from tefmanager.core.core import Core
+from tefmanager.core.resources import Resource
+from tefmanager.core.values import Changes, ManagerState, Moment, Outcome, Snapshot
+from tefmanager.messages import SetState, SuiteCommand, TaskMessage, WorkerMessage
+
+START = datetime(2026, 3, 4, 12, 0)
+"""A Wednesday noon."""
+
+
+@dataclass
+class Grid:
+    """A core, one turn for each call, and what came of it.
+
+    Attributes:
+        confirm: the broker confirms every dispatch at once.
+        grant: Etcd answers every reservation at once, by the counts kept here.
+        sent: (worker's address, guid) of each dispatch, in order.
+        lines: texts of all log lines.
+        outcomes: how tasks ended, by guid.
+    """
+
+    limits: Limits = field(default_factory=Limits)
+    snapshot: Snapshot = field(default_factory=Snapshot)
+    resources: dict[str, Resource] = field(default_factory=dict)
+    confirm: bool = True
+    grant: bool = True
+
+    def __post_init__(self) -> None:
+        self.time = 0.0
+        self.core = Core(self.limits, self.snapshot, self.now)
+        self.guids = {row.spec.id: row.spec.guid for row in self.snapshot.tasks}
+        self.held: dict[int, tuple[str, ...]] = {}
+        self.sent: list[tuple[str, str]] = []
+        self.published: list[effects.Publish] = []
+        self.lines: list[str] = []
+        self.effects: list[effects.Effect] = []
+        self.outcomes: dict[str, Outcome] = {}
+        self.changes: list[Changes] = []
+        self.turn()
+        if self.grant:
+            self.turn(events.ResourcesRead(dict(self.resources), {}))
+
+    @property
+    def now(self) -> Moment:
+        local = START + timedelta(seconds=self.time)
+        return Moment(1000.0 + self.time, local.timestamp(), local)
+
+    def turn(self, *happened: events.Event) -> Grid:
+        """Take events in, and do what the core wants done, until it wants nothing more."""
+        todo = list(happened)
+        while True:
+            for event in todo:
+                self.core.apply(event, self.now)
+            self.core.advance(self.now)
+            self.core.plan(self.now)
+            todo = self._carry_out(*self.core.close())
+            if not todo:
+                return self
+
+    def wait(self, seconds: float) -> Grid:
+        """Let time pass, stopping wherever the core wants to look."""
+        until = self.time + seconds
+        while (look := self.core.next_look()) is not None and look <= 1000.0 + until:
+            self.time = max(self.time, look - 1000.0)
+            self.turn()
+        self.time = until
+        return self.turn()
+
+    def _carry_out(self, changes: Changes, wanted: list[effects.Effect]) -> list[events.Event]:
+        self.changes.append(changes)
+        self.guids.update({row.spec.id: row.spec.guid for row, _ in changes.accepted})
+        self.outcomes.update({self.guids[key]: outcome for key, (outcome, _) in changes.finished.items()})
+        self.effects += wanted
+        return [answer for effect in wanted for answer in self._answers(effect)]
+
+    def _answers(self, effect: effects.Effect) -> list[events.Event]:
+        match effect:
+            case effects.Log(line):
+                self.lines.append(line.text)
+            case effects.Publish(attempt, task_id, address):
+                self.sent.append((address, self.guids[task_id]))
+                self.published.append(effect)
+                return [events.DispatchConfirmed(attempt)] if self.confirm else []
+            case effects.Reserve(attempt, names):
+                return self._reserve(attempt, names) if self.grant else []
+            case effects.Release(attempt, _):
+                return self._release(attempt) if self.grant else []
+            case effects.Bury(task_id, guid, _):
+                return [events.Buried(task_id, guid)]
+        return []
+
+    def _reserve(self, attempt: int, names: tuple[str, ...]) -> list[events.Event]:
+        there = [self.resources[name] for name in names if name in self.resources]
+        short = next((entry.name for entry in there if entry.free_at(self.now.local) < 1), None)
+        if short is not None:
+            return [self._count(short, 0), events.ReservationRefused(attempt, short)]
+        self.held[attempt] = tuple(entry.name for entry in there)
+        seen = [self._count(entry.name, +1) for entry in there]
+        return [*seen, events.ReservationGranted(attempt, self.held[attempt])]
+
+    def _release(self, attempt: int) -> list[events.Event]:
+        seen = [self._count(name, -1) for name in self.held.pop(attempt, ())]
+        return [*seen, events.ReservationReleased(attempt)]
+
+    def _count(self, name: str, step: int) -> events.Event:
+        old = self.resources[name]
+        self.resources[name] = Resource(
+            name, old.held + step, old.limit, old.available, old.windows, old.faults
+        )
+        return events.ResourcesSeen({name: self.resources[name]})
+
+    # --- what the outside says ---
+
+    def submit(self, guid: str, **fields: object) -> Grid:
+        """Let a task come; of type ``t`` unless told otherwise."""
+        redelivered = bool(fields.pop("redelivered", False))
+        finished = bool(fields.pop("finished", False))
+        message = _task_message(guid, fields)
+        return self.turn(events.TaskSubmitted(message, guid.encode(), redelivered, finished))
+
+    def say(
+        self,
+        name: str,
+        status: str,
+        task: str | None = None,
+        *,
+        redelivered: bool = False,
+        **more: str | None,
+    ) -> Grid:
+        """Let a worker say something; of type ``t`` unless told otherwise."""
+        address = more.get("address") or name
+        message = WorkerMessage(name, address, status, more.get("worker_type", "t"), task)
+        return self.turn(events.WorkerReported(message, redelivered))
+
+    def suite(self, command: str, suite: str) -> Grid:
+        return self.turn(events.Commanded(SuiteCommand(command, suite)))
+
+    def set_state(self, state: ManagerState) -> Grid:
+        return self.turn(events.Commanded(SetState(state)))
+
+    def resource(self, name: str, limit: int, **fields: object) -> Grid:
+        """Let somebody make or change a resource."""
+        entry = Resource(name, limit=limit, **fields)  # type: ignore[arg-type]
+        self.resources[name] = entry
+        return self.turn(events.ResourcesSeen({name: entry}))
+
+    # --- what can be asked ---
+
+    @property
+    def guids_sent(self) -> list[str]:
+        return [guid for _, guid in self.sent]
+
+    def status(self, name: str) -> str:
+        worker = self.core.workforce.get(name)
+        assert worker is not None, f"no worker {name}"
+        return worker.status.value
+
+    def logged(self, start: str) -> list[str]:
+        return [line for line in self.lines if line.startswith(start)]
+
+    def waiting(self) -> list[str]:
+        return [task.spec.guid for task in self.core.backlog.tasks() if task.lane is not None]
+
+
+def _task_message(guid: str, fields: dict[str, object]) -> TaskMessage:
+    resources = fields.get("resources", ())
+    assert isinstance(resources, Iterable)
+    values = {
+        "task_type": "t",
+        "priority": 1.0,
+        "suite": None,
+        "time_limit": None,
+        **fields,
+        "resources": tuple(sorted({str(name) for name in resources})),
+    }
+    return TaskMessage(guid=guid, **values)  # type: ignore[arg-type]

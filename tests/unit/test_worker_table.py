@@ -1,0 +1,327 @@
+"""The table of worker states, row by row: what a worker says, by what the manager holds for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tefmanager.core.attempts import Limits
+from tefmanager.core.values import Outcome
+from tests.unit.grid import Grid
+
+
+def dispatched() -> Grid:
+    """Worker w has task T, dispatched."""
+    return Grid().say("w", "idle").submit("T")
+
+
+def working() -> Grid:
+    """Worker w works at task T."""
+    return dispatched().say("w", "working")
+
+
+# --- holds nothing ---
+
+
+@pytest.mark.parametrize("word", ["ready", "idle"])
+def test_nothing_free(word: str) -> None:
+    """Both vocabularies make a worker available."""
+    grid = Grid().submit("T").say("w", word)
+    assert grid.sent == [("w", "T")]
+    assert grid.status("w") == "dispatched"
+
+
+def test_nothing_working() -> None:
+    """A worker that works at something unknown is busy, not available."""
+    grid = Grid().say("w", "working").submit("T")
+    assert grid.sent == []
+    assert grid.status("w") == "working"
+
+
+def test_nothing_working_at_a_waiting_task() -> None:
+    """A worker that names a waiting task has it: the manager had lost track."""
+    grid = Grid().submit("T").say("w", "working", "T")
+    assert grid.sent == []
+    assert grid.waiting() == []
+    assert grid.logged("TASK_REGAINED|t|T|w|")
+    assert grid.say("w", "task_complete").outcomes == {"T": Outcome.COMPLETED}
+
+
+@pytest.mark.parametrize("guid", ["finished", "never heard of"])
+def test_nothing_working_at_a_finished_or_unknown_task(guid: str) -> None:
+    """It is only busy."""
+    grid = Grid().say("w", "idle").submit("finished").say("w", "working").say("w", "task_complete")
+    grid.say("v", "working", guid).submit("other")
+    assert grid.status("v") == "working"
+    assert grid.outcomes == {"finished": Outcome.COMPLETED}
+    assert grid.waiting() == ["other"]
+
+
+def test_nothing_complete() -> None:
+    """A completion that fits nothing is logged and changes no task."""
+    grid = Grid().say("w", "task_complete")
+    assert grid.logged("COMPLETION_IGNORED|w|")
+    assert grid.status("w") == "working"
+
+
+# --- T dispatched ---
+
+
+@pytest.mark.parametrize("guid", [None, "T"])
+def test_dispatched_working(guid: str | None) -> None:
+    """T is working, named or not, and its time limit starts."""
+    grid = dispatched().say("w", "working", guid)
+    assert grid.status("w") == "working"
+    assert grid.logged("TASK_WORKING|t|T|w|")
+
+
+@pytest.mark.parametrize("word", ["ready", "idle"])
+def test_dispatched_heartbeat_that_crossed(word: str) -> None:
+    """A stale heartbeat only refreshes the worker: the task stays dispatched, nothing is sent twice."""
+    grid = dispatched().say("w", word).wait(29).say("w", word)
+    assert grid.status("w") == "dispatched"
+    assert grid.guids_sent == ["T"]
+
+
+def test_dispatch_timeout() -> None:
+    """Without *working* in time T is taken back and dispatched again, to another if there is one."""
+    grid = dispatched().say("v", "idle").wait(29.9)
+    assert grid.guids_sent == ["T"]
+    grid.wait(0.2)
+    assert grid.sent == [("w", "T"), ("v", "T")]
+    assert grid.logged("DISPATCH_TIMEOUT|t|T|w|1")
+
+
+def test_dispatch_timeout_of_the_only_worker() -> None:
+    """A worker that was heard meanwhile gets T again."""
+    grid = dispatched().wait(20).say("w", "idle").wait(11)
+    assert grid.sent == [("w", "T"), ("w", "T")]
+
+
+def test_dispatched_complete() -> None:
+    """A quick worker may say *task_complete* only."""
+    grid = dispatched().say("w", "task_complete")
+    assert grid.outcomes == {"T": Outcome.COMPLETED}
+    assert grid.status("w") == "working"
+    assert grid.say("w", "idle").status("w") == "idle"
+
+
+def test_dispatched_complete_redelivered() -> None:
+    """A redelivered completion that names nothing may be the one of the task before."""
+    grid = dispatched().say("w", "task_complete", redelivered=True)
+    assert grid.outcomes == {}
+    assert grid.say("w", "task_complete", "T", redelivered=True).outcomes == {"T": Outcome.COMPLETED}
+
+
+# --- T working ---
+
+
+def test_working_heartbeat() -> None:
+    """A worker that goes on working keeps its task."""
+    grid = working()
+    for _ in range(5):
+        grid.wait(60).say("w", "working")
+    assert grid.status("w") == "working"
+    assert grid.guids_sent == ["T"]
+
+
+def test_working_complete() -> None:
+    """T is done; the worker is free when it says so, and no sooner."""
+    grid = working().say("w", "task_complete").submit("U")
+    assert grid.outcomes == {"T": Outcome.COMPLETED}
+    assert grid.guids_sent == ["T"]
+    assert grid.say("w", "idle").guids_sent == ["T", "U"]
+
+
+def test_working_ready() -> None:
+    """A README worker has no other way to say that it is done; it is free at once."""
+    grid = working().submit("U").say("w", "ready")
+    assert grid.outcomes == {"T": Outcome.COMPLETED}
+    assert grid.guids_sent == ["T", "U"]
+
+
+def test_working_idle_and_nothing_else() -> None:
+    """T was given up: it waits again and is dispatched again."""
+    grid = working().say("w", "idle").wait(1.9)
+    assert grid.guids_sent == ["T"]
+    grid.wait(0.2)
+    assert grid.guids_sent == ["T", "T"]
+    assert grid.logged("TASK_RELEASED|t|T|w|1|given_up")
+
+
+@pytest.mark.parametrize("word", ["working", "task_complete"])
+def test_working_idle_that_crossed(word: str) -> None:
+    """An idle heartbeat that crossed *working* means nothing, if something else follows in time."""
+    grid = working().say("w", "idle").wait(1.5).say("w", word).wait(1.5)
+    assert grid.guids_sent == ["T"]
+    assert not grid.logged("TASK_RELEASED")
+
+
+def test_working_complete_redelivered_of_the_task_before() -> None:
+    """A completion told twice does not finish the next task: *working* follows in the same order."""
+    grid = working().say("w", "task_complete").say("w", "idle").submit("U").say("w", "working")
+    for word in ("task_complete", "idle", "working"):
+        grid.say("w", word, redelivered=True)
+    grid.wait(10)
+    assert grid.outcomes == {"T": Outcome.COMPLETED}
+    assert grid.status("w") == "working"
+
+
+def test_working_complete_redelivered_and_true() -> None:
+    """A redelivered completion that nothing contradicts is believed after the grace."""
+    grid = working().say("w", "task_complete", redelivered=True).say("w", "idle", redelivered=True)
+    assert grid.outcomes == {}
+    assert grid.wait(2.1).outcomes == {"T": Outcome.COMPLETED}
+    assert grid.status("w") == "idle"
+
+
+# --- either ---
+
+
+@pytest.mark.parametrize("start", [dispatched, working])
+def test_offline(start: Callable[[], Grid]) -> None:
+    """The worker is removed, T is released and queued again."""
+    grid = start().say("w", "offline")
+    assert grid.core.workforce.get("w") is None
+    assert grid.waiting() == ["T"]
+    assert grid.logged("CONTROL_SUCCESS|WORKER_OFFLINE|w")
+    assert grid.say("v", "idle").sent[-1] == ("v", "T")
+
+
+def test_working_and_missing() -> None:
+    """A silent worker is missing, T is released and goes to another."""
+    grid = working().say("v", "working").wait(50).say("v", "idle").wait(41)
+    assert grid.status("w") == "missing"
+    assert grid.sent == [("w", "T"), ("v", "T")]
+    assert grid.logged("WORKER_MISSING|w|t")
+
+
+def test_missing_worker_gets_its_task_back() -> None:
+    """Heard again with *working*, it gets T back while T still waits: it evidently still runs it."""
+    grid = working().wait(91)
+    assert grid.status("w") == "missing"
+    assert grid.waiting() == ["T"]
+    grid.say("w", "working")
+    assert grid.waiting() == []
+    assert grid.logged("TASK_REGAINED|t|T|w|2")
+    assert grid.say("w", "task_complete").outcomes == {"T": Outcome.COMPLETED}
+    assert grid.guids_sent == ["T"]
+
+
+def test_missing_worker_whose_task_went_on() -> None:
+    """It does not get T back from another worker; the first completion wins, the second is only logged."""
+    grid = working().wait(91).say("v", "idle").say("w", "working")
+    assert grid.sent == [("w", "T"), ("v", "T")]
+    grid.say("w", "task_complete")
+    assert grid.outcomes == {"T": Outcome.COMPLETED}
+    grid.say("v", "working").say("v", "task_complete")
+    assert grid.logged("COMPLETION_IGNORED|v|T|")
+    assert grid.say("v", "idle").status("v") == "idle"
+
+
+def test_stalled() -> None:
+    """T goes to a different worker; the stalled one gets no work until it says that it is free."""
+    grid = Grid().say("w", "idle").submit("T", time_limit=5.0).say("w", "working").wait(5.1)
+    assert grid.status("w") == "stalled"
+    assert grid.logged("WORKER_STALLED|w|t|T")
+    grid.submit("U").say("w", "working").wait(1)
+    assert grid.guids_sent == ["T"]
+    grid.say("w", "idle")
+    assert grid.sent == [("w", "T"), ("w", "U")]
+    assert grid.say("v", "idle").sent[-1] == ("v", "T")
+
+
+def test_time_limit_default() -> None:
+    """A task that names no limit has the worker limit, counted from *working*."""
+    grid = Grid(Limits(time_limit=100)).say("w", "idle").submit("T").wait(20).say("w", "working")
+    grid.wait(60).say("w", "working").wait(39.9)
+    assert grid.status("w") == "working"
+    assert grid.wait(0.2).status("w") == "stalled"
+
+
+def test_late_completion_of_a_waiting_task() -> None:
+    """A stalled worker that completes after all finishes T where it waits."""
+    grid = Grid().say("w", "idle").submit("T", time_limit=5.0).say("w", "working").wait(6)
+    assert grid.waiting() == ["T"]
+    grid.say("w", "task_complete")
+    assert grid.outcomes == {"T": Outcome.COMPLETED}
+    assert grid.waiting() == []
+    assert grid.say("w", "idle").status("w") == "idle"
+
+
+def test_message_left_in_the_queue_of_a_slow_worker() -> None:
+    """A worker takes its queue in order: what it says first is about the older dispatch."""
+    grid = dispatched().wait(29).say("w", "idle").say("v", "idle").wait(2)
+    assert grid.sent == [("w", "T"), ("v", "T")]
+    grid.submit("U")
+    assert grid.sent[-1] == ("w", "U")
+    grid.say("w", "working").say("w", "task_complete")
+    assert grid.outcomes == {"T": Outcome.COMPLETED}
+    grid.say("w", "idle").say("w", "working").say("w", "task_complete")
+    assert grid.outcomes == {"T": Outcome.COMPLETED, "U": Outcome.COMPLETED}
+
+
+# --- who they are ---
+
+
+def test_registration_needs_a_type() -> None:
+    """An unknown worker without a type is not taken in; a known one may leave it out."""
+    grid = Grid().say("w", "idle", worker_type=None)
+    assert grid.core.workforce.get("w") is None
+    assert grid.logged("CONTROL_FAILED|PARSE_JSON|MISSING_WORKER_TYPE|w")
+    grid.say("w", "idle").say("w", "working", worker_type=None)
+    assert grid.logged("WORKER_REGISTERED|w|t|w")
+    assert grid.status("w") == "working"
+
+
+def test_known_name_with_another_exchange() -> None:
+    """It is updated, and dispatched to where it is now."""
+    grid = Grid().say("w", "idle").say("w", "idle", address="elsewhere").submit("T")
+    assert grid.sent == [("elsewhere", "T")]
+
+
+def test_known_name_with_another_type() -> None:
+    """It takes the new type's tasks."""
+    grid = Grid().say("w", "idle").say("w", "idle", worker_type="u").submit("T").submit("U", task_type="u")
+    assert grid.guids_sent == ["U"]
+
+
+def test_unknown_status_changes_nothing() -> None:
+    """It is logged; the worker does not even become known by it."""
+    grid = Grid().say("w", "dancing")
+    assert grid.core.workforce.get("w") is None
+    assert grid.logged("CONTROL_FAILED|UNKNOWN_STATUS|w|dancing")
+
+
+def test_offline_of_nobody() -> None:
+    """Leaving is harmless for one that was never there."""
+    assert Grid().say("w", "offline").logged("CONTROL_SUCCESS|WORKER_OFFLINE|w")
+
+
+# --- attempts ---
+
+
+def test_out_of_attempts() -> None:
+    """A task given back too often is dead, and no worker gets it any more."""
+    grid = Grid(Limits(max_attempts=3)).submit("T")
+    for number in range(4):
+        grid.say(f"w{number}", "idle").say(f"w{number}", "working").say(f"w{number}", "offline")
+    assert len(grid.sent) == 3
+    assert grid.outcomes == {"T": Outcome.DEAD}
+    assert grid.logged("TASK_DEAD|t|T|3")
+
+
+def test_attempts_without_end() -> None:
+    """With 0 a task is tried for ever."""
+    grid = Grid(Limits(max_attempts=0)).submit("T")
+    for number in range(20):
+        grid.say(f"w{number}", "idle").say(f"w{number}", "offline")
+    assert len(grid.sent) == 20
+    assert grid.waiting() == ["T"]
+
+
+def test_released_task_keeps_its_place() -> None:
+    """A task given back goes before the ones that came after it."""
+    grid = dispatched().submit("U").submit("V").say("w", "offline").say("v", "idle")
+    assert grid.guids_sent == ["T", "T"]
