@@ -1,0 +1,358 @@
+"""What both APIs have in common: reading, watching, losing and finding Etcd, and the queue of work.
+
+The loop is: read everything, tell it, watch from there until the watch breaks, begin again. A request that
+fails ends the watch too, since what it did is not known.
+"""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredLock
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tefmanager.etcd import tree
+from tefmanager.etcd.cache import Cache, Fields, Lock, Locks
+from tefmanager.etcd.http import Endpoint, HttpClient
+from tefmanager.etcd.jobs import Job, Jobs, Kind
+from tefmanager.etcd.plan import Plan, plan
+from tefmanager.interfaces import (
+    Claim,
+    Granted,
+    IReservations,
+    IResourceObserver,
+    Refused,
+    ReservationsLost,
+)
+
+FIRST_DELAY = 0.1
+LAST_DELAY = 10.0
+"""Seconds between two tries to read, growing twofold, each between half and the whole of it."""
+
+STEADY = 1.0
+"""Seconds a watch has to last to count as a success."""
+
+QUICK_CONFLICTS = 5
+"""Conflicts in a row after which there are short pauses."""
+
+CONFLICT_PAUSE = 0.02
+"""Longest such pause, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Everything:
+    """A read of everything: keys by resource, our own lock keys, and the revision at which it was so."""
+
+    fields: Mapping[str, Fields]
+    locks: Sequence[Lock]
+    revision: int
+
+
+@implementer(IReservations)
+class EtcdReservations(ABC):
+    """Reservations in Etcd; the two APIs fill in how to read, watch, take and give.
+
+    Args:
+        reactor: connects, and measures time.
+        endpoints: where Etcd is, at least one; tried in turn.
+        base: the folder of all resources, such as ``/tef/dev/resources``.
+        prefix: the name prefix that our lock keys carry.
+        local_time: returns naive local time, for windows.
+        wall_time: returns seconds since 1970, for lock keys.
+        timeout: seconds an answer may take.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        endpoints: Sequence[Endpoint],
+        base: str,
+        prefix: str,
+        local_time: Callable[[], datetime],
+        wall_time: Callable[[], float],
+        timeout: float = 5.0,
+    ) -> None:
+        self._reactor = reactor
+        self._base = base.rstrip("/")
+        self._prefix = prefix
+        self._local_time = local_time
+        self._wall_time = wall_time
+        self._http = HttpClient(reactor, endpoints, timeout)
+        self._cache = Cache()
+        self._locks = Locks()
+        self._uncertain: set[int] = set()
+        self._jobs = Jobs(self._work, self._fits)
+        self._reading = DeferredLock()
+        self._observer: IResourceObserver | None = None
+        self._lost: str | None = "not read yet"
+        self._told_lost = False
+        self._stopped = False
+        self._loop: Deferred[None] | None = None
+        self._watching: Deferred[None] | None = None
+        self._read_revision = 0
+        self._news = 0
+        self._news_when_behind: int | None = None
+
+    # --- IReservations ---
+
+    def start(self, observer: IResourceObserver) -> None:
+        """See `IReservations`."""
+        self._observer = observer
+        self._loop = Deferred.fromCoroutine(self._run())
+        self._loop.addErrback(self._loop_ended)
+
+    async def reserve(self, claims: Sequence[Claim]) -> Sequence[Granted | Refused]:
+        """See `IReservations`. References that an attempt holds already are not taken again."""
+        self._check()
+        await self._look_up_uncertain(claims)
+        jobs = [self._taking(claim) for claim in claims]
+        await self._do(jobs)
+        return [_outcome(job) for job in jobs]
+
+    async def release(self, claims: Sequence[Claim]) -> None:
+        """See `IReservations`."""
+        self._check()
+        await self._look_up_uncertain(claims)
+        await self._do([job for claim in claims for job in self._giving(claim)])
+        self._uncertain.difference_update(claim.attempt for claim in claims)
+
+    async def refresh(self) -> None:
+        """See `IReservations`. A watch that did not tell what a refresh found is begun anew."""
+        self._check()
+        try:
+            behind = await self._read_and_tell()
+        except ReservationsLost as lost:
+            self._lose(str(lost))
+            raise
+        if self._news_when_behind is not None and self._news_when_behind == self._news:
+            self._log.warn("the watch of Etcd's changes was dead; watching anew")
+            self._end_watch()
+        self._news_when_behind = self._news if behind else None
+
+    async def stop(self) -> None:
+        """See `IReservations`."""
+        self._stopped = True
+        self._lost = "stopped"
+        if self._loop is not None:
+            self._loop.cancel()
+        await self._http.close()
+        self._jobs.cancel()
+
+    # --- for the two APIs to fill in ---
+
+    @abstractmethod
+    async def _read(self) -> Everything:
+        """Read everything below the base."""
+
+    @abstractmethod
+    async def _watch(self, revision: int) -> None:
+        """Tell of changes after a revision, for as long as that is possible."""
+
+    @abstractmethod
+    async def _take(self, jobs: Sequence[Job]) -> None:
+        """Take references, finishing each job with `Granted` or `Refused`."""
+
+    @abstractmethod
+    async def _give(self, jobs: Sequence[Job]) -> None:
+        """Give references back, finishing each job with None."""
+
+    @abstractmethod
+    def _fits(self, batch: Sequence[Job], job: Job) -> bool:
+        """Tell whether a job fits into a batch; into an empty one each does."""
+
+    @abstractmethod
+    async def _look_up(self, attempt: int, name: str) -> None:
+        """Read an attempt's lock keys on one resource."""
+
+    @abstractmethod
+    async def _settle(self) -> None:
+        """Finish what was left half done, after the first read since Etcd was lost."""
+
+    # --- the loop ---
+
+    async def _run(self) -> None:
+        delay = FIRST_DELAY
+        while not self._stopped:
+            began = self._reactor.seconds()
+            try:
+                await self._connect()
+            except ReservationsLost as lost:
+                self._lose(str(lost))
+            if self._reactor.seconds() - began > STEADY and self._lost is None:
+                delay = FIRST_DELAY
+            else:
+                await self._pause(delay)
+                delay = min(2 * delay, LAST_DELAY)
+
+    async def _connect(self) -> None:
+        """Read everything, then watch until that ends."""
+        await self._read_and_tell(settle=self._lost is not None)
+        self._watching = Deferred.fromCoroutine(self._watch_from_here())
+        try:
+            await self._watching
+        except CancelledError:
+            if self._stopped:
+                raise
+        finally:
+            self._watching = None
+
+    async def _watch_from_here(self) -> None:
+        try:
+            await self._watch(self._read_revision)
+        except ReservationsLost as lost:
+            self._log.warn("the watch of Etcd's changes broke: {reason}", reason=str(lost))
+
+    async def _read_and_tell(self, settle: bool = False) -> bool:
+        """Tell whether something was found that was not known before."""
+        await self._reading.acquire()
+        try:
+            behind = await self._read_all()
+            if settle:
+                await self._settle()
+            self._lost = None
+            self._told_lost = False
+            self._tell_all()
+        finally:
+            self._reading.release()
+        return behind
+
+    async def _read_all(self) -> bool:
+        found = await self._read()
+        self._read_revision = found.revision
+        self._locks.read_all(found.locks, found.revision)
+        return bool(self._cache.read_all(found.fields, found.revision))
+
+    def _lose(self, reason: str) -> None:
+        if self._stopped:
+            return
+        self._lost = reason
+        self._end_watch()
+        if not self._told_lost and self._observer is not None:
+            self._told_lost = True
+            self._observer.resources_lost(reason)
+
+    def _end_watch(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+
+    def _loop_ended(self, failure: Failure) -> None:
+        if not (self._stopped and isinstance(failure.value, CancelledError | ReservationsLost)):
+            self._log.failure("reading and watching Etcd ended", failure)
+
+    async def _pause(self, longest: float) -> None:
+        await deferLater(self._reactor, random.uniform(longest / 2, longest))
+
+    # --- telling the observer ---
+
+    def _tell_all(self) -> None:
+        if self._observer is not None and not self._stopped:
+            self._observer.resources_read(self._cache.all(), self._locks.held())
+
+    def _tell(self, names: Iterable[str]) -> None:
+        seen = {name: self._cache.get(name) for name in names}
+        if seen and self._observer is not None and not self._stopped:
+            self._observer.resources_seen(seen)
+
+    # --- work ---
+
+    def _check(self) -> None:
+        if self._lost is not None:
+            raise ReservationsLost(self._lost)
+
+    def _taking(self, claim: Claim) -> Job:
+        names = sorted(set(claim.resources))
+        kept = tuple(name for name in names if self._locks.of(claim.attempt, name))
+        wanted = tuple(name for name in names if name not in kept and self._cache.get(name) is not None)
+        return Job(Kind.TAKE, claim.attempt, wanted, kept)
+
+    def _giving(self, claim: Claim) -> list[Job]:
+        held = [name for name in sorted(set(claim.resources)) if self._locks.of(claim.attempt, name)]
+        return [Job(Kind.GIVE, claim.attempt, (name,)) for name in held]
+
+    async def _do(self, jobs: Sequence[Job]) -> None:
+        self._jobs.add(jobs)
+        await DeferredList([job.done for job in jobs])
+        for job in jobs:
+            if isinstance(job.error, ReservationsLost):
+                raise ReservationsLost(str(job.error)) from job.error
+            if job.error is not None:
+                raise job.error
+
+    async def _work(self, kind: Kind, jobs: Sequence[Job]) -> None:
+        self._check()
+        try:
+            await (self._take(jobs) if kind is Kind.TAKE else self._give(jobs))
+        except ReservationsLost as lost:
+            self._uncertain.update(job.attempt for job in jobs)
+            self._lose(str(lost))
+            raise
+        finally:
+            if self._lost is not None:
+                self._jobs.fail_waiting(ReservationsLost(self._lost))
+
+    async def _look_up_uncertain(self, claims: Sequence[Claim]) -> None:
+        for claim in claims:
+            if claim.attempt in self._uncertain:
+                await self._guarded(self._look_up_all(claim))
+
+    async def _look_up_all(self, claim: Claim) -> None:
+        for name in sorted(set(claim.resources)):
+            if self._cache.get(name) is not None:
+                await self._look_up(claim.attempt, name)
+
+    async def _guarded(self, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except ReservationsLost as lost:
+            self._lose(str(lost))
+            raise
+
+    def _plan(self, jobs: Sequence[Job]) -> Plan[Job]:
+        """Refuse what there is no room for, and return what there is."""
+        planned = plan(jobs, self._cache.get, self._local_time())
+        for job, short in planned.refused:
+            job.finish(Refused(job.attempt, short))
+        return planned
+
+    def _grant(self, job: Job, taken: Iterable[str]) -> None:
+        job.finish(Granted(job.attempt, tuple(sorted((*job.kept, *taken)))))
+
+    def _lock_field(self, job: Job, count: int) -> str:
+        return tree.lock_field(self._prefix, job.attempt, self._wall_time(), count)
+
+    def _lowered(self, locks: Sequence[Lock]) -> dict[str, int]:
+        """Return the counts to write when lock keys go; a count that can't be lowered is left out."""
+        counts = {}
+        for name, number in Counter(lock.name for lock in locks).items():
+            before = tree.number(self._cache.entry(name, tree.REF_COUNT).value)
+            if before is None or before < number:
+                self._log.warn(
+                    "ref_count of {name!r} is {value!r}, less than the {number} references given back",
+                    name=name,
+                    value=self._cache.entry(name, tree.REF_COUNT).value,
+                    number=number,
+                )
+            if before is not None and before > 0:
+                counts[name] = max(0, before - number)
+        return counts
+
+    async def _pause_after_conflict(self, conflicts: int) -> None:
+        if conflicts > QUICK_CONFLICTS:
+            await self._pause(CONFLICT_PAUSE * random.random())
+
+
+def _outcome(job: Job) -> Granted | Refused:
+    if not isinstance(job.outcome, Granted | Refused):
+        raise TypeError("a claim has no outcome")
+    return job.outcome

@@ -1,0 +1,181 @@
+"""Pure: what is known of all resources, fed by reads, by watching and by our own writes in any order.
+
+Each piece of news carries the store's revision (v3) or index (v2) at which it was true; older news never
+overwrite newer ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from tefmanager.core.resources import Resource
+from tefmanager.etcd import tree
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One key's value (None: the key was deleted) and the revision at which it became so."""
+
+    value: str | None
+    revision: int
+
+
+Fields = Mapping[str, Entry]
+"""The keys of one resource, but for its locks, by field."""
+
+NOTHING = Entry(None, 0)
+
+
+class Cache:
+    """All resources there are, as far as known."""
+
+    def __init__(self) -> None:
+        self._read_at = 0
+        self._fields: dict[str, dict[str, Entry]] = {}
+        self._known_at: dict[str, int] = {}
+        self._resources: dict[str, Resource] = {}
+
+    def get(self, name: str) -> Resource | None:
+        """Return a resource, or None where it has no entry."""
+        return self._resources.get(name)
+
+    def all(self) -> dict[str, Resource]:
+        """Return all resources, by name."""
+        return dict(self._resources)
+
+    def entry(self, name: str, field: str) -> Entry:
+        """Return what is known of one key; revision 0 where it is not there."""
+        found = self._fields.get(name, {}).get(field, NOTHING)
+        return NOTHING if found.value is None else found
+
+    def windows(self, name: str) -> list[tuple[str, Entry]]:
+        """Return the keys of a resource's windows that are there."""
+        fields = self._fields.get(name, {}).items()
+        begin = tree.WINDOWS + "/"
+        return [
+            (field, entry) for field, entry in fields if field.startswith(begin) and entry.value is not None
+        ]
+
+    def read_all(self, found: Mapping[str, Fields], revision: int) -> set[str]:
+        """Take in a read of everything; return the names of which something was not known before."""
+        names = found.keys() | self._fields.keys()
+        changed = {name for name in names if self._merge(name, found.get(name, {}), revision)}
+        if revision > self._read_at:
+            self._read_at = revision
+            self._known_at = {name: at for name, at in self._known_at.items() if at > revision}
+        return changed
+
+    def read(self, name: str, found: Fields, revision: int) -> bool:
+        """Take in a read of one resource; tell whether something was not known before."""
+        changed = self._merge(name, found, revision)
+        self._known_at[name] = max(revision, self._known_at.get(name, 0))
+        return changed
+
+    def put(self, name: str, field: str, entry: Entry) -> bool:
+        """Take in a change of one key; tell whether the resource has changed by it."""
+        known = self._fields.get(name, {}).get(field, NOTHING)
+        if entry.revision <= max(known.revision, self._whole_at(name)):
+            return False
+        self._fields.setdefault(name, {})[field] = entry
+        return self._parse(name)
+
+    def remove_below(self, path: str, revision: int) -> list[str]:
+        """Take in that all keys below a path ("": all) are gone; return the names that changed."""
+        changed = []
+        for name, fields in list(self._fields.items()):
+            gone = [field for field in fields if not path or f"{name}/{field}/".startswith(path + "/")]
+            if sum(self.put(name, field, Entry(None, revision)) for field in gone):
+                changed.append(name)
+        return changed
+
+    def _whole_at(self, name: str) -> int:
+        return max(self._read_at, self._known_at.get(name, 0))
+
+    def _merge(self, name: str, found: Fields, revision: int) -> bool:
+        if revision < self._whole_at(name):
+            return False
+        before = self._fields.get(name, {})
+        newer = {field: entry for field, entry in before.items() if entry.revision > revision}
+        merged = {**found, **newer}
+        if merged == before:
+            return False
+        self._fields[name] = merged
+        if not merged:
+            del self._fields[name]
+        self._parse(name)
+        return _present(merged) != _present(before)
+
+    def _parse(self, name: str) -> bool:
+        before = self._resources.pop(name, None)
+        parsed = tree.resource(name, dict(_present(self._fields.get(name, {}))))
+        if parsed is not None:
+            self._resources[name] = parsed
+        return parsed != before
+
+
+def _present(fields: Fields) -> set[tuple[str, str]]:
+    return {(field, entry.value) for field, entry in fields.items() if entry.value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """One lock key of ours.
+
+    Attributes:
+        attempt: whose reference it is.
+        name: the resource.
+        field: the key, without base and name.
+        value: as far as known; the count after the reference was added.
+        revision: at which it became so.
+    """
+
+    attempt: int
+    name: str
+    field: str
+    value: str
+    revision: int
+
+
+class Locks:
+    """Our own lock keys, as far as known."""
+
+    def __init__(self) -> None:
+        self._locks: dict[int, dict[tuple[str, str], Lock]] = {}
+        self._gone: dict[tuple[str, str], int] = {}
+
+    def add(self, lock: Lock) -> None:
+        """Take in that a lock key is there, unless it is known to be gone since."""
+        key = (lock.name, lock.field)
+        if self._gone.get(key, 0) < lock.revision:
+            self._locks.setdefault(lock.attempt, {})[key] = lock
+
+    def drop(self, lock: Lock, revision: int) -> None:
+        """Take in that a lock key is gone."""
+        key = (lock.name, lock.field)
+        self._gone[key] = max(revision, self._gone.get(key, 0))
+        held = self._locks.get(lock.attempt, {})
+        held.pop(key, None)
+        if not held:
+            self._locks.pop(lock.attempt, None)
+
+    def of(self, attempt: int, name: str) -> list[Lock]:
+        """Return the lock keys of an attempt on a resource: none, one, or by a mishap more."""
+        return [lock for lock in self._locks.get(attempt, {}).values() if lock.name == name]
+
+    def all(self) -> list[Lock]:
+        """Return all of them."""
+        return [lock for locks in self._locks.values() for lock in locks.values()]
+
+    def read_all(self, found: Iterable[Lock], revision: int) -> None:
+        """Take in a read of everything."""
+        newer = [lock for lock in self.all() if lock.revision > revision]
+        gone = {key: at for key, at in self._gone.items() if at > revision}
+        self._locks = {}
+        self._gone = gone
+        for lock in (*found, *newer):
+            self.add(lock)
+
+    def held(self) -> dict[int, frozenset[str]]:
+        """Return the names of the resources that each attempt holds."""
+        return {attempt: frozenset(name for name, _ in locks) for attempt, locks in self._locks.items()}

@@ -1,0 +1,311 @@
+"""HTTP to one of several Etcd endpoints: kept connections, time limits, and errors that name the place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar, cast
+
+from treq.client import HTTPClient
+from twisted.internet import error as net
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IConsumer, IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web._newclient import ParseError, RequestNotSent, RequestTransmissionFailed
+from twisted.web.client import (
+    Agent,
+    HTTPConnectionPool,
+    ResponseDone,
+    ResponseFailed,
+    _HTTP11ClientFactory,
+)
+from twisted.web.http import PotentialDataLoss
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IBodyProducer, IResponse
+from zope.interface import implementer
+
+from tefmanager.interfaces import ReservationsLost
+
+Endpoint = tuple[str, int]
+"""Host (an IPv6 address without brackets) and port."""
+
+MAX_CONNECTIONS = 16
+"""Connections kept open to an endpoint while nothing uses them."""
+
+CONNECT_TIMEOUT = 2.0
+"""Seconds to wait for a TCP connection before the next endpoint is tried."""
+
+JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
+
+T = TypeVar("T")
+Work: TypeAlias = Coroutine[Deferred[Any], Any, T]
+
+_WIRE_ERRORS = (
+    net.ConnectionClosed,
+    OSError,
+    ParseError,
+    RequestNotSent,
+    RequestTransmissionFailed,
+    ResponseFailed,
+    _HTTP11ClientFactory,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to ask: path and query are percent-encoded already."""
+
+    method: str
+    path: str
+    body: bytes | None = None
+    content_type: str = JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back, and from where ("host:port")."""
+
+    status: int
+    index: int
+    body: bytes
+    place: str
+
+
+@implementer(IBodyProducer)
+class _Body:
+    """Writes a request's body at once, so that it leaves in one piece with the headers."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self.length = len(body)
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        consumer.write(self._body)
+        return succeed(None)
+
+    def pauseProducing(self) -> None:
+        """Nothing is left to pause."""
+
+    def resumeProducing(self) -> None:
+        """Nothing is left to resume."""
+
+    def stopProducing(self) -> None:
+        """Nothing is left to stop."""
+
+
+class _Collector(Protocol):
+    """Hands the pieces of a body on; ``done`` fires at its end, and cancelling it closes the connection."""
+
+    def __init__(self, on_data: Callable[[bytes], None]) -> None:
+        self.done: Deferred[None] = Deferred(self._abort)
+        self._on_data: Callable[[bytes], None] | None = on_data
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._on_data is None:
+            return
+        try:
+            self._on_data(data)
+        except Exception as error:
+            self._finish(error)
+            self._close()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        complete = isinstance(reason.value, ResponseDone | PotentialDataLoss)
+        self._finish(None if complete else reason.value)
+
+    def _abort(self, _: Deferred[None]) -> None:
+        self._on_data = None
+        self._close()
+
+    def _close(self) -> None:
+        if self.transport is not None:
+            self.transport.loseConnection()
+
+    def _finish(self, reason: BaseException | None) -> None:
+        self._on_data = None
+        if not self.done.called:
+            self.done.callback(None) if reason is None else self.done.errback(reason)
+
+
+class _QuietFactory(_HTTP11ClientFactory):  # type: ignore[misc]
+    """Twisted's own, which would log a line for each connection."""
+
+    noisy = False
+
+
+class _NotSent(Exception):
+    """An endpoint could not be reached: nothing was asked."""
+
+
+class HttpClient:
+    """Asks one endpoint after the other until one can be reached, and stays with it.
+
+    Args:
+        reactor: connects, and measures time.
+        endpoints: where Etcd is, at least one.
+        timeout: seconds an answer may take.
+    """
+
+    def __init__(self, reactor: IReactorTime, endpoints: Sequence[Endpoint], timeout: float = 5.0) -> None:
+        self._reactor = reactor
+        self._endpoints = list(endpoints)
+        self._timeout = timeout
+        # Twisted's web client carries no types.
+        agent_class, pool_class = cast(Any, Agent), cast(Any, HTTPConnectionPool)
+        self._pool = pool_class(reactor)
+        self._pool.maxPersistentPerHost = MAX_CONNECTIONS
+        self._pool._factory = _QuietFactory
+        # What may have been sent is not sent again behind our back.
+        self._pool.retryAutomatically = False
+        agent = agent_class(reactor, connectTimeout=min(timeout, CONNECT_TIMEOUT), pool=self._pool)
+        self._client = HTTPClient(agent)
+        self._under_way: set[Deferred[Any]] = set()
+        self._closed = False
+
+    async def ask(self, request: Request) -> Answer:
+        """Return the whole answer, whatever its status below 500. Raises `ReservationsLost`."""
+
+        async def exchange(place: str, response: IResponse) -> Answer:
+            pieces: list[bytes] = []
+            await _collect(response, pieces.append)
+            return Answer(response.code, _index(response), b"".join(pieces), place)
+
+        return await self._each(lambda endpoint: self._exchange(endpoint, request, exchange))
+
+    async def stream(self, request: Request, on_data: Callable[[bytes], None]) -> Answer:
+        """Hand the pieces of a body on for as long as it takes; return its status, and no body.
+
+        Only the headers have a time limit. Of an answer other than 200 the body is returned instead.
+        Raises `ReservationsLost`; an error of ``on_data`` ends the stream and passes through.
+        """
+
+        async def headers(place: str, response: IResponse) -> tuple[str, IResponse]:
+            return place, response
+
+        place, response = await self._each(lambda endpoint: self._exchange(endpoint, request, headers))
+        pieces: list[bytes] = []
+        target = on_data if response.code == 200 else pieces.append
+        await self._tracked(self._named(place, _collect(response, target)))
+        return Answer(response.code, _index(response), b"".join(pieces), place)
+
+    async def close(self) -> None:
+        """End what is under way with `ReservationsLost`, and close all connections."""
+        self._closed = True
+        for deferred in list(self._under_way):
+            deferred.cancel()
+        await self._pool.closeCachedConnections()
+
+    async def _each(self, attempt: Callable[[Endpoint], Work[T]]) -> T:
+        reasons = []
+        for endpoint in list(self._endpoints):
+            if self._closed:
+                raise ReservationsLost("stopped")
+            try:
+                return await attempt(endpoint)
+            except _NotSent as error:
+                reasons.append(str(error))
+                self._avoid(endpoint)
+            except ReservationsLost:
+                self._avoid(endpoint)
+                raise
+        raise ReservationsLost("; ".join(reasons))
+
+    def _avoid(self, endpoint: Endpoint) -> None:
+        # Several requests may fail at once; only the first one moves on.
+        if self._endpoints[0] == endpoint:
+            self._endpoints.append(self._endpoints.pop(0))
+
+    async def _tracked(self, work: Work[T], limit: tuple[float, str] | None = None) -> T:
+        deferred = Deferred.fromCoroutine(work)
+        self._under_way.add(deferred)
+        if limit is not None:
+            seconds, text = limit
+            deferred.addTimeout(seconds, self._reactor, _raiser(text))
+        try:
+            return await deferred
+        finally:
+            self._under_way.discard(deferred)
+
+    async def _exchange(
+        self,
+        endpoint: Endpoint,
+        request: Request,
+        receive: Callable[[str, IResponse], Work[T]],
+    ) -> T:
+        place = _shown(endpoint)
+
+        async def exchange() -> T:
+            response = await self._send(endpoint, request)
+            if response.code >= 500:
+                raise ReservationsLost(f"etcd {place}: {await _error_text(response)}")
+            return await receive(place, response)
+
+        limit = (self._timeout, f"etcd {place}: no answer in {self._timeout:g} s")
+        return await self._tracked(self._named(place, exchange()), limit)
+
+    async def _send(self, endpoint: Endpoint, request: Request) -> IResponse:
+        # The one place where requests are made: TLS and authorization belong here.
+        headers = Headers({"Content-Type": [request.content_type]}) if request.body is not None else None
+        response = await self._client.request(
+            request.method,
+            f"http://{_shown(endpoint)}{request.path}",
+            headers=headers,
+            data=cast(Any, None if request.body is None else _Body(request.body)),
+            allow_redirects=False,
+            unbuffered=True,
+        )
+        return cast(IResponse, response)
+
+    async def _named(self, place: str, work: Work[T]) -> T:
+        """Turn what goes wrong on the wire into `ReservationsLost`, or `_NotSent`."""
+        try:
+            return await work
+        except (net.ConnectError, net.DNSLookupError) as error:
+            raise _NotSent(f"etcd {place}: {_text(error)}") from error
+        except ReservationsLost:
+            raise
+        except Exception as error:
+            if self._closed:
+                raise ReservationsLost("stopped") from error
+            if not isinstance(error, _WIRE_ERRORS):
+                raise
+            raise ReservationsLost(f"etcd {place}: {_text(error)}") from error
+
+
+def _raiser(text: str) -> Callable[[object, float], object]:
+    def timed_out(_: object, __: float) -> object:
+        raise ReservationsLost(text)
+
+    return timed_out
+
+
+async def _collect(response: IResponse, on_data: Callable[[bytes], None]) -> None:
+    collector = _Collector(on_data)
+    cast(Any, response).deliverBody(collector)
+    await collector.done
+
+
+def _index(response: IResponse) -> int:
+    """Return v2's index of the store, 0 where there is none."""
+    found = response.headers.getRawHeaders("X-Etcd-Index") or ["0"]
+    return int(found[0]) if found[0].isdigit() else 0
+
+
+async def _error_text(response: IResponse) -> str:
+    pieces: list[bytes] = []
+    await _collect(response, pieces.append)
+    return f"HTTP {response.code}: {b''.join(pieces)[:200].decode('utf-8', 'replace').strip()}"
+
+
+def _text(error: BaseException) -> str:
+    reasons = getattr(error, "reasons", None)
+    if reasons:
+        return _text(reasons[0].value)
+    return (str(error) or type(error).__name__).rstrip(".")
+
+
+def _shown(endpoint: Endpoint) -> str:
+    host, port = endpoint
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

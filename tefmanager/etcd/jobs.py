@@ -1,0 +1,143 @@
+"""Work on resources, in order, in batches, and never two pieces of it at once on the same resource."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from tefmanager.interfaces import Granted, Refused, ReservationsLost
+
+MAX_BATCHES = 4
+"""Batches under way at a time. More would only make each smaller."""
+
+Outcome = Granted | Refused | None
+
+
+class Kind(Enum):
+    """What is to be done with references."""
+
+    TAKE = auto()
+    GIVE = auto()
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One attempt's references to take or to give back.
+
+    Attributes:
+        names: the resources, sorted, each once.
+        kept: names that the attempt holds already.
+        outcome: what came of it, once ``done`` has fired.
+        error: why nothing came of it, or None.
+        done: fires once, with None, never with an error.
+    """
+
+    kind: Kind
+    attempt: int
+    names: tuple[str, ...]
+    kept: tuple[str, ...] = ()
+    outcome: Outcome = None
+    error: Exception | None = None
+    done: Deferred[None] = field(default_factory=Deferred)
+
+    def finish(self, outcome: Outcome) -> None:
+        """Tell the outcome."""
+        if not self.done.called:
+            self.outcome = outcome
+            self.done.callback(None)
+
+    def fail(self, error: Exception) -> None:
+        """Tell that there is no outcome."""
+        if not self.done.called:
+            self.error = error
+            self.done.callback(None)
+
+
+class Jobs:
+    """Starts jobs: those of one kind together as far as they fit, in the order they came on each resource.
+
+    Args:
+        work: does a batch, finishing each of its jobs or raising.
+        fits: tells whether a job still fits into a batch.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        work: Callable[[Kind, Sequence[Job]], Coroutine[Deferred[Any], Any, None]],
+        fits: Callable[[Sequence[Job], Job], bool],
+    ) -> None:
+        self._work = work
+        self._fits = fits
+        self._waiting: list[Job] = []
+        self._under_way: dict[Deferred[None], Sequence[Job]] = {}
+        self._busy: set[str] = set()
+
+    def add(self, jobs: Sequence[Job]) -> None:
+        """Do these, too."""
+        self._waiting.extend(jobs)
+        self._pump()
+
+    def fail_waiting(self, error: Exception) -> None:
+        """Give up what was not begun."""
+        waiting, self._waiting = self._waiting, []
+        for job in waiting:
+            job.fail(error)
+
+    def cancel(self) -> None:
+        """Give up everything."""
+        self.fail_waiting(ReservationsLost("stopped"))
+        for deferred in list(self._under_way):
+            deferred.cancel()
+
+    def _pump(self) -> None:
+        while self._waiting and len(self._under_way) < MAX_BATCHES:
+            batch = self._next_batch()
+            if not batch:
+                return
+            self._begin(batch)
+
+    def _next_batch(self) -> list[Job]:
+        batch: list[Job] = []
+        rest: list[Job] = []
+        blocked = set(self._busy)
+        for job in self._waiting:
+            free = blocked.isdisjoint(job.names) and (not batch or batch[0].kind is job.kind)
+            if free and self._fits(batch, job):
+                batch.append(job)
+            else:
+                blocked.update(job.names)
+                rest.append(job)
+        self._waiting = rest
+        return batch
+
+    def _begin(self, batch: Sequence[Job]) -> None:
+        names = {name for job in batch for name in job.names}
+        self._busy |= names
+        deferred = Deferred.fromCoroutine(self._work(batch[0].kind, batch))
+        self._under_way[deferred] = batch
+
+        def ended(result: object) -> object:
+            self._busy -= names
+            del self._under_way[deferred]
+            return result
+
+        deferred.addBoth(ended)
+        deferred.addErrback(_fail_all, batch)
+        deferred.addCallback(lambda _: self._pump())
+        deferred.addErrback(lambda failure: self._log.failure("jobs could not be started", failure))
+
+
+def _fail_all(failure: Failure, jobs: Sequence[Job]) -> None:
+    error = failure.value
+    if not isinstance(error, Exception) or isinstance(error, CancelledError):
+        error = ReservationsLost("stopped")
+    for job in jobs:
+        job.fail(error)

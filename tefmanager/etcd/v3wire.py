@@ -1,0 +1,205 @@
+"""The v3 gateway's JSON: keys and values in base64, int64 as strings, false and zero fields left out."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from tefmanager.etcd.http import Answer, HttpClient, Request
+from tefmanager.interfaces import ReservationsLost
+
+DELETE = "DELETE"
+"""The type of an event that deletes a key; one that puts it has none."""
+
+
+class Header(msgspec.Struct, frozen=True):
+    """The store's revision when an answer was made."""
+
+    revision: int = 0
+
+
+class KeyValue(msgspec.Struct, frozen=True):
+    """A key, its value and the revision at which it got that."""
+
+    key: bytes
+    value: bytes = b""
+    mod_revision: int = 0
+
+
+class RangeAnswer(msgspec.Struct, frozen=True):
+    """What stands in a range of keys."""
+
+    header: Header = Header()
+    kvs: list[KeyValue] = []
+
+
+class OperationAnswer(msgspec.Struct, frozen=True):
+    """The answer to one operation of a transaction; None unless it was a read."""
+
+    response_range: RangeAnswer | None = None
+
+
+class TransactionAnswer(msgspec.Struct, frozen=True):
+    """Whether the comparisons held, and the answers to the operations that were done therefore."""
+
+    header: Header
+    succeeded: bool = False
+    responses: list[OperationAnswer] = []
+
+
+class Event(msgspec.Struct, frozen=True):
+    """A change of one key."""
+
+    kv: KeyValue
+    type: str = "PUT"
+
+
+class WatchAnswer(msgspec.Struct, frozen=True):
+    """One message of a watch."""
+
+    header: Header = Header()
+    canceled: bool = False
+    cancel_reason: str = ""
+    compact_revision: int = 0
+    events: list[Event] = []
+
+
+class WatchLine(msgspec.Struct, frozen=True):
+    """One line of a watch's body."""
+
+    result: WatchAnswer | None = None
+    error: msgspec.Raw = msgspec.Raw()
+
+
+class Range(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Read one key, or with ``range_end`` all from the key up to there."""
+
+    key: bytes
+    range_end: bytes = b""
+
+
+class Put(msgspec.Struct, frozen=True):
+    """Write a key."""
+
+    key: bytes
+    value: bytes
+
+
+class Operation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One operation of a transaction."""
+
+    request_range: Range | None = None
+    request_put: Put | None = None
+    request_delete_range: Range | None = None
+
+
+class Compare(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One comparison of a transaction; with ``range_end`` each key there has to meet it."""
+
+    key: bytes
+    target: str
+    result: str
+    range_end: bytes = b""
+    mod_revision: int = -1
+    create_revision: int = -1
+
+
+class Transaction(msgspec.Struct, frozen=True):
+    """``success`` is done where all comparisons hold, otherwise ``failure``."""
+
+    compare: list[Compare]
+    success: list[Operation]
+    failure: list[Operation]
+
+
+AnswerT = TypeVar("AnswerT")
+
+
+def unchanged(key: bytes, mod_revision: int) -> Compare:
+    """Compare: a key is as it was at a revision; 0: it is not there."""
+    return Compare(key, "MOD", "EQUAL", mod_revision=mod_revision)
+
+
+def none_newer(begin: bytes, mod_revision: int) -> Compare:
+    """Compare: no key that begins so was made or changed after a revision."""
+    return Compare(begin, "MOD", "LESS", range_end=end_of_prefix(begin), mod_revision=mod_revision + 1)
+
+
+def exists(key: bytes) -> Compare:
+    """Compare: a key is there."""
+    return Compare(key, "CREATE", "GREATER", create_revision=0)
+
+
+def put(key: bytes, value: str) -> Operation:
+    """Operation: write a key."""
+    return Operation(request_put=Put(key, value.encode()))
+
+
+def delete(key: bytes) -> Operation:
+    """Operation: delete a key."""
+    return Operation(request_delete_range=Range(key))
+
+
+def get(key: bytes) -> Operation:
+    """Operation: read a key."""
+    return Operation(request_range=Range(key))
+
+
+def get_range(begin: bytes, end: bytes) -> Operation:
+    """Operation: read all keys from one up to another, which is not read."""
+    return Operation(request_range=Range(begin, end))
+
+
+def get_prefix(begin: bytes) -> Operation:
+    """Operation: read all keys that begin so."""
+    return Operation(request_range=prefix(begin))
+
+
+def prefix(begin: bytes) -> Range:
+    """Return the range of all keys that begin so."""
+    return Range(begin, end_of_prefix(begin))
+
+
+def end_of_prefix(begin: bytes) -> bytes:
+    """Return the first key after all that begin so; ``begin`` is not empty and its last byte not 255."""
+    return begin[:-1] + bytes([begin[-1] + 1])
+
+
+def text(value: bytes) -> str:
+    """Return a value as text, for which nothing was promised."""
+    return value.decode("utf-8", "replace")
+
+
+def path_below(base: str, key: bytes) -> str | None:
+    """Return a key without the base, or None for one that is not text."""
+    try:
+        return key[len(base.encode()) + 1 :].decode()
+    except UnicodeDecodeError:
+        return None
+
+
+async def ask(http: HttpClient, path: str, message: msgspec.Struct, kind: type[AnswerT]) -> AnswerT:
+    """Send one message and return its answer. Raises `ReservationsLost`, also for Etcd's own errors."""
+    answer = await http.ask(request(path, message))
+    if answer.status != 200:
+        raise ReservationsLost(refusal(answer))
+    return decode(answer.body, kind, answer.place)
+
+
+def request(path: str, message: Any) -> Request:
+    """Return the HTTP request that carries a message."""
+    return Request("POST", f"/v3/{path}", msgspec.json.encode(message))
+
+
+def decode(body: bytes, kind: type[AnswerT], place: str) -> AnswerT:
+    """Return what a body says. Raises `ReservationsLost` where it can't be read."""
+    try:
+        return msgspec.json.decode(body, type=kind, strict=False)
+    except msgspec.DecodeError as error:
+        raise ReservationsLost(f"etcd {place}: an answer that can't be read: {error}") from error
+
+
+def refusal(answer: Answer) -> str:
+    """Return an error answer in words."""
+    return f"etcd {answer.place}: HTTP {answer.status}: {text(answer.body[:200]).strip()}"
