@@ -87,11 +87,6 @@ class Config:
         return f"{self.name_prefix}.manager.events"
 
     @property
-    def table_prefix(self) -> str:
-        """What the names of tables begin with."""
-        return f"tef_{self.env}_"
-
-    @property
     def etcd_base(self) -> str:
         """The key under which resources are."""
         return f"/tef/{self.env}/resources"

@@ -6,6 +6,9 @@ caller's, and its log is not open yet. Any exception there ends in a traceback, 
 
 from __future__ import annotations
 
+import atexit
+import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -25,6 +28,21 @@ def refuse(line: str, twistd: Mapping[str, Any] | None) -> NoReturn:
     except OSError as error:
         message += f" (and the log can't be written: {error.strerror})"
     raise SystemExit(message)
+
+
+def exit_with(reactor: Any) -> Callable[[str], None]:
+    """Return what ends a process whose reactor runs: one line on stderr and in the log, exit status 1."""
+
+    def give_up(line: str) -> None:
+        message = f"tef-manager: {line}"
+        Logger("tefmanager").critical("{message}", message=message)
+        if sys.__stderr__ is not None:
+            print(message, file=sys.__stderr__, flush=True)
+        # twistd ends with status 0 whatever made the reactor stop, so the status is set when Python ends.
+        atexit.register(os._exit, 1)
+        reactor.stop()
+
+    return give_up
 
 
 def _log(message: str, twistd: Mapping[str, Any]) -> None:

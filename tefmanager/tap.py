@@ -1,17 +1,38 @@
-"""What ``twistd tef-manager`` runs: the options, and the service that they and the environment describe."""
+"""What ``twistd tef-manager`` runs: the one place that builds the adapters and wires them together.
+
+Nothing is started here: constructors connect to nothing, ``startService`` does.
+"""
 
 from __future__ import annotations
 
 import os
-from typing import cast
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
 
-from twisted.application.service import IService, MultiService
+from twisted.application.service import IService
 
+from tefmanager import loglines
+from tefmanager.amqp.connection import LinkState, OnState
+from tefmanager.amqp.consumer import Consumer
+from tefmanager.amqp.publisher import Publisher
+from tefmanager.amqp.topology import Topology
+from tefmanager.clocks import read_clocks
 from tefmanager.config import Config, ConfigError, config_from
+from tefmanager.core.attempts import Limits
+from tefmanager.effector import Queues, emit
+from tefmanager.etcd.choose import make_reservations
+from tefmanager.kinds import UnknownResources
+from tefmanager.manager import Manager, Ways
 from tefmanager.options import Options
-from tefmanager.startup import refuse
+from tefmanager.sandboxed import Sandboxed
+from tefmanager.startup import exit_with, refuse
+from tefmanager.store.names import lock_name_for, table_prefix_for
+from tefmanager.store.store import Store
 
-__all__ = ["Options", "makeService"]
+__all__ = ["Options", "makeService", "make_manager"]
+
+_DAY = 86400.0
 
 
 def load_config(options: Options) -> Config:
@@ -23,6 +44,73 @@ def load_config(options: Options) -> Config:
 
 
 def makeService(options: Options) -> IService:
-    """Build the service. Nothing is started here."""
-    load_config(options)
-    return cast(IService, MultiService())  # type: ignore[no-untyped-call]
+    """Build the service that the options and the environment describe."""
+    from twisted.internet import reactor  # by now twistd has installed the one it was asked for
+
+    config = load_config(options)
+    give_up = exit_with(reactor)
+    if config.sandbox:
+        return Sandboxed(reactor, config, lambda found: make_manager(reactor, found, give_up), give_up)
+    return make_manager(reactor, config, give_up)
+
+
+def make_manager(reactor: Any, config: Config, give_up: Callable[[str], None]) -> Manager:
+    """Build a manager; ``give_up`` is called with a reason if it can never work."""
+    topology = Topology(
+        config.in_queue,
+        config.dead_queue,
+        config.rejected_queue,
+        config.events_exchange,
+        config.bindings,
+    )
+    return Manager(
+        reactor,
+        read_clocks,
+        Store(
+            reactor,
+            config.database,
+            table_prefix_for(config.env, config.name_prefix),
+            lock_name_for(config.env, config.name_prefix),
+        ),
+        Consumer(reactor, config.amqp, topology, on_state=_tell("consumer")),
+        Publisher(reactor, config.amqp, on_state=_tell("publisher")),
+        make_reservations(
+            config.etcd_api,
+            reactor,
+            config.etcd,
+            config.etcd_base,
+            config.name_prefix,
+            datetime.now,
+            lambda: read_clocks().wall,
+        ),
+        _ways(config),
+        give_up,
+    )
+
+
+def _ways(config: Config) -> Ways:
+    return Ways(
+        limits=Limits(
+            missing_interval=config.missing_interval,
+            time_limit=config.time_limit,
+            dispatch_timeout=config.dispatch_timeout,
+            release_grace=config.release_grace,
+            patience=config.patience,
+            max_attempts=config.max_attempts,
+            hold_unknown=config.unknown_resources is UnknownResources.WAIT,
+        ),
+        queues=Queues(config.dead_queue.encode(), config.rejected_queue.encode()),
+        dispatch_interval=config.dispatch_interval,
+        message_limit=config.message_limit,
+        history=config.history_days * _DAY,
+    )
+
+
+def _tell(who: str) -> OnState:
+    """Return what logs the states of a connection to RabbitMQ."""
+    lines = {
+        LinkState.CONNECTED: loglines.BROKER_CONNECTED,
+        LinkState.LOST: loglines.BROKER_LOST,
+        LinkState.WAITING: loglines.BROKER_WAITING,
+    }
+    return lambda state, detail: emit(lines[state](who, detail))

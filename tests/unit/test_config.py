@@ -108,7 +108,7 @@ def test_derived_names(load: Load) -> None:
     config = load(name_prefix="grid.a", in_queue="tasks")
     names = (config.in_queue, config.dead_queue, config.rejected_queue, config.events_exchange)
     assert names == ("tasks", "grid.a.manager.dead", "grid.a.manager.rejected", "grid.a.manager.events")
-    assert (config.table_prefix, config.etcd_base) == ("tef_dev_", "/tef/dev/resources")
+    assert config.etcd_base == "/tef/dev/resources"
 
 
 def test_option_beats_environment_beats_file_beats_default(load: Load, ini: Callable[[str], str]) -> None:
