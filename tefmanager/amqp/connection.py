@@ -170,7 +170,7 @@ class Link:
             self._running.addErrback(self._ended)
 
     def _ended(self, failure: Failure) -> None:
-        if not failure.check(CancelledError):  # type: ignore[no-untyped-call]
+        if not failure.check(CancelledError):
             self._log.failure("AMQP connection {name} is given up", failure=failure, name=self._name)
 
     async def stop(self) -> None:
@@ -217,7 +217,11 @@ class Link:
         protocol = self._protocol = await connect(self._reactor, endpoint, self._name, self._tls)
         try:
             await _timely(self._reactor, self._setup(protocol))
-        except FAULTS as error:
+        except CancelledError:
+            raise
+        except Exception as error:
+            if not isinstance(error, FAULTS):
+                self._log.failure("AMQP connection {name} can't be set up", name=self._name)
             reason = protocol.reason or _text(error)
             protocol.shut(reason)
             await protocol.disconnected.wait()

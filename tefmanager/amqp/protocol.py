@@ -205,7 +205,7 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]  # txamqp has no types
 
     def pause_reading(self) -> None:
         """Take nothing more from the socket; the broker's silence is not held against it meanwhile."""
-        if not (self.heartbeat.deaf or self._closing):
+        if self.usable and not self.heartbeat.deaf:
             self.heartbeat.deaf = True
             self.transport.pauseProducing()
 
@@ -258,7 +258,7 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]  # txamqp has no types
 
     def send_frame(self, frame: Frame) -> None:
         """Write a method. Raises `TableError` for arguments that don't fit, with nothing written."""
-        self.transport.write(frames.frame(frames.METHOD, frame.channel, _encode_method(frame.payload)))
+        self.transport.write(frames.frame(frames.METHOD, frame.channel, encode_method(frame.payload)))
 
     # --- Reading ---
 
@@ -314,7 +314,7 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]  # txamqp has no types
         channel = self.channels.get(number)
         if channel is None or channel.closed:
             return  # an answer that crossed our closing
-        method, args = _decode_method(payload)
+        method, args = decode_method(payload)
         if method.response:
             channel.dispatch(Frame(number, Method(method, *args)), self.work)
         else:
@@ -370,10 +370,11 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]  # txamqp has no types
 
 def _ignore_closed(failure: Failure) -> None:
     # The connection went before the broker had answered our closing it.
-    failure.trap(Closed)  # type: ignore[no-untyped-call]
+    failure.trap(Closed)
 
 
-def _encode_method(payload: Method) -> bytes:
+def encode_method(payload: Method) -> bytes:
+    """Return a method's frame payload. Raises `TableError`."""
     stream = BytesIO()
     codec = WireCodec(stream)
     codec.encode_short(payload.method.klass.id)
@@ -384,7 +385,8 @@ def _encode_method(payload: Method) -> bytes:
     return stream.getvalue()
 
 
-def _decode_method(payload: bytes) -> tuple[Any, tuple[object, ...]]:
+def decode_method(payload: bytes) -> tuple[Any, tuple[object, ...]]:
+    """Return a method and its arguments. Raises `ProtocolError` and `TableError`."""
     codec = WireCodec(BytesIO(payload))
     class_id, method_id = codec.decode_short(), codec.decode_short()
     try:

@@ -1,0 +1,267 @@
+"""A channel in confirm mode: each message gets its own answer, however answers are batched and mixed."""
+
+from __future__ import annotations
+
+import random
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import CancelledError, Deferred
+
+from tefmanager.amqp import frames
+from tefmanager.amqp.codec import TableError
+from tefmanager.amqp.confirms import ConfirmChannel
+from tefmanager.interfaces import Delivered, Message
+from tests.unit.amqp_wire import Wire, content, method
+
+LOST, RETURNED, CONFIRMED, NACKED = (
+    Delivered.LOST,
+    Delivered.RETURNED,
+    Delivered.CONFIRMED,
+    Delivered.NACKED,
+)
+NOT_FOUND = "NOT_FOUND - no exchange '{}' in vhost '/'"
+
+
+class Rig:
+    """A confirm channel over a transport in memory.
+
+    Attributes:
+        wire: the connection.
+        channel: the channel.
+        answers: what has become of messages, by the order of the calls.
+    """
+
+    def __init__(self, opened: bool = True) -> None:
+        self.wire = Wire()
+        self.wire.log_in()
+        self.channel = ConfirmChannel(1)
+        self.answers: dict[int, object] = {}
+        self._calls = 0
+        if opened:
+            self.open()
+
+    def open(self) -> None:
+        """Open the channel."""
+        Deferred.fromCoroutine(self.channel.open(self.wire.protocol))
+        self.answer_open()
+
+    def answer_open(self) -> None:
+        """Answer to the channel's being opened."""
+        self.wire.receive(method(1, "channel.open-ok", "") + method(1, "confirm.select-ok"))
+
+    def publish(self, exchange: bytes = b"", body: bytes = b"x") -> Deferred[Delivered]:
+        """Publish a message."""
+        self._calls += 1
+        call = self._calls
+        answer = self.channel.publish(exchange, b"key", Message(body))
+        answer.addCallbacks(
+            lambda outcome: self.answers.update({call: outcome}),
+            lambda failure: self.answers.update({call: failure.type}),
+        )
+        return answer
+
+    def published(self) -> list[tuple[bytes, bytes]]:
+        """Return properties and bodies of what was written since the last call."""
+        sent = self.wire.sent()
+        headers = [payload[12:] for kind, _, payload in sent if kind == frames.HEADER]
+        bodies = [payload for kind, _, payload in sent if kind == frames.BODY]
+        return list(zip(headers, bodies, strict=True))
+
+
+def returned(properties: bytes) -> bytes:
+    """Return the frames with which a message comes back."""
+    return method(1, "basic.return", 312, "NO_ROUTE", "", "key") + content(1, b"x", 1, properties)
+
+
+@pytest.fixture
+def rig() -> Rig:
+    """A channel that is open."""
+    return Rig()
+
+
+@given(st.integers(1, 40), st.randoms(use_true_random=False))
+def test_any_mix(count: int, rng: random.Random) -> None:
+    """Equal messages, some returned, some nacked, confirms in any order and batched: each gets its own."""
+    rig = Rig()
+    for _ in range(count):
+        rig.publish()
+    sent = rig.published()
+    fates = {number: rng.choice([CONFIRMED, RETURNED, NACKED]) for number in range(1, count + 1)}
+    returns = [number for number in fates if fates[number] is RETURNED]
+    open_numbers = set(fates)
+    while open_numbers:
+        number = rng.choice(sorted(open_numbers))
+        while returns and (returns[0] <= number or rng.random() < 0.5):
+            rig.wire.receive(returned(sent[returns.pop(0) - 1][0]))
+        below = {other for other in open_numbers if other <= number}
+        nacked = fates[number] is NACKED
+        multiple = all((fates[other] is NACKED) == nacked for other in below) and rng.random() < 0.7
+        rig.wire.receive(
+            method(1, "basic.nack", number, multiple, False)
+            if nacked
+            else method(1, "basic.ack", number, multiple)
+        )
+        open_numbers -= below if multiple else {number}
+    assert rig.answers == fates
+    assert len(rig.channel) == 0
+
+
+def test_multiple_with_zero(rig: Rig) -> None:
+    """A confirm of everything settles everything."""
+    rig.publish()
+    rig.publish()
+    rig.wire.receive(method(1, "basic.ack", 0, True))
+    assert rig.answers == {1: CONFIRMED, 2: CONFIRMED}
+
+
+def test_strange_return(rig: Rig) -> None:
+    """A return that belongs to nothing here changes nothing."""
+    rig.publish()
+    for properties in (b"\0\0", b"\x00\x80\x03x-1", b"\x00\x80\x01-"):
+        rig.wire.receive(returned(properties))
+    rig.wire.receive(method(1, "basic.ack", 1, False) + method(1, "basic.ack", 1, False))
+    assert rig.answers == {1: CONFIRMED}
+
+
+def test_order_while_waiting() -> None:
+    """Messages wait for the channel and go out in the order of the calls."""
+    rig = Rig(opened=False)
+    for number in range(5):
+        rig.publish(body=b"%d" % number)
+    assert rig.published() == []
+    rig.open()
+    rig.publish(body=b"5")
+    assert [body for _, body in rig.published()] == [b"0", b"1", b"2", b"3", b"4", b"5"]
+
+
+def test_held_back(rig: Rig) -> None:
+    """While nothing may be written messages wait; those before keep their answers."""
+    rig.publish()
+    rig.channel.set_writable(False)
+    rig.publish(body=b"y")
+    assert len(rig.published()) == 1
+    rig.wire.receive(method(1, "basic.ack", 1, False))
+    assert rig.answers == {1: CONFIRMED}
+    rig.channel.set_writable(True)
+    assert [body for _, body in rig.published()] == [b"y"]
+
+
+def test_cancel(rig: Rig) -> None:
+    """A message that waits can be taken back; one that was sent only loses its answer."""
+    sent = rig.publish()
+    rig.channel.set_writable(False)
+    waiting = rig.publish(body=b"y")
+    rig.publish(body=b"z")
+    sent.cancel()
+    waiting.cancel()
+    rig.channel.set_writable(True)
+    assert [body for _, body in rig.published()] == [b"x", b"z"]
+    rig.wire.receive(method(1, "basic.ack", 2, True))
+    assert rig.answers == {1: CancelledError, 2: CancelledError, 3: CONFIRMED}
+
+
+def test_connection_lost(rig: Rig) -> None:
+    """What was in flight is lost, what was returned stays returned, what waits goes on waiting."""
+    rig.publish()
+    rig.publish()
+    rig.wire.receive(returned(rig.published()[1][0]))
+    rig.channel.set_writable(False)
+    rig.publish(body=b"waits")
+    rig.wire.hang_up()
+    assert rig.answers == {1: LOST, 2: RETURNED}
+    rig.wire = Wire()
+    rig.wire.log_in()
+    rig.channel.set_writable(True)
+    rig.open()
+    assert [body for _, body in rig.published()] == [b"waits"]
+
+
+def test_give_up(rig: Rig) -> None:
+    """Giving up settles all there is."""
+    rig.publish()
+    rig.channel.set_writable(False)
+    rig.publish()
+    rig.channel.give_up()
+    assert rig.answers == {1: LOST, 2: LOST}
+    assert len(rig.channel) == 0
+
+
+def test_missing_exchange(rig: Rig) -> None:
+    """A missing exchange returns its message; earlier ones are lost, later ones are sent again, in order."""
+    cancelled = [rig.publish(exchange) for exchange in (b"a", b"gone", b"c", b"d", b"e")][3]
+    rig.published()
+    cancelled.cancel()
+    rig.wire.receive(method(1, "channel.close", 404, NOT_FOUND.format("gone"), 60, 40))
+    rig.publish(b"f", b"later")
+    assert rig.answers == {1: LOST, 2: RETURNED, 4: CancelledError}
+    rig.answer_open()
+    assert [body for _, body in rig.published()] == [b"x", b"x", b"later"]
+    rig.wire.receive(method(1, "basic.ack", 3, True))
+    assert rig.answers == {
+        1: LOST,
+        2: RETURNED,
+        3: CONFIRMED,
+        4: CancelledError,
+        5: CONFIRMED,
+        6: CONFIRMED,
+    }
+
+
+def test_missing_exchange_twice(rig: Rig) -> None:
+    """Of several messages to a missing exchange only the last is certain not to have got through."""
+    for exchange in (b"gone", b"gone"):
+        rig.publish(exchange)
+    rig.wire.receive(method(1, "channel.close", 404, NOT_FOUND.format("gone"), 60, 40))
+    assert rig.answers == {1: LOST, 2: RETURNED}
+
+
+def test_missing_exchange_long_name(rig: Rig) -> None:
+    """A name so long that the broker's reason is cut off is recognized all the same."""
+    name = "é" * 127
+    reason = NOT_FOUND.format(name).encode()[:255].decode(errors="ignore")
+    rig.publish(name.encode())
+    rig.wire.receive(method(1, "channel.close", 404, reason, 60, 40))
+    assert rig.answers == {1: RETURNED}
+
+
+def test_channel_closed_otherwise(rig: Rig) -> None:
+    """When the broker closes the channel for another reason all is lost, and the channel opened anew."""
+    rig.publish()
+    rig.wire.receive(method(1, "channel.close", 406, "PRECONDITION_FAILED - too large", 60, 40))
+    assert rig.answers == {1: LOST}
+    rig.answer_open()
+    rig.publish()
+    rig.wire.receive(method(1, "basic.ack", 1, False))
+    assert rig.answers == {1: LOST, 2: CONFIRMED}
+
+
+def test_channel_cannot_be_opened_anew(rig: Rig) -> None:
+    """When that fails too the connection is closed, to be made anew."""
+    closed = method(1, "channel.close", 406, "PRECONDITION_FAILED", 60, 40)
+    rig.wire.receive(closed + closed)
+    assert not rig.wire.protocol.usable
+    assert "can't be opened" in rig.wire.protocol.reason
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Message(b"", correlation_id=b"x" * 256),
+        Message(b"", headers={"k": object()}),
+        Message(b"", headers={"k": 2**64}),
+    ],
+)
+def test_not_encodable(rig: Rig, message: Message) -> None:
+    """A message that can't be encoded is refused before anything is written; others are not touched."""
+    rig.wire.sent()
+    with pytest.raises(TableError):
+        rig.channel.publish(b"", b"key", message)
+    assert rig.wire.sent() == []
+    rig.publish()
+    [(properties, _)] = rig.published()
+    assert struct.unpack(">H", properties[:2])[0] & 1 << 12
+    rig.wire.receive(method(1, "basic.ack", 1, False))
+    assert rig.answers == {1: CONFIRMED}
