@@ -35,6 +35,10 @@ def unique() -> str:
     return uuid.uuid4().hex[:12]
 
 
+_HEADING = "Unhandled error in Deferred:"
+"""What Twisted logs just before the event that has the failure."""
+
+
 @implementer(ILogObserver)
 class LoggedErrors:
     """Collects events of level critical, and those that carry a failure."""
@@ -44,8 +48,8 @@ class LoggedErrors:
         self._expected: tuple[type[BaseException], ...] = ()
 
     def __call__(self, event: LogEvent) -> None:
-        level = event.get("log_level")
-        if level is LogLevel.critical or event.get("isError") or "log_failure" in event:
+        critical = event.get("log_level") is LogLevel.critical or event.get("isError")
+        if "log_failure" in event or (critical and event.get("log_format") != _HEADING):
             self._seen.append(event)
 
     def expect(self, *types: type[BaseException]) -> None:
@@ -67,11 +71,9 @@ def _text(event: LogEvent) -> str:
 
 
 @pytest.fixture(autouse=True)
-def _logged_errors(request: pytest.FixtureRequest) -> Iterator[LoggedErrors]:
+def _logged_errors() -> Iterator[LoggedErrors]:
     """Fail a test that logged an error, or left one in a Deferred that nobody looked at."""
     errors = LoggedErrors()
-    for mark in request.node.iter_markers("expected_errors"):
-        errors.expect(*mark.args)
     globalLogPublisher.addObserver(errors)
     try:
         yield errors
@@ -86,10 +88,3 @@ def _logged_errors(request: pytest.FixtureRequest) -> Iterator[LoggedErrors]:
 def expected_errors(_logged_errors: LoggedErrors) -> Callable[..., None]:
     """Call it with types of exceptions that this test makes the code log."""
     return _logged_errors.expect
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker that says the same before the test."""
-    config.addinivalue_line(
-        "markers", "expected_errors(*types): exceptions of these types may be logged in this test"
-    )

@@ -62,7 +62,7 @@ def signal_descendants(pid: int, number: int) -> None:
     reached: set[int] = set()
     while found := [each for each in descendants(pid) if each not in reached]:
         for each in found:
-            with suppress(ProcessLookupError):
+            with suppress(ProcessLookupError, PermissionError):
                 os.kill(each, number)
         reached.update(found)
 

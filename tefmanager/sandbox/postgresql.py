@@ -93,7 +93,7 @@ class PostgreSQL(Server):
             return
 
     async def _execute(self, dbname: str, statement: str) -> None:
-        connection = Connection(reactor=self._reactor)
+        connection = _Connection(reactor=self._reactor)
         try:
             await _uncancelled(connection.connect(**self._connection_to(dbname)))
             await _uncancelled(connection.runOperation(statement))
@@ -110,6 +110,13 @@ class PostgreSQL(Server):
         """Return the folder of the Unix socket, or nothing where its path would be too long for one."""
         longest = len(str(self.folder / f".s.PGSQL.{self.port}.lock"))
         return str(self.folder) if longest <= _LONGEST_SOCKET else ""
+
+
+class _Connection(Connection):  # type: ignore[misc]  # txpostgres has no types
+    def continuePolling(self, swallowErrors: bool = False) -> None:
+        # A connection that the server refuses reads on until it is closed, and would log each time what its
+        # Deferred has told already.
+        super().continuePolling(swallowErrors=True)
 
 
 def _uncancelled(call: Deferred[object]) -> Deferred[object]:
