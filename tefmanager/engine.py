@@ -22,7 +22,7 @@ from tefmanager.core.core import Core
 from tefmanager.core.effects import ReplyTo
 from tefmanager.core.values import Bodies, Moment
 from tefmanager.effector import Effector, Queues, emit
-from tefmanager.interfaces import Delivery, IConsumer, IPublisher, IReign, IReservations
+from tefmanager.interfaces import Delivery, IConsumer, IPublisher, IReign, IReservations, StoreLost
 from tefmanager.messages import Invalid, Parsed, TaskMessage, WorkerMessage, parse
 from tefmanager.spawn import Nursery
 
@@ -105,6 +105,10 @@ class Engine:
     def session_lost(self, session: int) -> None:
         """What a session delivered and no turn has taken in yet will be delivered again."""
         self._lost_session = session
+
+    def lose(self, lost: StoreLost) -> None:
+        """The reign is over, though no turn has found that out yet."""
+        self._fail(Failure(lost))  # type: ignore[no-untyped-call]
 
     def tidy(self) -> None:
         """Let the next turn look at everything again, and remove some old history after it."""

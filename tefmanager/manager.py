@@ -175,6 +175,7 @@ class Manager(Service):
     async def _reign(self, reign: IReign) -> None:
         snapshot = await reign.load()
         engine = self._engine = self._make_engine(reign, Core(self._ways.limits, snapshot, self._clocks()))
+        reign.watch(engine.lose)
         emit(loglines.REIGN_BEGUN(reign.epoch, len(snapshot.tasks), len(snapshot.workers)))
         self._refresh()
         self._consumer.start(self)
