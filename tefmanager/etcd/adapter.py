@@ -25,6 +25,7 @@ from tefmanager.etcd.cache import Cache, Fields, Lock, Locks
 from tefmanager.etcd.http import Endpoint, HttpClient
 from tefmanager.etcd.jobs import Job, Jobs, Kind
 from tefmanager.etcd.plan import Plan, plan
+from tefmanager.etcd.settle import INTENT
 from tefmanager.interfaces import (
     Claim,
     Granted,
@@ -71,6 +72,9 @@ class EtcdReservations(ABC):
         timeout: seconds an answer may take.
     """
 
+    max_batches = 2
+    """Batches of work under way at a time; more would only make each smaller."""
+
     _log = Logger()
 
     def __init__(
@@ -92,7 +96,7 @@ class EtcdReservations(ABC):
         self._cache = Cache()
         self._locks = Locks()
         self._uncertain: set[int] = set()
-        self._jobs = Jobs(self._work, self._fits)
+        self._jobs = Jobs(self._work, self._fits, self.max_batches)
         self._reading = DeferredLock()
         self._observer: IResourceObserver | None = None
         self._lost: str | None = "not read yet"
@@ -257,7 +261,12 @@ class EtcdReservations(ABC):
 
     def _tell_all(self) -> None:
         if self._observer is not None and not self._stopped:
-            self._observer.resources_read(self._cache.all(), self._locks.held())
+            held = self._locks.held()
+            # What is being taken is told by the answer to that.
+            taking = self._jobs.taking()
+            self._observer.resources_read(
+                self._cache.all(), {attempt: held[attempt] for attempt in held if attempt not in taking}
+            )
 
     def _tell(self, names: Iterable[str]) -> None:
         seen = {name: self._cache.get(name) for name in names}
@@ -272,9 +281,12 @@ class EtcdReservations(ABC):
 
     def _taking(self, claim: Claim) -> Job:
         names = sorted(set(claim.resources))
-        kept = tuple(name for name in names if self._locks.of(claim.attempt, name))
+        kept = tuple(name for name in names if self._holds(claim.attempt, name))
         wanted = tuple(name for name in names if name not in kept and self._cache.get(name) is not None)
         return Job(Kind.TAKE, claim.attempt, wanted, kept)
+
+    def _holds(self, attempt: int, name: str) -> bool:
+        return any(lock.value != INTENT for lock in self._locks.of(attempt, name))
 
     def _giving(self, claim: Claim) -> list[Job]:
         held = [name for name in sorted(set(claim.resources)) if self._locks.of(claim.attempt, name)]
@@ -346,6 +358,10 @@ class EtcdReservations(ABC):
             if before is not None and before > 0:
                 counts[name] = max(0, before - number)
         return counts
+
+    def _log_removed(self, lock: Lock) -> None:
+        key = f"{lock.name}/{lock.field}"
+        self._log.warn("lock key {key!r} was removed by another program: its count is left alone", key=key)
 
     async def _pause_after_conflict(self, conflicts: int) -> None:
         if conflicts > QUICK_CONFLICTS:

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 from treq.client import HTTPClient
 from twisted.internet import error as net
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, DeferredSemaphore, succeed
 from twisted.internet.interfaces import IConsumer, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -31,7 +31,7 @@ Endpoint = tuple[str, int]
 """Host (an IPv6 address without brackets) and port."""
 
 MAX_CONNECTIONS = 16
-"""Connections kept open to an endpoint while nothing uses them."""
+"""Questions under way at a time, and connections kept open while nothing uses them."""
 
 CONNECT_TIMEOUT = 2.0
 """Seconds to wait for a TCP connection before the next endpoint is tried."""
@@ -129,7 +129,7 @@ class _Collector(Protocol):
             self.done.callback(None) if reason is None else self.done.errback(reason)
 
 
-class _QuietFactory(_HTTP11ClientFactory):  # type: ignore[misc]
+class _QuietFactory(_HTTP11ClientFactory):
     """Twisted's own, which would log a line for each connection."""
 
     noisy = False
@@ -137,6 +137,28 @@ class _QuietFactory(_HTTP11ClientFactory):  # type: ignore[misc]
 
 class _NotSent(Exception):
     """An endpoint could not be reached: nothing was asked."""
+
+
+class Stream:
+    """An answer whose body comes in pieces. Read it, or close it."""
+
+    def __init__(self, status: int, response: IResponse, run: Callable[[Work[None]], Work[None]]) -> None:
+        self.status = status
+        self._response = response
+        self._run = run
+
+    async def read(self, on_data: Callable[[bytes], None]) -> None:
+        """Hand the pieces on until the body ends. An error of ``on_data`` ends it and passes through.
+
+        Raises `ReservationsLost`.
+        """
+        await self._run(_collect(self._response, on_data))
+
+    def close(self) -> None:
+        """Close the connection, unless the body has been read."""
+        deferred = Deferred.fromCoroutine(_collect(self._response, lambda _: None))
+        deferred.addErrback(lambda _: None)
+        deferred.cancel()
 
 
 class HttpClient:
@@ -161,6 +183,7 @@ class HttpClient:
         self._pool.retryAutomatically = False
         agent = agent_class(reactor, connectTimeout=min(timeout, CONNECT_TIMEOUT), pool=self._pool)
         self._client = HTTPClient(agent)
+        self._slots = DeferredSemaphore(MAX_CONNECTIONS)
         self._under_way: set[Deferred[Any]] = set()
         self._closed = False
 
@@ -172,23 +195,22 @@ class HttpClient:
             await _collect(response, pieces.append)
             return Answer(response.code, _index(response), b"".join(pieces), place)
 
-        return await self._each(lambda endpoint: self._exchange(endpoint, request, exchange))
+        await self._slots.acquire()
+        try:
+            return await self._each(lambda endpoint: self._exchange(endpoint, request, exchange))
+        finally:
+            self._slots.release()
 
-    async def stream(self, request: Request, on_data: Callable[[bytes], None]) -> Answer:
-        """Hand the pieces of a body on for as long as it takes; return its status, and no body.
+    async def open(self, request: Request) -> Stream:
+        """Return an answer whose body may take any time; only its headers have a time limit.
 
-        Only the headers have a time limit. Of an answer other than 200 the body is returned instead.
-        Raises `ReservationsLost`; an error of ``on_data`` ends the stream and passes through.
+        Raises `ReservationsLost`.
         """
 
-        async def headers(place: str, response: IResponse) -> tuple[str, IResponse]:
-            return place, response
+        async def stream(place: str, response: IResponse) -> Stream:
+            return Stream(response.code, response, lambda body: self._tracked(self._named(place, body)))
 
-        place, response = await self._each(lambda endpoint: self._exchange(endpoint, request, headers))
-        pieces: list[bytes] = []
-        target = on_data if response.code == 200 else pieces.append
-        await self._tracked(self._named(place, _collect(response, target)))
-        return Answer(response.code, _index(response), b"".join(pieces), place)
+        return await self._each(lambda endpoint: self._exchange(endpoint, request, stream))
 
     async def close(self) -> None:
         """End what is under way with `ReservationsLost`, and close all connections."""

@@ -13,9 +13,6 @@ from twisted.python.failure import Failure
 
 from tefmanager.interfaces import Granted, Refused, ReservationsLost
 
-MAX_BATCHES = 4
-"""Batches under way at a time. More would only make each smaller."""
-
 Outcome = Granted | Refused | None
 
 
@@ -65,6 +62,7 @@ class Jobs:
     Args:
         work: does a batch, finishing each of its jobs or raising.
         fits: tells whether a job still fits into a batch.
+        max_batches: how many may be under way at a time.
     """
 
     _log = Logger()
@@ -73,9 +71,11 @@ class Jobs:
         self,
         work: Callable[[Kind, Sequence[Job]], Coroutine[Deferred[Any], Any, None]],
         fits: Callable[[Sequence[Job], Job], bool],
+        max_batches: int,
     ) -> None:
         self._work = work
         self._fits = fits
+        self._max_batches = max_batches
         self._waiting: list[Job] = []
         self._under_way: dict[Deferred[None], Sequence[Job]] = {}
         self._busy: set[str] = set()
@@ -84,6 +84,11 @@ class Jobs:
         """Do these, too."""
         self._waiting.extend(jobs)
         self._pump()
+
+    def taking(self) -> set[int]:
+        """Return the attempts for which references are being taken."""
+        batches = [*self._under_way.values(), self._waiting]
+        return {job.attempt for batch in batches for job in batch if job.kind is Kind.TAKE}
 
     def fail_waiting(self, error: Exception) -> None:
         """Give up what was not begun."""
@@ -98,7 +103,7 @@ class Jobs:
             deferred.cancel()
 
     def _pump(self) -> None:
-        while self._waiting and len(self._under_way) < MAX_BATCHES:
+        while self._waiting and len(self._under_way) < self._max_batches:
             batch = self._next_batch()
             if not batch:
                 return

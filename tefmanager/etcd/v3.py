@@ -258,9 +258,7 @@ class EtcdV3Reservations(EtcdReservations):
         revision = answer.header.revision
         for lock in locks:
             if self._key(lock.name, lock.field) not in there:
-                self._log.warn(
-                    "lock key {key!r} was removed by another program", key=f"{lock.name}/{lock.field}"
-                )
+                self._log_removed(lock)
                 self._locks.drop(lock, revision)
         changed = []
         for name in names:

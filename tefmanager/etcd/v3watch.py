@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from tefmanager.etcd import v3wire
 from tefmanager.etcd.http import HttpClient
+from tefmanager.etcd.lines import read_lines
 from tefmanager.interfaces import ReservationsLost
 
 
@@ -24,36 +25,17 @@ async def watch(
             "start_revision": start_revision,
         }
     }
-    lines = _Lines(on_events)
-    answer = await http.stream(v3wire.request("watch", create), lines.received)
-    if answer.status != 200:
-        raise ReservationsLost(v3wire.refusal(answer))
+    stream = await http.open(v3wire.request("watch", create))
+    await read_lines(stream, lambda line: _line(line, on_events))
 
 
-class _Lines:
-    """Cuts a body into lines and hands on the events in them."""
-
-    def __init__(self, on_events: Callable[[Sequence[v3wire.Event]], None]) -> None:
-        self._on_events = on_events
-        self._rest: list[bytes] = []
-
-    def received(self, data: bytes) -> None:
-        if b"\n" not in data:
-            self._rest.append(data)
-            return
-        *lines, rest = b"".join([*self._rest, data]).split(b"\n")
-        self._rest = [rest] if rest else []
-        for line in lines:
-            if line:
-                self._line(line)
-
-    def _line(self, line: bytes) -> None:
-        message = v3wire.decode(line, v3wire.WatchLine, "watch")
-        result = message.result
-        if result is None:
-            raise ReservationsLost(f"etcd's watch: {v3wire.text(bytes(message.error))[:200]}")
-        if result.events:
-            self._on_events(result.events)
-        if result.canceled or result.compact_revision:
-            reason = result.cancel_reason or f"compacted at revision {result.compact_revision}"
-            raise ReservationsLost(f"etcd cancelled the watch: {reason}")
+def _line(line: bytes, on_events: Callable[[Sequence[v3wire.Event]], None]) -> None:
+    message = v3wire.decode(line, v3wire.WatchLine, "watch")
+    result = message.result
+    if result is None:
+        raise ReservationsLost(f"etcd's watch: {v3wire.text(line[:200])}")
+    if result.events:
+        on_events(result.events)
+    if result.canceled or result.compact_revision:
+        reason = result.cancel_reason or f"compacted at revision {result.compact_revision}"
+        raise ReservationsLost(f"etcd cancelled the watch: {reason}")

@@ -1,0 +1,260 @@
+"""Reservations by Etcd's v2 API: lock keys as intents, and compare-and-swap of the counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import count as count_up
+from typing import Any
+
+from tefmanager.etcd import tree
+from tefmanager.etcd.adapter import EtcdReservations, Everything
+from tefmanager.etcd.cache import Entry, Lock
+from tefmanager.etcd.gather import gather
+from tefmanager.etcd.jobs import Job
+from tefmanager.etcd.plan import plan
+from tefmanager.etcd.settle import INTENT, uncounted
+from tefmanager.etcd.v2keys import Keys, OneResource
+from tefmanager.etcd.v2watch import watch
+from tefmanager.etcd.v2wire import Result
+from tefmanager.interfaces import Refused
+
+MAX_REFERENCES = 32
+"""References that are taken or given in one go."""
+
+SETTLE_READS = 8
+"""Reads after which a resource is settled though others go on changing it."""
+
+SETTLE_PAUSE = 0.5
+"""Seconds (at most; at least half of it) for which a resource has to stay as it is to be settled."""
+
+_REMOVED = frozenset({"delete", "expire", "compareAndDelete"})
+
+
+@dataclass(slots=True, eq=False)
+class _Taking:
+    """A job under way: the lock keys it is to have, and the names whose counts hold it already."""
+
+    job: Job
+    locks: dict[str, Lock]
+    counted: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _OneName:
+    taking: _Taking
+    names: tuple[str]
+
+
+class EtcdV2Reservations(EtcdReservations):
+    """Reservations through the v2 keys API.
+
+    There are no transactions: see `tefmanager.etcd.settle` for the order of writes, and for what is made of
+    it after a crash. Names with a part that begins with ``_`` are hidden by this API: they have no entry.
+    Between two writes another program may lower a limit; a count never passes the limit that was last seen.
+    """
+
+    max_batches = 8
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._keys = Keys(self._http, self._base, self._prefix)
+        self._handled: set[tuple[str, str]] = set()
+
+    # --- reading and watching ---
+
+    async def _read(self) -> Everything:
+        return await self._keys.read_everything()
+
+    async def _watch(self, revision: int) -> None:
+        await watch(self._http, self._base, self._catch_up, self._changed)
+
+    async def _catch_up(self) -> None:
+        await self._read_and_tell()
+
+    def _changed(self, result: Result) -> None:
+        self._news += 1
+        node, path = result.node, self._keys.path(result.node.key)
+        if path is None or (node.dir and result.action not in _REMOVED):
+            return
+        if result.action in _REMOVED:
+            self._tell(self._cache.remove_below(path, node.modified_index))
+            return
+        at = tree.place(path)
+        if at is not None and not at.is_lock:
+            self._put(at.name, at.field, Entry(node.value or "", node.modified_index))
+
+    def _put(self, name: str, field: str, entry: Entry) -> None:
+        if self._cache.put(name, field, entry):
+            self._tell([name])
+
+    async def _reread(self, name: str) -> OneResource:
+        found = await self._keys.read_resource(name)
+        if self._cache.read(name, found.fields, found.revision):
+            self._tell([name])
+        return found
+
+    async def _look_up(self, attempt: int, name: str) -> None:
+        for lock in (await self._keys.read_resource(name)).own:
+            if lock.attempt == attempt:
+                self._locks.add(lock)
+
+    def _fits(self, batch: Sequence[Job], job: Job) -> bool:
+        return not batch or sum(len(one.names) for one in (*batch, job)) <= MAX_REFERENCES
+
+    # --- settling ---
+
+    async def _settle(self) -> None:
+        await gather(self._settle_one(name) for name in {lock.name for lock in self._in_doubt()})
+
+    def _in_doubt(self) -> list[Lock]:
+        locks = (lock for lock in self._locks.all() if lock.value == INTENT)
+        return [lock for lock in locks if (lock.name, lock.field) not in self._handled]
+
+    async def _settle_one(self, name: str) -> None:
+        """Find out which of our lock keys in doubt are counted; delete those that are not."""
+        found = await self._unchanging(name)
+        missing = {key.field for key in uncounted(found.state)}
+        there = {lock.field for lock in found.own}
+        for lock in self._in_doubt():
+            if lock.name == name and lock.field in there - missing:
+                self._locks.add(await self._keys.write(lock, lock.field.rpartition("~")[2]))
+            elif lock.name == name:
+                self._locks.drop(lock, await self._keys.delete(lock))
+
+    async def _unchanging(self, name: str) -> OneResource:
+        """Read a resource until nobody seems to be in the middle of something."""
+        found = await self._reread(name)
+        for _ in range(SETTLE_READS):
+            before = found
+            await self._pause(SETTLE_PAUSE)
+            found = await self._reread(name)
+            if found.state == before.state:
+                break
+        return found
+
+    # --- taking ---
+
+    async def _take(self, jobs: Sequence[Job]) -> None:
+        takings = [self._begin(job, added) for job, added in self._plan(jobs).granted]
+        try:
+            await self._write_intents([lock for taking in takings for lock in taking.locks.values()])
+            for name in sorted({name for taking in takings for name in taking.locks}):
+                await self._count(name, takings)
+            await gather(self._complete(taking) for taking in takings if not taking.job.done.called)
+        finally:
+            self._handled -= {key for taking in takings for key in _keys(taking.locks.values())}
+
+    def _begin(self, job: Job, added: dict[str, int]) -> _Taking:
+        return _Taking(job, {name: self._lock(job, name, after) for name, after in added.items()})
+
+    def _lock(self, job: Job, name: str, count: int) -> Lock:
+        return Lock(job.attempt, name, self._lock_field(job, count), str(count), 0)
+
+    async def _write_intents(self, locks: Sequence[Lock]) -> None:
+        self._handled |= _keys(locks)
+        await gather(self._keys.write(lock, INTENT) for lock in locks)
+
+    async def _count(self, name: str, takings: Sequence[_Taking]) -> None:
+        """Raise a count for all that still want it; refuse those for which there is no room any more."""
+        for conflicts in count_up(1):
+            asking = [one for one in takings if not one.job.done.called and name in one.locks]
+            if not asking or await self._raise(name, asking):
+                return
+            await self._reread(name)
+            await self._sort_out(name, asking)
+            await self._pause_after_conflict(conflicts)
+
+    async def _raise(self, name: str, asking: Sequence[_Taking]) -> bool:
+        before = self._cache.entry(name, tree.REF_COUNT)
+        after = (tree.number(before.value) or 0) + len(asking)
+        entry = await self._keys.swap_count(name, before, after)
+        if entry is None:
+            return False
+        for taking in asking:
+            taking.counted.add(name)
+        self._put(name, tree.REF_COUNT, entry)
+        return True
+
+    async def _sort_out(self, name: str, asking: Sequence[_Taking]) -> None:
+        """After a conflict: refuse those that no longer fit, and give the others' lock keys new counts."""
+        wanted = [_OneName(taking, (name,)) for taking in asking]
+        planned = plan(wanted, self._cache.get, self._local_time())
+        for one, short in planned.refused:
+            await self._refuse(one.taking, short)
+        for one, added in planned.granted:
+            old = one.taking.locks.pop(name)
+            if name in added:
+                one.taking.locks[name] = self._lock(one.taking.job, name, added[name])
+            await self._rename(old, one.taking.locks.get(name))
+
+    async def _rename(self, old: Lock, new: Lock | None) -> None:
+        if new is not None and new.field == old.field:
+            return
+        if new is not None:
+            await self._write_intents([new])
+        self._locks.drop(old, await self._keys.delete(old))
+        self._handled -= _keys([old])
+
+    async def _refuse(self, taking: _Taking, short: str) -> None:
+        for name in sorted(taking.counted):
+            await self._lower([taking.locks[name]])
+        await self._delete(taking.locks.values())
+        taking.job.finish(Refused(taking.job.attempt, short))
+
+    async def _complete(self, taking: _Taking) -> None:
+        for lock in await gather(self._keys.write(lock, lock.value) for lock in taking.locks.values()):
+            self._locks.add(lock)
+        self._grant(taking.job, taking.locks)
+
+    # --- giving ---
+
+    async def _give(self, jobs: Sequence[Job]) -> None:
+        await gather(self._give_name(name, jobs) for name in {name for job in jobs for name in job.names})
+        for job in jobs:
+            job.finish(None)
+
+    async def _give_name(self, name: str, jobs: Sequence[Job]) -> None:
+        attempts = {job.attempt for job in jobs if name in job.names}
+        if any(lock.name == name and lock.attempt in attempts for lock in self._in_doubt()):
+            await self._settle_one(name)
+        locks = [lock for attempt in attempts for lock in self._locks.of(attempt, name)]
+        self._handled |= _keys(locks)
+        try:
+            marked = [lock for lock in await gather(self._mark(lock) for lock in locks) if lock is not None]
+            await self._lower(marked)
+            await self._delete(marked)
+        finally:
+            self._handled -= _keys(locks)
+
+    async def _mark(self, lock: Lock) -> Lock | None:
+        """Note in the lock key that it is being given back; None where somebody has removed it."""
+        marked = await self._keys.change(lock, INTENT)
+        if marked is None:
+            self._log_removed(lock)
+            self._locks.drop(lock, lock.revision)
+        else:
+            self._locks.add(marked)
+        return marked
+
+    async def _lower(self, locks: Sequence[Lock]) -> None:
+        """Lower the count of one resource by its lock keys."""
+        for conflicts in count_up(1):
+            for name, after in self._lowered(locks).items():
+                entry = await self._keys.swap_count(name, self._cache.entry(name, tree.REF_COUNT), after)
+                self._put(name, tree.REF_COUNT, entry or await self._keys.read_count(name))
+                if entry is None:
+                    break
+            else:
+                return
+            await self._pause_after_conflict(conflicts)
+
+    async def _delete(self, locks: Iterable[Lock]) -> None:
+        await gather(self._delete_one(lock) for lock in locks)
+
+    async def _delete_one(self, lock: Lock) -> None:
+        self._locks.drop(lock, await self._keys.delete(lock))
+
+
+def _keys(locks: Iterable[Lock]) -> set[tuple[str, str]]:
+    return {(lock.name, lock.field) for lock in locks}

@@ -1,0 +1,128 @@
+"""The single steps by which v2 reads and writes resources and lock keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from tefmanager.etcd import tree, v2wire
+from tefmanager.etcd.adapter import Everything
+from tefmanager.etcd.cache import Entry, Fields, Lock
+from tefmanager.etcd.http import HttpClient
+from tefmanager.etcd.settle import LockKey, State
+from tefmanager.etcd.v2wire import Node, Result
+
+
+@dataclass(frozen=True, slots=True)
+class OneResource:
+    """A read of one resource: its keys, our own locks, the locks of all, and the index of it."""
+
+    fields: Fields
+    own: Sequence[Lock]
+    locks: Sequence[LockKey]
+    revision: int
+
+    @property
+    def state(self) -> State:
+        """Return what is needed to settle it."""
+        entry = self.fields.get(tree.REF_COUNT, Entry(None, 0))
+        return State(tree.number(entry.value) or 0, entry.revision, self.locks)
+
+
+class Keys:
+    """Reads and writes below a base. Everything raises `ReservationsLost`."""
+
+    def __init__(self, http: HttpClient, base: str, prefix: str) -> None:
+        self._http = http
+        self._base = base
+        self._prefix = prefix
+
+    async def read_everything(self) -> Everything:
+        """Read all resources."""
+        request = v2wire.request("GET", self._base, recursive=True, quorum=True)
+        result, index = await v2wire.ask(self._http, request)
+        fields: dict[str, dict[str, Entry]] = {}
+        locks: list[Lock] = []
+        for node, at in self._places(result):
+            if at.is_lock:
+                locks.extend(self._own_lock(node, at))
+            else:
+                fields.setdefault(at.name, {})[at.field] = _entry(node)
+        return Everything(fields, locks, index)
+
+    async def read_resource(self, name: str) -> OneResource:
+        """Read one resource with all its lock keys."""
+        request = v2wire.request("GET", f"{self._base}/{name}", recursive=True, quorum=True)
+        result, index = await v2wire.ask(self._http, request)
+        there = [(node, at) for node, at in self._places(result) if at.name == name]
+        locks = [
+            LockKey(at.field, node.value or "", node.created_index, node.modified_index)
+            for node, at in there
+            if at.is_lock
+        ]
+        return OneResource(
+            fields={at.field: _entry(node) for node, at in there if not at.is_lock},
+            own=[lock for node, at in there if at.is_lock for lock in self._own_lock(node, at)],
+            locks=locks,
+            revision=index,
+        )
+
+    async def read_count(self, name: str) -> Entry:
+        """Read a resource's count."""
+        request = v2wire.request("GET", self._key(name, tree.REF_COUNT), quorum=True)
+        result, index = await v2wire.ask(self._http, request)
+        return Entry(None, index) if result.error_code or result.node.dir else _entry(result.node)
+
+    async def swap_count(self, name: str, before: Entry, after: int) -> Entry | None:
+        """Set a count if it is what it was before; return it as it is now, or None where it was not."""
+        key = self._key(name, tree.REF_COUNT)
+        if before.value is None:
+            request = v2wire.request("PUT", key, str(after), prevExist=False)
+        else:
+            request = v2wire.request("PUT", key, str(after), prevValue=before.value)
+        result, _ = await v2wire.ask(self._http, request)
+        return None if result.error_code else _entry(result.node)
+
+    async def write(self, lock: Lock, value: str) -> Lock:
+        """Write a lock key, whether it is there or not."""
+        request = v2wire.request("PUT", self._key(lock.name, lock.field), value)
+        result, _ = await v2wire.ask(self._http, request)
+        return replace(lock, value=value, revision=result.node.modified_index)
+
+    async def change(self, lock: Lock, value: str) -> Lock | None:
+        """Change a lock key's value; None where it is gone."""
+        request = v2wire.request("PUT", self._key(lock.name, lock.field), value, prevExist=True)
+        result, _ = await v2wire.ask(self._http, request)
+        return (
+            None if result.error_code else replace(lock, value=value, revision=result.node.modified_index)
+        )
+
+    async def delete(self, lock: Lock) -> int:
+        """Delete a lock key, if it is there; return the index at which it is gone."""
+        request = v2wire.request("DELETE", self._key(lock.name, lock.field))
+        result, index = await v2wire.ask(self._http, request)
+        return max(index, result.node.modified_index)
+
+    def path(self, key: str) -> str | None:
+        """Return a key without the base; "" for the base and what it stands in, None for other keys."""
+        if key.startswith(self._base + "/"):
+            return key[len(self._base) + 1 :]
+        return "" if (self._base + "/").startswith(key.rstrip("/") + "/") else None
+
+    def _places(self, result: Result) -> list[tuple[Node, tree.Place]]:
+        nodes = [] if result.error_code else v2wire.leaves(result.node)
+        there = ((node, tree.place(self.path(node.key) or "")) for node in nodes)
+        return [(node, at) for node, at in there if at is not None]
+
+    def _own_lock(self, node: Node, at: tree.Place) -> list[Lock]:
+        attempt = tree.lock_attempt(self._prefix, at.lock_id)
+        if attempt is None:
+            return []
+        return [Lock(attempt, at.name, at.field, node.value or "", node.modified_index)]
+
+    def _key(self, name: str, field: str) -> str:
+        return f"{self._base}/{name}/{field}"
+
+
+def _entry(node: Node) -> Entry:
+    return Entry(node.value or "", node.modified_index)
