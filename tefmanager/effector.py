@@ -54,8 +54,9 @@ _DELIVERIES: dict[Delivered, Callable[[int], events.Event]] = {
 
 @dataclass(frozen=True, slots=True)
 class Queues:
-    """Where messages go that nobody can use: the dead tasks and the rejected messages."""
+    """The manager's own queue, and where messages go that nobody can use: dead tasks, rejected messages."""
 
+    own: bytes
     dead: bytes
     rejected: bytes
 
@@ -144,6 +145,16 @@ class Effector:
         await self._insist(self._queues.rejected, message)
 
     # --- RabbitMQ ---
+
+    def probe(self, token: str) -> None:
+        """Send the manager a message of its own, to see when it comes."""
+        body = msgspec.json.encode({"type": "dispatch_tasks", "probe": token})
+        self._nursery.run(self._send_probe(Message(body, content_type=_CONTENT_TYPE)))
+
+    async def _send_probe(self, message: Message) -> None:
+        outcome = await self._publisher.send(self._queues.own, message)
+        if outcome is not Delivered.CONFIRMED:
+            log.debug("a probe was {outcome}", outcome=outcome)
 
     async def _publish(self, effect: Publish, body: bytes) -> None:
         message = Message(body, content_type=_CONTENT_TYPE)

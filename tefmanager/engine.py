@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeAlias
 
 from twisted.internet.defer import Deferred
@@ -22,8 +23,9 @@ from tefmanager.core.core import Core
 from tefmanager.core.effects import ReplyTo
 from tefmanager.core.values import Bodies, Moment
 from tefmanager.effector import Effector, Queues, emit
+from tefmanager.hearing import Hearing
 from tefmanager.interfaces import Delivery, IConsumer, IPublisher, IReign, IReservations, StoreLost
-from tefmanager.messages import Invalid, Parsed, TaskMessage, WorkerMessage, parse
+from tefmanager.messages import DispatchTasks, Invalid, Parsed, TaskMessage, WorkerMessage, parse
 from tefmanager.spawn import Nursery
 
 TURN_SIZE = 500
@@ -83,6 +85,7 @@ class Engine:
         self._history = history
         self._inbox: deque[Item] = deque()
         self._lost_session = -1
+        self._session = -1
         self._wakeup: Deferred[None] | None = None
         self._timer: IDelayedCall | None = None
         self._clock_out: IDelayedCall | None = None
@@ -91,6 +94,7 @@ class Engine:
         self._overtime = False
         self._tidy = False
         self._nursery = Nursery(self._fail, self._wake)
+        self._hearing = Hearing(f"{reign.epoch}", lambda token: self._effector.probe(token))
         self._effector = Effector(
             clock, publisher, reservations, queues, self.post, reign.attempts, self._fail, self._wake
         )
@@ -167,7 +171,7 @@ class Engine:
             self._failure.raiseException()
         if self._inbox or self._done():
             return
-        due = self._core.next_look()
+        due = self._next_look()
         if due is not None:
             wait = max(0.0, due - self._clocks().monotonic)
             self._timer = self._clock.callLater(wait, self._wake)
@@ -175,6 +179,13 @@ class Engine:
         await self._wakeup
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
+
+    def _next_look(self) -> float | None:
+        """Return when a turn is needed though nothing happens: something is due, or has to be asked for."""
+        due = self._core.next_look()
+        if due is None or due > self._clocks().monotonic:
+            return due
+        return due if self._hearing.until >= due else self._hearing.ask(self._clocks().monotonic)
 
     async def _turn(self) -> None:
         batch = [self._inbox.popleft() for _ in range(min(len(self._inbox), TURN_SIZE))]
@@ -188,7 +199,7 @@ class Engine:
                 self._deliver(item, parsed, finished, now, acks)
             else:
                 self._core.apply(item, now)
-        self._core.advance(now)
+        self._core.advance(replace(now, monotonic=min(now.monotonic, self._hearing.until)))
         self._core.plan(now)
         await self._commit(bodies)
         for session, tags in acks.items():
@@ -230,7 +241,12 @@ class Engine:
         now: Moment,
         acks: dict[int, list[int]],
     ) -> None:
-        if isinstance(parsed, Invalid):
+        if delivery.session != self._session:
+            self._session = delivery.session
+            self._core.apply(events.HearingAgain(), now)
+        if isinstance(parsed, DispatchTasks) and parsed.probe is not None:
+            self._hearing.came(parsed.probe)
+        elif isinstance(parsed, Invalid):
             self._refuse(delivery, parsed)
             if parsed.rejected is not None:
                 return

@@ -58,7 +58,9 @@ class GetWorkers:
 
 @dataclass(frozen=True, slots=True)
 class DispatchTasks:
-    """``dispatch_tasks``."""
+    """``dispatch_tasks``; ``probe`` marks one that the manager sent to itself."""
+
+    probe: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,7 @@ class _Fields(msgspec.Struct):
     status: Any = None
     task: Any = None
     data: Any = None
+    probe: Any = None
 
 
 _decode = msgspec.json.Decoder(_Fields).decode
@@ -252,6 +255,10 @@ def _set_state(fields: _Fields, body: bytes) -> Parsed:
     return SetState(ManagerState(fields.data))
 
 
+def _dispatch_tasks(fields: _Fields, body: bytes) -> Parsed:
+    return DispatchTasks(fields.probe if isinstance(fields.probe, str) else None)
+
+
 def _suite(fields: _Fields, body: bytes) -> Parsed:
     if fields.data in (None, ""):
         return Invalid(loglines.NO_DATA(readable(body)))
@@ -266,7 +273,7 @@ _PARSERS = {
     "worker_status": _worker,
     "set_state": _set_state,
     "get_workers": lambda fields, body: GetWorkers(),
-    "dispatch_tasks": lambda fields, body: DispatchTasks(),
+    "dispatch_tasks": _dispatch_tasks,
     "pause_suite": _suite,
     "ready_suite": _suite,
     "stop_suite": _suite,

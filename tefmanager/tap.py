@@ -99,7 +99,9 @@ def _ways(config: Config) -> Ways:
             max_attempts=config.max_attempts,
             hold_unknown=config.unknown_resources is UnknownResources.WAIT,
         ),
-        queues=Queues(config.dead_queue.encode(), config.rejected_queue.encode()),
+        queues=Queues(
+            *(name.encode() for name in (config.in_queue, config.dead_queue, config.rejected_queue))
+        ),
         dispatch_interval=config.dispatch_interval,
         message_limit=config.message_limit,
         history=config.history_days * _DAY,

@@ -69,6 +69,7 @@ class Core:
             events.ResourcesSeen: self._seen,
             events.ResourcesRead: self._read,
             events.ResourcesLost: self._lost,
+            events.HearingAgain: self._hearing_again,
             events.Pass: self._pass,
         }
         self.timers.at(self._next_minute(now), self._minute)
@@ -83,7 +84,7 @@ class Core:
         self._handlers[type(event)](event, now)
 
     def advance(self, now: Moment) -> None:
-        """Do what is due by now."""
+        """Do what is due by ``now.monotonic``, the time up to which everything said has been heard."""
         self.timers.advance(now)
 
     def plan(self, now: Moment) -> None:
@@ -243,6 +244,15 @@ class Core:
         self.ledger.log(loglines.RESOURCES_LOST(event.reason))
 
     # --- time ---
+
+    def _hearing_again(self, event: events.HearingAgain, now: Moment) -> None:
+        """Give everyone full intervals from now."""
+        for worker in self.workforce:
+            worker.heard = now.monotonic
+        for attempt in self.attempts.in_flight.values():
+            attempt.since = now.monotonic
+            if attempt.quiet is not None:
+                attempt.quiet = now.monotonic
 
     def _pass(self, event: events.Pass, now: Moment) -> None:
         self.pool.second_look()

@@ -136,6 +136,11 @@ class ResourcesLost:
 
 
 @dataclass(frozen=True, slots=True)
+class HearingAgain:
+    """Messages come again, after a time in which they could not: nobody's silence counts."""
+
+
+@dataclass(frozen=True, slots=True)
 class Pass:
     """The slow catch-all pass: whatever was missed is looked at again."""
 
@@ -155,5 +160,6 @@ Event: TypeAlias = (
     | ResourcesSeen
     | ResourcesRead
     | ResourcesLost
+    | HearingAgain
     | Pass
 )
