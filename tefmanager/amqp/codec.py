@@ -35,7 +35,7 @@ _FIXED: dict[int, struct.Struct] = {
     )
 }
 _LONG = struct.Struct(">I")
-_DECIMAL = struct.Struct(">BI")
+_DECIMAL = struct.Struct(">Bi")
 _INT32 = struct.Struct(">ci")
 _INT64 = struct.Struct(">cq")
 _UINT64 = struct.Struct(">cQ")
@@ -212,11 +212,10 @@ def _write_timestamp(value: int, depth: int) -> bytes:
 
 
 def _write_decimal(value: Decimal, depth: int) -> bytes:
-    sign, _, exponent = value.as_tuple()
-    if sign or not isinstance(exponent, int) or not -255 <= exponent <= 0:
-        return b"S" + _long_bytes(str(value).encode())
-    number = int(value.scaleb(-exponent))
-    if number >= 2**32:
+    sign, digits, exponent = value.as_tuple()
+    number = int("".join(map(str, digits)) or "0") * (-1 if sign else 1)
+    if not isinstance(exponent, int) or not -255 <= exponent <= 0 or abs(number) >= 2**31:
+        # The type has no room for it; as text it arrives in full.
         return b"S" + _long_bytes(str(value).encode())
     return b"D" + _DECIMAL.pack(-exponent, number)
 

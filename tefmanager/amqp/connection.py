@@ -16,9 +16,10 @@ from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from txamqp.client import Closed
+from txamqp.client import ChannelClosed, Closed, ConnectionClosed
 
 from tefmanager.amqp.codec import TableError
+from tefmanager.amqp.delegate import reason_of
 from tefmanager.amqp.protocol import AmqpProtocol
 from tefmanager.endpoints import AmqpEndpoint
 
@@ -86,6 +87,8 @@ def _timely(reactor: Any, coroutine: Coroutine[Deferred[Any], Any, T]) -> Deferr
 def _text(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer within {CONNECT_TIMEOUT:g} s"
+    if isinstance(error, (ChannelClosed, ConnectionClosed)):
+        return reason_of(error.args[0])
     return str(error) or type(error).__name__
 
 
@@ -170,7 +173,7 @@ class Link:
             self._running.addErrback(self._ended)
 
     def _ended(self, failure: Failure) -> None:
-        if not failure.check(CancelledError):
+        if not failure.check(CancelledError):  # type: ignore[no-untyped-call]
             self._log.failure("AMQP connection {name} is given up", failure=failure, name=self._name)
 
     async def stop(self) -> None:

@@ -370,7 +370,7 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]  # txamqp has no types
 
 def _ignore_closed(failure: Failure) -> None:
     # The connection went before the broker had answered our closing it.
-    failure.trap(Closed)
+    failure.trap(Closed)  # type: ignore[no-untyped-call]
 
 
 def encode_method(payload: Method) -> bytes:

@@ -52,10 +52,10 @@ def client_tls(endpoint: AmqpEndpoint) -> IOpenSSLClientConnectionCreator:
 def _trusted(options: Mapping[str, str]) -> Any:
     path = options.get("cacertfile")
     if path is None:
-        return platformTrust()
+        return platformTrust()  # type: ignore[no-untyped-call]
     blocks = Path(path).read_bytes().split(BEGIN)[1:]
     roots = [Certificate.loadPEM(BEGIN + block) for block in blocks]
-    return trustRootFromCertificates(roots)
+    return trustRootFromCertificates(roots)  # type: ignore[no-untyped-call]
 
 
 def _own(options: Mapping[str, str]) -> Any:
@@ -63,4 +63,4 @@ def _own(options: Mapping[str, str]) -> Any:
     if certificate is None:
         return None
     pem = Path(options.get("keyfile", certificate)).read_bytes() + b"\n" + Path(certificate).read_bytes()
-    return PrivateCertificate.loadPEM(pem)
+    return PrivateCertificate.loadPEM(pem)  # type: ignore[no-untyped-call]

@@ -45,10 +45,22 @@ START = method(0, "connection.start", 0, 9, {"product": "fake"}, "PLAIN AMQPLAIN
 class Transport(StringTransport):
     """Remembers whether it was aborted."""
 
-    aborted = False
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._aborted = False
 
     def abortConnection(self) -> None:
-        self.aborted = True
+        self._aborted = True
+
+    def is_aborted(self) -> bool:
+        """Tell whether the connection was dropped."""
+        return self._aborted
+
+    def take(self) -> bytes:
+        """Return what was written since the last call."""
+        data: bytes = self.value()  # type: ignore[no-untyped-call]
+        self.clear()  # type: ignore[no-untyped-call]
+        return data
 
 
 class Wire:
@@ -72,8 +84,7 @@ class Wire:
 
     def sent(self) -> list[tuple[int, int, bytes]]:
         """Return kind, channel and payload of the frames written since the last call."""
-        data = self.transport.value().removeprefix(frames.PROTOCOL_HEADER)
-        self.transport.clear()
+        data = self.transport.take().removeprefix(frames.PROTOCOL_HEADER)
         result = []
         while data:
             kind, channel, size = struct.unpack_from(">BHI", data)
@@ -99,4 +110,4 @@ class Wire:
 
     def hang_up(self) -> None:
         """Let the connection be lost."""
-        self.protocol.connectionLost(Failure(ConnectionLost()))
+        self.protocol.connectionLost(Failure(ConnectionLost()))  # type: ignore[no-untyped-call]

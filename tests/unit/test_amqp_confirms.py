@@ -190,7 +190,7 @@ def test_give_up(rig: Rig) -> None:
 
 
 def test_missing_exchange(rig: Rig) -> None:
-    """A missing exchange returns its message; earlier ones are lost, later ones are sent again, in order."""
+    """A missing exchange returns its message; earlier ones are lost, later ones sent again, in order."""
     cancelled = [rig.publish(exchange) for exchange in (b"a", b"gone", b"c", b"d", b"e")][3]
     rig.published()
     cancelled.cancel()

@@ -1,0 +1,175 @@
+"""What the tests against a real RabbitMQ share: a foreign client, a broker's own tool, patience."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, ParamSpec
+
+import pika
+from pika.adapters.blocking_connection import BlockingChannel
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from zope.interface import implementer
+
+from tefmanager.amqp.connection import LinkState
+from tefmanager.amqp.consumer import Consumer
+from tefmanager.amqp.publisher import Publisher
+from tefmanager.amqp.topology import Topology
+from tefmanager.endpoints import AmqpEndpoint
+from tefmanager.interfaces import Delivery, IDeliveries
+from tests.services import Services
+
+PATIENCE = 20.0
+"""Seconds after which something that others do is taken not to happen."""
+
+
+P = ParamSpec("P")
+
+
+def awaited(test: Callable[P, Coroutine[Deferred[Any], Any, None]]) -> Callable[P, Deferred[None]]:
+    """Make a test of a coroutine function. A typed twin of pytest-twisted's ``ensureDeferred``."""
+
+    @functools.wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> Deferred[None]:
+        return Deferred.fromCoroutine(test(*args, **kwargs))
+
+    return run
+
+
+def the_reactor() -> Any:
+    """Return the reactor, which is chosen only when the tests begin."""
+    from twisted.internet import reactor
+
+    return reactor
+
+
+async def until(true: Callable[[], object]) -> None:
+    """Wait for something that happens elsewhere."""
+    deadline = the_reactor().seconds() + PATIENCE
+    while not true():
+        assert the_reactor().seconds() < deadline, "waited in vain"
+        await deferLater(the_reactor(), 0.01, lambda: None)
+
+
+def endpoint_of(services: Services, **changes: Any) -> AmqpEndpoint:
+    """Return the sandbox's broker, changed as wanted."""
+    return AmqpEndpoint(**{"port": services.sandbox.rabbitmq.port, **changes})
+
+
+def topology_of(unique: str, *bindings: tuple[str, str]) -> Topology:
+    """Return names that no other test has."""
+    return Topology(
+        f"{unique}.in", f"{unique}.dead", f"{unique}.rejected", f"{unique}.events", bindings=bindings
+    )
+
+
+@contextmanager
+def foreign_channel(services: Services) -> Iterator[BlockingChannel]:
+    """Yield a channel of a client that is not ours."""
+    connection = pika.BlockingConnection(pika.URLParameters(services.amqp_url + "%2f"))
+    try:
+        yield connection.channel()
+    finally:
+        if connection.is_open:
+            connection.close()
+
+
+def rabbitmqctl(services: Services, *arguments: str) -> str:
+    """Run the broker's tool and return what it prints."""
+    broker = services.sandbox.rabbitmq
+    own = {"HOME": str(broker.folder), "RUNNING_UNDER_SYSTEMD": ""}
+    environment = {**os.environ, **broker.environment(), **own}
+    program, node = "/usr/lib/rabbitmq/bin/rabbitmqctl", broker.node
+    done = subprocess.run(
+        [program, "-q", "-n", node, *arguments], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+class States:
+    """Writes down what a connection's state was said to be."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[LinkState, str]] = []
+
+    def __call__(self, state: LinkState, detail: str) -> None:
+        self.seen.append((state, detail))
+
+    def count(self, state: LinkState) -> int:
+        """Return how often it was said."""
+        return sum(1 for seen, _ in self.seen if seen is state)
+
+    def details(self, state: LinkState) -> str:
+        """Return all that was said of it."""
+        return "\n".join(detail for seen, detail in self.seen if seen is state)
+
+
+@implementer(IDeliveries)
+class Inbox:
+    """Keeps what the consumer hands over."""
+
+    def __init__(self) -> None:
+        self.deliveries: list[Delivery] = []
+        self.lost: list[tuple[int, str]] = []
+
+    def delivered(self, delivery: Delivery) -> None:
+        self.deliveries.append(delivery)
+
+    def session_lost(self, session: int, reason: str) -> None:
+        self.lost.append((session, reason))
+
+    @property
+    def bodies(self) -> list[bytes]:
+        """The bodies, in their order."""
+        return [delivery.body for delivery in self.deliveries]
+
+    async def wait(self, count: int) -> list[Delivery]:
+        """Wait for so many deliveries in all, and return them."""
+        await until(lambda: len(self.deliveries) >= count)
+        return self.deliveries
+
+
+@asynccontextmanager
+async def starting(
+    endpoints: list[AmqpEndpoint], topology: Topology, **options: Any
+) -> AsyncIterator[tuple[Consumer, Inbox, States]]:
+    """Run a consumer that may not have connected yet."""
+    inbox, states = Inbox(), States()
+    consumer = Consumer(the_reactor(), endpoints, topology, on_state=states, **options)
+    consumer.start(inbox)
+    try:
+        yield consumer, inbox, states
+    finally:
+        await consumer.stop()
+
+
+@asynccontextmanager
+async def consuming(
+    endpoint: AmqpEndpoint, topology: Topology, **options: Any
+) -> AsyncIterator[tuple[Consumer, Inbox, States]]:
+    """Run a consumer that has connected once."""
+    async with starting([endpoint], topology, **options) as (consumer, inbox, states):
+        await until(lambda: states.count(LinkState.CONNECTED))
+        yield consumer, inbox, states
+
+
+@asynccontextmanager
+async def publishing(endpoint: AmqpEndpoint, **options: Any) -> AsyncIterator[tuple[Publisher, States]]:
+    """Run a publisher."""
+    states = States()
+    publisher = Publisher(the_reactor(), [endpoint], on_state=states, **options)
+    publisher.start()
+    try:
+        yield publisher, states
+    finally:
+        await publisher.stop()
+
+
+def later(coroutine: Any) -> Deferred[Any]:
+    """Run a coroutine beside others."""
+    return Deferred.fromCoroutine(coroutine)
