@@ -56,11 +56,11 @@ class Sandboxed(Service):
         for line in describe(found, self._config.env):
             _say(line)
         self._inner = self._make(self._config.with_services(found.amqp_url, found.database, found.etcd))
-        self._inner.startService()
+        self._inner.startService()  # type: ignore[no-untyped-call]
 
     def _failed(self, failure: Failure) -> None:
         log.failure("the sandbox failed", failure)
-        self._give_up(f"the sandbox failed: {failure.getErrorMessage()}")  # type: ignore[no-untyped-call]
+        self._give_up(f"the sandbox failed: {failure.getErrorMessage()}")
 
     def stopService(self) -> Deferred[None]:
         """Stop the service, then the sandbox."""
@@ -71,7 +71,7 @@ class Sandboxed(Service):
         self._nursery.cancel()
         await self._nursery.wait()
         if self._inner is not None:
-            stopping = self._inner.stopService()
+            stopping = self._inner.stopService()  # type: ignore[no-untyped-call]
             if stopping is not None:
                 await stopping
         await self._sandbox.stop()
