@@ -6,7 +6,6 @@ fails ends the watch too, since what it did is not known.
 
 from __future__ import annotations
 
-import random
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -15,12 +14,12 @@ from datetime import datetime
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredLock
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tefmanager.etcd import tree
+from tefmanager.etcd.backoff import Backoff, pause
 from tefmanager.etcd.cache import Cache, Fields, Lock, Locks
 from tefmanager.etcd.http import Endpoint, HttpClient
 from tefmanager.etcd.jobs import Job, Jobs, Kind
@@ -34,10 +33,6 @@ from tefmanager.interfaces import (
     Refused,
     ReservationsLost,
 )
-
-FIRST_DELAY = 0.1
-LAST_DELAY = 10.0
-"""Seconds between two tries to read, growing twofold, each between half and the whole of it."""
 
 STEADY = 1.0
 """Seconds a watch has to last to count as a success."""
@@ -93,6 +88,7 @@ class EtcdReservations(ABC):
         self._local_time = local_time
         self._wall_time = wall_time
         self._http = HttpClient(reactor, endpoints, timeout)
+        self._backoff = Backoff(reactor)
         self._cache = Cache()
         self._locks = Locks()
         self._uncertain: set[int] = set()
@@ -186,18 +182,22 @@ class EtcdReservations(ABC):
     # --- the loop ---
 
     async def _run(self) -> None:
-        delay = FIRST_DELAY
         while not self._stopped:
             began = self._reactor.seconds()
             try:
                 await self._connect()
             except ReservationsLost as lost:
                 self._lose(str(lost))
+            except CancelledError:
+                raise
+            except Exception as error:
+                # Whatever it is, the resources have to stay watched.
+                self._log.failure("reading and watching Etcd failed; trying again")
+                self._lose(f"unexpected: {error!r}")
             if self._reactor.seconds() - began > STEADY and self._lost is None:
-                delay = FIRST_DELAY
+                self._backoff.reset()
             else:
-                await self._pause(delay)
-                delay = min(2 * delay, LAST_DELAY)
+                await self._backoff.wait()
 
     async def _connect(self) -> None:
         """Read everything, then watch until that ends."""
@@ -255,7 +255,7 @@ class EtcdReservations(ABC):
             self._log.failure("reading and watching Etcd ended", failure)
 
     async def _pause(self, longest: float) -> None:
-        await deferLater(self._reactor, random.uniform(longest / 2, longest))
+        await pause(self._reactor, longest)
 
     # --- telling the observer ---
 
@@ -365,7 +365,7 @@ class EtcdReservations(ABC):
 
     async def _pause_after_conflict(self, conflicts: int) -> None:
         if conflicts > QUICK_CONFLICTS:
-            await self._pause(CONFLICT_PAUSE * random.random())
+            await self._pause(CONFLICT_PAUSE)
 
 
 def _outcome(job: Job) -> Granted | Refused:

@@ -1,0 +1,127 @@
+"""Finding out which of Etcd's APIs the resources are in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tefmanager.etcd import v2wire
+from tefmanager.etcd.backoff import Backoff
+from tefmanager.etcd.http import Endpoint, HttpClient
+from tefmanager.etcd.v2 import EtcdV2Reservations
+from tefmanager.etcd.v3 import EtcdV3Reservations
+from tefmanager.interfaces import (
+    Claim,
+    Granted,
+    IReservations,
+    IResourceObserver,
+    Refused,
+    ReservationsLost,
+)
+
+
+async def has_v2_base(http: HttpClient, base: str) -> bool:
+    """Tell whether the base exists in the v2 API; if that is switched off, it does not.
+
+    Raises `ReservationsLost`.
+    """
+    answer = await http.ask(v2wire.request("GET", base, quorum=True))
+    if answer.status in (200, 404):
+        return answer.status == 200 and v2wire.is_here(answer.body)
+    raise ReservationsLost(f"etcd {answer.place}: HTTP {answer.status} from the v2 API")
+
+
+@implementer(IReservations)
+class AutoReservations:
+    """Reservations by v2 where the base exists there, otherwise by v3; decided once, at the first answer.
+
+    The arguments are those of `tefmanager.etcd.adapter.EtcdReservations`.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        endpoints: Sequence[Endpoint],
+        base: str,
+        prefix: str,
+        local_time: Callable[[], datetime],
+        wall_time: Callable[[], float],
+        timeout: float = 5.0,
+    ) -> None:
+        self._base = base.rstrip("/")
+        self._http = HttpClient(reactor, endpoints, timeout)
+        self._backoff = Backoff(reactor)
+        arguments = (reactor, endpoints, base, prefix, local_time, wall_time, timeout)
+        self._v2 = EtcdV2Reservations(*arguments)
+        self._v3 = EtcdV3Reservations(*arguments)
+        self._chosen: EtcdV2Reservations | EtcdV3Reservations | None = None
+        self._lost: str | None = None
+        self._choosing: Deferred[None] | None = None
+
+    @property
+    def api(self) -> str | None:
+        """Return ``v2`` or ``v3``, or None while that is not known."""
+        if self._chosen is None:
+            return None
+        return "v2" if self._chosen is self._v2 else "v3"
+
+    def start(self, observer: IResourceObserver) -> None:
+        """See `IReservations`."""
+        self._choosing = Deferred.fromCoroutine(self._choose(observer))
+        self._choosing.addErrback(self._gave_up)
+
+    async def reserve(self, claims: Sequence[Claim]) -> Sequence[Granted | Refused]:
+        """See `IReservations`."""
+        return await self._delegate().reserve(claims)
+
+    async def release(self, claims: Sequence[Claim]) -> None:
+        """See `IReservations`."""
+        await self._delegate().release(claims)
+
+    async def refresh(self) -> None:
+        """See `IReservations`."""
+        await self._delegate().refresh()
+
+    async def stop(self) -> None:
+        """See `IReservations`."""
+        if self._choosing is not None:
+            self._choosing.cancel()
+        await self._http.close()
+        await self._v2.stop()
+        await self._v3.stop()
+        self._lost = "stopped"
+
+    def _delegate(self) -> EtcdV2Reservations | EtcdV3Reservations:
+        if self._chosen is None:
+            raise ReservationsLost(self._lost or "not read yet")
+        return self._chosen
+
+    async def _choose(self, observer: IResourceObserver) -> None:
+        while self._chosen is None:
+            try:
+                has_v2 = await has_v2_base(self._http, self._base)
+                self._chosen = self._v2 if has_v2 else self._v3
+            except ReservationsLost as lost:
+                self._lose(str(lost), observer)
+                await self._backoff.wait()
+        self._log.info("resources are in Etcd's {api} API", api=self.api)
+        self._chosen.start(observer)
+        await self._http.close()
+
+    def _lose(self, reason: str, observer: IResourceObserver) -> None:
+        told = self._lost is not None
+        self._lost = reason
+        if not told:
+            observer.resources_lost(reason)
+
+    def _gave_up(self, failure: Failure) -> None:
+        if not isinstance(failure.value, CancelledError | ReservationsLost):
+            self._log.failure("could not find out which API to use", failure)

@@ -1,0 +1,227 @@
+"""Etcd and reservations in it, in memory, for tests of what stands above."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import TypeVar
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from zope.interface import implementer
+
+from tefmanager.core.resources import Resource
+from tefmanager.etcd import tree
+from tefmanager.etcd.plan import plan
+from tefmanager.interfaces import (
+    Claim,
+    Granted,
+    IReservations,
+    IResourceObserver,
+    Refused,
+    ReservationsLost,
+)
+
+T = TypeVar("T")
+
+
+class FakeEtcd:
+    """The keys below a base, by path such as ``db/ref_count``, for any number of programs.
+
+    ``set`` and ``delete`` are what other programs do.
+    """
+
+    def __init__(self, keys: Mapping[str, str] | None = None) -> None:
+        self.keys: dict[str, str] = dict(keys or {})
+        self._watchers: list[Callable[[str], None]] = []
+
+    def set(self, path: str, value: str) -> None:
+        """Write a key; who watches is told at once."""
+        self.keys[path] = value
+        self._changed(path)
+
+    def delete(self, path: str) -> None:
+        """Delete a key, if it is there."""
+        self.keys.pop(path, None)
+        self._changed(path)
+
+    def get(self, name: str) -> Resource | None:
+        """Return a resource."""
+        places = ((tree.place(path), value) for path, value in self.keys.items())
+        return tree.resource(name, {at.field: value for at, value in places if at and at.name == name})
+
+    def all(self) -> dict[str, Resource]:
+        """Return all resources."""
+        places = [tree.place(path) for path in self.keys]
+        found = {at.name: self.get(at.name) for at in places if at}
+        return {name: resource for name, resource in found.items() if resource is not None}
+
+    def watch(self, watcher: Callable[[str], None]) -> None:
+        """Call with the name of a resource whenever one of its keys was touched."""
+        self._watchers.append(watcher)
+
+    def unwatch(self, watcher: Callable[[str], None]) -> None:
+        """Call no more."""
+        if watcher in self._watchers:
+            self._watchers.remove(watcher)
+
+    def _changed(self, path: str) -> None:
+        at = tree.place(path)
+        if at is not None and not at.is_lock:
+            for watcher in list(self._watchers):
+                watcher(at.name)
+
+
+@implementer(IReservations)
+class FakeReservations:
+    """Reservations in a `FakeEtcd`.
+
+    Args:
+        etcd: where.
+        prefix: the name prefix that lock keys carry.
+        local_time, wall_time: as for the real ones.
+        clock: everything happens in its calls, after ``delay``.
+
+    Attributes:
+        delay: seconds until a call is answered.
+        calls: claims that were asked for, in order, as ("reserve" or "release", claim).
+    """
+
+    def __init__(
+        self,
+        etcd: FakeEtcd,
+        prefix: str,
+        local_time: Callable[[], datetime],
+        wall_time: Callable[[], float],
+        clock: IReactorTime,
+    ) -> None:
+        self.delay = 0.0
+        self.calls: list[tuple[str, Claim]] = []
+        self._etcd = etcd
+        self._prefix = prefix
+        self._local_time = local_time
+        self._wall_time = wall_time
+        self._clock = clock
+        self._observer: IResourceObserver | None = None
+        self._lost: str | None = "not read yet"
+        self._unanswered: list[bool] = []
+        self._known: dict[str, Resource | None] = {}
+        self._stopped = False
+
+    # --- what a test can make happen ---
+
+    def lose(self, reason: str) -> None:
+        """Etcd goes away."""
+        if self._lost is None:
+            self._lost = reason
+            self._etcd.unwatch(self._touched)
+            if self._observer is not None:
+                self._observer.resources_lost(reason)
+
+    def come_back(self) -> None:
+        """Etcd is back, and is read."""
+        if not self._stopped:
+            self._lost = None
+            self._etcd.unwatch(self._touched)
+            self._etcd.watch(self._touched)
+            self._tell_all()
+
+    def leave_unanswered(self, *, took_effect: bool) -> None:
+        """The next call fails with `ReservationsLost` and loses Etcd, having been carried out or not."""
+        self._unanswered.append(took_effect)
+
+    # --- IReservations ---
+
+    def start(self, observer: IResourceObserver) -> None:
+        """See `IReservations`."""
+        self._observer = observer
+        self._clock.callLater(0, self.come_back)
+
+    async def reserve(self, claims: Sequence[Claim]) -> Sequence[Granted | Refused]:
+        """See `IReservations`."""
+        self.calls.extend(("reserve", claim) for claim in claims)
+        return await self._answered(lambda: [self._reserve(claim) for claim in claims])
+
+    async def release(self, claims: Sequence[Claim]) -> None:
+        """See `IReservations`."""
+        self.calls.extend(("release", claim) for claim in claims)
+        await self._answered(lambda: [self._release(claim) for claim in claims])
+
+    async def refresh(self) -> None:
+        """See `IReservations`."""
+        await self._answered(self._tell_all)
+
+    async def stop(self) -> None:
+        """See `IReservations`."""
+        self._stopped = True
+        self._lost = "stopped"
+        self._etcd.unwatch(self._touched)
+
+    # --- how ---
+
+    async def _answered(self, work: Callable[[], T]) -> T:
+        self._check()
+        await deferLater(self._clock, self.delay)
+        self._check()
+        if not self._unanswered:
+            return work()
+        if self._unanswered.pop(0):
+            work()
+        self.lose("no answer")
+        raise ReservationsLost("no answer")
+
+    def _check(self) -> None:
+        if self._lost is not None:
+            raise ReservationsLost(self._lost)
+
+    def _reserve(self, claim: Claim) -> Granted | Refused:
+        names = sorted(set(claim.resources))
+        kept = [name for name in names if self._locks(claim.attempt, name)]
+        wanted = _Wanted([name for name in names if name not in kept])
+        planned = plan([wanted], self._etcd.get, self._local_time())
+        for _, short in planned.refused:
+            return Refused(claim.attempt, short)
+        for name, count in planned.counts.items():
+            field = tree.lock_field(self._prefix, claim.attempt, self._wall_time(), count)
+            self._etcd.set(f"{name}/{field}", str(count))
+            self._etcd.set(f"{name}/{tree.REF_COUNT}", str(count))
+        return Granted(claim.attempt, tuple(sorted((*kept, *planned.counts))))
+
+    def _release(self, claim: Claim) -> None:
+        for name in sorted(set(claim.resources)):
+            for path in self._locks(claim.attempt, name):
+                self._etcd.delete(path)
+                count = tree.number(self._etcd.keys.get(f"{name}/{tree.REF_COUNT}"))
+                if count is not None and count > 0:
+                    self._etcd.set(f"{name}/{tree.REF_COUNT}", str(count - 1))
+
+    def _locks(self, attempt: int, name: str) -> list[str]:
+        begin = f"{name}/{tree.LOCKS}/{tree.client_id(self._prefix, attempt)}~"
+        return [path for path in self._etcd.keys if path.startswith(begin)]
+
+    def _held(self) -> dict[int, frozenset[str]]:
+        held: dict[int, frozenset[str]] = {}
+        for path in self._etcd.keys:
+            at = tree.place(path)
+            attempt = tree.lock_attempt(self._prefix, at.lock_id) if at and at.is_lock else None
+            if at is not None and attempt is not None:
+                held[attempt] = held.get(attempt, frozenset()) | {at.name}
+        return held
+
+    def _tell_all(self) -> None:
+        self._known = {**self._etcd.all()}
+        if self._observer is not None:
+            self._observer.resources_read(self._etcd.all(), self._held())
+
+    def _touched(self, name: str) -> None:
+        resource = self._etcd.get(name)
+        if self._known.get(name) != resource and self._observer is not None:
+            self._known[name] = resource
+            self._observer.resources_seen({name: resource})
+
+
+class _Wanted:
+    """What `plan` wants to know of a claim."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = names
