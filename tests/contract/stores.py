@@ -1,0 +1,127 @@
+"""What the contract of the store is tried on: the real one and the fake, behind the same handle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import psycopg2
+
+from tefmanager.core.values import Outcome
+from tefmanager.interfaces import IReign, IStore
+from tefmanager.store import Store
+from tefmanager.store.reign import Reign
+from tests.fakes.store import FakeDatabase, FakeReign, FakeStore
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What history says of a task."""
+
+    guid: str
+    attempts: int
+    outcome: Outcome
+    finished_at: float
+    body: bytes
+
+
+class Twin(Protocol):
+    """One database, seen by several managers and from outside."""
+
+    def store(self, lock_name: str = "one") -> IStore:
+        """Return another manager's store."""
+
+    def history(self) -> Mapping[int, Past]:
+        """Return what is in history, by task id."""
+
+    def attempt_ids(self) -> list[int]:
+        """Return the ids of all attempts that are written."""
+
+    def kill(self, reign: IReign) -> None:
+        """Let a reign's session die, without its help."""
+
+    def depose(self) -> None:
+        """Let another reign begin as if the lock did not matter."""
+
+
+class FakeTwin:
+    """The fake."""
+
+    def __init__(self) -> None:
+        self._database = FakeDatabase()
+
+    def store(self, lock_name: str = "one") -> IStore:
+        return FakeStore(self._database, lock_name)
+
+    def history(self) -> Mapping[int, Past]:
+        return {
+            id: Past(task.row.spec.guid, task.row.attempts, task.outcome, task.finished_at, task.body)
+            for id, task in self._database.rows.history.items()
+        }
+
+    def attempt_ids(self) -> list[int]:
+        return sorted(self._database.rows.attempts)
+
+    def kill(self, reign: IReign) -> None:
+        cast(FakeReign, reign).lose("the session was killed")
+
+    def depose(self) -> None:
+        self._database.rows.epoch += 1
+
+
+class RealTwin:
+    """PostgreSQL, looked at with a synchronous client of its own."""
+
+    def __init__(self, database: Mapping[str, str | int], table_prefix: str) -> None:
+        self._dsn = dict(database)
+        self._prefix = table_prefix
+        self._outside = psycopg2.connect(**self._dsn)  # type: ignore[call-overload]
+        self._outside.autocommit = True
+
+    def ask(self, sql: str, *values: object) -> list[tuple[object, ...]]:
+        """Run a statement from outside; ``{t}`` is the table prefix."""
+        with self._outside.cursor() as cursor:
+            cursor.execute(sql.replace("{t}", self._prefix), values)
+            return cursor.fetchall() if cursor.description else []
+
+    def close(self) -> None:
+        """Remove the tables and disconnect."""
+        tables = ["upgrades", "manager", "tasks", "attempts", "history", "workers", "paused_suites"]
+        self.ask(f"drop table if exists {', '.join('{t}' + table for table in tables)} cascade")
+        self.ask("drop function if exists {t}expect")
+        self._outside.close()
+
+    def store(self, lock_name: str = "one") -> IStore:
+        from twisted.internet import reactor
+
+        return Store(reactor, self._dsn, self._prefix, f"{self._prefix}/{lock_name}", poll=0.05)
+
+    def history(self) -> Mapping[int, Past]:
+        rows = self.ask(
+            "select id, guid, attempts, outcome, extract(epoch from finished_at)::float8, body"
+            " from {t}history"
+        )
+        return {
+            cast(int, id): Past(
+                str(guid),
+                cast(int, attempts),
+                Outcome(outcome),
+                cast(float, at),
+                bytes(cast(memoryview, body)),
+            )
+            for id, guid, attempts, outcome, at, body in rows
+        }
+
+    def attempt_ids(self) -> list[int]:
+        return [cast(int, id) for (id,) in self.ask("select id from {t}attempts order by id")]
+
+    def backend(self, reign: IReign) -> int:
+        """Return the process id of a reign's server process."""
+        return cast(int, cast(Reign, reign)._session._link.get_backend_pid())
+
+    def kill(self, reign: IReign) -> None:
+        self.ask("select pg_terminate_backend(%s, 5000)", self.backend(reign))
+
+    def depose(self) -> None:
+        self.ask("update {t}manager set epoch = epoch + 1")

@@ -1,0 +1,496 @@
+"""The contract of `IStore` and `IReign`, kept by PostgreSQL and by the fake."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Coroutine, Iterator
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import pytest
+import pytest_twisted
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred
+from zope.interface.verify import verifyObject
+
+from tefmanager.core.values import (
+    AttemptEnd,
+    AttemptRow,
+    Changes,
+    ManagerRow,
+    ManagerState,
+    Outcome,
+    Snapshot,
+    TaskRow,
+    TaskSpec,
+    TaskState,
+    WorkerRow,
+    WorkerStatus,
+)
+from tefmanager.interfaces import IReign, IStore, ReignOver, StoreLost
+from tefmanager.store import StoreConflict
+from tests.contract.stores import FakeTwin, Past, RealTwin, Twin
+
+T = TypeVar("T")
+DEADLINE = 10.0
+
+
+def soon(coroutine: Coroutine[Deferred[Any], Any, T]) -> Deferred[T]:
+    """Run it, and let it fail when it takes too long."""
+    return Deferred.fromCoroutine(coroutine).addTimeout(DEADLINE, reactor)  # type: ignore[arg-type]
+
+
+def silent(text: str) -> None:
+    """Take what is being waited for."""
+
+
+class Told(list[str]):
+    """Texts that `on_wait` was told; its ``first`` fires soon after the first, outside of the call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first: Deferred[str] = Deferred()
+
+    def __call__(self, text: str) -> None:
+        self.append(text)
+        if len(self) == 1:
+            reactor.callLater(0, self.first.callback, text)  # type: ignore[attr-defined]
+
+
+@pytest.fixture(params=["fake", "real"])
+def twin(request: pytest.FixtureRequest, unique: str) -> Iterator[Twin]:
+    """A database of its own."""
+    if request.param == "fake":
+        yield FakeTwin()
+        return
+    real = RealTwin(request.getfixturevalue("services").database, f"t_{unique}_")
+    try:
+        yield real
+    finally:
+        real.close()
+
+
+@pytest.fixture
+def reign(twin: Twin) -> Iterator[IReign]:
+    """A reign over it."""
+    begun = pytest_twisted.blockon(soon(twin.store().reign(silent)))
+    yield begun
+    pytest_twisted.blockon(soon(begun.end()))
+
+
+def task(id: int, **fields: Any) -> TaskRow:
+    """Return a row of a waiting task."""
+    spec = TaskSpec(id, f"guid-{id}", "type", 1.0, (), None, None, 1.5)
+    spec = replace(spec, **{key: fields.pop(key) for key in list(fields) if key in TaskSpec.__slots__})
+    return TaskRow(spec, **fields)
+
+
+def in_flight(row: TaskRow, attempt: int, worker: str = "w") -> TaskRow:
+    """Return the row of a task that was dispatched."""
+    return replace(
+        row, state=TaskState.DISPATCHED, attempts=1, attempt=attempt, worker=worker, dispatched=2.5
+    )
+
+
+def ended(id: int, task_id: int, **fields: Any) -> AttemptRow:
+    """Return the row of an attempt that ended."""
+    row = AttemptRow(id, task_id, f"guid-{task_id}", 1, "w", 2.0, None, 3.0, AttemptEnd.OFFLINE)
+    return replace(row, **fields)
+
+
+# What may stand in rows -------------------------------------------------------------------------
+
+texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40)
+names = st.lists(texts, max_size=4, unique=True).map(lambda found: tuple(sorted(found)))
+times = st.integers(0, 4 * 10**15).map(lambda micros: micros / 1e6)
+bodies = st.binary(max_size=300)
+numbers = itertools.count(10**6)
+ids = st.builds(lambda: next(numbers))
+finite = st.floats(allow_nan=False, allow_infinity=False)
+limits = st.none() | st.floats(min_value=0, exclude_min=True, allow_infinity=False)
+specs = st.builds(
+    lambda id, guid, **known: TaskSpec(id=id, guid=f"{guid}{id}", **known),
+    ids,
+    texts,
+    task_type=texts,
+    priority=finite,
+    resources=names,
+    suite=st.none() | texts,
+    time_limit=limits,
+    received=times,
+)
+
+
+@st.composite
+def rows(draw: st.DrawFn) -> TaskRow:
+    """Rows that a task may have."""
+    row = TaskRow(
+        draw(specs), draw(st.sampled_from(TaskState)), draw(st.integers(0, 2**31 - 1)), avoid=draw(names)
+    )
+    if row.state in (TaskState.WAITING, TaskState.DYING):
+        return row
+    started = st.none() if row.state is TaskState.DISPATCHED else times
+    return replace(
+        row, attempt=next(numbers), worker=draw(texts), dispatched=draw(times), started=draw(started)
+    )
+
+
+attempt_rows = st.builds(
+    AttemptRow,
+    id=ids,
+    task_id=ids,
+    guid=texts,
+    number=st.integers(1, 1000),
+    worker=texts,
+    dispatched=times,
+    started=st.none() | times,
+    ended=times,
+    end=st.sampled_from(AttemptEnd),
+    unresolved=st.booleans(),
+)
+worker_rows = st.builds(WorkerRow, texts, texts, texts, st.sampled_from(WorkerStatus), times)
+many_workers = st.lists(worker_rows, max_size=4).map(lambda found: {row.name: row for row in found})
+manager_rows = st.builds(
+    ManagerRow, st.sampled_from(ManagerState), st.integers(1, 2**63 - 1), st.integers(1, 2**63 - 1)
+)
+
+
+def drawn(strategy: st.SearchStrategy[T]) -> list[T]:
+    """Return some examples. Hypothesis itself can not wait for an answer between two of them."""
+    found: list[T] = []
+
+    @settings(max_examples=25, database=None)
+    @given(strategy)
+    def collect(example: T) -> None:
+        found.append(example)
+
+    collect()
+    return found
+
+
+# Round trips ------------------------------------------------------------------------------------
+
+
+def test_interfaces_are_provided(twin: Twin, reign: IReign) -> None:
+    """Every method has the signature that the interface gives it."""
+    assert verifyObject(IStore, twin.store())
+    assert verifyObject(IReign, reign)
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_empty_database_says_nothing(reign: IReign) -> None:
+    """The first reign finds the defaults."""
+    assert await reign.load() == Snapshot()
+
+
+@pytest_twisted.ensureDeferred
+async def test_tasks_come_back_as_they_were(reign: IReign) -> None:
+    """Every field of a task's row, and its body byte for byte."""
+    for accepted in drawn(st.lists(st.tuples(rows(), bodies), max_size=4)):
+        wanted = [row.spec.id for row, _ in accepted]
+        await reign.commit(Changes(accepted=list(accepted)))
+        found = {row.spec.id: row for row in (await reign.load()).tasks}
+        assert [repr(found[id]) for id in wanted] == [repr(row) for row, _ in accepted]
+        assert await reign.commit(Changes(bodies=wanted)) == {row.spec.id: body for row, body in accepted}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_task_can_change_from_and_to_any_row(reign: IReign) -> None:
+    """All fields but those of its spec, which never change."""
+    for old, new in drawn(st.tuples(rows(), rows())):
+        changed = replace(new, spec=old.spec)
+        await reign.commit(Changes(accepted=[(old, b"")]))
+        await reign.commit(Changes(tasks={old.spec.id: changed}))
+        assert changed in (await reign.load()).tasks
+
+
+@pytest_twisted.ensureDeferred
+async def test_attempts_come_back_as_they_were(reign: IReign) -> None:
+    """By their task; the unresolved ones when a reign begins too."""
+    for attempt in drawn(attempt_rows):
+        await reign.commit(Changes(attempts=[attempt]))
+        assert await reign.attempts(attempt.task_id) == [attempt]
+        assert (attempt in (await reign.load()).unresolved) is attempt.unresolved
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_rest_comes_back_as_it_was(reign: IReign) -> None:
+    """Workers, the manager's row, paused suites; and the names that were removed do not."""
+    for workers, manager, paused in drawn(
+        st.tuples(many_workers, manager_rows, st.sets(texts, max_size=3))
+    ):
+        await reign.commit(Changes(manager=manager, workers=workers, paused=[*paused, *paused]))
+        found = await reign.load()
+        assert {row.name: row for row in found.workers} == workers
+        assert (found.manager, found.paused_suites) == (manager, paused)
+        await reign.commit(Changes(left=list(workers), readied=list(paused)))
+        assert await reign.load() == Snapshot(manager)
+
+
+@pytest.mark.parametrize("priority", [-0.0, 1e308, -1e308, 5e-324, 0.1])
+@pytest_twisted.ensureDeferred
+async def test_priorities_are_exact(reign: IReign, priority: float) -> None:
+    """To the last bit, the sign of zero too."""
+    await reign.commit(Changes(accepted=[(task(1, priority=priority), b"")]))
+    [row] = (await reign.load()).tasks
+    assert row.spec.priority.hex() == priority.hex()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_body_of_16_mib(reign: IReign) -> None:
+    """The largest message there may be, of all bytes."""
+    body = bytes(range(256)) * 2**16
+    await reign.commit(Changes(accepted=[(task(1), body)]))
+    found = await reign.commit(Changes(bodies=[1]))
+    assert found[1] == body
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_worker_changes(reign: IReign) -> None:
+    """A known name gets the new row, the others stay."""
+    one = WorkerRow("one", "type", "queue", WorkerStatus.IDLE, 1.0)
+    two = replace(one, name="two")
+    await reign.commit(Changes(workers={"one": one, "two": two}))
+    changed = WorkerRow("two", "other", "elsewhere", WorkerStatus.MISSING, 2.0)
+    await reign.commit(Changes(workers={"two": changed}))
+    assert (await reign.load()).workers == (one, changed)
+
+
+@pytest_twisted.ensureDeferred
+async def test_tasks_are_loaded_by_age(reign: IReign) -> None:
+    """In the order of their ids, whatever the order in which they were written."""
+    await reign.commit(Changes(accepted=[(task(id), b"") for id in (5, 1, 2**62, 3)]))
+    assert [row.spec.id for row in (await reign.load()).tasks] == [1, 3, 5, 2**62]
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_changes_are_a_commit_too(reign: IReign) -> None:
+    """They write nothing and return nothing."""
+    assert await reign.commit(Changes()) == {}
+    assert await reign.load() == Snapshot()
+
+
+# A task's way -----------------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_dispatched_released_and_finished(twin: Twin, reign: IReign) -> None:
+    """Over four commits: what is in flight, what is unresolved and what is history is right each time."""
+    row = task(1)
+    await reign.commit(Changes(accepted=[(row, b"body")]))
+    await reign.commit(Changes(tasks={1: in_flight(row, 7)}))
+    assert (await reign.load()).tasks == (in_flight(row, 7),)
+    released, lost = replace(row, attempts=1, avoid=("w",)), ended(7, 1, unresolved=True)
+    await reign.commit(Changes(tasks={1: released}, attempts=[lost]))
+    found = await reign.load()
+    assert (found.tasks, found.unresolved) == ((released,), (lost,))
+    done = ended(8, 1, number=2, end=AttemptEnd.COMPLETED)
+    again = replace(in_flight(released, 8), attempts=2)
+    finish = Changes(
+        tasks={1: again}, attempts=[done], resolved=[7], finished={1: (Outcome.COMPLETED, 9.25)}
+    )
+    await reign.commit(finish)
+    assert await reign.load() == Snapshot()
+    assert await reign.attempts(1) == [replace(lost, unresolved=False), done]
+    assert twin.history() == {1: Past("guid-1", 2, Outcome.COMPLETED, 9.25, b"body")}
+
+
+@pytest_twisted.ensureDeferred
+async def test_accepted_and_finished_in_one_turn(twin: Twin, reign: IReign) -> None:
+    """Such a task is only in history."""
+    await reign.commit(Changes(accepted=[(task(1), b"b")], finished={1: (Outcome.STOPPED, 2.0)}))
+    assert await reign.load() == Snapshot()
+    assert twin.history() == {1: Past("guid-1", 0, Outcome.STOPPED, 2.0, b"b")}
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_attempt_ended_and_resolved_in_one_turn(reign: IReign) -> None:
+    """It is not unresolved."""
+    await reign.commit(Changes(attempts=[ended(1, 1, unresolved=True)], resolved=[1]))
+    assert (await reign.load()).unresolved == ()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_guid_that_finishes_may_come_again_in_the_same_turn(twin: Twin, reign: IReign) -> None:
+    """New tasks are written before finished ones go, and yet no guid is there twice at the end."""
+    again = task(2, guid="guid-1")
+    await reign.commit(Changes(accepted=[(task(1), b"1")]))
+    await reign.commit(Changes(accepted=[(again, b"2")], finished={1: (Outcome.COMPLETED, 2.0)}))
+    assert (await reign.load()).tasks == (again,)
+    assert list(twin.history()) == [1]
+
+
+@pytest_twisted.ensureDeferred
+async def test_bodies_of_tasks_that_finish_with_the_same_commit(reign: IReign) -> None:
+    """They are there, as are those of tasks in history; asking twice for one does no harm."""
+    accepted = [(task(id), b"body %d" % id) for id in (1, 2, 3)]
+    await reign.commit(Changes(accepted=accepted))
+    await reign.commit(Changes(finished={3: (Outcome.DEAD, 2.0)}))
+    found = await reign.commit(Changes(finished={1: (Outcome.DEAD, 2.0)}, bodies=[1, 2, 3, 1]))
+    assert found == {1: b"body 1", 2: b"body 2", 3: b"body 3"}
+
+
+@pytest_twisted.ensureDeferred
+async def test_taking_away_what_is_not_there(reign: IReign) -> None:
+    """A worker that left before it was written, a suite that was not paused, a forgotten attempt."""
+    await reign.commit(Changes(left=["nobody"], readied=["nothing"], resolved=[404]))
+    assert await reign.load() == Snapshot()
+
+
+# Refusals ---------------------------------------------------------------------------------------
+
+REFUSED = {
+    "a guid that is there already": Changes(accepted=[(task(2, guid="guid-1"), b"")]),
+    "a guid twice": Changes(accepted=[(task(2), b""), (task(3, guid="guid-2"), b"")]),
+    "an id that is there already": Changes(accepted=[(task(1, guid="new"), b"")]),
+    "an attempt that is there already": Changes(attempts=[ended(5, 1)]),
+    "a change of a task that is not there": Changes(tasks={9: task(9)}),
+    "the end of a task that is not there": Changes(finished={9: (Outcome.DEAD, 1.0)}),
+    "a body that is not there": Changes(bodies=[1, 9]),
+    "a task in flight without a worker": Changes(tasks={1: task(1, state=TaskState.WORKING)}),
+    "a waiting task with a worker": Changes(tasks={1: task(1, worker="w")}),
+    "a priority that is no number": Changes(tasks={}, accepted=[(task(2, priority=float("inf")), b"")]),
+    "a time limit of 0": Changes(accepted=[(task(2, time_limit=0.0), b"")]),
+}
+
+
+@pytest.mark.parametrize("refused", REFUSED.values(), ids=REFUSED.keys())
+@pytest_twisted.ensureDeferred
+async def test_changes_that_do_not_fit_the_rows(twin: Twin, reign: IReign, refused: Changes) -> None:
+    """Nothing of the commit is written, and the reign is over."""
+    await reign.commit(Changes(accepted=[(task(1), b"")], attempts=[ended(5, 4)]))
+    harmless = {"w": WorkerRow("w", "t", "x", WorkerStatus.IDLE, 1.0)}
+    with pytest.raises(StoreConflict):
+        await reign.commit(replace(refused, workers=harmless, paused=["suite"]))
+    with pytest.raises(StoreLost):
+        await reign.load()
+    after = await soon(twin.store().reign(silent))
+    assert await after.load() == Snapshot(tasks=(task(1),))
+    assert twin.attempt_ids() == [5]
+    await after.end()
+
+
+# History ----------------------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_finished_guids(reign: IReign) -> None:
+    """Those in history, however often; not those that wait."""
+    await reign.commit(Changes(accepted=[(task(1), b""), (task(2, guid="ü|'\\"), b""), (task(3), b"")]))
+    await reign.commit(Changes(finished={1: (Outcome.DEAD, 1.0), 2: (Outcome.STOPPED, 1.0)}))
+    await reign.commit(Changes(accepted=[(task(4, guid="guid-1"), b"")]))
+    await reign.commit(Changes(finished={4: (Outcome.DEAD, 1.0)}))
+    assert await reign.finished(["guid-1", "guid-3", "ü|'\\", "guid-1", "?"]) == {"guid-1", "ü|'\\"}
+    assert await reign.finished([]) == frozenset()
+
+
+@pytest_twisted.ensureDeferred
+async def test_history_is_forgotten_in_steps(twin: Twin, reign: IReign) -> None:
+    """Oldest first, attempts with their tasks, nothing that is as young as the limit or still waits."""
+    accepted = [(task(id), b"") for id in range(1, 8)]
+    finished = {id: (Outcome.COMPLETED, 100.0 - id) for id in range(1, 7)}
+    attempts = [ended(10 + id, id) for id in range(1, 8)]
+    await reign.commit(Changes(accepted=accepted, attempts=attempts, finished=finished))
+    steps = [await reign.forget(98.0, 2) for _ in range(3)]
+    assert steps == [2, 2, 0]
+    assert sorted(twin.history()) == [1, 2]
+    assert twin.attempt_ids() == [11, 12, 17]
+
+
+# Who reigns -------------------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_only_one_reigns_and_the_next_follows_its_end(twin: Twin, reign: IReign) -> None:
+    """The standby says what it waits for, once, and sees what the first one wrote."""
+    told = Told()
+    standby = soon(twin.store().reign(told))
+    assert await told.first == "another manager is active"
+    await reign.commit(Changes(accepted=[(task(1), b"")]))
+    assert not standby.called
+    await reign.end()
+    await reign.end()
+    second = await standby
+    assert second.epoch > reign.epoch
+    assert (await second.load()).tasks == (task(1),)
+    assert told == ["another manager is active"]
+    with pytest.raises(StoreLost):
+        await reign.commit(Changes(paused=["late"]))
+    assert (await second.load()).paused_suites == frozenset()
+    await second.end()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_standby_follows_the_death_of_a_session(twin: Twin, reign: IReign) -> None:
+    """The dead one is told of it while it is idle, and can write no more."""
+    lost: Deferred[StoreLost] = Deferred()
+    reign.watch(lost.callback)
+    told = Told()
+    standby = soon(twin.store().reign(told))
+    await told.first
+    twin.kill(reign)
+    second = await standby
+    assert isinstance(await lost.addTimeout(DEADLINE, reactor), StoreLost)  # type: ignore[arg-type]
+    with pytest.raises(StoreLost):
+        await reign.commit(Changes(paused=["late"]))
+    late: list[StoreLost] = []
+    reign.watch(late.append)
+    assert len(late) == 1
+    assert (await second.load()).paused_suites == frozenset()
+    await second.end()
+
+
+@pytest_twisted.ensureDeferred
+async def test_nobody_is_told_after_the_end(twin: Twin, reign: IReign) -> None:
+    """Giving up is no loss."""
+    told: list[StoreLost] = []
+    reign.watch(told.append)
+    await reign.end()
+    reign.watch(told.append)
+    twin.depose()
+    assert told == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_older_reign_can_write_nothing(twin: Twin, reign: IReign) -> None:
+    """Even where the lock did not keep another from beginning: the row's epoch counts."""
+    twin.depose()
+    with pytest.raises(ReignOver):
+        await reign.commit(Changes(accepted=[(task(1), b"")]))
+    second = await soon(twin.store().reign(silent))
+    assert await second.load() == Snapshot()
+    await second.end()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_older_reign_can_forget_nothing(twin: Twin, reign: IReign) -> None:
+    """History is fenced as well."""
+    await reign.commit(Changes(accepted=[(task(1), b"")], finished={1: (Outcome.DEAD, 1.0)}))
+    twin.depose()
+    with pytest.raises(ReignOver):
+        await reign.forget(100.0, 10)
+    assert list(twin.history()) == [1]
+
+
+@pytest_twisted.ensureDeferred
+async def test_locks_of_other_names_do_not_matter(twin: Twin, reign: IReign) -> None:
+    """Two managers with two names reign at once (and would better have two sets of tables)."""
+    other = await soon(twin.store("two").reign(silent))
+    assert other.epoch > reign.epoch
+    await other.end()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_cancelled_standby_takes_nothing(twin: Twin, reign: IReign) -> None:
+    """The next one in line gets the lock."""
+    told = Told()
+    standby = Deferred.fromCoroutine(twin.store().reign(told))
+    await told.first
+    standby.cancel()
+    with pytest.raises(CancelledError):
+        await standby
+    await reign.end()
+    second = await soon(twin.store().reign(silent))
+    await second.end()

@@ -1,0 +1,343 @@
+"""The store in memory: same words, same refusals, and failures on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from math import isfinite
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from tefmanager.core.values import (
+    AttemptRow,
+    Bodies,
+    Changes,
+    ManagerRow,
+    Outcome,
+    Snapshot,
+    TaskRow,
+    TaskState,
+    WorkerRow,
+)
+from tefmanager.interfaces import IReign, IStore, ReignOver, StoreLost
+from tefmanager.store.errors import StoreConflict
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedTask:
+    """A task in history."""
+
+    row: TaskRow
+    outcome: Outcome
+    finished_at: float
+    body: bytes
+
+
+@dataclass
+class Rows:
+    """What a database holds. A commit works on a copy, which stands only if all of it went well."""
+
+    manager: ManagerRow = field(default_factory=ManagerRow)
+    epoch: int = 0
+    tasks: dict[int, tuple[TaskRow, bytes]] = field(default_factory=dict)
+    attempts: dict[int, AttemptRow] = field(default_factory=dict)
+    history: dict[int, FinishedTask] = field(default_factory=dict)
+    workers: dict[str, WorkerRow] = field(default_factory=dict)
+    paused: set[str] = field(default_factory=set)
+
+    def copy(self) -> Rows:
+        """Return rows that may be changed alone."""
+        return Rows(
+            self.manager,
+            self.epoch,
+            dict(self.tasks),
+            dict(self.attempts),
+            dict(self.history),
+            dict(self.workers),
+            set(self.paused),
+        )
+
+
+class Breaks(Enum):
+    """When a commit loses its session."""
+
+    BEFORE = "before it took effect"
+    AFTER = "after it took effect"
+
+
+class FakeDatabase:
+    """What the stores of several managers share.
+
+    Attributes:
+        rows: what was committed; tests may look and change.
+        commits: how many have succeeded.
+        breaks: when the next commit is to lose its session, or None; used up by it.
+    """
+
+    def __init__(self) -> None:
+        self.rows = Rows()
+        self.commits = 0
+        self.breaks: Breaks | None = None
+        self._trouble: str | None = None
+        self._holders: dict[str, FakeReign] = {}
+        self._changed: list[Deferred[None]] = []
+        self._gate: Deferred[None] | None = None
+
+    def go_away(self, trouble: str) -> None:
+        """End all sessions, and let nobody in until `come_back`."""
+        self._trouble = trouble
+        for reign in list(self._holders.values()):
+            reign.lose(trouble)
+        self.notify()
+
+    def come_back(self) -> None:
+        """Let managers in again."""
+        self._trouble = None
+        self.notify()
+
+    def hold(self) -> None:
+        """Let commits wait until `go_on`."""
+        self._gate = self._gate or Deferred()
+
+    def go_on(self) -> None:
+        """Let commits go on that wait."""
+        gate, self._gate = self._gate, None
+        if gate is not None:
+            gate.callback(None)
+
+    def gate(self) -> Deferred[None] | None:
+        """Return what a commit has to wait for."""
+        if self._gate is None:
+            return None
+        waiter: Deferred[None] = Deferred()
+        self._gate.addCallback(waiter.callback)
+        return waiter
+
+    def obstacle(self, lock_name: str) -> str | None:
+        """Return why nobody may begin to reign now, or None."""
+        if self._trouble is not None:
+            return self._trouble
+        return "another manager is active" if lock_name in self._holders else None
+
+    def crown(self, lock_name: str) -> FakeReign:
+        """Begin a reign."""
+        self.rows.epoch += 1
+        reign = FakeReign(self, lock_name, self.rows.epoch)
+        self._holders[lock_name] = reign
+        return reign
+
+    def released(self, lock_name: str, reign: FakeReign) -> None:
+        """Take the lock from a reign, if it is the one that has it."""
+        if self._holders.get(lock_name) is reign:
+            del self._holders[lock_name]
+        self.notify()
+
+    def change(self) -> Deferred[None]:
+        """Return a Deferred that fires when `obstacle` may have changed."""
+        waiter: Deferred[None] = Deferred(lambda gone: self._changed.remove(gone))
+        self._changed.append(waiter)
+        return waiter
+
+    def notify(self) -> None:
+        """Fire what `change` returned."""
+        waiters, self._changed = self._changed, []
+        for waiter in waiters:
+            waiter.callback(None)
+
+
+@implementer(IStore)
+class FakeStore:
+    """One manager's way to a `FakeDatabase`."""
+
+    def __init__(self, database: FakeDatabase, lock_name: str = "test") -> None:
+        self._database = database
+        self._lock_name = lock_name
+
+    async def reign(self, on_wait: Callable[[str], None]) -> FakeReign:
+        """See `IStore.reign`."""
+        told = None
+        while (obstacle := self._database.obstacle(self._lock_name)) is not None:
+            if obstacle != told:
+                on_wait(obstacle)
+            told = obstacle
+            await self._database.change()
+        return self._database.crown(self._lock_name)
+
+
+@implementer(IReign)
+class FakeReign:
+    """A session with a `FakeDatabase`."""
+
+    def __init__(self, database: FakeDatabase, lock_name: str, epoch: int) -> None:
+        self.epoch = epoch
+        self._database = database
+        self._lock_name = lock_name
+        self._over: StoreLost | None = None
+        self._watchers: list[Callable[[StoreLost], None]] = []
+        self._ended = False
+
+    def lose(self, reason: str) -> None:
+        """Let the session die, as if its server process had been killed."""
+        self._fail(StoreLost(reason))
+
+    def watch(self, tell: Callable[[StoreLost], None]) -> None:
+        """See `IReign.watch`."""
+        if self._over is None:
+            self._watchers.append(tell)
+        elif not self._ended:
+            tell(self._over)
+
+    async def load(self) -> Snapshot:
+        """See `IReign.load`."""
+        self._check()
+        rows = self._database.rows
+        return Snapshot(
+            manager=rows.manager,
+            tasks=tuple(row for _, (row, _) in sorted(rows.tasks.items())),
+            workers=tuple(worker for _, worker in sorted(rows.workers.items())),
+            paused_suites=frozenset(rows.paused),
+            unresolved=tuple(row for _, row in sorted(rows.attempts.items()) if row.unresolved),
+        )
+
+    async def commit(self, changes: Changes) -> Bodies:
+        """See `IReign.commit`."""
+        self._check()
+        gate = self._database.gate()
+        if gate is not None:
+            await gate
+            self._check()
+        breaks, self._database.breaks = self._database.breaks, None
+        if breaks is Breaks.BEFORE:
+            raise self._fail(StoreLost(f"lost {breaks.value}"))
+        bodies = self._write(changes)
+        if breaks is Breaks.AFTER:
+            raise self._fail(StoreLost(f"lost {breaks.value}"))
+        return bodies
+
+    def _write(self, changes: Changes) -> Bodies:
+        self._fence()
+        rows = self._database.rows.copy()
+        try:
+            bodies = _apply(rows, changes)
+        except StoreConflict as conflict:
+            raise self._fail(conflict) from None
+        self._database.rows = rows
+        self._database.commits += 1
+        return bodies
+
+    async def finished(self, guids: Sequence[str]) -> frozenset[str]:
+        """See `IReign.finished`."""
+        self._check()
+        known = {task.row.spec.guid for task in self._database.rows.history.values()}
+        return frozenset(guids) & known
+
+    async def attempts(self, task_id: int) -> Sequence[AttemptRow]:
+        """See `IReign.attempts`."""
+        self._check()
+        return [row for _, row in sorted(self._database.rows.attempts.items()) if row.task_id == task_id]
+
+    async def forget(self, before: float, at_most: int) -> int:
+        """See `IReign.forget`."""
+        self._check()
+        self._fence()
+        rows = self._database.rows
+        old = sorted((task.finished_at, id) for id, task in rows.history.items())
+        gone = {id for at, id in old[:at_most] if at < before}
+        for id in gone:
+            del rows.history[id]
+        rows.attempts = {id: row for id, row in rows.attempts.items() if row.task_id not in gone}
+        return len(gone)
+
+    async def end(self) -> None:
+        """See `IReign.end`."""
+        self._ended = True
+        self._watchers.clear()
+        self._fail(StoreLost("the session was closed"))
+
+    def _check(self) -> None:
+        if self._over is not None:
+            raise self._over
+
+    def _fence(self) -> None:
+        if self._database.rows.epoch != self.epoch:
+            raise self._fail(ReignOver("another manager has begun to reign"))
+
+    def _fail(self, error: StoreLost) -> StoreLost:
+        if self._over is None:
+            self._over = error
+            watchers, self._watchers = self._watchers, []
+            self._database.released(self._lock_name, self)
+            for tell in watchers:
+                tell(error)
+        return error
+
+
+def _apply(rows: Rows, changes: Changes) -> Bodies:
+    """Write changes in their order. Raises `StoreConflict`."""
+    rows.manager = changes.manager or rows.manager
+    _write_tasks(rows, changes)
+    _write_attempts(rows, changes)
+    for id, (outcome, at) in changes.finished.items():
+        row, body = rows.tasks.pop(_known(rows.tasks, id))
+        rows.history[_new(rows.history, id)] = FinishedTask(row, outcome, at, body)
+    rows.workers.update(changes.workers)
+    for name in changes.left:
+        rows.workers.pop(name, None)
+    rows.paused = (rows.paused | set(changes.paused)) - set(changes.readied)
+    if len({row.spec.guid for row, _ in rows.tasks.values()}) < len(rows.tasks):
+        raise StoreConflict("a guid is there twice")
+    return {id: _body(rows, id) for id in changes.bodies}
+
+
+def _write_tasks(rows: Rows, changes: Changes) -> None:
+    for row, body in changes.accepted:
+        rows.tasks[_new(rows.tasks, row.spec.id)] = (_checked(row), body)
+    for id, row in changes.tasks.items():
+        old, body = rows.tasks[_known(rows.tasks, id)]
+        rows.tasks[id] = (replace(_checked(row), spec=old.spec), body)
+
+
+def _write_attempts(rows: Rows, changes: Changes) -> None:
+    for attempt in changes.attempts:
+        rows.attempts[_new(rows.attempts, attempt.id)] = attempt
+    for id in changes.resolved:
+        if id in rows.attempts:
+            rows.attempts[id] = replace(rows.attempts[id], unresolved=False)
+
+
+def _body(rows: Rows, id: int) -> bytes:
+    if id in rows.tasks:
+        return rows.tasks[id][1]
+    if id in rows.history:
+        return rows.history[id].body
+    raise StoreConflict(f"no body of task {id}")
+
+
+def _new(table: Container[int], id: int) -> int:
+    if id in table:
+        raise StoreConflict(f"{id} is there already")
+    return id
+
+
+def _known(table: Container[int], id: int) -> int:
+    if id not in table:
+        raise StoreConflict(f"task {id} is not there")
+    return id
+
+
+def _checked(row: TaskRow) -> TaskRow:
+    """Refuse what the real table's constraints refuse."""
+    placed = (row.attempt, row.worker)
+    match row.state:
+        case TaskState.WAITING:
+            fits = placed == (None, None)
+        case TaskState.DYING:
+            fits = True
+        case _:
+            fits = None not in placed and row.dispatched is not None
+    limit = row.spec.time_limit
+    if not (fits and isfinite(row.spec.priority) and (limit is None or limit > 0) and row.attempts >= 0):
+        raise StoreConflict(f"task {row.spec.id} is in no possible state: {row.state}")
+    return row
