@@ -21,8 +21,10 @@ from tefmanager.clocks import read_clocks
 from tefmanager.config import Config, ConfigError, config_from
 from tefmanager.core.attempts import Limits
 from tefmanager.effector import Queues, emit
-from tefmanager.etcd.choose import make_reservations
-from tefmanager.kinds import UnknownResources
+from tefmanager.etcd.auto import AutoReservations
+from tefmanager.etcd.v2 import EtcdV2Reservations
+from tefmanager.etcd.v3 import EtcdV3Reservations
+from tefmanager.kinds import EtcdApi, UnknownResources
 from tefmanager.manager import Manager, Ways
 from tefmanager.options import Options
 from tefmanager.sandboxed import Sandboxed
@@ -33,6 +35,12 @@ from tefmanager.store.store import Store
 __all__ = ["Options", "makeService", "make_manager"]
 
 _DAY = 86400.0
+
+_RESERVATIONS = {
+    EtcdApi.AUTO: AutoReservations,
+    EtcdApi.V2: EtcdV2Reservations,
+    EtcdApi.V3: EtcdV3Reservations,
+}
 
 
 def load_config(options: Options) -> Config:
@@ -74,8 +82,7 @@ def make_manager(reactor: Any, config: Config, give_up: Callable[[str], None]) -
         ),
         Consumer(reactor, config.amqp, topology, on_state=_tell("consumer")),
         Publisher(reactor, config.amqp, on_state=_tell("publisher")),
-        make_reservations(
-            config.etcd_api,
+        _RESERVATIONS[config.etcd_api](
             reactor,
             config.etcd,
             config.etcd_base,
