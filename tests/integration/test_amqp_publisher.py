@@ -74,11 +74,11 @@ async def test_queue_vanishes_in_between(services: Services, unique: str) -> Non
         async with publishing(endpoint_of(services)) as (publisher, _):
             for _ in range(10):
                 channel.queue_declare(unique)
-                first = [later(publisher.send(unique.encode(), Message(b"x"))) for _ in range(50)]
-                await first[0]
+                first = [later(publisher.send(unique.encode(), Message(b"x"))) for _ in range(49)]
+                assert await publisher.send(unique.encode(), Message(b"x")) is CONFIRMED
                 second = [later(publisher.send(unique.encode(), Message(b"x"))) for _ in range(50)]
                 arrived = channel.queue_delete(unique).method.message_count
-                outcomes = await gatherResults(first + second)
+                outcomes = [CONFIRMED, *await gatherResults(first + second)]
                 confirmed = outcomes.count(CONFIRMED)
                 assert outcomes == [CONFIRMED] * confirmed + [RETURNED] * (100 - confirmed)
                 assert 1 <= arrived <= confirmed < 100
@@ -276,7 +276,10 @@ async def test_blocked(services: Services, unique: str) -> None:
                 first = later(publisher.send(unique.encode(), Message(b"1")))
                 await until(lambda: protocol.blocked)
                 waiting = [later(publisher.send(unique.encode(), Message(b"%d" % n))) for n in (2, 3, 4)]
-                waiting.pop(1).addErrback(lambda failure: failure.trap(CancelledError)).cancel()
+                cancelled = waiting.pop(1)
+                cancelled.cancel()
+                with pytest.raises(CancelledError):
+                    await cancelled
             finally:
                 rabbitmqctl(services, "set_vm_memory_high_watermark", "0.4")
             assert await gatherResults([first, *waiting]) == [CONFIRMED] * 3
