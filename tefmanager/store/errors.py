@@ -20,14 +20,17 @@ class StoreConflict(StoreLost):
     """The database refused the changes: they do not fit its rows. Nothing of them was written."""
 
 
-_NOISE = re.compile(r'^(connection to server (at|on socket) ".*?"(, port \d+)? failed: |(FATAL|ERROR): +)+')
+_NOISE = re.compile(
+    r'^(connection to server (at|on socket) ".*?"( \(.*?\))?(, port \d+)? failed: |(FATAL|ERROR): +)+'
+    r"|^Is the server running .*"
+)
 
 
 def reason(error: BaseException) -> str:
     """Return an error's text in one line, without what every error of libpq begins with."""
-    lines = [_NOISE.sub("", line.strip()) for line in str(error).splitlines()]
-    text = " ".join(line for line in lines if line)
-    return text or type(error).__name__
+    said = error.diag.message_primary if isinstance(error, psycopg2.Error) else None
+    lines = [_NOISE.sub("", line.strip()) for line in (said or str(error)).splitlines()]
+    return " ".join(line for line in lines if line) or type(error).__name__
 
 
 def without_secrets(text: str, password: str) -> str:

@@ -57,9 +57,6 @@ SETTINGS: Mapping[str, str] = {
 }
 """Settings of our sessions; ones that an older server does not know are left out."""
 
-_MARGIN = 3.0
-"""Seconds that we wait for an answer longer than the server may take to find it."""
-
 
 @implementer(IStore)
 class Store:
@@ -71,7 +68,8 @@ class Store:
         table_prefix: what the names of all tables begin with.
         lock_name: managers with the same one in the same database compete; see `lock_name_for`.
         clock: for time limits and pauses; the reactor by default.
-        statement_timeout: seconds that a statement may take; it is answered 3 s later, or lost.
+        statement_timeout: seconds that a statement may take.
+        grace: seconds that its answer may take in addition; then the session is lost.
         poll: seconds between two attempts of a standby to get the lock.
         backoff: shortest and longest pause between attempts to connect, in seconds.
         jitter: returns a number from 0 to 1.
@@ -88,6 +86,7 @@ class Store:
         clock: IReactorTime | None = None,
         *,
         statement_timeout: float = 10.0,
+        grace: float = 3.0,
         poll: float = 0.5,
         backoff: tuple[float, float] = (0.1, 10.0),
         jitter: Callable[[], float] = random.random,
@@ -102,6 +101,7 @@ class Store:
         self._upgrades = load_upgrades(table_prefix)
         self._key = lock_key(lock_name)
         self._statement_timeout = statement_timeout
+        self._patience = statement_timeout + grace
         self._poll = poll
         self._backoff = backoff
         self._jitter = jitter
@@ -144,7 +144,7 @@ class Store:
         return without_secrets(text, str(self._dsn.get("password", "")))
 
     async def _begin_at(self, endpoint: Endpoint, tell: Callable[[str], None]) -> Reign:
-        session = Session(self._reactor, self._clock, self._statement_timeout + _MARGIN)
+        session = Session(self._reactor, self._clock, self._patience)
         try:
             await session.open({**KEYWORDS, **self._dsn, **endpoint.keywords}, self._connect_timeout)
             await self._configure(session)

@@ -106,7 +106,7 @@ class RealTwin:
             cast(int, id): Past(
                 str(guid),
                 cast(int, attempts),
-                Outcome(outcome),
+                Outcome(str(outcome)),
                 cast(float, at),
                 bytes(cast(memoryview, body)),
             )
