@@ -101,6 +101,7 @@ class EtcdReservations(ABC):
         self._loop: Deferred[None] | None = None
         self._watching: Deferred[None] | None = None
         self._read_revision = 0
+        self._times_read = 0
         self._news = 0
         self._news_when_behind: int | None = None
 
@@ -156,8 +157,8 @@ class EtcdReservations(ABC):
         """Read everything below the base."""
 
     @abstractmethod
-    async def _watch(self, revision: int) -> None:
-        """Tell of changes after a revision, for as long as that is possible."""
+    async def _follow(self) -> None:
+        """Call `_read_and_tell`, and tell of all changes since, for as long as that is possible."""
 
     @abstractmethod
     async def _take(self, jobs: Sequence[Job]) -> None:
@@ -182,7 +183,7 @@ class EtcdReservations(ABC):
     # --- the loop ---
 
     async def _run(self) -> None:
-        while not self._stopped:
+        while True:
             began = self._reactor.seconds()
             try:
                 await self._connect()
@@ -194,6 +195,8 @@ class EtcdReservations(ABC):
                 # Whatever it is, the resources have to stay watched.
                 self._log.failure("reading and watching Etcd failed; trying again")
                 self._lose(f"unexpected: {error!r}")
+            if self._stopped:
+                return
             if self._reactor.seconds() - began > STEADY and self._lost is None:
                 self._backoff.reset()
             else:
@@ -201,29 +204,28 @@ class EtcdReservations(ABC):
 
     async def _connect(self) -> None:
         """Read everything, then watch until that ends."""
-        await self._read_and_tell(settle=self._lost is not None)
-        self._watching = Deferred.fromCoroutine(self._watch_from_here())
+        reads = self._times_read
+        self._watching = Deferred.fromCoroutine(self._follow())
         try:
             await self._watching
         except CancelledError:
             if self._stopped:
                 raise
+        except ReservationsLost as lost:
+            if self._times_read == reads:
+                raise
+            self._log.warn("the watch of Etcd's changes broke: {reason}", reason=str(lost))
         finally:
             self._watching = None
 
-    async def _watch_from_here(self) -> None:
-        try:
-            await self._watch(self._read_revision)
-        except ReservationsLost as lost:
-            self._log.warn("the watch of Etcd's changes broke: {reason}", reason=str(lost))
-
-    async def _read_and_tell(self, settle: bool = False) -> bool:
-        """Tell whether something was found that was not known before."""
+    async def _read_and_tell(self) -> bool:
+        """Read everything and tell it; return whether something was not known before."""
         await self._reading.acquire()
         try:
             behind = await self._read_all()
-            if settle:
+            if self._lost is not None:
                 await self._settle()
+            self._times_read += 1
             self._lost = None
             self._told_lost = False
             self._tell_all()
@@ -280,10 +282,18 @@ class EtcdReservations(ABC):
             raise ReservationsLost(self._lost)
 
     def _taking(self, claim: Claim) -> Job:
-        names = sorted(set(claim.resources))
-        kept = tuple(name for name in names if self._holds(claim.attempt, name))
-        wanted = tuple(name for name in names if name not in kept and self._cache.get(name) is not None)
-        return Job(Kind.TAKE, claim.attempt, wanted, kept)
+        # A resource that is gone may be held still.
+        names = [
+            name
+            for name in sorted(set(claim.resources))
+            if self._cache.get(name) is not None or self._holds(claim.attempt, name)
+        ]
+        return Job(Kind.TAKE, claim.attempt, tuple(names))
+
+    def _keep_held(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            job.kept = tuple(name for name in job.names if self._holds(job.attempt, name))
+            job.names = tuple(name for name in job.names if name not in job.kept)
 
     def _holds(self, attempt: int, name: str) -> bool:
         return any(lock.value != INTENT for lock in self._locks.of(attempt, name))
@@ -303,6 +313,8 @@ class EtcdReservations(ABC):
 
     async def _work(self, kind: Kind, jobs: Sequence[Job]) -> None:
         self._check()
+        if kind is Kind.TAKE:
+            self._keep_held(jobs)
         try:
             await (self._take(jobs) if kind is Kind.TAKE else self._give(jobs))
         except ReservationsLost as lost:

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 from treq.client import HTTPClient
 from twisted.internet import error as net
-from twisted.internet.defer import Deferred, DeferredSemaphore, succeed
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, succeed
 from twisted.internet.interfaces import IConsumer, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -288,6 +288,8 @@ class HttpClient:
             raise _NotSent(f"etcd {place}: {_text(error)}") from error
         except ReservationsLost:
             raise
+        except net.ConnectingCancelledError as error:
+            raise CancelledError from error
         except Exception as error:
             if self._closed:
                 raise ReservationsLost("stopped") from error

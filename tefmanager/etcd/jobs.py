@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
@@ -42,6 +42,10 @@ class Job:
     outcome: Outcome = None
     error: Exception | None = None
     done: Deferred[None] = field(default_factory=Deferred)
+
+    def references(self) -> Iterable[tuple[int, str]]:
+        """Return whose reference to what this is about; each is handled once at a time."""
+        return ((self.attempt, name) for name in self.names)
 
     def finish(self, outcome: Outcome) -> None:
         """Tell the outcome."""
@@ -113,15 +117,20 @@ class Jobs:
         batch: list[Job] = []
         rest: list[Job] = []
         blocked = set(self._busy)
+        references: set[tuple[int, str]] = set()
         for job in self._waiting:
-            free = blocked.isdisjoint(job.names) and (not batch or batch[0].kind is job.kind)
-            if free and self._fits(batch, job):
+            free = blocked.isdisjoint(job.names) and references.isdisjoint(job.references())
+            if free and self._belongs(batch, job):
                 batch.append(job)
+                references.update(job.references())
             else:
                 blocked.update(job.names)
                 rest.append(job)
         self._waiting = rest
         return batch
+
+    def _belongs(self, batch: Sequence[Job], job: Job) -> bool:
+        return not batch or (batch[0].kind is job.kind and self._fits(batch, job))
 
     def _begin(self, batch: Sequence[Job]) -> None:
         names = {name for job in batch for name in job.names}

@@ -66,11 +66,8 @@ class EtcdV2Reservations(EtcdReservations):
     async def _read(self) -> Everything:
         return await self._keys.read_everything()
 
-    async def _watch(self, revision: int) -> None:
-        await watch(self._http, self._base, self._catch_up, self._changed)
-
-    async def _catch_up(self) -> None:
-        await self._read_and_tell()
+    async def _follow(self) -> None:
+        await watch(self._http, self._base, self._read_and_tell, self._changed)
 
     def _changed(self, result: Result) -> None:
         self._news += 1
@@ -159,10 +156,12 @@ class EtcdV2Reservations(EtcdReservations):
         """Raise a count for all that still want it; refuse those for which there is no room any more."""
         for conflicts in count_up(1):
             asking = [one for one in takings if not one.job.done.called and name in one.locks]
+            # Others may have changed the resource while the intents were written.
+            if await self._sort_out(name, asking):
+                continue
             if not asking or await self._raise(name, asking):
                 return
             await self._reread(name)
-            await self._sort_out(name, asking)
             await self._pause_after_conflict(conflicts)
 
     async def _raise(self, name: str, asking: Sequence[_Taking]) -> bool:
@@ -176,23 +175,27 @@ class EtcdV2Reservations(EtcdReservations):
         self._put(name, tree.REF_COUNT, entry)
         return True
 
-    async def _sort_out(self, name: str, asking: Sequence[_Taking]) -> None:
-        """After a conflict: refuse those that no longer fit, and give the others' lock keys new counts."""
+    async def _sort_out(self, name: str, asking: Sequence[_Taking]) -> bool:
+        """Refuse those that no longer fit, and give others new lock keys; tell whether there were any."""
         wanted = [_OneName(taking, (name,)) for taking in asking]
         planned = plan(wanted, self._cache.get, self._local_time())
         for one, short in planned.refused:
             await self._refuse(one.taking, short)
-        for one, added in planned.granted:
-            old = one.taking.locks.pop(name)
-            if name in added:
-                one.taking.locks[name] = self._lock(one.taking.job, name, added[name])
-            await self._rename(old, one.taking.locks.get(name))
+        others = [
+            (one.taking, added.get(name))
+            for one, added in planned.granted
+            if str(added.get(name)) != one.taking.locks[name].value
+        ]
+        for taking, after in others:
+            await self._rename(taking, name, after)
+        return bool(planned.refused or others)
 
-    async def _rename(self, old: Lock, new: Lock | None) -> None:
-        if new is not None and new.field == old.field:
-            return
-        if new is not None:
-            await self._write_intents([new])
+    async def _rename(self, taking: _Taking, name: str, after: int | None) -> None:
+        """Replace an intent by one with another count, or by none where the resource is gone."""
+        old = taking.locks.pop(name)
+        if after is not None:
+            taking.locks[name] = self._lock(taking.job, name, after)
+            await self._write_intents([taking.locks[name]])
         self._locks.drop(old, await self._keys.delete(old))
         self._handled -= _keys([old])
 

@@ -13,7 +13,7 @@ from tefmanager.etcd.v2wire import Result
 async def watch(
     http: HttpClient,
     base: str,
-    on_open: Callable[[], Awaitable[None]],
+    on_open: Callable[[], Awaitable[object]],
     on_change: Callable[[Result], None],
 ) -> None:
     """Hand on all changes below a base from now on, until Etcd ends the body (after minutes).

@@ -46,8 +46,9 @@ class EtcdV3Reservations(EtcdReservations):
                 fields.setdefault(at.name, {})[at.field] = _entry(pair)
         return Everything(fields, locks, answer.header.revision)
 
-    async def _watch(self, revision: int) -> None:
-        await watch(self._http, self._key(), revision + 1, self._changed)
+    async def _follow(self) -> None:
+        await self._read_and_tell()
+        await watch(self._http, self._key(), self._read_revision + 1, self._changed)
 
     def _changed(self, events: Sequence[v3wire.Event]) -> None:
         self._news += 1

@@ -145,7 +145,7 @@ class FakeReservations:
     async def release(self, claims: Sequence[Claim]) -> None:
         """See `IReservations`."""
         self.calls.extend(("release", claim) for claim in claims)
-        await self._answered(lambda: [self._release(claim) for claim in claims])
+        await self._answered(lambda: self._release_all(claims))
 
     async def refresh(self) -> None:
         """See `IReservations`."""
@@ -186,6 +186,10 @@ class FakeReservations:
             self._etcd.set(f"{name}/{field}", str(count))
             self._etcd.set(f"{name}/{tree.REF_COUNT}", str(count))
         return Granted(claim.attempt, tuple(sorted((*kept, *planned.counts))))
+
+    def _release_all(self, claims: Sequence[Claim]) -> None:
+        for claim in claims:
+            self._release(claim)
 
     def _release(self, claim: Claim) -> None:
         for name in sorted(set(claim.resources)):
