@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import TypeAlias
 
+from twisted.internet.defer import TimeoutError as LookupTimeout
 from twisted.internet.interfaces import IReactorThreads, IReactorTime
 from twisted.internet.threads import deferToThreadPool
 
@@ -83,13 +84,16 @@ async def resolved(
 ) -> list[Endpoint]:
     """Return an endpoint once for each address of its host, in the resolver's order.
 
-    Raises `OSError` where there is none, `TimeoutError` after so many seconds.
+    Raises `OSError` where there is none, or none is found within so many seconds.
     """
     if not endpoint.is_name:
         return [endpoint]
     pool = reactor.getThreadPool()
     lookup = deferToThreadPool(reactor, pool, _addresses, endpoint.host)
-    found = await lookup.addTimeout(timeout, clock)
+    try:
+        found = await lookup.addTimeout(timeout, clock)
+    except LookupTimeout as error:
+        raise OSError(f"no address was found within {timeout:g} s") from error
     return [Endpoint(endpoint.host, endpoint.port, address) for address in found]
 
 

@@ -21,7 +21,7 @@ class StoreConflict(StoreLost):
 
 
 _NOISE = re.compile(
-    r'^(connection to server (at|on socket) ".*?"( \(.*?\))?(, port \d+)? failed: |(FATAL|ERROR): +)+'
+    r'^(connection to server (at|on socket) ".*?"( \(.*?\))?(, port \d+)? failed: |(FATAL|ERROR): +|\[Errno -?\d+\] )+'
     r"|^Is the server running .*"
 )
 

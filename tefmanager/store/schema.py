@@ -80,8 +80,9 @@ def _record(session: Session, table_prefix: str, upgrade: Upgrade) -> bytes:
 
 async def _found(session: Session, table_prefix: str, known: Sequence[Upgrade]) -> int:
     """Return the number of the last upgrade that the database has, 0 for an empty one."""
-    [(table,)] = await session.run(f"select to_regclass('{table_prefix}upgrades')")
-    if table is None:
+    # Not to_regclass: within a transaction it may remember that there was no such table.
+    table = f"select 1 from pg_class where relname = '{table_prefix}upgrades' and pg_table_is_visible(oid)"
+    if not await session.run(table):
         return 0
     newest = f"select number, name, program from {table_prefix}upgrades order by number desc limit 1"
     for number, name, program in await session.run(newest):

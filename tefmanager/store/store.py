@@ -129,7 +129,7 @@ class Store:
         """Begin a reign at one of a place's addresses; where that fails, tell why and return None."""
         try:
             found = await resolved(place, self._reactor, self._clock, self._connect_timeout)
-        except (OSError, TimeoutError) as error:
+        except OSError as error:
             tell(self._complaint(place, error))
             return None
         for endpoint in found:
