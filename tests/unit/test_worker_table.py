@@ -99,6 +99,20 @@ def test_dispatch_timeout_of_the_only_worker() -> None:
     assert grid.sent == [("w", "T"), ("w", "T")]
 
 
+@pytest.mark.parametrize("guid", [None, "T"])
+def test_dispatched_again_to_the_same_worker(guid: str | None) -> None:
+    """A slow worker to which T went twice does T at its first one, and the second is none of the next task."""
+    grid = dispatched().wait(20).say("w", "idle").wait(11).say("w", "working", guid)
+    assert grid.logged("TASK_WORKING|t|T|w|2")
+    grid.say("w", "ready")
+    assert grid.outcomes == {"T": Outcome.COMPLETED}
+    grid.submit("U").say("w", "working", guid).say("w", "task_complete", guid)
+    assert grid.sent == [("w", "T"), ("w", "T"), ("w", "U")]
+    assert grid.outcomes == {"T": Outcome.COMPLETED}
+    grid.say("w", "working").say("w", "ready")
+    assert grid.outcomes == {"T": Outcome.COMPLETED, "U": Outcome.COMPLETED}
+
+
 def test_dispatched_complete() -> None:
     """A quick worker may say *task_complete* only."""
     grid = dispatched().say("w", "task_complete")
