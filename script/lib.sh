@@ -99,19 +99,30 @@ leave_disabled() {
 
 pip_install() { "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check "$@"; }
 
-# Make the virtual environment with all that the project requires, unless the one that is there was made by
-# the same Python for the same requirements.
+# Make the virtual environment with all that the project and the given extras of it require, unless the one
+# that is there was made by the same Python for the same requirements, and these extras or more.
 make_venv() {
     "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
         die "$PYTHON is older than Python 3.11"
     local stamp
     stamp=$("$PYTHON" -VV; cd "$ROOT"; sha256sum setup.cfg pyproject.toml)
-    [ "$(cat "$VENV/requirements.stamp" 2>/dev/null)" = "$stamp" ] && return
+    is_stamped "$stamp" "$@" && return
     say "Making a virtual environment in $VENV"
     "$PYTHON" -m venv --clear "$VENV"
     pip_install 'setuptools >= 64' wheel
-    install_copy "$ROOT" '[test,demo]'
-    echo "$stamp" >"$VENV/requirements.stamp"
+    install_copy "$ROOT" "[$(IFS=,; echo "$*")]"
+    local extra
+    for extra in "$@"; do
+        echo "$stamp" >"$VENV/$extra.stamp"
+    done
+}
+
+is_stamped() {
+    local stamp=$1 extra
+    shift
+    for extra in "$@"; do
+        [ "$(cat "$VENV/$extra.stamp" 2>/dev/null)" = "$stamp" ] || return 1
+    done
 }
 
 # Install the checkout into the virtual environment, unless just this was installed before.
