@@ -329,7 +329,7 @@ class Reports:
 def _live_of_its_task(worker: Worker, meant: Attempt | None) -> Attempt | None:
     """Return the live one of a worker's two dispatches of one task, where an older one is meant.
 
-    It has the task that we want it to have. They change places: the other is what still stands in its queue.
+    It has the task that we want it to have. They change places: the other one still stands in its queue.
     """
     live = worker.live
     if meant is None or live is None or live is meant or live.task is not meant.task:

@@ -101,7 +101,7 @@ def test_dispatch_timeout_of_the_only_worker() -> None:
 
 @pytest.mark.parametrize("guid", [None, "T"])
 def test_dispatched_again_to_the_same_worker(guid: str | None) -> None:
-    """A slow worker to which T went twice does T at its first one, and the second is none of the next task."""
+    """A slow worker to which T went twice does T at the first, and the second is not the next task."""
     grid = dispatched().wait(20).say("w", "idle").wait(11).say("w", "working", guid)
     assert grid.logged("TASK_WORKING|t|T|w|2")
     grid.say("w", "ready")
