@@ -25,7 +25,7 @@ class Nursery:
     ) -> None:
         self._on_failure = on_failure
         self._on_idle = on_idle
-        self._running: set[Deferred[None]] = set()
+        self._running: dict[Deferred[None], None] = {}
 
     def __len__(self) -> int:
         """Count what is running."""
@@ -34,10 +34,10 @@ class Nursery:
     def run(self, coroutine: Coroutine[Any, Any, None]) -> Deferred[None]:
         """Start a coroutine. The Deferred fires, without a result, when it has ended in any way."""
         running = Deferred.fromCoroutine(coroutine)
-        self._running.add(running)
+        self._running[running] = None
 
         def ended(result: Failure | None) -> None:
-            self._running.discard(running)
+            self._running.pop(running, None)
             if isinstance(result, Failure) and not isinstance(result.value, CancelledError):
                 self._on_failure(result)
             if not self._running:

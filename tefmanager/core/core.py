@@ -111,7 +111,7 @@ class Core:
     def _runnable(self, task: Task) -> bool:
         """Tell whether a task would run if it had its resources."""
         paused = task.spec.suite is not None and task.spec.suite in self.backlog.paused
-        return not paused and self.workforce.alive(task.spec.task_type)
+        return not paused and self.workforce.serves(task.spec.task_type, task.avoid)
 
     # --- what Etcd answers ---
 

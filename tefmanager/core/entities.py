@@ -40,6 +40,7 @@ class Task:
         state: as in its row.
         attempt: its live attempt, one that is reserving included.
         lane: where it waits, or None.
+        claim: number of its claim on its resources, counting up; None while it has none.
     """
 
     spec: TaskSpec
@@ -48,6 +49,7 @@ class Task:
     state: TaskState = TaskState.WAITING
     attempt: Attempt | None = None
     lane: Lane | None = None
+    claim: int | None = None
 
     @property
     def order(self) -> tuple[float, int]:

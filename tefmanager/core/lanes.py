@@ -5,7 +5,8 @@ suite and the workers they avoid. Only the head of a lane competes. The lanes of
 need the same resources form a *road*; a road that is short of a resource is parked as a whole and costs
 nothing until it is woken. So the price of a dispatch does not grow with the backlog.
 
-Whose turn it is: the highest priority; among equals the suite that was served longest ago; within a
+Whose turn it is: the highest priority; among equals those who claim their resources, in the order of their
+claims; then the suite that was served longest ago; within a
 suite the oldest.
 """
 
@@ -15,9 +16,13 @@ import heapq
 from collections import Counter
 from collections.abc import Iterator
 from itertools import count
+from typing import TypeAlias
 
 from tefmanager.core.entities import Task
 from tefmanager.core.lazyqueue import LazyQueue
+
+Place: TypeAlias = tuple[float, int, int, int]
+"""Least goes first: priority; those with a claim before those without; claim or turn of the suite; age."""
 
 
 class Lane:
@@ -53,13 +58,15 @@ class Lane:
         """Return all its tasks, oldest first."""
         return sorted({task for *_, task in self._heap if task.lane is self}, key=lambda task: task.spec.id)
 
-    def key(self) -> tuple[float, int, int] | None:
+    def key(self) -> Place | None:
         """Return its place among lanes, or None where it does not compete."""
         head = None if self.held else self.head()
         if head is None:
             return None
         priority, age = head.order
-        return (priority, self.road.yard.served.get(self.suite, 0), age)
+        if head.claim is not None:
+            return (priority, 0, head.claim, age)
+        return (priority, 1, self.road.yard.served.get(self.suite, 0), age)
 
 
 class Road:
@@ -72,7 +79,7 @@ class Road:
         self.open = 0
         self.lanes: LazyQueue[Lane] = LazyQueue(Lane.key)
 
-    def key(self) -> tuple[float, int, int] | None:
+    def key(self) -> Place | None:
         """Return its place among roads, or None while it is parked or empty."""
         if self.parked is not None:
             return None

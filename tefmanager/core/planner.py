@@ -82,3 +82,5 @@ class Planner:
     def _lose_patience(self, wait: Wait, now: Moment) -> None:
         if self._pool.waits.get(wait.task.spec.id) is wait:
             self._pool.claim(wait)
+            if wait.task.lane is not None:
+                wait.task.lane.road.yard.offer(wait.task.lane)

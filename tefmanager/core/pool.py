@@ -25,12 +25,10 @@ class Wait:
     Attributes:
         task: it.
         since: monotonic time from which it has been so.
-        claims: its patience is over: others that would take what it waits for are passed over.
     """
 
     task: Task
     since: float
-    claims: bool = False
 
 
 class Pool:
@@ -51,6 +49,7 @@ class Pool:
         self._parked: dict[str, dict[Road, None]] = {}
         self._refused: set[str] = set()
         self._claims: dict[str, dict[int, Wait]] = {}
+        self._claimed = 0
 
     # --- what is free ---
 
@@ -61,27 +60,30 @@ class Pool:
         if not self.ready:
             return NOT_READ
         names = task.spec.resources
-        return next((name for name in names if not self._free(name, now, task.order)), None)
+        return next((name for name in names if not self._free(name, now, task)), None)
 
     def fits(self, attempt: Attempt, now: Moment) -> bool:
         """Tell whether an attempt's references could be taken, claims of others aside."""
         return self.ready and all(self._free(name, now, None) for name in attempt.wants)
 
-    def _free(self, name: str, now: Moment, order: tuple[float, int] | None) -> bool:
+    def _free(self, name: str, now: Moment, task: Task | None) -> bool:
         resource = self.seen.get(name)
         if resource is None:
             return not self._hold_unknown
         if name in self._refused:
             return False
         free = resource.free_at(now.local) - self.pending[name]
-        ahead = 0 if order is None else self._ahead(name, now, order)
+        ahead = 0 if task is None else self._ahead(name, now, task)
         return free - ahead >= 1
 
-    def _ahead(self, name: str, now: Moment, order: tuple[float, int]) -> int:
+    def _ahead(self, name: str, now: Moment, task: Task) -> int:
+        """Count the claims on a resource that go before a task."""
         claims = self._claims.get(name)
         if not claims:
             return 0
-        return sum(wait.task.order < order and self._in_force(wait, now) for wait in claims.values())
+        return sum(
+            _goes_before(claim.task, task) and self._in_force(claim, now) for claim in claims.values()
+        )
 
     def _in_force(self, wait: Wait, now: Moment) -> bool:
         """A claim that cannot be used, whatever is given back, must not keep others from working."""
@@ -157,10 +159,10 @@ class Pool:
         """Return how many roads are parked at each resource."""
         return {name: len(roads) for name, roads in self._parked.items()}
 
-    def timed(self) -> set[str]:
+    def timed(self) -> list[str]:
         """Return the parked resources, or claimed ones, whose limits follow the time of day."""
-        names = set(self._parked) | set(self._claims)
-        return {name for name in names if (entry := self.seen.get(name)) is not None and entry.windows}
+        names = sorted({*self._parked, *self._claims})
+        return [name for name in names if (entry := self.seen.get(name)) is not None and entry.windows]
 
     # --- patience ---
 
@@ -173,17 +175,32 @@ class Pool:
 
     def claim(self, wait: Wait) -> None:
         """A task's patience is over."""
-        wait.claims = True
+        self._claimed += 1
+        wait.task.claim = self._claimed
         for name in wait.task.spec.resources:
             self._claims.setdefault(name, {})[wait.task.spec.id] = wait
 
     def settle(self, task: Task) -> list[Road]:
         """A task waits no longer; return the roads that its claim may have held back."""
         wait = self.waits.pop(task.spec.id, None)
-        if wait is None or not wait.claims:
+        if wait is None or task.claim is None:
             return []
+        task.claim = None
         for name in task.spec.resources:
             del self._claims[name][task.spec.id]
             if not self._claims[name]:
                 del self._claims[name]
         return self.wake(task.spec.resources)
+
+
+def _goes_before(claimant: Task, task: Task) -> bool:
+    """Tell whether a claim keeps a task from what it needs: one of a lower priority, or a younger one.
+
+    Among those who have claims of their own the earlier claim counts, as it does in the lanes: otherwise
+    two of them could wait for each other.
+    """
+    if claimant is task:
+        return False
+    if task.claim is None or claimant.claim is None:
+        return claimant.order < task.order
+    return (-claimant.spec.priority, claimant.claim) < (-task.spec.priority, task.claim)

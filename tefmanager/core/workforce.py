@@ -73,10 +73,11 @@ class Workforce:
         """Return the free workers of a type, the one that has been free longest first."""
         return self._free.get(worker_type, {})
 
-    def alive(self, worker_type: str) -> bool:
-        """Tell whether there is a worker of a type that works or could."""
+    def serves(self, worker_type: str, avoid: frozenset[str]) -> bool:
+        """Tell whether there is a worker of a type, other than some, that works or could."""
         gone = (WorkerStatus.MISSING, WorkerStatus.STALLED)
-        return any(worker.status not in gone for worker in self._types.get(worker_type, ()))
+        workers = self._types.get(worker_type, ())
+        return any(worker.status not in gone and worker.name not in avoid for worker in workers)
 
     def types(self) -> list[str]:
         """Return the types of the workers that there are."""

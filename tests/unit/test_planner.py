@@ -333,3 +333,26 @@ def check(grid: Grid, submitted: list[str]) -> None:
     for worker in core.workforce:
         assert sum(attempt.live for attempt in worker.queue) <= 1
         assert worker.free == (worker in core.workforce.free(worker.worker_type))
+
+
+def test_a_claim_goes_before_the_turn_of_a_suite() -> None:
+    """Else the one with the claim would wait for a turn that its own claim keeps from coming."""
+    grid = Grid(Limits(patience=60, missing_interval=1e9), resources={"r": Resource("r", limit=0)})
+    grid.say("w", "idle").submit("a1", suite="A", resources=["r"], priority=2.0).resource("r", 1)
+    grid.say("w", "working").submit("a2", suite="A", resources=["r"]).say("v", "idle").wait(61)
+    grid.submit("b1", suite="B", resources=["r"])
+    for guid in ("a2", "b1"):
+        grid.say("w", "task_complete").say("w", "idle").say("w", "working")
+        assert grid.guids_sent[-1] == guid
+
+
+def test_two_claims_do_not_wait_for_each_other() -> None:
+    """The earlier claim counts, whatever is older."""
+    limits = Limits(patience=60, missing_interval=1e9, time_limit=1e9)
+    entries = {name: Resource(name, held=1, limit=1) for name in ("r", "s")}
+    grid = Grid(limits, resources=entries).say("w", "idle").say("v", "idle")
+    grid.submit("older", resources=["r", "s"], suite="A", priority=1.0)
+    grid.submit("first", resources=["s"], priority=2.0).wait(61)
+    grid.submit("younger", resources=["r", "s"], suite="B").wait(61)
+    grid.resource("r", 1).resource("s", 2)
+    assert grid.guids_sent == ["first", "older"]

@@ -1,0 +1,107 @@
+"""What happens in a simulation: tasks that come and things that break, drawn from a seed, and shrinkable."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import TypeAlias
+
+DURATION = 240.0
+"""Seconds in which things happen; then everything is mended and there is time to finish."""
+
+TYPES = ("x", "y")
+RESOURCES = {"db": 2, "licence": 1, "server": 3}
+WORKERS = 6
+SUITES = (None, "S1", "S2")
+
+Detail: TypeAlias = str | int | float | tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that happens.
+
+    Attributes:
+        at: simulated seconds.
+        what: name of a method of `tests.simulation.grid.Grid`.
+        details: its arguments.
+    """
+
+    at: float
+    what: str
+    details: tuple[Detail, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.at:7.2f}  {self.what}({', '.join(map(repr, self.details))})"
+
+
+FAULTS = {
+    "kill_manager": 3,
+    "freeze_manager": 2,
+    "break_links": 3,
+    "break_one_link": 3,
+    "broker_away": 2,
+    "database_away": 2,
+    "session_dies": 2,
+    "commit_lost": 4,
+    "etcd_away": 3,
+    "kill_worker": 3,
+    "stick_worker": 2,
+    "worker_gives_up": 2,
+    "worker_leaves": 1,
+    "worker_queue_lost": 1,
+    "foreign_take": 4,
+    "foreign_limit": 1,
+    "pause_suite": 1,
+    "set_state": 1,
+    "stop_suite": 1,
+}
+"""What breaks, and how often compared with the others."""
+
+
+def draw(seed: int, tasks: int = 30, faults: int = 12) -> list[Step]:
+    """Return a story."""
+    chance = random.Random(seed)
+    steps = [_task(chance, number) for number in range(tasks)]
+    kinds = chance.choices(list(FAULTS), weights=list(FAULTS.values()), k=chance.randrange(faults + 1))
+    steps += [_fault(chance, kind) for kind in kinds]
+    return sorted(steps, key=lambda step: step.at)
+
+
+def _task(chance: random.Random, number: int) -> Step:
+    names = tuple(name for name in RESOURCES if chance.random() < 0.3)
+    seconds = chance.choice((0.1, 1.0, 5.0, 20.0))
+    details = (
+        f"t{number}",
+        chance.choice(TYPES),
+        float(chance.choice((1, 1, 1, 5))),
+        names,
+        chance.choice(SUITES),
+        seconds,
+    )
+    return Step(chance.uniform(0.0, DURATION * 0.7), "submit", details)
+
+
+def _fault(chance: random.Random, kind: str) -> Step:
+    at = chance.uniform(1.0, DURATION * 0.9)
+    seconds = chance.choice((0.5, 3.0, 15.0, 60.0))
+    worker = chance.randrange(WORKERS)
+    details: dict[str, tuple[Detail, ...]] = {
+        "kill_manager": (seconds,),
+        "freeze_manager": (seconds,),
+        "broker_away": (seconds,),
+        "database_away": (seconds,),
+        "etcd_away": (seconds,),
+        "commit_lost": (chance.choice(("before", "after")),),
+        "kill_worker": (worker, seconds),
+        "stick_worker": (worker, seconds * 3),
+        "worker_gives_up": (worker,),
+        "worker_leaves": (worker, seconds),
+        "worker_queue_lost": (worker,),
+        "foreign_take": (chance.choice(list(RESOURCES)), seconds),
+        "foreign_limit": (chance.choice(list(RESOURCES)), seconds),
+        "pause_suite": (chance.choice(("S1", "S2")), seconds),
+        "set_state": (chance.choice(("paused", "stopped")), seconds),
+        "stop_suite": (chance.choice(("S1", "S2")),),
+    }
+    return Step(at, kind, details.get(kind, ()))
