@@ -341,9 +341,9 @@ def test_a_claim_goes_before_the_turn_of_a_suite() -> None:
     grid.say("w", "idle").submit("a1", suite="A", resources=["r"], priority=2.0).resource("r", 1)
     grid.say("w", "working").submit("a2", suite="A", resources=["r"]).say("v", "idle").wait(61)
     grid.submit("b1", suite="B", resources=["r"])
-    for guid in ("a2", "b1"):
-        grid.say("w", "task_complete").say("w", "idle").say("w", "working")
-        assert grid.guids_sent[-1] == guid
+    assert grid.say("w", "task_complete").sent[-1] == ("v", "a2")
+    grid.say("w", "idle").say("v", "working").say("v", "task_complete")
+    assert grid.sent[-1] == ("w", "b1")
 
 
 def test_two_claims_do_not_wait_for_each_other() -> None:
