@@ -1,0 +1,269 @@
+"""The daemon as a process: started as an operator starts it, judged by its log and exit status."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import psycopg2
+from psycopg2.extras import RealDictCursor
+from psycopg2.sql import SQL, Identifier
+
+from tests.services import Services
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 20.0
+"""Seconds after which something that the daemon does is taken not to happen."""
+
+QUICK = (
+    "--dispatch-timeout=1",
+    "--release-grace=0.4",
+    "--missing-interval=2",
+    "--dispatch-interval=60",
+)
+"""Options for tests that wait for a time to run out."""
+
+CALM = ("--dispatch-interval=60",)
+"""Options that leave the slow pass out, so that only events dispatch."""
+
+_LINE = re.compile(r"\S+ \[[^\]]*\] (.*)")
+_BREAKS = ("Cc", "Cs", "Zl", "Zp")
+"""Unicode's categories of control characters, lone surrogates, and separators of lines and paragraphs."""
+
+_FAULTS = ("Traceback", "Unhandled", "#critical", "never awaited", "Unable to format")
+
+
+class Log:
+    """What a process prints, line by line, as it comes."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.lines: list[str] = []
+        self._news = threading.Condition()
+        self._thread = threading.Thread(target=self._read, args=(stream,), daemon=True)
+        self._thread.start()
+
+    def _read(self, stream: IO[bytes]) -> None:
+        for line in stream:
+            with self._news:
+                self.lines.append(line.decode("utf-8", "backslashreplace").rstrip("\n"))
+                self._news.notify_all()
+
+    def events(self, start: str = "") -> list[str]:
+        """Return the events that begin with a text, the time and the system before them left out."""
+        found = (_LINE.fullmatch(line) for line in list(self.lines))
+        return [match[1] for match in found if match and match[1].startswith(start)]
+
+    def wait(self, start: str, count: int = 1, timeout: float = PATIENCE) -> list[str]:
+        """Wait until so many events begin with a text, and return them."""
+        with self._news:
+            self._news.wait_for(lambda: len(self.events(start)) >= count, timeout)
+        found = self.events(start)
+        assert len(found) >= count, f"no {count} × {start!r} in:\n" + self.tail()
+        return found
+
+    def tail(self) -> str:
+        """Return the last lines, to be shown when something is missing."""
+        return "\n".join(line[:300] for line in self.lines[-40:])
+
+    def finish(self) -> None:
+        """Read on until the process has closed its end."""
+        self._thread.join(PATIENCE)
+
+
+class Daemon:
+    """``twistd -n tef-manager`` on the services of the session, under a name prefix of its own.
+
+    Args:
+        services: where it connects to.
+        folder: for its files; made if need be.
+        name: what its name prefix is made of; no other test may have it.
+        options: of the command.
+        env: ``dev``, ``test`` or ``prod``.
+        variables: further variables of its environment.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        folder: Path,
+        name: str,
+        *options: str,
+        env: str = "dev",
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        self.prefix = f"judge.{name}"
+        self._variables = dict(variables or {})
+        self.env = env
+        self._services = services
+        self._folder = folder
+        self._options = options
+        self._logs: list[Log] = []
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def queue(self) -> str:
+        """The queue it takes its messages from."""
+        return f"{self.prefix}.manager"
+
+    @property
+    def log(self) -> Log:
+        """What it has logged since its last start."""
+        return self._logs[-1]
+
+    @property
+    def pid(self) -> int:
+        """Its process's id."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self, *, ready: bool = True) -> None:
+        """Start it, and wait until it reigns, unless that is not ``ready`` to happen."""
+        assert not self.alive
+        command = [
+            str(Path(sys.executable).with_name("twistd")),
+            *("-n", "--pidfile=", "tef-manager", f"--name-prefix={self.prefix}"),
+            *self._options,
+        ]
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._process = subprocess.Popen(
+            command,
+            cwd=self._folder,
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        assert self._process.stdout is not None
+        self._logs.append(Log(self._process.stdout))
+        if ready:
+            self.wait_ready()
+
+    def wait_ready(self) -> None:
+        """Wait until it reigns and has its consumer."""
+        self.log.wait("REIGN_BEGUN|")
+        self.log.wait("BROKER_CONNECTED|consumer")
+
+    def stop(self) -> float:
+        """End it as systemd does, check that it went without a fault, and return the seconds it took."""
+        assert self._process is not None
+        begin = time.monotonic()
+        if self.alive:
+            self._process.send_signal(signal.SIGTERM)
+        status = self._process.wait(PATIENCE)
+        took = time.monotonic() - begin
+        self.log.finish()
+        self.check()
+        # Once all is shut down Twisted ends the process by the signal that stopped it; systemd likes both.
+        assert status in (0, -signal.SIGTERM), f"exit status {status}:\n{self.log.tail()}"
+        return took
+
+    def kill(self) -> None:
+        """End it as a crash does."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(PATIENCE)
+        self.log.finish()
+
+    def end(self) -> None:
+        """Leave no process behind, whatever has happened; never raises."""
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+
+    def check(self) -> None:
+        """Check that nothing it has logged since its first start is a fault of its own."""
+        for log in self._logs:
+            faults = [line for line in log.lines if any(fault in line for fault in _FAULTS)]
+            assert not faults, "\n".join(faults) + "\n\n" + log.tail()
+
+    def rows(self, table: str, **equal: object) -> list[dict[str, Any]]:
+        """Return the rows of one of its tables in which these columns have these values, oldest first."""
+        connection = psycopg2.connect(**self._services.database, cursor_factory=RealDictCursor)
+        try:
+            with connection, connection.cursor() as cursor:
+                conditions = [SQL("{} = %s").format(Identifier(column)) for column in equal]
+                where = SQL(" and ").join([SQL("true"), *conditions])
+                name = Identifier(self._table(cursor, table))
+                cursor.execute(SQL("select * from {} where {}").format(name, where), list(equal.values()))
+                rows = [dict(row) for row in cursor.fetchall()]
+        finally:
+            connection.close()
+        return sorted(rows, key=lambda row: row.get("id", 0))
+
+    def _table(self, cursor: Any, table: str) -> str:
+        # Its tables begin with the environment; something of the name prefix must tell them from others'.
+        like = f"tef_{self.env}_%{re.sub('[^a-z0-9]', '_', self.prefix)[:20]}%_{table}"
+        cursor.execute("select tablename from pg_tables where tablename like %s", [like])
+        (found,) = cursor.fetchall()
+        return str(found["tablename"])
+
+    def _environment(self) -> dict[str, str]:
+        kept = {name: text for name, text in os.environ.items() if not name.upper().startswith("TEF_")}
+        path = [str(_plugin_folder(self._folder)), str(ROOT), kept.get("PYTHONPATH", "")]
+        suffix = self.env.upper()
+        host, port = self._services.etcd
+        return {
+            **kept,
+            "PYTHONPATH": os.pathsep.join(part for part in path if part),
+            "PYTHONUNBUFFERED": "1",
+            "TEF_ENV": self.env,
+            f"TEF_AMQP_URL_{suffix}": self._services.amqp_url,
+            "TEF_MANAGER_DB_CONFIG": str(self._database_folder()),
+            f"TEF_ETCD_HOST_{suffix}": host,
+            f"TEF_ETCD_PORT_{suffix}": str(port),
+            **self._variables,
+        }
+
+    def _database_folder(self) -> Path:
+        keys = {"dbname": "database", "user": "username"}
+        lines = [f"{keys.get(key, key)}: '{value}'" for key, value in self._services.database.items()]
+        text = "".join(f"{line}\n" for line in ["adapter: postgresql", *lines])
+        (self._folder / f"database_{self.env}.yml").write_text(text)
+        return self._folder
+
+
+def _plugin_folder(folder: Path) -> Path:
+    """Return a folder in which Twisted finds the plugin where an installation puts it."""
+    target = folder / "plugins" / "twisted" / "plugins"
+    target.mkdir(parents=True, exist_ok=True)
+    shutil.copy(ROOT / "twisted_plugin" / "tef_manager.py", target)
+    return folder / "plugins"
+
+
+def is_one_line(line: str) -> bool:
+    """Tell whether a line of the log begins as one, and can't be taken for two by any program."""
+    return bool(_LINE.fullmatch(line)) and not any(unicodedata.category(one) in _BREAKS for one in line)
+
+
+@contextmanager
+def running(daemon: Daemon) -> Iterator[Daemon]:
+    """Run a daemon; when all went well it is stopped and must have gone without a fault."""
+    try:
+        daemon.start()
+        yield daemon
+        daemon.stop()
+    finally:
+        daemon.end()
+
+
+def until(true: Callable[[], object], what: str = "it", timeout: float = PATIENCE) -> None:
+    """Wait for something that a server does and tells nobody of."""
+    deadline = time.monotonic() + timeout
+    while not true():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        threading.Event().wait(0.01)
