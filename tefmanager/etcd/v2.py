@@ -25,9 +25,6 @@ MAX_REFERENCES = 32
 SETTLE_READS = 8
 """Reads after which a resource is settled though others go on changing it."""
 
-SETTLE_PAUSE = 0.5
-"""Seconds (at most; at least half of it) for which a resource has to stay as it is to be settled."""
-
 _REMOVED = frozenset({"delete", "expire", "compareAndDelete"})
 
 
@@ -55,6 +52,9 @@ class EtcdV2Reservations(EtcdReservations):
     """
 
     max_batches = 8
+
+    settle_pause = 0.5
+    """Seconds (at most; at least half of it) for which a resource has to stay as it is to be settled."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -124,7 +124,7 @@ class EtcdV2Reservations(EtcdReservations):
         found = await self._reread(name)
         for _ in range(SETTLE_READS):
             before = found
-            await self._pause(SETTLE_PAUSE)
+            await self._pause(self.settle_pause)
             found = await self._reread(name)
             if found.state == before.state:
                 break

@@ -43,8 +43,8 @@ def window(
 ) -> Window:
     """Return a window between two times of day."""
     first, last = at(0, start), at(0, end)
-    start, end = (round((moment - SUNDAY).total_seconds()) // 60 for moment in (first, last))
-    return Window("w", start, end, day, available, limit)
+    minutes = [round((moment - SUNDAY).total_seconds()) // 60 for moment in (first, last)]
+    return Window("w", minutes[0], minutes[1], day, available, limit)
 
 
 @pytest.mark.parametrize(
