@@ -231,7 +231,10 @@ class Attempts:
         attempt.live = False
         del self.in_flight[attempt.id]
         self.owed.pop(attempt.id, None)
-        if not unresolved:
+        if unresolved:
+            attempt.since = now.monotonic
+            self.watch(attempt)
+        else:
             attempt.worker.queue.remove(attempt)
         self._ledger.ended(attempt.ended(end, now.wall, unresolved=unresolved))
         self.give_back(attempt)
@@ -266,8 +269,8 @@ class Attempts:
     def _look(self, attempt: Attempt, now: Moment) -> None:
         attempt.watched = inf
         if not attempt.live:
-            return
-        if now.monotonic < self._due(attempt):
+            self._settle(attempt, now)
+        elif now.monotonic < self._due(attempt):
             self.watch(attempt)
         elif attempt.phase is Phase.DISPATCHED:
             self._never_began(attempt, now)
@@ -276,11 +279,25 @@ class Attempts:
         else:
             self._stall(attempt, now)
 
+    def _settle(self, attempt: Attempt, now: Moment) -> None:
+        """A worker that was free all the time and has not begun does not have it."""
+        worker = attempt.worker
+        if attempt not in worker.queue or attempt.phase is Phase.WORKING:
+            return
+        if not worker.doubtful:
+            attempt.since = now.monotonic
+        if now.monotonic < self._due(attempt):
+            self.watch(attempt)
+        else:
+            self.resolve(attempt)
+            self._workforce.changed(worker, now)
+
     def _never_began(self, attempt: Attempt, now: Moment) -> None:
         worker = attempt.worker
+        silent = worker.heard <= attempt.since
         self._log(loglines.DISPATCH_TIMEOUT, attempt)
         self.take_back(attempt, AttemptEnd.DISPATCH_TIMEOUT, now, unresolved=True)
-        if worker.heard <= attempt.since:
+        if silent:
             worker.missing = True
             self._ledger.log(loglines.WORKER_MISSING(worker.name, worker.worker_type))
         self._workforce.last(worker, now)

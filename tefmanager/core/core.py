@@ -249,10 +249,10 @@ class Core:
         """Give everyone full intervals from now."""
         for worker in self.workforce:
             worker.heard = now.monotonic
-        for attempt in self.attempts.in_flight.values():
-            attempt.since = now.monotonic
-            if attempt.quiet is not None:
-                attempt.quiet = now.monotonic
+            for attempt in worker.queue:
+                attempt.since = now.monotonic
+                if attempt.quiet is not None:
+                    attempt.quiet = now.monotonic
 
     def _pass(self, event: events.Pass, now: Moment) -> None:
         self.pool.second_look()

@@ -164,12 +164,28 @@ class Worker:
             return WorkerStatus.STALLED
         if (attempt := self.live) is not None:
             return WorkerStatus.WORKING if attempt.phase is Phase.WORKING else WorkerStatus.DISPATCHED
-        return WorkerStatus.WORKING if self.busy else WorkerStatus.IDLE
+        if self.busy:
+            return WorkerStatus.WORKING
+        return WorkerStatus.DISPATCHED if self.unsettled else WorkerStatus.IDLE
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether something may stand in its queue that was taken from it before it had begun."""
+        return any(not attempt.live and attempt.phase is Phase.DISPATCHED for attempt in self.queue)
 
     @property
     def free(self) -> bool:
-        """Whether it can be given a task."""
+        """Whether it can be given any task."""
         return self.booked is None and self.status is WorkerStatus.IDLE
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether it can be given only what may stand in its queue already.
+
+        It names no task: if it were given another one, nobody could tell which of them it has done.
+        """
+        held = self.busy or self.missing or self.stalled or self.booked is not None
+        return not held and self.live is None and self.unsettled
 
     def holds(self, guid: str) -> Attempt | None:
         """Return what it was sent of a task and is not settled, or None."""

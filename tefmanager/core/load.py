@@ -39,7 +39,7 @@ def load(core: Core, snapshot: Snapshot, now: Moment) -> list[Attempt]:
         else:
             in_flight.append((task, task_row))
     for attempt_row in snapshot.unresolved:
-        _unresolved(core, attempt_row)
+        _unresolved(core, attempt_row, now)
     attempts = [_attempt(core, task, task_row, now) for task, task_row in in_flight]
     for worker in core.workforce:
         core.workforce.changed(worker, now)
@@ -85,7 +85,7 @@ def _attempt(core: Core, task: Task, row: TaskRow, now: Moment) -> Attempt:
     return attempt
 
 
-def _unresolved(core: Core, row: AttemptRow) -> None:
+def _unresolved(core: Core, row: AttemptRow, now: Moment) -> None:
     """Remember what was taken from a worker that may still have it."""
     worker = core.workforce.get(row.worker)
     task = core.backlog.by_guid.get(row.guid)
@@ -94,18 +94,19 @@ def _unresolved(core: Core, row: AttemptRow) -> None:
         return
     if task is None or task.spec.id != row.task_id:
         task = _finished(row)
-    worker.queue.append(
-        Attempt(
-            id=row.id,
-            task=task,
-            worker=worker,
-            phase=Phase.DISPATCHED if row.started is None else Phase.WORKING,
-            number=row.number,
-            dispatched=row.dispatched,
-            started=row.started,
-            live=False,
-        )
+    attempt = Attempt(
+        id=row.id,
+        task=task,
+        worker=worker,
+        phase=Phase.DISPATCHED if row.started is None else Phase.WORKING,
+        number=row.number,
+        dispatched=row.dispatched,
+        started=row.started,
+        since=now.monotonic,
+        live=False,
     )
+    worker.queue.append(attempt)
+    core.attempts.watch(attempt)
 
 
 def _finished(row: AttemptRow) -> Task:

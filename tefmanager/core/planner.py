@@ -6,7 +6,7 @@ from functools import partial
 
 from tefmanager import loglines
 from tefmanager.core.attempts import Attempts
-from tefmanager.core.entities import Task
+from tefmanager.core.entities import Task, Worker
 from tefmanager.core.lanes import Backlog, Lane
 from tefmanager.core.ledger import Ledger
 from tefmanager.core.pool import NOT_READ, Pool, Wait
@@ -50,6 +50,15 @@ class Planner:
         """Book a worker for every waiting task that can run."""
         for worker_type in self._workforce.types():
             self._plan_type(worker_type, now)
+        for worker in self._workforce.doubtful():
+            self._send_again(worker, now)
+
+    def _send_again(self, worker: Worker, now: Moment) -> None:
+        """Give a worker once more what it has not begun, and may not have got, if nobody else took it."""
+        task = worker.queue[-1].task
+        waits = task.lane is not None and not task.lane.held
+        if waits and worker.name not in task.avoid and self._pool.short(task, now) is None:
+            self._attempts.book(task, worker, now)
 
     def _plan_type(self, worker_type: str, now: Moment) -> None:
         avoided: list[Lane] = []

@@ -66,9 +66,6 @@ TABLE: dict[tuple[Holds, Word], str] = {
     (Holds.TAKEN, Word.TASK_COMPLETE): "late",
 }
 
-_UNSETTLED = 20
-"""Dispatches that a worker never took up and that are remembered; older ones are let go."""
-
 
 class Reports:
     """Registers workers and does what the table says."""
@@ -156,8 +153,9 @@ class Reports:
     def _free(self, worker: Worker, meant: Attempt | None, event: WorkerReported, now: Moment) -> None:
         for attempt in [each for each in worker.queue if each.phase is Phase.WORKING]:
             self._attempts.resolve(attempt)
-        for attempt in worker.queue[:-_UNSETTLED]:
-            self._attempts.resolve(attempt)
+        if worker.busy:
+            for attempt in worker.queue:
+                attempt.since = now.monotonic
         self._back(worker, now)
         if worker.stalled:
             self._ledger.log(loglines.WORKER_BACK(worker.name, worker.worker_type, "stalled"))

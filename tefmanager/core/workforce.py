@@ -16,6 +16,7 @@ class Workforce:
         self._ledger = ledger
         self._workers: dict[str, Worker] = {}
         self._free: dict[str, dict[Worker, None]] = {}
+        self._doubtful: dict[Worker, None] = {}
         self._types: dict[str, dict[Worker, None]] = {}
 
     def __iter__(self) -> Iterator[Worker]:
@@ -73,6 +74,10 @@ class Workforce:
         """Return the free workers of a type, the one that has been free longest first."""
         return self._free.get(worker_type, {})
 
+    def doubtful(self) -> list[Worker]:
+        """Return the workers that can be given only what may stand in their queues already."""
+        return list(self._doubtful)
+
     def serves(self, worker_type: str, avoid: frozenset[str]) -> bool:
         """Tell whether there is a worker of a type, other than some, that works or could."""
         gone = (WorkerStatus.MISSING, WorkerStatus.STALLED)
@@ -89,8 +94,13 @@ class Workforce:
             free.pop(worker, None)
         else:
             free.setdefault(worker, None)
+        if worker.doubtful:
+            self._doubtful[worker] = None
+        else:
+            self._doubtful.pop(worker, None)
 
     def _leave(self, worker: Worker) -> None:
+        self._doubtful.pop(worker, None)
         self._free.get(worker.worker_type, {}).pop(worker, None)
         fellows = self._types[worker.worker_type]
         del fellows[worker]

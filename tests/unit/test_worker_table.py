@@ -265,15 +265,26 @@ def test_late_completion_of_a_waiting_task() -> None:
 
 
 def test_message_left_in_the_queue_of_a_slow_worker() -> None:
-    """A worker takes its queue in order: what it says first is about the older dispatch."""
-    grid = dispatched().wait(29).say("w", "idle").say("v", "idle").wait(2)
+    """It gets nothing else meanwhile: what it says is about the task that stands in its queue."""
+    grid = dispatched().wait(29).say("w", "idle").say("v", "idle").wait(2).say("v", "working")
     assert grid.sent == [("w", "T"), ("v", "T")]
-    grid.submit("U")
-    assert grid.sent[-1] == ("w", "U")
+    grid.submit("U").say("w", "idle")
+    assert grid.status("w") == "dispatched"
     grid.say("w", "working").say("w", "task_complete")
     assert grid.outcomes == {"T": Outcome.COMPLETED}
-    grid.say("w", "idle").say("w", "working").say("w", "task_complete")
-    assert grid.outcomes == {"T": Outcome.COMPLETED, "U": Outcome.COMPLETED}
+    assert grid.waiting() == ["U"]
+    assert grid.say("w", "idle").sent[-1] == ("w", "U")
+
+
+def test_message_that_never_came() -> None:
+    """A worker that is heard to be free, and begins nothing, does not have it: it is free again."""
+    grid = dispatched().wait(29).say("w", "idle").say("v", "idle").wait(2).say("v", "working")
+    grid.submit("U").wait(28).say("w", "idle")
+    assert grid.waiting() == ["U"]
+    grid.wait(2)
+    assert grid.sent[-1] == ("w", "U")
+    grid.say("w", "working").say("w", "task_complete")
+    assert grid.outcomes == {"U": Outcome.COMPLETED}
 
 
 # --- who they are ---
