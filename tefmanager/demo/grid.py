@@ -122,9 +122,8 @@ class Grid:
     def start_manager(self, etcd_api: str) -> Services:
         """Start a sandbox with the manager, and return when its services are there.
 
-        Raises `DemoError` if they don't come up, at once if the machine lacks a program.
+        Raises `DemoError` if they don't come up.
         """
-        _find_programs()
         twistd = [_twistd(), "-n", "--pidfile=", f"--logfile={self.log}"]
         arguments = [*twistd, "tef-manager", "--sandbox", f"--etcd-api={etcd_api}"]
         errors = self.folder / "manager.errors"
@@ -194,7 +193,9 @@ def _stop(children: Sequence[Child]) -> list[str]:
     return [child.ended() for child in children if child.wait() not in (0, 128 + signal.SIGTERM)]
 
 
-def _find_programs() -> None:
+def check_machine() -> None:
+    """Raise `DemoError`, one line, if a program is missing."""
+    _twistd()
     try:
         Programs.find()
     except SandboxError as error:

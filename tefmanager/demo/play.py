@@ -11,7 +11,7 @@ from pika.exceptions import AMQPError
 from rich.console import Console
 
 from tefmanager.demo.client import Client
-from tefmanager.demo.grid import DemoError, Grid, Services, new_grid
+from tefmanager.demo.grid import DemoError, Grid, Services, check_machine, new_grid
 from tefmanager.demo.observer import Observer
 from tefmanager.demo.report import print_report
 from tefmanager.demo.resources import make_etcd, put_resources
@@ -139,6 +139,7 @@ class Play:
 
 def play(options: DemoOptions, console: Console) -> None:
     """Run the demo. Raises `DemoError` if it could not be run to its end, or anything was lost."""
+    check_machine()
     with new_grid() as grid:
         run = Play(options, console, grid)
         verdict = run.run()

@@ -34,7 +34,7 @@ def print_report(console: Console, verdict: Verdict, seconds: float) -> None:
 def table(verdict: Verdict, width: int) -> Table:
     """Return the table of all tasks, for a terminal of so many columns: results are cut where need be."""
     rows = [_cells(row) for row in verdict.rows]
-    found = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, _GAP, 0, 0))
+    found = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, _GAP - 1, 0, 0))
     room = width
     for index, name in enumerate(_COLUMNS[:-1]):
         widest = max(len(cells[index]) for cells in [_COLUMNS, *rows])
