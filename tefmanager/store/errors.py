@@ -21,7 +21,8 @@ class StoreConflict(StoreLost):
 
 
 _NOISE = re.compile(
-    r'^(connection to server (at|on socket) ".*?"( \(.*?\))?(, port \d+)? failed: |(FATAL|ERROR): +|\[Errno -?\d+\] )+'
+    r'^(connection to server (at|on socket) ".*?"( \(.*?\))?(, port \d+)? failed: '
+    r"|(FATAL|ERROR): +|\[Errno -?\d+\] )+"
     r"|^Is the server running .*"
 )
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
 
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from tefmanager.core.values import AttemptRow, Bodies, Changes, Snapshot, TaskRow
@@ -12,6 +16,8 @@ from tefmanager.store import rows
 from tefmanager.store.errors import StoreConflict
 from tefmanager.store.queries import Query
 from tefmanager.store.session import Row, Session
+
+T = TypeVar("T")
 
 PORTION = 5_000
 """Rows read at a time, so that the reactor gets its turn and memory stays bounded."""
@@ -62,24 +68,23 @@ class Reign:
         [manager] = await self._run("load_manager")
         workers = await self._run("load_workers")
         paused = await self._run("load_paused")
-        return Snapshot(
-            manager=rows.manager_row(manager),
-            tasks=tuple(await self._all_tasks()),
-            workers=tuple(rows.worker_row(row) for row in workers),
-            paused_suites=frozenset(guid for (guid,) in paused),
-            unresolved=tuple(await self._all_unresolved()),
-        )
+        with _no_collections():
+            return Snapshot(
+                manager=rows.manager_row(manager),
+                tasks=tuple(await self._all("load_tasks", rows.task_row)),
+                workers=tuple(rows.worker_row(row) for row in workers),
+                paused_suites=frozenset(guid for (guid,) in paused),
+                unresolved=tuple(await self._all("load_unresolved", rows.attempt_row)),
+            )
 
-    async def _all_tasks(self) -> list[TaskRow]:
-        tasks: list[TaskRow] = []
-        while portion := await self._run("load_tasks", tasks[-1].spec.id if tasks else 0, PORTION):
-            tasks.extend(map(rows.task_row, portion))
-        return tasks
-
-    async def _all_unresolved(self) -> list[AttemptRow]:
-        found: list[AttemptRow] = []
-        while portion := await self._run("load_unresolved", found[-1].id if found else 0, PORTION):
-            found.extend(map(rows.attempt_row, portion))
+    async def _all(self, query: str, read: Callable[[Row], T]) -> list[T]:
+        """Read rows by id, in portions; the server finds the next while we take in the last."""
+        found: list[T] = []
+        portion = await self._run(query, 0, PORTION)
+        while portion:
+            following = Deferred.fromCoroutine(self._run(query, portion[-1][0], PORTION))
+            found.extend(map(read, portion))
+            portion = await following
         return found
 
     async def commit(self, changes: Changes) -> Bodies:
@@ -168,6 +173,21 @@ class Reign:
 
     async def _run(self, name: str, *values: object) -> list[Row]:
         return await self._session.run(self._call(name, *values))
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Suspend the search for cycles: rows have none.
+
+    While a million of them come in it takes as long as reading them, and stops the reactor for a second.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _batches(accepted: Sequence[tuple[TaskRow, bytes]]) -> Iterator[Sequence[tuple[TaskRow, bytes]]]:

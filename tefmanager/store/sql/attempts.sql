@@ -18,8 +18,8 @@ update {t}attempts set unresolved = false where id = any ($1::bigint[]) and unre
 -- name: load_unresolved
 -- Read the $2 attempts that follow id $1 and that their workers may still have.
 select
-    id, task_id, guid, number, worker, extract(epoch from dispatched)::float8,
-    extract(epoch from started)::float8, extract(epoch from ended)::float8, outcome, unresolved
+    id, task_id, guid, number, worker, date_part('epoch', dispatched),
+    date_part('epoch', started), date_part('epoch', ended), outcome, unresolved
 from {t}attempts
 where unresolved and id > $1::bigint
 order by id
@@ -28,8 +28,8 @@ limit $2::integer;
 -- name: load_attempts
 -- Read the ended attempts of task $1, oldest first.
 select
-    id, task_id, guid, number, worker, extract(epoch from dispatched)::float8,
-    extract(epoch from started)::float8, extract(epoch from ended)::float8, outcome, unresolved
+    id, task_id, guid, number, worker, date_part('epoch', dispatched),
+    date_part('epoch', started), date_part('epoch', ended), outcome, unresolved
 from {t}attempts
 where task_id = $1::bigint
 order by id;

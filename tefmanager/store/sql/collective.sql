@@ -29,7 +29,7 @@ select state, task_ids, attempt_ids from {t}manager;
 
 -- name: load_workers
 -- Read the collective.
-select name, worker_type, exchange_name, status, extract(epoch from since)::float8
+select name, worker_type, exchange_name, status, date_part('epoch', since)
 from {t}workers
 order by name;
 

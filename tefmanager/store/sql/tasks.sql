@@ -69,9 +69,9 @@ select wanted.id, wanted.body from counted left join wanted on true;
 -- name: load_tasks
 -- Read the $2 tasks that follow id $1, without their bodies.
 select
-    id, guid, task_type, priority, resources, suite, time_limit, extract(epoch from received)::float8,
-    state, attempts, attempt, worker, extract(epoch from dispatched)::float8,
-    extract(epoch from started)::float8, avoid
+    id, guid, task_type, priority, resources, suite, time_limit, date_part('epoch', received),
+    state, attempts, attempt, worker, date_part('epoch', dispatched),
+    date_part('epoch', started), avoid
 from {t}tasks
 where id > $1::bigint
 order by id
