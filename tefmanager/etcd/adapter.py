@@ -231,6 +231,8 @@ class EtcdReservations(ABC):
             self._tell_all()
         finally:
             self._reading.release()
+        # Whoever was told may have lost Etcd already, while there was no watch yet to end.
+        self._check()
         return behind
 
     async def _read_all(self) -> bool:
