@@ -90,6 +90,16 @@ def missing() -> Grid:
     return idle().wait(91)
 
 
+def missing_unbegun() -> Grid:
+    """It went silent without having begun T, which another one has."""
+    return dispatched().wait(31)
+
+
+def doubtful() -> Grid:
+    """It was heard, but has not begun T in time, which another one has now."""
+    return dispatched().wait(20).say("w", "idle").wait(11).say("v", "working")
+
+
 def missing_at_work() -> Grid:
     """It went silent while it worked at T, and T waits."""
     return idle().submit("T").say("w", "working").wait(91)
@@ -101,6 +111,7 @@ STATES: dict[str, Callable[[], Grid]] = {
     "dispatched": dispatched,
     "working": working,
     "busy": busy,
+    "doubtful": doubtful,
     "stalled": stalled,
     "missing": missing,
 }
@@ -118,9 +129,11 @@ MORE_EVENTS: dict[str, Callable[[Grid], object]] = {
     "release grace": lambda grid: grid.say("w", "idle").wait(2.1),
     "dispatch timeout, heard since": lambda grid: grid.wait(20).say("w", "idle").wait(11),
     "dispatch timeout, not heard since": lambda grid: grid.wait(31),
+    "dispatch timeout": lambda grid: grid.wait(31),
     "missing interval": lambda grid: grid.wait(91),
     "time limit": lambda grid: grid.wait(51),
     "working, its task still waits": EVENTS["working"],
+    "idle, a task not begun": EVENTS["idle"],
 }
 
 ONLY_IN = {
@@ -129,11 +142,19 @@ ONLY_IN = {
     "release grace": {"working"},
     "dispatch timeout, heard since": {"dispatched"},
     "dispatch timeout, not heard since": {"dispatched"},
-    "missing interval": {"idle", "dispatched", "working", "busy", "stalled"},
+    "dispatch timeout": {"doubtful"},
+    "missing interval": {"idle", "dispatched", "working", "busy", "doubtful", "stalled"},
     "time limit": {"working"},
     "working, its task still waits": {"missing"},
+    "idle, a task not begun": {"missing"},
 }
-"""States in which an event that no worker says can come."""
+"""States in which an event can come that is more than a word."""
+
+BEFORE: dict[str, Callable[[], Grid]] = {
+    "working, its task still waits": missing_at_work,
+    "idle, a task not begun": missing_unbegun,
+}
+"""How a state must have come about for an event."""
 
 
 def drawn() -> dict[tuple[str, str], str]:
@@ -153,8 +174,9 @@ def state_of(grid: Grid) -> str:
     worker = grid.core.workforce.get("w")
     if worker is None:
         return "[*]"
-    atwork = worker.status is WorkerStatus.WORKING
-    return "busy" if atwork and worker.live is None else worker.status.value
+    unnamed = {WorkerStatus.WORKING: "busy", WorkerStatus.DISPATCHED: "doubtful"}
+    status = worker.status
+    return status.value if worker.live is not None else unnamed.get(status, status.value)
 
 
 def cases() -> Iterator[tuple[str, str]]:
@@ -172,8 +194,7 @@ def test_drawing_has_no_other_arrows() -> None:
 @pytest.mark.parametrize(("state", "event"), list(cases()))
 def test_drawing_of_worker_states(state: str, event: str) -> None:
     """Every arrow of the drawing is what the core does, and where there is none it stays as it is."""
-    make = missing_at_work if event == "working, its task still waits" else STATES[state]
-    grid = make()
+    grid = BEFORE.get(event, STATES[state])()
     assert state_of(grid) == state
     {**EVENTS, **MORE_EVENTS}[event](grid)
     assert state_of(grid) == drawn().get((state, event), state)
