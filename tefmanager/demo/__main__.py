@@ -6,7 +6,7 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 
 
@@ -26,10 +26,10 @@ def _parser() -> argparse.ArgumentParser:
         "0 if every task has its result, 1 if anything was lost or went wrong. Leaves nothing behind.",
     )
     add = parser.add_argument
-    add("--tasks", type=_count, default=36, help="how many tasks (default: %(default)s)")
+    add("--tasks", type=_between(1, 1000), default=36, help="how many tasks (default: %(default)s)")
     add(
         "--workers",
-        type=_count,
+        type=_between(0, 50),
         default=6,
         help="workers, of two types in turn; with less than two some "
         "tasks find none (default: %(default)s)",
@@ -51,10 +51,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _count(text: str) -> int:
-    count = int(text)
-    if not 0 <= count <= 1000:
-        raise argparse.ArgumentTypeError("expected 0 to 1000")
+def _between(least: int, most: int) -> Callable[[str], int]:
+    def count(text: str) -> int:
+        if not text.isdecimal() or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {least} to {most}")
+        return int(text)
+
     return count
 
 

@@ -141,10 +141,9 @@ class Observer:
         now = self.elapsed
         have = {(worker["name"], (worker["task"] or {}).get("guid", "")) for worker in self._client.workers}
         self._since = {each: self._since.get(each, now) for each in have}
-        return [
-            self._worker(worker["name"], worker["status"], worker["task"], now)
-            for worker in sorted(self._client.workers, key=lambda worker: str(worker["name"]))
-        ]
+        ordered = sorted(self._client.workers, key=lambda worker: (len(worker["name"]), worker["name"]))
+        views = [self._worker(worker["name"], worker["status"], worker["task"], now) for worker in ordered]
+        return sorted(views, key=lambda view: view.name.rpartition("-")[0])
 
     def _worker(self, name: str, status: str, task: Mapping[str, str] | None, now: float) -> WorkerView:
         guid = (task or {}).get("guid", "")

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from tefmanager.demo.observer import View, WorkerView
+from tefmanager.demo.observer import View
 from tefmanager.demo.resources import Use
 
 COLOURS = {"idle": "dim", "dispatched": "yellow", "working": "green", "stalled": "red", "missing": "red"}
@@ -78,13 +78,11 @@ def line(view: View) -> str:
 def picture(view: View, width: int, height: int) -> RenderableType:
     """Return what there is to see, for a terminal of so many columns and lines."""
     room = max(1, height - _LINES_BESIDES)
-    workers = _at_most(view.workers, max(1, room - 3))
-    rows = max(len(workers) + (len(workers) < len(view.workers)), len(view.uses))
-    middle = Table.grid(expand=True, padding=(0, 2))
-    middle.add_column(ratio=1)
-    middle.add_column(ratio=1)
+    shown = min(len(view.workers), max(1, room - 3))
+    rows = max(shown + (shown < len(view.workers)), len(view.uses))
+    middle = Table.grid(padding=(0, 3, 0, 0))
     middle.add_row(_heading("Workers"), _heading("Resources"))
-    middle.add_row(_workers(workers, len(view.workers)), _resources(view))
+    middle.add_row(_workers(view, shown), _resources(view))
     return Group(
         _title(view),
         Text(),
@@ -96,11 +94,6 @@ def picture(view: View, width: int, height: int) -> RenderableType:
         _heading("Events in the manager's log"),
         _events(view, room - rows),
     )
-
-
-def _at_most(workers: object, count: int) -> list[WorkerView]:
-    assert isinstance(workers, (list, tuple))
-    return list(workers[:count])
 
 
 def _heading(text: str) -> Text:
@@ -133,18 +126,19 @@ def _counts(view: View) -> Text:
     return text.append(f"{view.waiting} waiting").append(f"   of {view.total} tasks", "dim")
 
 
-def _workers(workers: list[WorkerView], total: int) -> Table:
+def _workers(view: View, shown: int) -> Group:
+    """Return the first workers, in columns that stay where they are."""
     table = Table.grid(padding=(0, 2, 0, 0))
     for _ in range(4):
         table.add_column(no_wrap=True)
-    for worker in workers:
+    guid = len(f"demo-{view.total:02}")
+    for worker in view.workers[:shown]:
         colour = COLOURS.get(worker.status, "")
         seconds = f"{worker.seconds:.1f} s" if worker.task else ""
         status = f"{_MARKS.get(worker.status, '?')} {worker.status:10}"
-        table.add_row(worker.name, Text(status, colour), f"{worker.task:7}", f"{seconds:>5}")
-    if len(workers) < total:
-        table.add_row(f"and {total - len(workers)} more")
-    return table
+        table.add_row(worker.name, Text(status, colour), f"{worker.task:{guid}}", f"{seconds:>5}")
+    rest = len(view.workers) - shown
+    return Group(table, Text(f"and {rest} more")) if rest else Group(table)
 
 
 def _resources(view: View) -> Table:
@@ -153,7 +147,7 @@ def _resources(view: View) -> Table:
         table.add_column(no_wrap=True)
     for use in view.uses:
         wanted = view.wanted.get(use.name, 0)
-        waiting = Text(f"{wanted} waiting" if wanted else "", "dim")
+        waiting = Text(f"{wanted} wait" if wanted else "", "dim")
         table.add_row(use.name, _use(use), f"{use.held}/{use.limit}", waiting)
     return table
 

@@ -51,7 +51,7 @@ def test_says_everything() -> None:
     assert re.search(r"report-4 +● working +demo-4 +1.2 s", text)
     assert re.search(r"shell-1 +○ idle", text)
     assert re.search(r"database +███ ███ ░░░ +2/3", text)
-    assert re.search(r"licence +███ +1/1 +9 waiting", text)
+    assert re.search(r"licence +███ +1/1 +9 wait", text)
     assert "49.0 s  RESOURCE_WAIT|shell|demo-49|" in text
 
 
