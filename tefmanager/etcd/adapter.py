@@ -70,6 +70,9 @@ class EtcdReservations(ABC):
     max_batches = 2
     """Batches of work under way at a time; more would only make each smaller."""
 
+    watch_patience = 1.0
+    """Seconds a watch may be late before it is taken for dead."""
+
     _log = Logger()
 
     def __init__(
@@ -103,7 +106,7 @@ class EtcdReservations(ABC):
         self._read_revision = 0
         self._times_read = 0
         self._news = 0
-        self._news_when_behind: int | None = None
+        self._behind: tuple[int, float] | None = None
 
     # --- IReservations ---
 
@@ -136,10 +139,7 @@ class EtcdReservations(ABC):
         except ReservationsLost as lost:
             self._lose(str(lost))
             raise
-        if self._news_when_behind is not None and self._news_when_behind == self._news:
-            self._log.warn("the watch of Etcd's changes was dead; watching anew")
-            self._end_watch()
-        self._news_when_behind = self._news if behind else None
+        self._suspect_watch(behind)
 
     async def stop(self) -> None:
         """See `IReservations`."""
@@ -253,6 +253,16 @@ class EtcdReservations(ABC):
     def _end_watch(self) -> None:
         if self._watching is not None:
             self._watching.cancel()
+
+    def _suspect_watch(self, behind: bool) -> None:
+        """Begin a new watch if a read found what the watch has not told, and it has told nothing since."""
+        now = self._reactor.seconds()
+        if self._behind is None or self._behind[0] != self._news:
+            self._behind = (self._news, now) if behind else None
+        elif now - self._behind[1] >= self.watch_patience:
+            self._log.warn("the watch of Etcd's changes was dead; watching anew")
+            self._behind = None
+            self._end_watch()
 
     def _loop_ended(self, failure: Failure) -> None:
         if not (self._stopped and isinstance(failure.value, CancelledError | ReservationsLost)):

@@ -14,6 +14,9 @@ NETWORK = cast(IReactorTCP, reactor)
 class _Server(ProxyServer):
     """One connection; remembers whether it asked for a watch."""
 
+    factory: Any
+    transport: Any
+
     def connectionMade(self) -> None:
         self.silent = self.factory.silent
         self.watches = False
@@ -23,23 +26,23 @@ class _Server(ProxyServer):
     def dataReceived(self, data: bytes) -> None:
         self.watches = self.watches or b"/v3/watch" in data or b"wait=true" in data
         if not self.silent:
-            super().dataReceived(data)
+            cast(Any, super()).dataReceived(data)
 
     def connectionLost(self, reason: Any = None) -> None:
         self.factory.connections.discard(self)
-        super().connectionLost(reason)
+        cast(Any, super()).connectionLost(reason)
 
 
 class EtcdProxy:
     """Forwards a port of its own to Etcd."""
 
     def __init__(self, etcd: tuple[str, int]) -> None:
-        self._factory: Any = ProxyFactory(*etcd)
+        self._factory = cast(Any, ProxyFactory)(*etcd)
         self._factory.noisy = False
         self._factory.protocol = _Server
         self._factory.connections = set()
         self._factory.silent = False
-        self._listening: Any = NETWORK.listenTCP(0, self._factory, interface="127.0.0.1")
+        self._listening = cast(Any, NETWORK).listenTCP(0, self._factory, interface="127.0.0.1")
         self.endpoint: tuple[str, int] = ("127.0.0.1", self._listening.getHost().port)
 
     @property
@@ -73,4 +76,6 @@ class EtcdProxy:
 
     def open(self) -> None:
         """Listen again, at the same port."""
-        self._listening = NETWORK.listenTCP(self.endpoint[1], self._factory, interface="127.0.0.1")
+        self._listening = cast(Any, NETWORK).listenTCP(
+            self.endpoint[1], self._factory, interface="127.0.0.1"
+        )

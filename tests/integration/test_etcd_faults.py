@@ -134,10 +134,12 @@ async def test_a_cut_connection_misses_nothing(house: House) -> None:
 async def test_a_dead_watch_is_found_out(house: House) -> None:
     """A refresh brings what a silent watch did not tell, and the next one begins a new watch."""
     reservations, observer = await house.start()
+    reservations.watch_patience = 0.05
     house.proxy.silence(only_watches=True)
     await house.foreign.set("r/ref_limit", "7")
     await reservations.refresh()
     assert observer.resources["r"].limit == 7
+    await deferLater(CLOCK, 0.06)
     await reservations.refresh()
     await until(lambda: any(one.watches and not one.silent for one in house.proxy.connections))
     await house.foreign.set("r/ref_limit", "8")
