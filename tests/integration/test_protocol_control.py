@@ -295,3 +295,31 @@ def test_line_of_a_broken_message(grid: Grid, daemon: Daemon) -> None:
     parts = event.split("|")
     assert len(parts) == 4
     assert parts[3] == r'{"marked":"a\x7cb", nonsense'
+
+
+# --- history ---
+
+
+def test_history(grid: Grid, daemon: Daemon) -> None:
+    """A finished task is in history with its body; so is each attempt with worker, times and outcome."""
+    worker = ReadmeWorker(grid, fresh("type"))
+    worker.free()
+    grid.task(worker.worker_type)
+    received = worker.expect()
+    worker.begin(received)
+    worker.say("offline")
+    other = ReadmeWorker(grid, worker.worker_type)
+    other.free()
+    again = other.expect()
+    other.begin(again)
+    other.finish(again)
+    grid.settle()
+    assert daemon.rows("tasks", guid=received.guid) == []
+    (row,) = daemon.rows("history", guid=received.guid)
+    assert bytes(row["body"]) == received.body
+    assert (row["task_type"], row["outcome"], row["attempts"]) == (worker.worker_type, "completed", 2)
+    first, second = daemon.rows("attempts", guid=received.guid)
+    assert (first["worker"], first["outcome"]) == (worker.name, "offline")
+    assert (second["worker"], second["outcome"]) == (other.name, "completed")
+    for attempt in (first, second):
+        assert row["received"] <= attempt["dispatched"] <= attempt["started"] <= attempt["ended"]

@@ -284,3 +284,30 @@ def test_no_property_at_all(grid: Grid) -> None:
     body = compact({"type": "task", "task_type": worker.worker_type, "guid": fresh("task")})
     grid.channel.basic_publish("", grid.queue, body)
     assert worker.expect().body == body
+
+
+# --- many ---
+
+
+def test_sixty_to_three(grid: Grid, daemon: Daemon) -> None:
+    """60 tasks go to 3 workers, each of them once, byte for byte, and each is one line of the log."""
+    kind = fresh("type")
+    workers = [(RubyWorker, ReadmeWorker)[at % 2](grid, kind) for at in range(3)]
+    for worker in workers:
+        worker.work_off(lambda: 0.005)
+        worker.free()
+    bodies = {}
+    for at in range(60):
+        message = {"type": "task", "task_type": kind, "guid": fresh("task"), "suite_guid": "größe"}
+        body = compact({**message, "task_data": {"größe": "ä€😀" * at, "zeile": "a\nb|c"}})
+        bodies[str(message["guid"])] = body
+        grid.send(body)
+    grid.wait(lambda: sum(len(worker.received) for worker in workers) >= 60, "60 tasks")
+    grid.settle()
+    received = [one for worker in workers for one in worker.received]
+    assert len(received) == 60
+    assert {one.guid: one.body for one in received} == bodies
+    assert all(worker.received for worker in workers)
+    lines = daemon.log.events(f"DISPATCH|{kind}|")
+    assert len(lines) == 60
+    assert {line.split("|")[2] for line in lines} == set(bodies)
