@@ -67,7 +67,7 @@ def place(path: str) -> Place | None:
 
 
 def _field_begins(parts: list[str]) -> int:
-    if len(parts) > 3 and parts[-3] == WINDOWS and parts[-1] in WINDOW_FIELDS:
+    if parts[-3:-2] == [WINDOWS] and parts[-1] in WINDOW_FIELDS and "/".join(parts[:-3]):
         return len(parts) - 3
     if parts[-1] in FIELDS:
         return len(parts) - 1

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
@@ -19,6 +19,7 @@ from tefmanager.etcd.plan import plan
 from tefmanager.etcd.settle import LockKey, State, uncounted
 from tefmanager.interfaces import ReservationsLost
 
+unhurried = settings(deadline=None)
 NOON = datetime(2024, 1, 1, 12)
 
 
@@ -85,6 +86,7 @@ operations = st.lists(
 )
 
 
+@unhurried
 @given(operations, st.data())
 def test_cache_ends_up_right(history: list[tuple[str, str, int | None]], data: st.DataObject) -> None:
     """Changes in their order, mixed with late and early reads of any revision: the end is the truth."""
@@ -161,6 +163,7 @@ def test_plan_goes_in_order() -> None:
     assert planned.counts == {"r": 3, "s": 1, "u": 6}
 
 
+@unhurried
 @given(
     st.lists(st.lists(st.sampled_from("rstx"), unique=True, max_size=3), max_size=8),
     st.lists(st.tuples(st.integers(0, 3), st.integers(-1, 4)), min_size=3, max_size=3),
@@ -215,6 +218,7 @@ def test_settling(state: State, fields: list[str]) -> None:
     assert [one.field for one in uncounted(state)] == fields
 
 
+@unhurried
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=6))
 def test_settling_one_after_the_other(keys: list[tuple[bool, bool]]) -> None:
     """Whoever settles first, all that died in the middle end with counts and keys in agreement."""
@@ -232,6 +236,7 @@ def test_settling_one_after_the_other(keys: list[tuple[bool, bool]]) -> None:
 # --- the wire ---
 
 
+@unhurried
 @given(st.lists(st.text("ab", min_size=1), max_size=5), st.lists(st.integers(1, 4), max_size=30))
 def test_lines(lines: list[str], cuts: list[int]) -> None:
     """However a body is cut, its lines come out whole."""

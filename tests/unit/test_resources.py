@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tefmanager.core.resources import ANY_DAY, MINUTES_A_DAY, UNLIMITED, Resource, Window
 
+unhurried = settings(deadline=None)
 SUNDAY = datetime(2024, 1, 7)
 
 times = st.datetimes(min_value=datetime(2000, 1, 1), max_value=datetime(2030, 1, 1))
@@ -107,6 +108,7 @@ def test_empty_window() -> None:
     assert not any(window("9:00", "9:00").contains(at(1, clock)) for clock in ("8:59", "9:00", "9:01"))
 
 
+@unhurried
 @given(windows, times)
 def test_a_window_repeats_every_week(one: Window, local: datetime) -> None:
     """What is inside now is inside in a week, and for any day tomorrow."""
@@ -115,6 +117,7 @@ def test_a_window_repeats_every_week(one: Window, local: datetime) -> None:
         assert one.contains(local) == one.contains(local + timedelta(days=1))
 
 
+@unhurried
 @given(windows)
 def test_a_window_has_as_many_minutes_as_it_says(one: Window) -> None:
     """In a week it contains its length, times the days on which it starts."""
@@ -163,6 +166,7 @@ def test_free(held: int, limit: int, free: float) -> None:
     assert Resource("r", held=held, limit=limit).free_at(at(1, "12:00")) == free
 
 
+@unhurried
 @given(resources, times)
 def test_free_never_passes_the_limit(resource: Resource, local: datetime) -> None:
     """Taking all that is free ends at the limit."""
