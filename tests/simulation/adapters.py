@@ -188,9 +188,7 @@ class SimReservations:
 class _InOrder:
     """Tells the observer through the process, in the order in which things happened."""
 
-    def __init__(
-        self, observer: IResourceObserver, process: Process, search: Callable[[], None]
-    ) -> None:
+    def __init__(self, observer: IResourceObserver, process: Process, search: Callable[[], None]) -> None:
         self._observer = observer
         self._process = process
         self._search = search
@@ -204,5 +202,3 @@ class _InOrder:
     def resources_lost(self, reason: str) -> None:
         self._process.in_order(self, 0.0, 0.0004, self._observer.resources_lost, reason)
         self._search()
-
-

@@ -1,4 +1,4 @@
-"""Everything a story needs: broker, database, Etcd, managers, workers, other programs; and the story told."""
+"""Everything a story needs: services, managers, workers, other programs; and the story told."""
 
 from __future__ import annotations
 
@@ -134,7 +134,13 @@ class Grid:
     # --- its steps ---
 
     def submit(
-        self, guid: str, task_type: str, priority: float, names: tuple[str, ...], suite: str | None, seconds: float
+        self,
+        guid: str,
+        task_type: str,
+        priority: float,
+        names: tuple[str, ...],
+        suite: str | None,
+        seconds: float,
     ) -> None:
         """A sender publishes a task until the broker has it."""
         if not self.broker.up:
@@ -284,3 +290,7 @@ class Grid:
         """An operator stops a suite."""
         self.stopped = True
         self._control("stop_suite", suite)
+
+    def foreign_leak(self) -> None:
+        """Somebody leaves a lock key behind: only for trying the observer."""
+        self.etcd.set("db/locks/other:leak~1~1", "1")

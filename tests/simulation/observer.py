@@ -1,4 +1,4 @@
-"""Judges a simulation from outside: by what was submitted, what workers did, and what the keys and rows say.
+"""Judges a simulation from outside: by what was submitted, what workers did, what keys and rows say.
 
 It shares no code with the core.
 """

@@ -1,4 +1,4 @@
-"""What happens in a simulation: tasks that come and things that break, drawn from a seed, and shrinkable."""
+"""What happens in a simulation: tasks that come and things that break, drawn from a seed."""
 
 from __future__ import annotations
 

@@ -114,7 +114,9 @@ class Process:
         """Let something enter the process after a while."""
         self.world.later(least, most, self.enter, call, *args)
 
-    def in_order(self, line: object, least: float, most: float, call: Callable[..., object], *args: Any) -> None:
+    def in_order(
+        self, line: object, least: float, most: float, call: Callable[..., object], *args: Any
+    ) -> None:
         """The same, but never before what was sent on this line earlier."""
         at = max(self.world.time + self.world.chance.uniform(least, most), self._last.get(line, 0.0))
         self._last[line] = at
@@ -187,5 +189,3 @@ class Process:
         waiting, self._waiting = self._waiting, []
         for call in (*overdue, *waiting):
             self.enter(call)
-
-

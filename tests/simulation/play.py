@@ -1,0 +1,132 @@
+"""Plays stories, and makes the ones that end badly as short as they can be.
+
+python -m tests.simulation.play --seeds 10000        many, with a progress bar
+python -m tests.simulation.play --first 816          one, told step by step if it ends badly
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
+from zope.interface import provider
+
+from tests.simulation.grid import Grid
+from tests.simulation.story import Step, draw
+
+BATCH = 50
+"""Seeds that a process plays before its memory is given back."""
+
+
+@dataclass(frozen=True)
+class Play:
+    """What came of a story.
+
+    Attributes:
+        seed: its seed.
+        violations: what must not be; empty if all went well.
+        simulated: seconds that passed in it.
+        log: the managers' log lines, with simulated times.
+    """
+
+    seed: int
+    violations: tuple[str, ...]
+    simulated: float
+    log: tuple[str, ...] = ()
+
+
+def play(seed: int, story: Sequence[Step] | None = None) -> Play:
+    """Play a seed's story, or another one in the same world."""
+    grid = Grid(seed, managers=1 + seed % 2)
+    log: list[str] = []
+    errors: list[str] = []
+
+    @provider(ILogObserver)
+    def observe(event: LogEvent) -> None:
+        log.append(f"{grid.world.time:9.3f}  {formatEvent(event)}")
+        if "log_failure" in event:
+            errors.append(f"an error was logged: {event['log_failure'].getErrorMessage()}")
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        violations = grid.tell(list(draw(seed) if story is None else story))
+        grid.end()
+    finally:
+        globalLogPublisher.removeObserver(observe)
+    return Play(seed, (*violations, *errors), grid.world.time, tuple(log))
+
+
+def shortest(seed: int) -> list[Step]:
+    """Return a story that still ends badly and would not if any of its steps were left out."""
+    story = draw(seed)
+    size = max(1, len(story) // 2)
+    while size:
+        shorter = _without_some(seed, story, size)
+        if shorter is None:
+            size //= 2
+        else:
+            story = shorter
+    return story
+
+
+def _without_some(seed: int, story: list[Step], size: int) -> list[Step] | None:
+    for start in range(0, len(story), size):
+        shorter = story[:start] + story[start + size :]
+        if play(seed, shorter).violations:
+            return shorter
+    return None
+
+
+def describe(seed: int) -> str:
+    """Return the shortest story of a seed that ends badly, how it ends, and the log."""
+    story = shortest(seed)
+    ending = play(seed, story)
+    lines = [f"seed {seed} ends badly:", *(f"  {violation}" for violation in ending.violations)]
+    lines += ["the shortest story in which it does:", *(f"  {step}" for step in story)]
+    return "\n".join([*lines, "the log:", *ending.log])
+
+
+def batch(seeds: Iterable[int]) -> list[Play]:
+    """Play some seeds; what went well is kept without its log."""
+    plays = [play(seed) for seed in seeds]
+    return [Play(each.seed, each.violations, each.simulated) for each in plays]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Play many seeds on all cores; return 1 if one ends badly."""
+    parser = argparse.ArgumentParser(prog="simulate", description=__doc__.partition("\n")[0])
+    parser.add_argument("--seeds", type=int, default=1, help="how many (default: 1)")
+    parser.add_argument("--first", type=int, default=0, help="the first of them (default: 0)")
+    options = parser.parse_args(arguments)
+    began = time.monotonic()
+    bad, simulated = _play_all(range(options.first, options.first + options.seeds))
+    took = time.monotonic() - began
+    print(f"{options.seeds} seeds, {len(bad)} end badly; {took:.0f} s, {simulated / took:.0f} × real time")
+    if bad:
+        print(f"they are: {', '.join(map(str, bad))}\n{describe(bad[0])}")
+    return 1 if bad else 0
+
+
+def _play_all(seeds: range) -> tuple[list[int], float]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    batches = [seeds[start : start + BATCH] for start in range(0, len(seeds), BATCH)]
+    bad: list[int] = []
+    simulated = 0.0
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as progress, ProcessPoolExecutor(max_tasks_per_child=4) as pool:
+        bar = progress.add_task("seeds", total=len(seeds))
+        for plays in pool.map(batch, batches):
+            bad += [each.seed for each in plays if each.violations]
+            simulated += sum(each.simulated for each in plays)
+            progress.update(bar, advance=len(plays), description=f"seeds, {len(bad)} bad")
+    return bad, simulated
+
+
+if __name__ == "__main__":
+    sys.exit(main())
