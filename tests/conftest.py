@@ -16,7 +16,6 @@ from zope.interface import implementer
 from tefmanager.sandbox import Sandbox
 from tests.services import Services
 
-
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
-from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogBeginner, globalLogPublisher
 from zope.interface import provider
 
 from tests.simulation.grid import Grid
@@ -103,6 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=1, help="how many (default: 1)")
     parser.add_argument("--first", type=int, default=0, help="the first of them (default: 0)")
     options = parser.parse_args(arguments)
+    _be_quiet()
     began = time.monotonic()
     bad, simulated = _play_all(range(options.first, options.first + options.seeds))
     took = time.monotonic() - began
@@ -112,6 +113,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if bad else 0
 
 
+def _be_quiet() -> None:
+    """Say nothing of the dead processes that Python tidies up when it ends."""
+    globalLogBeginner.beginLoggingTo([], redirectStandardIO=False, discardBuffer=True)
+
+
 def _play_all(seeds: range) -> tuple[list[int], float]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -119,7 +125,10 @@ def _play_all(seeds: range) -> tuple[list[int], float]:
     bad: list[int] = []
     simulated = 0.0
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as progress, ProcessPoolExecutor(max_tasks_per_child=4) as pool:
+    with (
+        Progress(*columns) as progress,
+        ProcessPoolExecutor(max_tasks_per_child=4, initializer=_be_quiet) as pool,
+    ):
         bar = progress.add_task("seeds", total=len(seeds))
         for plays in pool.map(batch, batches):
             bad += [each.seed for each in plays if each.violations]
