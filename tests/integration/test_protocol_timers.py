@@ -65,9 +65,35 @@ def test_dispatch_timeout(grid: Grid, daemon: Daemon, kind: type[FieldWorker]) -
     worker.begin(again)
     assert worker.status == "working"
     worker.finish(again)
-    assert worker.status == "idle"
     until(lambda: daemon.rows("history", guid=received.guid))
     assert outcomes(daemon, received.guid) == ["dispatch_timeout", "completed"]
+    later = grid.task(worker.worker_type)
+    assert worker.expect(timeout=5).guid == later
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_slow_worker_does_both(grid: Grid, daemon: Daemon, kind: type[FieldWorker]) -> None:
+    """A worker that finds its task twice in its queue, and does it twice, has done no other."""
+    worker = kind(grid, fresh("type"))
+    first = given(worker, time_limit=60)
+    worker.free()
+    second = worker.expect(timeout=5)
+    assert second.guid == first.guid
+    later = grid.task(worker.worker_type)
+    for received in (first, second):
+        worker.begin(received)
+        worker.finish(received)
+    received = worker.expect(timeout=5)
+    assert received.guid == later
+    grid.settle()
+    (row,) = daemon.rows("history", guid=first.guid)
+    assert row["outcome"] == "completed"
+    assert daemon.rows("history", guid=later) == []
+    worker.begin(received)
+    worker.finish(received)
+    grid.settle()
+    assert daemon.rows("history", guid=first.guid) == [row]
+    assert outcomes(daemon, later) == ["completed"]
 
 
 def test_no_dispatch_timeout_for_one_that_works(grid: Grid, daemon: Daemon) -> None:
