@@ -11,6 +11,7 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from tefmanager import loglines
+from tefmanager.backoff import Backoff
 from tefmanager.core import events
 from tefmanager.core.effects import (
     Bury,
@@ -37,7 +38,7 @@ from tefmanager.interfaces import (
     ReservationsLost,
 )
 from tefmanager.loglines import Line
-from tefmanager.spawn import Backoff, Nursery
+from tefmanager.spawn import Nursery
 
 log = Logger()
 
@@ -102,6 +103,7 @@ class Effector:
         self._to_release: dict[int, Claim] = {}
         self._reserving = False
         self._releasing = False
+        self._patience = Backoff(clock)
 
     def carry_out(self, effects: Sequence[Effect], bodies: Bodies) -> None:
         """Begin to carry out a turn's effects, in order. ``bodies`` are the tasks' messages."""
@@ -212,8 +214,11 @@ class Effector:
             return [events.ReservationUnknown(claim.attempt) for claim in claims]
         return [_answer_of(outcome) for outcome in outcomes]
 
+    def etcd_is_back(self) -> None:
+        """Release at once what could not be released."""
+        self._patience.hurry()
+
     async def _release(self) -> None:
-        backoff = Backoff(self._clock)
         while self._to_release:
             claims, self._to_release = self._to_release, {}
             try:
@@ -221,9 +226,9 @@ class Effector:
             except ReservationsLost as lost:
                 log.debug("releases: {reason}", reason=str(lost))
                 self._to_release = {**claims, **self._to_release}
-                await backoff.pause()
+                await self._patience.pause()
             else:
-                backoff.reset()
+                self._patience.reset()
                 for attempt in claims:
                     self._post(events.ReservationReleased(attempt))
         self._releasing = False

@@ -198,12 +198,17 @@ class Engine:
             if isinstance(item, Delivery):
                 self._deliver(item, parsed, finished, now, acks)
             else:
-                self._core.apply(item, now)
+                self._happened(item, now)
         self._core.advance(replace(now, monotonic=min(now.monotonic, self._hearing.until)))
         self._core.plan(now)
         await self._commit(bodies)
         for session, tags in acks.items():
             self._consumer.ack(session, tags)
+
+    def _happened(self, event: events.Event, now: Moment) -> None:
+        self._core.apply(event, now)
+        if isinstance(event, events.ResourcesRead):
+            self._effector.etcd_is_back()
 
     async def _commit(self, bodies: dict[int, bytes]) -> None:
         changes, effects = self._core.close()

@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tefmanager import loglines
+from tefmanager.backoff import Backoff
 from tefmanager.core import events
 from tefmanager.core.attempts import Limits
 from tefmanager.core.core import Core
@@ -39,7 +40,7 @@ from tefmanager.interfaces import (
     Seen,
     StoreLost,
 )
-from tefmanager.spawn import Backoff, Nursery
+from tefmanager.spawn import Nursery
 
 log = Logger()
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
-from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 
@@ -55,23 +52,3 @@ class Nursery:
         """Wait until nothing is running."""
         while self._running:
             await DeferredList(list(self._running))
-
-
-class Backoff:
-    """Pauses that grow from ``first`` to ``longest`` seconds, each with jitter of half its length."""
-
-    def __init__(self, clock: IReactorTime, first: float = 0.1, longest: float = 10.0) -> None:
-        self._clock = clock
-        self._first = first
-        self._longest = longest
-        self._next = first
-
-    def reset(self) -> None:
-        """Begin with the shortest again, after something has worked."""
-        self._next = self._first
-
-    async def pause(self) -> None:
-        """Wait."""
-        seconds = self._next * random.uniform(0.5, 1.0)
-        self._next = min(self._longest, self._next * 2)
-        await deferLater(self._clock, seconds)

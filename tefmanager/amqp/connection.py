@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Coroutine, Sequence
 from enum import StrEnum
 from typing import Any, TypeAlias, TypeVar
@@ -13,7 +12,6 @@ from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IAddress, IOpenSSLClientConnectionCreator, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from txamqp.client import ChannelClosed, Closed, ConnectionClosed
@@ -21,15 +19,13 @@ from txamqp.client import ChannelClosed, Closed, ConnectionClosed
 from tefmanager.amqp.codec import TableError
 from tefmanager.amqp.delegate import reason_of
 from tefmanager.amqp.protocol import AmqpProtocol
+from tefmanager.backoff import Backoff
 from tefmanager.endpoints import AmqpEndpoint
 
 CONNECT_TIMEOUT = 10.0
 """Seconds for connecting and logging in, and again for setting up channels."""
 
 T = TypeVar("T")
-
-FIRST_DELAY, LONGEST_DELAY = 0.1, 10.0
-"""Seconds to wait before another round of all brokers; the delay doubles between the two."""
 
 LASTING = 10.0
 """Seconds after which a connection counts as good: the delay begins from the first again."""
@@ -117,24 +113,6 @@ class _Once(Factory):
 # --- Staying connected -----------------------------------------------------------------------
 
 
-class Backoff:
-    """Delays between rounds of attempts: doubling, and each somewhere in its upper half. Pure."""
-
-    def __init__(self, draw: Callable[[], float] = random.random) -> None:
-        self._draw = draw
-        self._rounds = 0
-
-    def reset(self) -> None:
-        """Begin from the shortest delay again."""
-        self._rounds = 0
-
-    def next(self) -> float:
-        """Return the seconds to wait now."""
-        longest = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(self._rounds, 16))
-        self._rounds += 1
-        return longest * (0.5 + self._draw() / 2)
-
-
 class Link:
     """Keeps one connection to whichever broker can be used.
 
@@ -160,7 +138,7 @@ class Link:
         self._setup = setup
         self._on_state = on_state
         self._tls = tls
-        self._backoff = Backoff()
+        self._backoff = Backoff(reactor)
         self._turn = 0
         self._said = ""
         self._protocol: AmqpProtocol | None = None
@@ -193,7 +171,7 @@ class Link:
                 if await self._use(self._endpoints[self._turn]):
                     break
                 self._turn = (self._turn + 1) % len(self._endpoints)
-            await deferLater(self._reactor, self._backoff.next(), lambda: None)
+            await self._backoff.pause()
 
     async def _use(self, endpoint: AmqpEndpoint) -> bool:
         """Be connected to a broker as long as it lasts, and tell whether it could be used at all."""

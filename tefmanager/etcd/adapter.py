@@ -18,8 +18,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tefmanager.backoff import Backoff
 from tefmanager.etcd import tree
-from tefmanager.etcd.backoff import Backoff, pause
 from tefmanager.etcd.cache import Cache, Fields, Lock, Locks
 from tefmanager.etcd.http import Endpoint, HttpClient
 from tefmanager.etcd.jobs import Job, Jobs, Kind
@@ -200,7 +200,7 @@ class EtcdReservations(ABC):
             if self._reactor.seconds() - began > STEADY and self._lost is None:
                 self._backoff.reset()
             else:
-                await self._backoff.wait()
+                await self._backoff.pause()
 
     async def _connect(self) -> None:
         """Read everything, then watch until that ends."""
@@ -269,7 +269,7 @@ class EtcdReservations(ABC):
             self._log.failure("reading and watching Etcd ended", failure)
 
     async def _pause(self, longest: float) -> None:
-        await pause(self._reactor, longest)
+        await Backoff(self._reactor, longest).pause()
 
     # --- telling the observer ---
 

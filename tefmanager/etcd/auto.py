@@ -11,8 +11,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tefmanager.backoff import Backoff
 from tefmanager.etcd import v2wire
-from tefmanager.etcd.backoff import Backoff
 from tefmanager.etcd.http import Endpoint, HttpClient
 from tefmanager.etcd.v2 import EtcdV2Reservations
 from tefmanager.etcd.v3 import EtcdV3Reservations
@@ -111,7 +111,7 @@ class AutoReservations:
                 self._chosen = self._v2 if has_v2 else self._v3
             except ReservationsLost as lost:
                 self._lose(str(lost), observer)
-                await self._backoff.wait()
+                await self._backoff.pause()
         self._log.info("resources are in Etcd's {api} API", api=self.api)
         self._chosen.start(observer)
         await self._http.close()

@@ -8,7 +8,7 @@ long as it waits, for weeks, and keep vacuum from removing the dead rows of busy
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
@@ -16,6 +16,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from tefmanager.backoff import Backoff
 from tefmanager.interfaces import IStore, StoreLost
 from tefmanager.store.endpoints import Endpoint, Keywords, endpoints, resolved
 from tefmanager.store.errors import reason, without_secrets
@@ -109,21 +110,15 @@ class Store:
     async def reign(self, on_wait: Callable[[str], None]) -> Reign:
         """See `IStore.reign`."""
         tell = _changes_only(on_wait)
-        pauses = self._pauses()
+        pauses = Backoff(self._clock, *self._backoff, self._jitter)
         while True:
             since = self._clock.seconds()
             for place in self._places:
                 if reign := await self._try_place(place, tell):
                     return reign
             if self._clock.seconds() - since > self._backoff[1]:
-                pauses = self._pauses()  # it had worked for a while
-            await deferLater(self._clock, next(pauses))
-
-    def _pauses(self) -> Iterator[float]:
-        pause, longest = self._backoff
-        while True:
-            yield pause * (0.5 + self._jitter() / 2)
-            pause = min(longest, pause * 2)
+                pauses.reset()  # it had worked for a while
+            await pauses.pause()
 
     async def _try_place(self, place: Endpoint, tell: Callable[[str], None]) -> Reign | None:
         """Begin a reign at one of a place's addresses; where that fails, tell why and return None."""

@@ -35,6 +35,8 @@ PURE = (
 )
 VALUE_LIBRARIES = {"msgspec", "yaml"}
 ADAPTERS = ("tefmanager.amqp", "tefmanager.store", "tefmanager.etcd")
+SHARED = ("tefmanager.interfaces", "tefmanager.backoff")
+"""What adapters and the engine have in common."""
 WIRING = ("tefmanager.tap", "tefmanager.sandboxed", "tefmanager.demo")
 """Who builds adapters, or servers for them."""
 OUTSIDE_WORLD = {"asyncio", "logging", "os", "random", "socket", "subprocess", "threading", "time", "uuid"}
@@ -162,7 +164,7 @@ def test_adapters_keep_to_themselves(adapter: str) -> None:
     """An adapter imports pure modules, the contracts and itself; of the package, only its version."""
     own = [module for module in package() if within(module.name, adapter)]
     assert own
-    found = offences(own, *PURE, "tefmanager.interfaces", adapter)
+    found = offences(own, *PURE, *SHARED, adapter)
     assert [each for each in found if not each.endswith(": tefmanager")] == []
 
 
