@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, TypeVar
 from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.error import ConnectError
+from twisted.internet.error import ConnectError, ConnectingCancelledError
 from twisted.internet.interfaces import IAddress, IOpenSSLClientConnectionCreator, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
@@ -151,7 +151,7 @@ class Link:
             self._running.addErrback(self._ended)
 
     def _ended(self, failure: Failure) -> None:
-        if not failure.check(CancelledError):  # type: ignore[no-untyped-call]
+        if not failure.check(CancelledError, ConnectingCancelledError):  # type: ignore[no-untyped-call]
             self._log.failure("AMQP connection {name} is given up", failure=failure, name=self._name)
 
     async def stop(self) -> None:

@@ -60,7 +60,8 @@ def test_dispatch_timeout(grid: Grid, daemon: Daemon, kind: type[FieldWorker]) -
     received = given(worker)
     worker.free()
     again = worker.expect(timeout=5)
-    assert daemon.log.events(f"DISPATCH_TIMEOUT|{worker.worker_type}|{received.guid}|{worker.name}")
+    line = f"DISPATCH_TIMEOUT|{worker.worker_type}|{received.guid}|{worker.name}"
+    until(lambda: daemon.log.events(line))
     assert again.body == received.body
     worker.begin(again)
     assert worker.status == "working"
