@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 
@@ -15,6 +16,10 @@ from zope.interface import implementer
 
 from tefmanager.sandbox import Sandbox
 from tests.services import Services
+
+# What a shell runs in its background has SIGINT ignored, and programs that tests stop by it inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
