@@ -12,12 +12,16 @@ from dataclasses import dataclass
 LONGEST_FIELD = 2000
 """Characters of a field that are logged; what is longer is cut and says so."""
 
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f|\\\u2028\u2029\ud800-\udfff]")
+_UNSAFE = re.compile(
+    r"[\x00-\x1f\x7f-\x9f|\\"
+    r"\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff"  # unseen, or turning the direction of what follows
+    r"\ud800-\udfff]"
+)
 _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t", "\\": "\\\\"}
 
 
 def escape(value: object) -> str:
-    """Return a field's text on one line: no ``|``, line break or control character can be in it."""
+    """Return a field's text on one line: no ``|``, line break or unseen character can be in it."""
     text = str(value)
     if len(text) > LONGEST_FIELD:
         text = f"{text[:LONGEST_FIELD]}… ({len(text)} characters)"

@@ -6,6 +6,9 @@ message belongs in the queue of rejected ones.
 
 from __future__ import annotations
 
+import json
+import math
+import re
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -114,6 +117,8 @@ class _Fields(msgspec.Struct):
 
 _decode = msgspec.json.Decoder(_Fields).decode
 
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
 
 def parse(body: bytes, size_limit: int) -> Parsed:
     """Return what a message of at most ``size_limit`` bytes says."""
@@ -121,7 +126,7 @@ def parse(body: bytes, size_limit: int) -> Parsed:
         return _not_json(f"{len(body)} bytes, at most {size_limit} are taken", body)
     try:
         body.decode()
-        fields = _decode(body)
+        fields = _fields(body)
     except UnicodeDecodeError as error:
         return _not_json(f"not UTF-8: {error.reason} at byte {error.start}", body)
     except msgspec.ValidationError as error:
@@ -129,6 +134,33 @@ def parse(body: bytes, size_limit: int) -> Parsed:
     except (msgspec.DecodeError, RecursionError) as error:
         return _not_json(str(error), body)
     return _PARSERS.get(fields.type if isinstance(fields.type, str) else "", _unknown)(fields, body)
+
+
+def _fields(body: bytes) -> _Fields:
+    """Return a message's fields. Raises `msgspec.DecodeError`."""
+    try:
+        return _decode(body)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        if not _SURROGATE.search(body):
+            raise
+        return _fields_with_surrogates(body)
+
+
+def _fields_with_surrogates(body: bytes) -> _Fields:
+    """Read what msgspec refuses: one half of a surrogate pair, which is JSON all the same (RFC 8259, 8.2)."""
+    try:
+        found = json.loads(body, parse_constant=_no_constant)
+    except ValueError as error:
+        raise msgspec.DecodeError(str(error)) from error
+    if not isinstance(found, dict):
+        raise msgspec.ValidationError(f"expected `object`, got {_kind(found)}")
+    return _Fields(**{name: found[name] for name in _Fields.__struct_fields__ if name in found})
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _not_json(reason: str, body: bytes) -> Invalid:
@@ -163,7 +195,10 @@ def _name(value: object, field: str) -> str:
         raise _Bad(f"{field} is missing")
     if not isinstance(value, str):
         raise _Bad(f"{field} is {_kind(value)}, expected a string")
-    size = len(value.encode())
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError as error:
+        raise _Bad(f"{field} has one half of a surrogate pair in it") from error
     if not 1 <= size <= LONGEST_NAME:
         raise _Bad(f"{field} has {size} bytes, expected 1 to {LONGEST_NAME}")
     if "\0" in value:
@@ -200,9 +235,12 @@ def _number(value: object, field: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _Bad(f"{field} is {_kind(value)}, expected a number")
     try:
-        return float(value)
-    except OverflowError as error:
-        raise _Bad(f"{field} is out of range") from error
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise _Bad(f"{field} is out of range")
+    return number
 
 
 def _resources(value: object) -> tuple[str, ...]:

@@ -16,8 +16,11 @@ from tefmanager.amqp.frames import Properties, encode_properties, publish_frames
 from tefmanager.amqp.protocol import AmqpProtocol
 from tefmanager.interfaces import Delivered, Message
 
+ACCESS_REFUSED = 403
 NOT_FOUND = 404
-NO_EXCHANGE = "404 NOT_FOUND - no exchange '"
+
+DEFAULT_EXCHANGE = b"amq.default"
+"""What the broker calls the exchange without a name."""
 
 
 class _Entry:
@@ -180,17 +183,20 @@ def _cannot_reopen(protocol: AmqpProtocol, failure: Failure) -> None:
 def _split(code: int, reason: str, entries: list[_Entry]) -> tuple[list[_Entry], list[_Entry]]:
     """Tell messages that a closed channel may have taken from those that it certainly has not looked at.
 
-    A broker works on a channel in order, and one missing exchange ends it. The last message to that
-    exchange certainly got nowhere, earlier ones to it may have, and those after it were not looked at.
+    A broker works on a channel in order, and one exchange that is missing, or not for us, ends it. The last
+    message to that exchange certainly got nowhere, earlier ones to it may have, and those after it were not
+    looked at.
     """
     named = [index for index, entry in enumerate(entries) if _names(reason, entry.exchange)]
-    if code != NOT_FOUND or not named:
+    if code not in (ACCESS_REFUSED, NOT_FOUND) or not named:
         return entries, []
     entries[named[-1]].returned = True
     return entries[: named[-1] + 1], entries[named[-1] + 1 :]
 
 
 def _names(reason: str, exchange: bytes) -> bool:
+    """Return whether the reason for which the broker closed the channel is this exchange."""
+    name = (exchange or DEFAULT_EXCHANGE).decode("utf-8", "backslashreplace") + "'"
+    found = reason.partition("exchange '")[2]
     # The protocol cuts a reason off after 255 bytes, which a long name fills.
-    expected = f"{NO_EXCHANGE}{exchange.decode('utf-8', 'backslashreplace')}'"
-    return reason.startswith(expected) or expected.startswith(reason)
+    return found.startswith(name) or bool(found) and name.startswith(found)

@@ -162,11 +162,11 @@ async def test_strange_addresses(services: Services, address: str) -> None:
 
 @awaited
 async def test_internal_exchange(services: Services, unique: str) -> None:
-    """An exchange that refuses publishers closes the channel: its message is lost, and others go on."""
+    """An exchange that refuses publishers closes the channel: its message is returned, and others go on."""
     with foreign_channel(services) as channel:
         channel.exchange_declare(unique, "fanout", internal=True)
         async with publishing(endpoint_of(services)) as (publisher, states):
-            assert await publisher.dispatch(unique, Message(b"x")) is Delivered.LOST
+            assert await publisher.dispatch(unique, Message(b"x")) is RETURNED
             assert await publisher.dispatch("amq.topic", Message(b"x")) is RETURNED
             assert states.count(LinkState.LOST) == 0
 

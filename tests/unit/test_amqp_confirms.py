@@ -227,6 +227,25 @@ def test_missing_exchange_long_name(rig: Rig) -> None:
     assert rig.answers == {1: RETURNED}
 
 
+@pytest.mark.parametrize(
+    ("exchange", "reason"),
+    [
+        (b"secret", "access to exchange 'secret' in vhost '/' refused for user 'manager'"),
+        (b"inner", "cannot publish to internal exchange 'inner' in vhost '/'"),
+        (b"", "access to exchange 'amq.default' in vhost '/' refused for user 'manager'"),
+    ],
+)
+def test_refused_exchange(rig: Rig, exchange: bytes, reason: str) -> None:
+    """An exchange that is not for us returns its message; those to other exchanges go on."""
+    for each in (exchange, b"other"):
+        rig.publish(each)
+    rig.published()
+    rig.wire.receive(method(1, "channel.close", 403, f"ACCESS_REFUSED - {reason}", 60, 40))
+    assert rig.answers == {1: RETURNED}
+    rig.answer_open()
+    assert len(rig.published()) == 1
+
+
 def test_channel_closed_otherwise(rig: Rig) -> None:
     """When the broker closes the channel for another reason all is lost, and the channel opened anew."""
     rig.publish()
