@@ -149,7 +149,7 @@ def _fields(body: bytes) -> _Fields:
 
 
 def _fields_with_surrogates(body: bytes) -> _Fields:
-    """Read what msgspec refuses: one half of a surrogate pair, which is JSON all the same (RFC 8259, 8.2)."""
+    """Read what msgspec refuses, though it is JSON (RFC 8259, 8.2): one half of a surrogate pair."""
     try:
         found = json.loads(body, parse_constant=_no_constant)
     except ValueError as error:

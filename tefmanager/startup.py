@@ -1,4 +1,4 @@
-"""How the daemon says that it can't start: one line on stderr and in the log, exit status 1.
+"""How the process ends: with status 0 when it was told to; when it can't start, with one line and status 1.
 
 twistd builds the service before it begins to log and before it becomes a daemon: its stderr is still the
 caller's, and its log is not open yet. Any exception there ends in a traceback, `usage.UsageError` too.
@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from twisted.logger import ILogObserver, LegacyLogObserverWrapper, Logger, textFileLogObserver
+
+log = Logger()
 
 
 def refuse(line: str, twistd: Mapping[str, Any] | None) -> NoReturn:
@@ -43,6 +46,26 @@ def exit_with(reactor: Any) -> Callable[[str], None]:
         reactor.stop()
 
     return give_up
+
+
+def end_well(reactor: Any) -> None:
+    """Let SIGTERM stop the reactor and the process end with exit status 0, once the reactor runs.
+
+    Twisted's own handler does the same, but then ends the process by sending it the signal again.
+    """
+    stopping = False
+
+    def stop() -> None:
+        nonlocal stopping
+        if not stopping:
+            stopping = True
+            log.info("SIGTERM: stopping")
+            reactor.stop()
+
+    def handle(number: int, frame: object) -> None:
+        reactor.callFromThread(stop)
+
+    reactor.callWhenRunning(signal.signal, signal.SIGTERM, handle)
 
 
 def _log(message: str, twistd: Mapping[str, Any]) -> None:

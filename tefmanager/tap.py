@@ -28,7 +28,7 @@ from tefmanager.kinds import EtcdApi, UnknownResources
 from tefmanager.manager import Manager, Ways
 from tefmanager.options import Options
 from tefmanager.sandboxed import Sandboxed
-from tefmanager.startup import exit_with, refuse
+from tefmanager.startup import end_well, exit_with, refuse
 from tefmanager.store.names import lock_name_for, table_prefix_for
 from tefmanager.store.store import Store
 
@@ -56,6 +56,7 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor  # by now twistd has installed the one it was asked for
 
     config = load_config(options)
+    end_well(reactor)
     give_up = exit_with(reactor)
     if config.sandbox:
         return Sandboxed(reactor, config, lambda found: make_manager(reactor, found, give_up), give_up)

@@ -199,4 +199,4 @@ def _names(reason: str, exchange: bytes) -> bool:
     name = (exchange or DEFAULT_EXCHANGE).decode("utf-8", "backslashreplace") + "'"
     found = reason.partition("exchange '")[2]
     # The protocol cuts a reason off after 255 bytes, which a long name fills.
-    return found.startswith(name) or bool(found) and name.startswith(found)
+    return found != "" and (found.startswith(name) or name.startswith(found))

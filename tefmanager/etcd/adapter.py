@@ -150,6 +150,11 @@ class EtcdReservations(ABC):
         await self._http.close()
         self._jobs.cancel()
 
+    @property
+    def empty(self) -> bool:
+        """Whether everything was read, and there was nothing."""
+        return self._lost is None and not self._cache.all() and not self._locks.held()
+
     # --- for the two APIs to fill in ---
 
     @abstractmethod
@@ -267,9 +272,6 @@ class EtcdReservations(ABC):
     def _loop_ended(self, failure: Failure) -> None:
         if not (self._stopped and isinstance(failure.value, CancelledError | ReservationsLost)):
             self._log.failure("reading and watching Etcd ended", failure)
-
-    async def _pause(self, longest: float) -> None:
-        await Backoff(self._reactor, longest).pause()
 
     # --- telling the observer ---
 
@@ -389,7 +391,7 @@ class EtcdReservations(ABC):
 
     async def _pause_after_conflict(self, conflicts: int) -> None:
         if conflicts > QUICK_CONFLICTS:
-            await self._pause(CONFLICT_PAUSE)
+            await Backoff(self._reactor, CONFLICT_PAUSE).pause()
 
 
 def _outcome(job: Job) -> Granted | Refused:

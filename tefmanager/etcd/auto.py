@@ -39,7 +39,10 @@ async def has_v2_base(http: HttpClient, base: str) -> bool:
 
 @implementer(IReservations)
 class AutoReservations:
-    """Reservations by v2 where the base exists there, otherwise by v3; decided once, at the first answer.
+    """Reservations by v2 where the base exists there, otherwise by v3; decided at the first answer.
+
+    While nothing is in v3 either, that is no more than a guess, which each call looks into again: the first
+    resource may be made long after the manager was started.
 
     The arguments are those of `tefmanager.etcd.adapter.EtcdReservations`.
     """
@@ -63,6 +66,7 @@ class AutoReservations:
         self._v2 = EtcdV2Reservations(*arguments)
         self._v3 = EtcdV3Reservations(*arguments)
         self._chosen: EtcdV2Reservations | EtcdV3Reservations | None = None
+        self._observer: IResourceObserver | None = None
         self._lost: str | None = None
         self._choosing: Deferred[None] | None = None
 
@@ -75,20 +79,21 @@ class AutoReservations:
 
     def start(self, observer: IResourceObserver) -> None:
         """See `IReservations`."""
+        self._observer = observer
         self._choosing = Deferred.fromCoroutine(self._choose(observer))
         self._choosing.addErrback(self._gave_up)
 
     async def reserve(self, claims: Sequence[Claim]) -> Sequence[Granted | Refused]:
         """See `IReservations`."""
-        return await self._delegate().reserve(claims)
+        return await (await self._decided()).reserve(claims)
 
     async def release(self, claims: Sequence[Claim]) -> None:
         """See `IReservations`."""
-        await self._delegate().release(claims)
+        await (await self._decided()).release(claims)
 
     async def refresh(self) -> None:
         """See `IReservations`."""
-        await self._delegate().refresh()
+        await (await self._decided()).refresh()
 
     async def stop(self) -> None:
         """See `IReservations`."""
@@ -99,22 +104,32 @@ class AutoReservations:
         await self._v3.stop()
         self._lost = "stopped"
 
-    def _delegate(self) -> EtcdV2Reservations | EtcdV3Reservations:
+    async def _decided(self) -> EtcdV2Reservations | EtcdV3Reservations:
+        if self._chosen is self._v3 and self._v3.empty and await has_v2_base(self._http, self._base):
+            await self._change_to_v2()
         if self._chosen is None:
             raise ReservationsLost(self._lost or "not read yet")
         return self._chosen
+
+    async def _change_to_v2(self) -> None:
+        if self._chosen is self._v2 or self._observer is None:
+            return  # another call came first
+        self._use(self._v2, self._observer)
+        await self._v3.stop()
 
     async def _choose(self, observer: IResourceObserver) -> None:
         while self._chosen is None:
             try:
                 has_v2 = await has_v2_base(self._http, self._base)
-                self._chosen = self._v2 if has_v2 else self._v3
+                self._use(self._v2 if has_v2 else self._v3, observer)
             except ReservationsLost as lost:
                 self._lose(str(lost), observer)
                 await self._backoff.pause()
+
+    def _use(self, chosen: EtcdV2Reservations | EtcdV3Reservations, observer: IResourceObserver) -> None:
+        self._chosen = chosen
         self._log.info("resources are in Etcd's {api} API", api=self.api)
-        self._chosen.start(observer)
-        await self._http.close()
+        chosen.start(observer)
 
     def _lose(self, reason: str, observer: IResourceObserver) -> None:
         told = self._lost is not None

@@ -49,7 +49,6 @@ _WIRE_ERRORS = (
     RequestNotSent,
     RequestTransmissionFailed,
     ResponseFailed,
-    _HTTP11ClientFactory,
 )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import count as count_up
 from typing import Any
 
+from tefmanager.backoff import Backoff
 from tefmanager.etcd import tree
 from tefmanager.etcd.adapter import EtcdReservations, Everything
 from tefmanager.etcd.cache import Entry, Lock
@@ -124,7 +125,7 @@ class EtcdV2Reservations(EtcdReservations):
         found = await self._reread(name)
         for _ in range(SETTLE_READS):
             before = found
-            await self._pause(self.settle_pause)
+            await Backoff(self._reactor, self.settle_pause).pause()
             found = await self._reread(name)
             if found.state == before.state:
                 break

@@ -8,13 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import psycopg2
 from psycopg2.extras import RealDictCursor
@@ -45,40 +44,45 @@ _FAULTS = ("Traceback", "Unhandled", "#critical", "never awaited", "Unable to fo
 
 
 class Log:
-    """What a process prints, line by line, as it comes."""
+    """What a process prints into a file.
 
-    def __init__(self, stream: IO[bytes]) -> None:
-        self.lines: list[str] = []
-        self._news = threading.Condition()
-        self._thread = threading.Thread(target=self._read, args=(stream,), daemon=True)
-        self._thread.start()
+    A file, and no pipe, because then a line that was printed before something else can be seen is there as
+    soon as that is.
+    """
 
-    def _read(self, stream: IO[bytes]) -> None:
-        for line in stream:
-            with self._news:
-                self.lines.append(line.decode("utf-8", "backslashreplace").rstrip("\n"))
-                self._news.notify_all()
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb")
+        self._lines: list[str] = []
+        self._rest = b""
+
+    @property
+    def lines(self) -> list[str]:
+        """All whole lines until now."""
+        *whole, self._rest = (self._rest + self._file.read()).split(b"\n")
+        self._lines += [line.decode("utf-8", "backslashreplace") for line in whole]
+        return self._lines
 
     def events(self, start: str = "") -> list[str]:
         """Return the events that begin with a text, the time and the system before them left out."""
-        found = (_LINE.fullmatch(line) for line in list(self.lines))
+        found = (_LINE.fullmatch(line) for line in self.lines)
         return [match[1] for match in found if match and match[1].startswith(start)]
 
     def wait(self, start: str, count: int = 1, timeout: float = PATIENCE) -> list[str]:
         """Wait until so many events begin with a text, and return them."""
-        with self._news:
-            self._news.wait_for(lambda: len(self.events(start)) >= count, timeout)
-        found = self.events(start)
-        assert len(found) >= count, f"no {count} × {start!r} in:\n" + self.tail()
+        end = time.monotonic() + timeout
+        while len(found := self.events(start)) < count:
+            assert time.monotonic() < end, f"no {count} × {start!r} in:\n" + self.tail()
+            self._wait_for_more(end)
         return found
+
+    def _wait_for_more(self, end: float) -> None:
+        size = self._file.tell()
+        while os.fstat(self._file.fileno()).st_size == size and time.monotonic() < end:
+            time.sleep(0.003)
 
     def tail(self) -> str:
         """Return the last lines, to be shown when something is missing."""
         return "\n".join(line[:300] for line in self.lines[-40:])
-
-    def finish(self) -> None:
-        """Read on until the process has closed its end."""
-        self._thread.join(PATIENCE)
 
 
 class Daemon:
@@ -141,16 +145,17 @@ class Daemon:
             *self._options,
         ]
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._process = subprocess.Popen(
-            command,
-            cwd=self._folder,
-            env=self._environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        assert self._process.stdout is not None
-        self._logs.append(Log(self._process.stdout))
+        path = self._folder / f"log.{len(self._logs)}"
+        with path.open("wb") as output:
+            self._process = subprocess.Popen(
+                command,
+                cwd=self._folder,
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        self._logs.append(Log(path))
         if ready:
             self.wait_ready()
 
@@ -167,10 +172,8 @@ class Daemon:
             self._process.send_signal(signal.SIGTERM)
         status = self._process.wait(PATIENCE)
         took = time.monotonic() - begin
-        self.log.finish()
         self.check()
-        # Once all is shut down Twisted ends the process by the signal that stopped it; systemd likes both.
-        assert status in (0, -signal.SIGTERM), f"exit status {status}:\n{self.log.tail()}"
+        assert status == 0, f"exit status {status}:\n{self.log.tail()}"
         return took
 
     def kill(self) -> None:
@@ -178,7 +181,6 @@ class Daemon:
         assert self._process is not None
         self._process.kill()
         self._process.wait(PATIENCE)
-        self.log.finish()
 
     def end(self) -> None:
         """Leave no process behind, whatever has happened; never raises."""
@@ -266,4 +268,4 @@ def until(true: Callable[[], object], what: str = "it", timeout: float = PATIENC
     deadline = time.monotonic() + timeout
     while not true():
         assert time.monotonic() < deadline, f"waited in vain for {what}"
-        threading.Event().wait(0.01)
+        time.sleep(0.01)

@@ -9,6 +9,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
 from twisted.web.pages import notFound
 from twisted.web.resource import Resource
 from twisted.web.server import Site
@@ -247,6 +248,41 @@ async def test_auto(house: House) -> None:
     await reservations.refresh()
     await reservations.release([Claim(1, ("r",))])
     assert (await house.foreign.dump())["r/ref_count"] == "0"
+
+
+@pytest_twisted.ensureDeferred
+async def test_auto_changes_its_mind(services: Services, unique: str) -> None:
+    """As long as there is nothing in v3, a base made in v2 later is where the resources are."""
+    base = f"/tef/{unique}"
+    reservations = AutoReservations(CLOCK, [services.etcd], base, "p", lambda: MONDAY_NOON, lambda: 1.0)
+    observer = Observer()
+    reservations.start(observer)
+    await observer.until(lambda: "read" in observer.calls)
+    assert reservations.api == "v3"
+    await RealTwin("v2", services.etcd, base).foreign.set("r/ref_limit", "1")
+    both = [Deferred.fromCoroutine(reservations.reserve([Claim(n, ("r",))])) for n in (1, 2)]
+    for success, found in await DeferredList(both, consumeErrors=True):
+        assert not success
+        assert isinstance(cast(Failure, found).value, ReservationsLost), found
+    assert reservations.api == "v2"
+    await observer.until(lambda: "r" in observer.resources)
+    assert await reservations.reserve([Claim(1, ("r",))]) == [Granted(1, ("r",))]
+    await reservations.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_auto_stays_with_v3(services: Services, unique: str) -> None:
+    """Where resources are in v3, a base made in v2 later changes nothing while the manager runs."""
+    base = f"/tef/{unique}"
+    await RealTwin("v3", services.etcd, base).foreign.set("r/ref_limit", "1")
+    reservations = AutoReservations(CLOCK, [services.etcd], base, "p", lambda: MONDAY_NOON, lambda: 1.0)
+    observer = Observer()
+    reservations.start(observer)
+    await observer.until(lambda: "r" in observer.resources)
+    await RealTwin("v2", services.etcd, base).foreign.set("other/ref_limit", "1")
+    await reservations.refresh()
+    assert reservations.api == "v3"
+    await reservations.stop()
 
 
 class WithoutV2(Resource):
