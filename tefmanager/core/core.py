@@ -13,6 +13,7 @@ from typing import Any
 from tefmanager import loglines
 from tefmanager.core import events
 from tefmanager.core.attempts import Attempts, Limits
+from tefmanager.core.complaints import Complaints
 from tefmanager.core.effects import Effect
 from tefmanager.core.entities import Attempt, Phase, Task
 from tefmanager.core.intake import Intake
@@ -23,7 +24,6 @@ from tefmanager.core.numbers import Numbers
 from tefmanager.core.planner import Planner
 from tefmanager.core.pool import Pool
 from tefmanager.core.reports import Reports
-from tefmanager.core.resources import Resource
 from tefmanager.core.timers import Timers
 from tefmanager.core.values import Changes, ManagerState, Moment, Outcome, Snapshot
 from tefmanager.core.workforce import Workforce
@@ -47,6 +47,7 @@ class Core:
         self.timers = Timers()
         self.numbers = Numbers(snapshot.manager, self.ledger)
         self.pool = Pool(hold_unknown=limits.hold_unknown, runnable=self._runnable)
+        self.complaints = Complaints(self.ledger, self.timers, self.pool)
         parts = (self.ledger, self.backlog, self.workforce)
         self.attempts = Attempts(limits, *parts, self.pool, self.timers, self.numbers.attempt)
         self.planner = Planner(limits.patience, *parts, self.pool, self.timers, self.attempts)
@@ -198,26 +199,17 @@ class Core:
     # --- what Etcd says by itself ---
 
     def _seen(self, event: events.ResourcesSeen, now: Moment) -> None:
-        self._complain(event.seen)
         self.pool.see(event.seen)
+        self.complaints.look(event.seen, now)
         self.pool.wake(event.seen)
 
     def _read(self, event: events.ResourcesRead, now: Moment) -> None:
         if not self.pool.ready:
             self.ledger.log(loglines.RESOURCES_READ(len(event.seen)))
-        self._complain(event.seen)
         self.pool.read(event.seen)
+        self.complaints.look(event.seen, now)
         self._reconcile(event.held)
         self.pool.wake_all()
-
-    def _complain(self, seen: Mapping[str, Resource | None]) -> None:
-        """Log what cannot be read of a resource, once."""
-        for name, resource in seen.items():
-            before = self.pool.seen.get(name)
-            known = before.faults if before is not None else ()
-            for fault in resource.faults if resource is not None else ():
-                if fault not in known:
-                    self.ledger.log(loglines.RESOURCE_INVALID(name, fault))
 
     def _reconcile(self, held: Mapping[int, frozenset[str]]) -> None:
         """Bring our lock keys in step with what is in flight: each belongs to an attempt."""

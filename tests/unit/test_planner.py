@@ -186,6 +186,20 @@ def test_window_wakes_the_waiting() -> None:
     assert grid.guids_sent == ["a"]
 
 
+def test_a_fault_of_a_resource_is_told_once_if_it_stays() -> None:
+    """A window's keys come one by one, and are no fault meanwhile; what stays wrong is told once."""
+    grid, fault = Grid(), "windows/1 has no end_time"
+    broken = Resource("broken", faults=(fault,))
+    grid.turn(events.ResourcesSeen({"passing": Resource("passing", faults=(fault,)), "broken": broken}))
+    grid.turn(events.ResourcesSeen({"passing": Resource("passing")}))
+    line = f"RESOURCE_INVALID|broken|{fault}"
+    assert grid.wait(2.0).logged("RESOURCE_INVALID") == [line]
+    grid.turn(events.ResourcesRead({"broken": broken}, {}))
+    assert grid.wait(2.0).logged("RESOURCE_INVALID") == [line]
+    grid.turn(events.ResourcesSeen({"broken": None}), events.ResourcesSeen({"broken": broken}))
+    assert grid.wait(2.0).logged("RESOURCE_INVALID") == [line, line]
+
+
 def test_nothing_with_resources_goes_before_etcd_was_read() -> None:
     """Until then tasks with resources wait, and the rest goes on."""
     grid = Grid(grant=False).say("w", "idle").submit("a", resources=["r"]).submit("b")
