@@ -77,6 +77,7 @@ class Manager(Service):
     Args:
         clock: for timers.
         clocks: reads the clocks.
+        reservations: makes new ones for each reign: a manager that stands by leaves Etcd alone.
         give_up: is called with a reason when no reign can ever begin.
     """
 
@@ -89,7 +90,7 @@ class Manager(Service):
         store: IStore,
         consumer: IConsumer,
         publisher: IPublisher,
-        reservations: IReservations,
+        reservations: Callable[[], IReservations],
         ways: Ways,
         give_up: Callable[[str], None],
     ) -> None:
@@ -98,7 +99,8 @@ class Manager(Service):
         self._store = store
         self._consumer = consumer
         self._publisher = publisher
-        self._reservations = reservations
+        self._make_reservations = reservations
+        self._reservations: IReservations | None = None
         self._ways = ways
         self._give_up = give_up
         self._nursery = Nursery(self._unexpected)
@@ -111,7 +113,6 @@ class Manager(Service):
         """Connect, and begin to wait for a reign."""
         super().startService()  # type: ignore[no-untyped-call]
         self._publisher.start()
-        self._reservations.start(self)
         self._reigns = self._nursery.run(self._reign_for_ever())
 
     def stopService(self) -> Deferred[None]:
@@ -130,7 +131,6 @@ class Manager(Service):
         self._nursery.cancel()
         await self._nursery.wait()
         await self._publisher.stop()
-        await self._reservations.stop()
 
     def _unexpected(self, failure: Failure) -> None:
         log.failure("a part of the manager failed", failure)
@@ -175,10 +175,12 @@ class Manager(Service):
 
     async def _reign(self, reign: IReign) -> None:
         snapshot = await reign.load()
-        engine = self._engine = self._make_engine(reign, Core(self._ways.limits, snapshot, self._clocks()))
+        core = Core(self._ways.limits, snapshot, self._clocks())
+        reservations = self._reservations = self._make_reservations()
+        engine = self._engine = self._make_engine(reign, core, reservations)
         reign.watch(engine.lose)
         emit(loglines.REIGN_BEGUN(reign.epoch, len(snapshot.tasks), len(snapshot.workers)))
-        self._refresh()
+        reservations.start(self)
         self._consumer.start(self)
         passes = LoopingCall(self._pass, engine)
         passes.clock = self._clock
@@ -188,7 +190,7 @@ class Manager(Service):
         finally:
             passes.stop()
 
-    def _make_engine(self, reign: IReign, core: Core) -> Engine:
+    def _make_engine(self, reign: IReign, core: Core, reservations: IReservations) -> Engine:
         return Engine(
             self._clock,
             self._clocks,
@@ -196,7 +198,7 @@ class Manager(Service):
             reign,
             self._consumer,
             self._publisher,
-            self._reservations,
+            reservations,
             self._ways.queues,
             poison=self._poison,
             message_limit=self._ways.message_limit,
@@ -205,9 +207,12 @@ class Manager(Service):
 
     async def _end(self, reign: IReign) -> None:
         engine, self._engine = self._engine, None
+        reservations, self._reservations = self._reservations, None
         await self._consumer.stop()
         if engine is not None:
             await engine.abandon()
+        if reservations is not None:
+            await reservations.stop()
         await reign.end()
 
     # --- the slow pass ---
@@ -224,7 +229,8 @@ class Manager(Service):
 
     async def _read_resources(self) -> None:
         try:
-            await self._reservations.refresh()
+            if self._reservations is not None:
+                await self._reservations.refresh()
         except ReservationsLost as lost:
             log.debug("resources were not read: {reason}", reason=str(lost))
         finally:

@@ -25,11 +25,13 @@ from tefmanager.etcd.auto import AutoReservations
 from tefmanager.etcd.v2 import EtcdV2Reservations
 from tefmanager.etcd.v3 import EtcdV3Reservations
 from tefmanager.kinds import EtcdApi, UnknownResources
+from tefmanager.lease import Lease
 from tefmanager.manager import Manager, Ways
 from tefmanager.options import Options
 from tefmanager.sandboxed import Sandboxed
 from tefmanager.startup import end_well, exit_with, refuse
 from tefmanager.store.names import lock_name_for, table_prefix_for
+from tefmanager.store.silence import Silence
 from tefmanager.store.store import Store
 
 __all__ = ["Options", "makeService", "make_manager"]
@@ -65,6 +67,8 @@ def makeService(options: Options) -> IService:
 
 def make_manager(reactor: Any, config: Config, give_up: Callable[[str], None]) -> Manager:
     """Build a manager; ``give_up`` is called with a reason if it can never work."""
+    silence = Silence()
+    lease = Lease(silence.lease)
     topology = Topology(
         config.in_queue,
         config.dead_queue,
@@ -80,16 +84,19 @@ def make_manager(reactor: Any, config: Config, give_up: Callable[[str], None]) -
             config.database,
             table_prefix_for(config.env, config.name_prefix),
             lock_name_for(config.env, config.name_prefix),
+            lease=lease,
+            silence=silence,
         ),
         Consumer(reactor, config.amqp, topology, on_state=_tell("consumer")),
-        Publisher(reactor, config.amqp, on_state=_tell("publisher")),
-        _RESERVATIONS[config.etcd_api](
+        Publisher(reactor, config.amqp, on_state=_tell("publisher"), lease=lease),
+        lambda: _RESERVATIONS[config.etcd_api](
             reactor,
             config.etcd,
             config.etcd_base,
             config.name_prefix,
             datetime.now,
             lambda: read_clocks().wall,
+            lease=lease,
         ),
         _ways(config),
         give_up,

@@ -15,6 +15,7 @@ from tefmanager.amqp.events import ChannelEvents
 from tefmanager.amqp.frames import Properties, encode_properties, publish_frames, route
 from tefmanager.amqp.protocol import AmqpProtocol
 from tefmanager.interfaces import Delivered, Message
+from tefmanager.lease import Lease
 
 ACCESS_REFUSED = 403
 NOT_FOUND = 404
@@ -46,12 +47,17 @@ class ConfirmChannel(ChannelEvents):
     A returned message is told from the others in flight by its message id, ``<token>-<number>``: the token
     is new for each channel, the number is the one by which the broker confirms it. Routing key and content
     would not do, since the same message may be sent twice, and confirms of several come as one.
+
+    Args:
+        number: of the channel.
+        lease: messages wait while it does not hold.
     """
 
     _log = Logger()
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, lease: Lease) -> None:
         self._number = number
+        self._lease = lease
         self._protocol: AmqpProtocol | None = None
         self._writable = True
         self._waiting: deque[_Entry] = deque()
@@ -73,10 +79,8 @@ class ConfirmChannel(ChannelEvents):
         """
         entry = _Entry(exchange, route(exchange, key), message)
         entry.answer = Deferred(lambda _: self._take_back(entry))
-        if self._protocol is not None and self._writable and not self._waiting:
-            self._send(self._protocol, entry)
-        else:
-            self._waiting.append(entry)
+        self._waiting.append(entry)
+        self._drain()
         return entry.answer
 
     def _take_back(self, entry: _Entry) -> None:
@@ -97,7 +101,7 @@ class ConfirmChannel(ChannelEvents):
         self._drain()
 
     def _drain(self) -> None:
-        while self._protocol is not None and self._writable and self._waiting:
+        while self._waiting and self._protocol is not None and self._writable and self._lease.holds:
             self._send(self._protocol, self._waiting.popleft())
 
     # --- The channel ---

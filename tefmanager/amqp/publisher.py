@@ -20,6 +20,7 @@ from tefmanager.amqp.protocol import AmqpProtocol
 from tefmanager.amqp.tls import client_tls
 from tefmanager.endpoints import AmqpEndpoint
 from tefmanager.interfaces import Delivered, IPublisher, Message
+from tefmanager.lease import Lease
 
 QUEUE_CHANNEL = 1
 EXCHANGE_CHANNEL = 2
@@ -76,6 +77,7 @@ class Publisher:
         on_state: is told changes of the connection.
         name: how the broker lists the connection.
         tls: makes what a TLS connection needs.
+        lease: messages wait while it does not hold.
     """
 
     def __init__(
@@ -85,12 +87,15 @@ class Publisher:
         on_state: OnState = ignore_state,
         name: str = "tef-manager publisher",
         tls: Tls = client_tls,
+        lease: Lease | None = None,
     ) -> None:
+        lease = Lease.unlimited() if lease is None else lease
+        lease.watch(self._flow)
         self._reactor = reactor
         self._link = Link(reactor, endpoints, name, self._setup, on_state, tls)
         self._channels = {
-            Place.QUEUE: ConfirmChannel(QUEUE_CHANNEL),
-            Place.EXCHANGE: ConfirmChannel(EXCHANGE_CHANNEL),
+            Place.QUEUE: ConfirmChannel(QUEUE_CHANNEL, lease),
+            Place.EXCHANGE: ConfirmChannel(EXCHANGE_CHANNEL, lease),
         }
         self._places = _Places(REMEMBERED)
         self._searching: dict[bytes, DeferredLock] = {}

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredLock
@@ -20,7 +19,7 @@ from zope.interface import implementer
 
 from tefmanager.backoff import Backoff
 from tefmanager.etcd import tree
-from tefmanager.etcd.cache import Cache, Fields, Lock, Locks
+from tefmanager.etcd.cache import Cache, Everything, Lock, Locks
 from tefmanager.etcd.http import Endpoint, HttpClient
 from tefmanager.etcd.jobs import Job, Jobs, Kind
 from tefmanager.etcd.plan import Plan, plan
@@ -33,6 +32,7 @@ from tefmanager.interfaces import (
     Refused,
     ReservationsLost,
 )
+from tefmanager.lease import Lease
 
 STEADY = 1.0
 """Seconds a watch has to last to count as a success."""
@@ -42,15 +42,6 @@ QUICK_CONFLICTS = 5
 
 CONFLICT_PAUSE = 0.02
 """Longest such pause, in seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Everything:
-    """A read of everything: keys by resource, our own lock keys, and the revision at which it was so."""
-
-    fields: Mapping[str, Fields]
-    locks: Sequence[Lock]
-    revision: int
 
 
 @implementer(IReservations)
@@ -65,6 +56,7 @@ class EtcdReservations(ABC):
         local_time: returns naive local time, for windows.
         wall_time: returns seconds since 1970, for lock keys.
         timeout: seconds an answer may take.
+        lease: writes wait while it does not hold.
     """
 
     max_batches = 2
@@ -84,7 +76,9 @@ class EtcdReservations(ABC):
         local_time: Callable[[], datetime],
         wall_time: Callable[[], float],
         timeout: float = 5.0,
+        lease: Lease | None = None,
     ) -> None:
+        self._lease = Lease.unlimited() if lease is None else lease
         self._reactor = reactor
         self._base = base.rstrip("/")
         self._prefix = prefix
@@ -272,6 +266,11 @@ class EtcdReservations(ABC):
     def _loop_ended(self, failure: Failure) -> None:
         if not (self._stopped and isinstance(failure.value, CancelledError | ReservationsLost)):
             self._log.failure("reading and watching Etcd ended", failure)
+
+    async def _reigning(self) -> None:
+        """Return when we certainly are the active manager. Raises `ReservationsLost` when we are not."""
+        if not await self._lease.certain():
+            raise ReservationsLost("this manager does not reign any more")
 
     # --- telling the observer ---
 

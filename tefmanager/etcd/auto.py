@@ -24,6 +24,7 @@ from tefmanager.interfaces import (
     Refused,
     ReservationsLost,
 )
+from tefmanager.lease import Lease
 
 
 async def has_v2_base(http: HttpClient, base: str) -> bool:
@@ -58,11 +59,12 @@ class AutoReservations:
         local_time: Callable[[], datetime],
         wall_time: Callable[[], float],
         timeout: float = 5.0,
+        lease: Lease | None = None,
     ) -> None:
         self._base = base.rstrip("/")
         self._http = HttpClient(reactor, endpoints, timeout)
         self._backoff = Backoff(reactor)
-        arguments = (reactor, endpoints, base, prefix, local_time, wall_time, timeout)
+        arguments = (reactor, endpoints, base, prefix, local_time, wall_time, timeout, lease)
         self._v2 = EtcdV2Reservations(*arguments)
         self._v3 = EtcdV3Reservations(*arguments)
         self._chosen: EtcdV2Reservations | EtcdV3Reservations | None = None

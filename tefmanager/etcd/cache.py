@@ -6,7 +6,7 @@ overwrite newer ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tefmanager.core.resources import Resource
@@ -134,6 +134,15 @@ class Lock:
     name: str
     field: str
     value: str
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Everything:
+    """A read of everything: keys by resource, our own lock keys, and the revision at which it was so."""
+
+    fields: Mapping[str, Fields]
+    locks: Sequence[Lock]
     revision: int
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from tefmanager.backoff import Backoff
 from tefmanager.etcd import tree
-from tefmanager.etcd.adapter import EtcdReservations, Everything
-from tefmanager.etcd.cache import Entry, Lock
+from tefmanager.etcd.adapter import EtcdReservations
+from tefmanager.etcd.cache import Entry, Everything, Lock
 from tefmanager.etcd.gather import gather
 from tefmanager.etcd.jobs import Job
 from tefmanager.etcd.plan import plan
@@ -59,7 +59,7 @@ class EtcdV2Reservations(EtcdReservations):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._keys = Keys(self._http, self._base, self._prefix)
+        self._keys = Keys(self._http, self._base, self._prefix, self._reigning)
         self._handled: set[tuple[str, str]] = set()
 
     # --- reading and watching ---

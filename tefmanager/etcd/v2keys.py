@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from tefmanager.etcd import tree, v2wire
-from tefmanager.etcd.adapter import Everything
-from tefmanager.etcd.cache import Entry, Fields, Lock
-from tefmanager.etcd.http import HttpClient
+from tefmanager.etcd.cache import Entry, Everything, Fields, Lock
+from tefmanager.etcd.http import HttpClient, Request
 from tefmanager.etcd.settle import LockKey, State
 from tefmanager.etcd.v2wire import Node, Result
 
@@ -32,8 +31,11 @@ class OneResource:
 class Keys:
     """Reads and writes below a base. Everything raises `ReservationsLost`."""
 
-    def __init__(self, http: HttpClient, base: str, prefix: str) -> None:
+    def __init__(
+        self, http: HttpClient, base: str, prefix: str, reigning: Callable[[], Awaitable[None]]
+    ) -> None:
         self._http = http
+        self._reigning = reigning
         self._base = base
         self._prefix = prefix
 
@@ -80,19 +82,19 @@ class Keys:
             request = v2wire.request("PUT", key, str(after), prevExist=False)
         else:
             request = v2wire.request("PUT", key, str(after), prevValue=before.value)
-        result, _ = await v2wire.ask(self._http, request)
+        result, _ = await self._ask_to_write(request)
         return None if result.error_code else _entry(result.node)
 
     async def write(self, lock: Lock, value: str) -> Lock:
         """Write a lock key, whether it is there or not."""
         request = v2wire.request("PUT", self._key(lock.name, lock.field), value)
-        result, _ = await v2wire.ask(self._http, request)
+        result, _ = await self._ask_to_write(request)
         return replace(lock, value=value, revision=result.node.modified_index)
 
     async def change(self, lock: Lock, value: str) -> Lock | None:
         """Change a lock key's value; None where it is gone."""
         request = v2wire.request("PUT", self._key(lock.name, lock.field), value, prevExist=True)
-        result, _ = await v2wire.ask(self._http, request)
+        result, _ = await self._ask_to_write(request)
         return (
             None if result.error_code else replace(lock, value=value, revision=result.node.modified_index)
         )
@@ -100,8 +102,12 @@ class Keys:
     async def delete(self, lock: Lock) -> int:
         """Delete a lock key, if it is there; return the index at which it is gone."""
         request = v2wire.request("DELETE", self._key(lock.name, lock.field))
-        result, index = await v2wire.ask(self._http, request)
+        result, index = await self._ask_to_write(request)
         return max(index, result.node.modified_index)
+
+    async def _ask_to_write(self, request: Request) -> tuple[Result, int]:
+        await self._reigning()
+        return await v2wire.ask(self._http, request)
 
     def path(self, key: str) -> str | None:
         """Return a key without the base; "" for the base and what it stands in, None for other keys."""

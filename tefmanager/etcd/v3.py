@@ -7,8 +7,8 @@ from dataclasses import replace
 from itertools import count as count_up
 
 from tefmanager.etcd import tree, v3wire
-from tefmanager.etcd.adapter import EtcdReservations, Everything
-from tefmanager.etcd.cache import Entry, Lock
+from tefmanager.etcd.adapter import EtcdReservations
+from tefmanager.etcd.cache import Entry, Everything, Lock
 from tefmanager.etcd.jobs import Job, Kind
 from tefmanager.etcd.v3watch import watch
 from tefmanager.etcd.v3wire import Compare, KeyValue, Operation, RangeAnswer, Transaction, TransactionAnswer
@@ -99,6 +99,7 @@ class EtcdV3Reservations(EtcdReservations):
         return max(compares, writes) <= MAX_OPERATIONS
 
     async def _commit(self, transaction: Transaction) -> TransactionAnswer:
+        await self._reigning()
         return await v3wire.ask(self._http, "kv/txn", transaction, TransactionAnswer)
 
     # --- taking ---

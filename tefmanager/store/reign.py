@@ -12,6 +12,7 @@ from zope.interface import implementer
 
 from tefmanager.core.values import AttemptRow, Bodies, Changes, Snapshot, TaskRow
 from tefmanager.interfaces import IReign, StoreLost
+from tefmanager.lease import Lease
 from tefmanager.store import rows
 from tefmanager.store.errors import StoreConflict
 from tefmanager.store.queries import Query
@@ -50,11 +51,23 @@ class Reign:
         queries: prepared in the session, by name.
         epoch: of this reign, written already.
         key: of the lock.
+        lease: lasts from answer to answer.
+        ping: seconds between two questions where there is nothing else to ask.
     """
 
-    def __init__(self, session: Session, queries: Mapping[str, Query], epoch: int, key: int) -> None:
+    def __init__(
+        self,
+        session: Session,
+        queries: Mapping[str, Query],
+        epoch: int,
+        key: int,
+        lease: Lease,
+        ping: float,
+    ) -> None:
         self.epoch = epoch
         self._session = session
+        session.lease = lease
+        session.keep_alive(ping)
         self._queries = queries
         self._key = key
         self._quote = session.quoter()

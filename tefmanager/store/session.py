@@ -13,16 +13,19 @@ This is all that knows txpostgres. What it makes up for:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeAlias, cast
 
 import psycopg2
 from psycopg2 import extensions
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 from txpostgres.txpostgres import Connection
 
 from tefmanager.interfaces import StoreLost
+from tefmanager.lease import Lease
 from tefmanager.store.endpoints import Keywords
 from tefmanager.store.errors import store_lost
 
@@ -60,11 +63,16 @@ class Session:
         reactor: where the socket is watched.
         clock: for time limits.
         patience: seconds in which any statement must be answered.
+
+    Attributes:
+        lease: is renewed by each answer, and ends with the session.
     """
 
     def __init__(self, reactor: object, clock: IReactorTime, patience: float) -> None:
         self._clock = clock
         self._patience = patience
+        self.lease = Lease.unlimited()
+        self._pings: LoopingCall | None = None
         self._link = _Link(reactor, self._fail)
         self._turn = DeferredLock()
         self._over: StoreLost | None = None
@@ -83,10 +91,12 @@ class Session:
         """
         await self._turn.acquire()
         try:
+            asked = self.lease.now
             cursor = await self._guarded(
                 lambda: self._link.cursor().execute(statements),
                 self._patience if patience is None else patience,
             )
+            self.lease.renew(asked)
             return cast("list[Row]", cursor.fetchall()) if cursor.description else []
         finally:
             self._turn.release()
@@ -103,6 +113,22 @@ class Session:
         except Exception as error:
             lost = self._fail(error)
             raise lost from (None if lost is error else error)
+
+    def keep_alive(self, interval: float) -> None:
+        """Ask something every so many seconds, unless an answer is being waited for anyway.
+
+        The server learns that we are here, and we that it is: between statements a server that is frozen
+        can't be told from an idle one.
+        """
+        self._pings = LoopingCall(self._ping)
+        self._pings.clock = self._clock
+        # It does not fail: a session that is lost tells those who watch it.
+        self._pings.start(interval, now=False)
+
+    async def _ping(self) -> None:
+        if not self.busy and self._over is None:
+            with suppress(StoreLost):
+                await self.run("select")
 
     @property
     def busy(self) -> bool:
@@ -132,6 +158,9 @@ class Session:
         lost = store_lost(error)
         if self._over is None:
             self._over = lost
+            self.lease.end()
+            if self._pings is not None:
+                self._pings.stop()
             self._link.close()
             watchers, self._watchers = self._watchers, []
             for tell in watchers:

@@ -18,6 +18,7 @@ from zope.interface import implementer
 
 from tefmanager.backoff import Backoff
 from tefmanager.interfaces import IStore, StoreLost
+from tefmanager.lease import Lease
 from tefmanager.store.endpoints import Endpoint, Keywords, endpoints, resolved
 from tefmanager.store.errors import reason, without_secrets
 from tefmanager.store.names import lock_key
@@ -25,28 +26,16 @@ from tefmanager.store.queries import load_queries
 from tefmanager.store.reign import Reign
 from tefmanager.store.schema import bring_up_to_date, load_upgrades
 from tefmanager.store.session import Session
+from tefmanager.store.silence import Silence
+
+DEFAULT_SILENCE = Silence()
 
 ANOTHER_IS_ACTIVE = "another manager is active"
 
-KEYWORDS: Keywords = {
-    "fallback_application_name": "tef-manager",
-    "target_session_attrs": "read-write",
-    # A peer that vanished is found within 5 + 3 × 2 seconds when idle, 10 when something is under way.
-    "keepalives_idle": 5,
-    "keepalives_interval": 2,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 10_000,
-}
+KEYWORDS: Keywords = {"fallback_application_name": "tef-manager", "target_session_attrs": "read-write"}
 """What libpq is told unless the configuration says otherwise."""
 
 SETTINGS: Mapping[str, str] = {
-    # The server, too, must find out that we vanished: the lock is ours until it does.
-    "tcp_keepalives_idle": "5",
-    "tcp_keepalives_interval": "2",
-    "tcp_keepalives_count": "3",
-    "tcp_user_timeout": "10000",
-    "client_connection_check_interval": "5000",
-    "idle_session_timeout": "0",
     "default_transaction_isolation": "read committed",
     # Every query here goes by an index. A plan is kept for the whole session, so one that was made
     # while a table was small must not read it whole when it has grown.
@@ -69,8 +58,8 @@ class Store:
         table_prefix: what the names of all tables begin with.
         lock_name: managers with the same one in the same database compete; see `lock_name_for`.
         clock: for time limits and pauses; the reactor by default.
-        statement_timeout: seconds that a statement may take.
-        grace: seconds that its answer may take in addition; then the session is lost.
+        lease: is renewed by each answer, and ends with a reign.
+        silence: after how long a silent server is given up, and we by the server.
         poll: seconds between two attempts of a standby to get the lock.
         backoff: shortest and longest pause between attempts to connect, in seconds.
         jitter: returns a number from 0 to 1.
@@ -86,8 +75,8 @@ class Store:
         lock_name: str,
         clock: IReactorTime | None = None,
         *,
-        statement_timeout: float = 10.0,
-        grace: float = 3.0,
+        lease: Lease | None = None,
+        silence: Silence = DEFAULT_SILENCE,
         poll: float = 0.5,
         backoff: tuple[float, float] = (0.1, 10.0),
         jitter: Callable[[], float] = random.random,
@@ -101,8 +90,8 @@ class Store:
         self._queries = load_queries(table_prefix)
         self._upgrades = load_upgrades(table_prefix)
         self._key = lock_key(lock_name)
-        self._statement_timeout = statement_timeout
-        self._patience = statement_timeout + grace
+        self._lease = Lease.unlimited() if lease is None else lease
+        self._silence = silence
         self._poll = poll
         self._backoff = backoff
         self._jitter = jitter
@@ -139,23 +128,24 @@ class Store:
         return without_secrets(text, str(self._dsn.get("password", "")))
 
     async def _begin_at(self, endpoint: Endpoint, tell: Callable[[str], None]) -> Reign:
-        session = Session(self._reactor, self._clock, self._patience)
+        session = Session(self._reactor, self._clock, self._silence.answer)
         try:
-            await session.open({**KEYWORDS, **self._dsn, **endpoint.keywords}, self._connect_timeout)
+            keywords = {**KEYWORDS, **self._silence.keywords, **self._dsn, **endpoint.keywords}
+            await session.open(keywords, self._connect_timeout)
             await self._configure(session)
             await self._stand_by(session, tell)
             for upgrade in await bring_up_to_date(session, self._prefix, self._upgrades):
                 self._log.info(
                     "Schema upgrade {number} ({name}) applied", number=upgrade.number, name=upgrade.name
                 )
-            return Reign(session, self._queries, await self._epoch(session), self._key)
+            epoch = await self._epoch(session)
+            return Reign(session, self._queries, epoch, self._key, self._lease, self._silence.ping)
         except BaseException:
             session.close()
             raise
 
     async def _configure(self, session: Session) -> None:
-        timeout = {"statement_timeout": f"{self._statement_timeout * 1000:.0f}"}
-        await session.run(_settings({**SETTINGS, **timeout}))
+        await session.run(_settings({**SETTINGS, **self._silence.settings}))
         [(encoding,)] = await session.run("select current_setting('server_encoding')")
         if encoding != "UTF8":
             raise StoreLost(f"the encoding of the database is {encoding}, expected UTF8")

@@ -21,6 +21,7 @@ from tefmanager.store import Store, StoreConflict
 from tefmanager.store import reign as reign_module
 from tefmanager.store.names import lock_key
 from tefmanager.store.reign import PORTION, Reign
+from tefmanager.store.silence import Silence
 from tests.contract.stores import RealTwin
 from tests.services import Services
 
@@ -356,7 +357,7 @@ async def test_a_session_killed_while_a_commit_waits(
 @pytest_twisted.ensureDeferred
 async def test_a_statement_that_takes_too_long(services: Services, twin: RealTwin, prefix: str) -> None:
     """The server gives it up first, and the session is over."""
-    begun = await soon(store(services.database, prefix, statement_timeout=0.2).reign(silent))
+    begun = await soon(store(services.database, prefix, silence=Silence(0.3)).reign(silent))
     other = psycopg2.connect(**services.database)
     with other, other.cursor() as cursor:
         cursor.execute(f"lock table {prefix}tasks")
@@ -468,10 +469,10 @@ async def test_a_server_that_ends_and_comes_back(own: Sandbox, prefix: str, how:
 async def test_a_frozen_server(own: Sandbox, prefix: str) -> None:
     """It answers nothing and closes nothing: the commit fails in time, `end` does not hang."""
     server = own.postgresql
-    begun = await soon(store(server.database, prefix, statement_timeout=0.3, grace=0.3).reign(silent))
+    begun = await soon(store(server.database, prefix, silence=Silence(0.6)).reign(silent))
     server.freeze()
     try:
-        with pytest.raises(StoreLost, match=r"no answer within 0\.6 s"):
+        with pytest.raises(StoreLost, match=r"no answer within 0\.5 s"):
             await soon(begun.commit(Changes(accepted=[(task(1), b"x" * 2**22)])))
         await soon(begun.end())
     finally:

@@ -111,12 +111,21 @@ class SimReservations:
     """One process' way to Etcd: answers come late, or never, whether they took effect or not."""
 
     def __init__(self, etcd: FakeEtcd, process: Process, prefix: str) -> None:
+        self._etcd = etcd
         self._process = process
+        self._prefix = prefix
         self.up = True
-        self._inner = FakeReservations(etcd, prefix, self._local_time, self._wall_time, process)
-        self._observer: IResourceObserver | None = None
+        self._inner = self._make_inner()
         self._delay = NEAR
         process.deaths.append(self._die)
+
+    def _make_inner(self) -> FakeReservations:
+        return FakeReservations(self._etcd, self._prefix, self._local_time, self._wall_time, self._process)
+
+    def anew(self) -> SimReservations:
+        """Forget everything, for another reign."""
+        self._inner = self._make_inner()
+        return self
 
     def _local_time(self) -> datetime:
         return datetime.fromtimestamp(self._wall_time(), UTC).replace(tzinfo=None)
@@ -126,8 +135,14 @@ class SimReservations:
 
     def start(self, observer: IResourceObserver) -> None:
         """See `IReservations.start`."""
-        self._observer = observer
-        self._inner.start(_InOrder(observer, self._process, self._search))
+        if self.up:
+            self._inner.start(_InOrder(observer, self._process, self._search))
+        else:
+            self._process.later(0.1, 3.0, self._start_again, self._inner, observer)
+
+    def _start_again(self, inner: FakeReservations, observer: IResourceObserver) -> None:
+        if self._process.alive and inner is self._inner:
+            self.start(observer)
 
     def lose(self) -> None:
         """Etcd goes away; the next answer of each kind may be lost though the request took effect."""

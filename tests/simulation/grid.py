@@ -67,7 +67,7 @@ class Grid:
             SimStore(self.database, process),
             SimConsumer(self.broker, process, QUEUE),
             SimPublisher(self.broker, process),
-            reservations,
+            reservations.anew,
             WAYS,
             self.fatal.append,
         )

@@ -14,6 +14,7 @@ from tefmanager.amqp import frames
 from tefmanager.amqp.codec import TableError
 from tefmanager.amqp.confirms import ConfirmChannel
 from tefmanager.interfaces import Delivered, Message
+from tefmanager.lease import Lease
 from tests.unit.amqp_wire import Wire, content, method
 
 LOST, RETURNED, CONFIRMED, NACKED = (
@@ -37,7 +38,8 @@ class Rig:
     def __init__(self, opened: bool = True) -> None:
         self.wire = Wire()
         self.wire.log_in()
-        self.channel = ConfirmChannel(1)
+        self.lease = Lease.unlimited()
+        self.channel = ConfirmChannel(1, self.lease)
         self.answers: dict[int, object] = {}
         self._calls = 0
         if opened:
@@ -284,3 +286,13 @@ def test_not_encodable(rig: Rig, message: Message) -> None:
     assert struct.unpack(">H", properties[:2])[0] & 1 << 12
     rig.wire.receive(method(1, "basic.ack", 1, False))
     assert rig.answers == {1: CONFIRMED}
+
+
+def test_nothing_leaves_without_a_lease(rig: Rig) -> None:
+    """While it is not certain that we are the active manager messages wait; nothing is sent in between."""
+    rig.lease.end()
+    rig.publish()
+    assert rig.published() == []
+    rig.lease.renew(0.0)
+    rig.channel.set_writable(True)
+    assert len(rig.published()) == 1

@@ -35,7 +35,7 @@ PURE = (
 )
 VALUE_LIBRARIES = {"msgspec", "yaml"}
 ADAPTERS = ("tefmanager.amqp", "tefmanager.store", "tefmanager.etcd")
-SHARED = ("tefmanager.interfaces", "tefmanager.backoff")
+SHARED = ("tefmanager.interfaces", "tefmanager.backoff", "tefmanager.lease")
 """What adapters and the engine have in common."""
 WIRING = ("tefmanager.tap", "tefmanager.sandboxed", "tefmanager.demo")
 """Who builds adapters, or servers for them."""
