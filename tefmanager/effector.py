@@ -26,6 +26,7 @@ from tefmanager.core.effects import (
     WorkerInfo,
 )
 from tefmanager.core.values import AttemptRow, Bodies
+from tefmanager.crashpoints import CrashPoint, reach
 from tefmanager.interfaces import (
     Claim,
     Delivered,
@@ -160,7 +161,9 @@ class Effector:
 
     async def _publish(self, effect: Publish, body: bytes) -> None:
         message = Message(body, content_type=_CONTENT_TYPE)
+        reach(CrashPoint.PUBLISHING)
         outcome = await self._publisher.dispatch(effect.address, message)
+        reach(CrashPoint.PUBLISHED)
         self._post(_DELIVERIES[outcome](effect.attempt))
 
     def reply(self, to: ReplyTo, response: str | bool) -> None:
@@ -181,6 +184,7 @@ class Effector:
         history = [_history(row) for row in await self._attempts(effect.task_id)]
         headers = {"x-tef-reason": effect.reason, "x-tef-guid": effect.guid, "x-tef-attempts": history}
         await self._insist(self._queues.dead, Message(body, content_type=_CONTENT_TYPE, headers=headers))
+        reach(CrashPoint.BURIED)
         self._post(events.Buried(effect.task_id, effect.guid))
 
     async def _insist(self, queue: bytes, message: Message) -> None:
@@ -207,11 +211,13 @@ class Effector:
         self._reserving = False
 
     async def _reserved(self, claims: Sequence[Claim]) -> list[events.Event]:
+        reach(CrashPoint.RESERVING)
         try:
             outcomes = await self._reservations.reserve(claims)
         except ReservationsLost as lost:
             log.debug("reservations: {reason}", reason=str(lost))
             return [events.ReservationUnknown(claim.attempt) for claim in claims]
+        reach(CrashPoint.RESERVED)
         return [_answer_of(outcome) for outcome in outcomes]
 
     def etcd_is_back(self) -> None:
@@ -221,6 +227,7 @@ class Effector:
     async def _release(self) -> None:
         while self._to_release:
             claims, self._to_release = self._to_release, {}
+            reach(CrashPoint.RELEASING)
             try:
                 await self._reservations.release(list(claims.values()))
             except ReservationsLost as lost:
@@ -228,6 +235,7 @@ class Effector:
                 self._to_release = {**claims, **self._to_release}
                 await self._patience.pause()
             else:
+                reach(CrashPoint.RELEASED)
                 self._patience.reset()
                 for attempt in claims:
                     self._post(events.ReservationReleased(attempt))

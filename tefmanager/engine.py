@@ -22,6 +22,7 @@ from tefmanager.core import events
 from tefmanager.core.core import Core
 from tefmanager.core.effects import ReplyTo
 from tefmanager.core.values import Bodies, Moment
+from tefmanager.crashpoints import CrashPoint, reach
 from tefmanager.effector import Effector, Queues, emit
 from tefmanager.hearing import Hearing
 from tefmanager.interfaces import Delivery, IConsumer, IPublisher, IReign, IReservations, StoreLost
@@ -201,9 +202,12 @@ class Engine:
                 self._happened(item, now)
         self._core.advance(replace(now, monotonic=min(now.monotonic, self._hearing.until)))
         self._core.plan(now)
+        reach(CrashPoint.TURN_APPLIED)
         await self._commit(bodies)
+        reach(CrashPoint.TURN_CARRIED_OUT)
         for session, tags in acks.items():
             self._consumer.ack(session, tags)
+        reach(CrashPoint.TURN_ACKNOWLEDGED)
 
     def _happened(self, event: events.Event, now: Moment) -> None:
         self._core.apply(event, now)
@@ -216,6 +220,7 @@ class Engine:
         if changes:
             read: Bodies = await self._reign.commit(changes)
             bodies.update(read)
+        reach(CrashPoint.TURN_COMMITTED)
         self._effector.carry_out(effects, bodies)
 
     def _stale(self, item: Item) -> bool:
@@ -273,6 +278,7 @@ class Engine:
 
     async def _reject(self, delivery: Delivery, reason: str) -> None:
         await self._effector.reject(delivery, reason)
+        reach(CrashPoint.REJECTED)
         self._consumer.ack(delivery.session, [delivery.tag])
 
     async def _remove_history(self) -> None:

@@ -24,6 +24,7 @@ from tefmanager.core import events
 from tefmanager.core.attempts import Limits
 from tefmanager.core.core import Core
 from tefmanager.core.values import Moment
+from tefmanager.crashpoints import CrashPoint, reach
 from tefmanager.effector import Queues, emit
 from tefmanager.engine import Engine, Poisoned
 from tefmanager.interfaces import (
@@ -122,6 +123,7 @@ class Manager(Service):
 
     async def _stop(self) -> None:
         await self._consumer.stop()
+        reach(CrashPoint.STOPPING)
         if self._engine is not None:
             self._engine.stop(within=_HANDOVER)
         elif self._reigns is not None:
@@ -174,7 +176,9 @@ class Manager(Service):
             await self._end(reign)
 
     async def _reign(self, reign: IReign) -> None:
+        reach(CrashPoint.REIGN_BEGUN)
         snapshot = await reign.load()
+        reach(CrashPoint.REIGN_LOADED)
         core = Core(self._ways.limits, snapshot, self._clocks())
         reservations = self._reservations = self._make_reservations()
         engine = self._engine = self._make_engine(reign, core, reservations)
@@ -213,6 +217,7 @@ class Manager(Service):
             await engine.abandon()
         if reservations is not None:
             await reservations.stop()
+        reach(CrashPoint.REIGN_ENDING)
         await reign.end()
 
     # --- the slow pass ---

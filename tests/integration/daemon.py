@@ -136,8 +136,11 @@ class Daemon:
         """Whether the process runs."""
         return self._process is not None and self._process.poll() is None
 
-    def start(self, *, ready: bool = True) -> None:
-        """Start it, and wait until it reigns, unless that is not ``ready`` to happen."""
+    def start(self, *, ready: bool = True, variables: Mapping[str, str] | None = None) -> None:
+        """Start it, and wait until it reigns, unless that is not ``ready`` to happen.
+
+        ``variables`` are further ones of its environment, for this time.
+        """
         assert not self.alive
         command = [
             str(Path(sys.executable).with_name("twistd")),
@@ -150,7 +153,7 @@ class Daemon:
             self._process = subprocess.Popen(
                 command,
                 cwd=self._folder,
-                env=self._environment(),
+                env={**self._environment(), **(variables or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -175,6 +178,20 @@ class Daemon:
         self.check()
         assert status == 0, f"exit status {status}:\n{self.log.tail()}"
         return took
+
+    def terminate(self) -> None:
+        """Tell it to end."""
+        os.kill(self.pid, signal.SIGTERM)
+
+    def killed(self) -> None:
+        """Check that it has been killed."""
+        assert self._process is not None
+        status = self._process.wait(PATIENCE)
+        assert status == -signal.SIGKILL, f"exit status {status}:\n{self.log.tail()}"
+
+    def logged(self, starts: tuple[str, ...]) -> list[str]:
+        """Return the events since its first start that begin with one of these texts."""
+        return [line for log in self._logs for line in log.events() if line.startswith(starts)]
 
     def kill(self) -> None:
         """End it as a crash does."""

@@ -1,0 +1,124 @@
+"""The daemon killed at each step there is: what was confirmed is done in the end, nothing is left held."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tefmanager.crashpoints import VARIABLE, CrashPoint
+from tests.integration.daemon import Daemon, until
+from tests.integration.grid_client import Grid, Received, RubyWorker, fresh
+from tests.integration.grid_etcd import APIS, Make, Shared, all_back, makes_resources
+from tests.services import Services
+
+OPTIONS = (
+    "--etcd-api=v3",
+    "--dispatch-interval=1",
+    "--dispatch-timeout=1",
+    "--release-grace=0.2",
+    "--max-attempts=2",
+)
+
+PASSES = {
+    CrashPoint.TURN_APPLIED: 6,
+    CrashPoint.TURN_COMMITTED: 6,
+    CrashPoint.TURN_CARRIED_OUT: 6,
+    CrashPoint.TURN_ACKNOWLEDGED: 6,
+    CrashPoint.RESERVING: 2,
+    CrashPoint.RESERVED: 2,
+    CrashPoint.PUBLISHING: 3,
+    CrashPoint.PUBLISHED: 3,
+    CrashPoint.RELEASING: 2,
+    CrashPoint.RELEASED: 2,
+}
+"""How often a step goes well before the one at which the daemon dies: it dies in the midst of work."""
+
+AT_THE_END = (CrashPoint.STOPPING, CrashPoint.REIGN_ENDING)
+"""Steps that only a stop comes to."""
+
+EXCUSES = ("DISPATCH_TIMEOUT|", "DISPATCH_UNCERTAIN|", "TASK_RELEASED|")
+"""What must be logged of a task that is run twice."""
+
+
+class Story:
+    """Tasks over two resources, one that nobody gets done, and a bad message; and how it all ended."""
+
+    def __init__(self, grid: Grid, make: Make) -> None:
+        self.grid = grid
+        self.resources: list[Shared] = [make(2), make(3)]
+        self.workers = [RubyWorker(grid, fresh("crew")) for _ in range(1)]
+        self.workers += [RubyWorker(grid, self.workers[0].worker_type) for _ in range(2)]
+        for worker in self.workers:
+            worker.work_off()
+        self.loser = RubyWorker(grid, fresh("loser"))
+        self.loser.job = self._give_up
+        self.guids: list[str] = []
+        self.doomed = ""
+
+    def _give_up(self, received: Received) -> None:
+        self.loser.say("working")
+        self.loser.say("idle")
+
+    def tell(self) -> None:
+        """Send everything."""
+        for worker in (*self.workers, self.loser):
+            worker.free()
+        names = [resource.name for resource in self.resources]
+        self.grid.send({"type": "task", "task_type": "no guid"})
+        self.doomed = self.grid.task(self.loser.worker_type, resources=names)
+        self.guids = [self.grid.task(self.workers[0].worker_type, resources=names) for _ in range(12)]
+
+    def over(self, daemon: Daemon) -> bool:
+        """Tell whether all has ended. History says so: a line of the log may be lost with the process."""
+        self.grid.serve(0.1)
+        return {row["guid"] for row in daemon.rows("history")} == {*self.guids, self.doomed}
+
+    def judge(self, daemon: Daemon) -> None:
+        """Check that nothing is lost, left held, or was done twice without a reason."""
+        assert {received.guid for received in self.grid.take_all(f"{daemon.prefix}.manager.dead", 1)} == {
+            self.doomed
+        }
+        rejected = self.grid.take_all(f"{daemon.prefix}.manager.rejected", 1)
+        assert rejected[0].message == {"type": "task", "task_type": "no guid"}
+        for guid in (*self.guids, self.doomed):
+            (row,) = daemon.rows("history", guid=guid)
+            assert row["outcome"] == ("dead" if guid == self.doomed else "completed")
+        runs = Counter(received.guid for worker in self.workers for received in worker.received)
+        excused = {line.split("|")[2] for line in daemon.logged(EXCUSES)}
+        assert {guid for guid, count in runs.items() if count > 1} <= excused
+        assert daemon.rows("tasks") == []
+        until(lambda: all_back(*self.resources), "all references back")
+
+
+@pytest.fixture
+def make(services: Services) -> Iterator[Make]:
+    """Make resources of new names, and remove them afterwards."""
+    with makes_resources(APIS["v3"](services.etcd)) as make:
+        yield make
+
+
+@pytest.mark.parametrize("point", CrashPoint)
+def test_killed_at(services: Services, tmp_path: Path, unique: str, make: Make, point: CrashPoint) -> None:
+    """Killed there, the daemon makes good everything when it is started again."""
+    daemon = Daemon(services, tmp_path, unique, *OPTIONS)
+    grid = Grid(services.amqp_url, daemon.prefix)
+    try:
+        story = Story(grid, make)
+        daemon.start(ready=False, variables={VARIABLE: f"{point}:{PASSES.get(point, 0)}"})
+        grid.channel.queue_declare(daemon.queue, durable=True)
+        story.tell()
+        if point in AT_THE_END:
+            grid.wait(lambda: len(daemon.logged(("TASK_COMPLETED|",))) > 3, "some tasks done")
+            daemon.terminate()
+        grid.wait(lambda: not daemon.alive, "its death")
+        daemon.killed()
+        daemon.start()
+        grid.wait(lambda: story.over(daemon), "the end of all tasks", 30.0)
+        daemon.stop()
+        story.judge(daemon)
+    finally:
+        daemon.end()
+        grid.close()
