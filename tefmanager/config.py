@@ -13,8 +13,9 @@ from types import MappingProxyType
 
 from tefmanager import settings
 from tefmanager.config_sources import ConfigError, Found, Sources, gather
+from tefmanager.config_tls import etcd_access, with_tls
 from tefmanager.database_yml import read_database
-from tefmanager.endpoints import AmqpEndpoint, parse_amqp_url
+from tefmanager.endpoints import AmqpEndpoint, EtcdAccess, parse_amqp_url
 from tefmanager.kinds import ETCD_PORTS, EtcdApi, UnknownResources, shown, shown_path
 
 __all__ = ["Config", "ConfigError", "config_from"]
@@ -35,6 +36,7 @@ class Config:
         amqp: brokers, to be tried in turn; empty in a sandbox.
         database: libpq's keywords and their values; empty in a sandbox.
         etcd: (host, port) pairs, to be tried in turn; empty in a sandbox.
+        etcd_access: how to get in there.
         etcd_api: which of Etcd's interfaces to use.
         worker_update_interval: in which a worker should be heard once.
         missing_interval: silence after which a worker is missing.
@@ -57,6 +59,7 @@ class Config:
     amqp: tuple[AmqpEndpoint, ...] = field(default=(), repr=False)
     database: Mapping[str, str] = field(default_factory=lambda: NO_DATABASE, repr=False, hash=False)
     etcd: tuple[tuple[str, int], ...] = ()
+    etcd_access: EtcdAccess = field(default_factory=EtcdAccess)
     etcd_api: EtcdApi = EtcdApi.AUTO
     worker_update_interval: float = 30.0
     missing_interval: float = 90.0
@@ -94,7 +97,11 @@ class Config:
     def with_services(self, amqp_url: str, database: Mapping[str, str], etcd: tuple[str, int]) -> Config:
         """Return a copy that uses other services: a sandbox's."""
         return replace(
-            self, amqp=(_endpoint(amqp_url),), database=MappingProxyType(dict(database)), etcd=(etcd,)
+            self,
+            amqp=(_endpoint(amqp_url),),
+            database=MappingProxyType(dict(database)),
+            etcd=(etcd,),
+            etcd_access=EtcdAccess(),
         )
 
 
@@ -157,7 +164,11 @@ def _with_names(sources: Sources, config: Config) -> Config:
 
 def _services(sources: Sources, config: Config) -> Config:
     return replace(
-        config, amqp=_amqp(sources), database=MappingProxyType(_database(sources)), etcd=_etcd(sources)
+        config,
+        amqp=_amqp(sources),
+        database=MappingProxyType(_database(sources)),
+        etcd=_etcd(sources),
+        etcd_access=etcd_access(sources),
     )
 
 
@@ -182,6 +193,7 @@ def _amqp(sources: Sources) -> tuple[AmqpEndpoint, ...]:
     except ValueError as error:
         sources.problems.append(f"{found.where}: {error}; expected {settings.AMQP_URL.kind.expected}")
         return ()
+    endpoints = with_tls(sources, endpoints, found.where)
     return tuple(_with_account(sources, endpoint) for endpoint in endpoints)
 
 

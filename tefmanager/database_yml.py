@@ -15,6 +15,7 @@ import yaml
 
 from tefmanager.config_sources import ConfigError, nearest
 from tefmanager.kinds import shown, shown_path
+from tefmanager.tls_files import FileFault, check_ca, check_identity
 
 ADAPTERS = frozenset({"postgresql", "postgres", "postgis"})
 """ActiveRecord's adapters, and schemes of a ``url``, that mean PostgreSQL."""
@@ -138,7 +139,27 @@ def _translated(given: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     database = {RENAMED.get(key, key): value for key, value in merged.items() if key not in IGNORED}
     if not problems and not {"dbname", "service"} & set(database):
         problems.append("database is missing, expected the database's name")
+    if database.get("sslmode") != "disable":
+        problems.extend(_file_faults(database))
     return database, problems
+
+
+def _file_faults(database: Mapping[str, str]) -> Iterator[str]:
+    """Yield what is wrong with the files for TLS; libpq would go on without those that are not there."""
+    ca, cert, key = (database.get(name) for name in ("sslrootcert", "sslcert", "sslkey"))
+    try:
+        if ca is not None and ca != "system":
+            check_ca(ca)
+    except FileFault as fault:
+        yield f"sslrootcert: {fault}"
+    try:
+        # Without a file, libpq looks for it in the user's folder; with a colon, the key is no file.
+        if cert is not None and key is not None and ":" not in key:
+            check_identity(cert, key, database.get("sslpassword"))
+        elif cert is not None:
+            check_ca(cert)
+    except FileFault as fault:
+        yield f"{'sslkey' if fault.path == key else 'sslcert'}: {fault}"
 
 
 def _faults(given: Mapping[str, str]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Where a message broker is and how to log in: pure values, parsed from AMQP URIs."""
+"""Where a message broker is and how to log in, parsed from AMQP URIs; how to get into Etcd. Pure values."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from tefmanager.tls_files import TlsFiles
+
 DEFAULT_PORTS = {"amqp": 5672, "amqps": 5671}
 """Ports by scheme, as registered."""
 
-DEFAULT_HEARTBEAT = 30
+DEFAULT_HEARTBEAT = 5
 """Seconds between heartbeats where the URI names none; the broker may ask for less."""
 
 TLS_KEYS = frozenset({"cacertfile", "certfile", "keyfile", "verify", "server_name_indication"})
 """Query keys of an ``amqps`` URI, named as RabbitMQ's own clients name them."""
+
+VERIFY = ("verify_peer", "verify_none")
+"""What ``verify`` may be."""
 
 OTHER_KEYS = frozenset({"auth_mechanism", "channel_max", "connection_timeout", "frame_max"})
 """Query keys that other clients understand; they change nothing here."""
@@ -49,10 +54,31 @@ class AmqpEndpoint:
     tls: bool = False
     options: Mapping[str, str] = field(default_factory=lambda: NO_OPTIONS, hash=False)
 
+    @property
+    def tls_files(self) -> TlsFiles:
+        """The files that its options name."""
+        get = self.options.get
+        return TlsFiles(get("cacertfile"), get("certfile"), get("keyfile"))
+
     def __str__(self) -> str:
         """Name the place for people: "host:5672, vhost /"."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}, vhost {self.vhost or '(empty)'}"
+
+
+@dataclass(frozen=True, slots=True)
+class EtcdAccess:
+    """How to get into Etcd.
+
+    Attributes:
+        tls: the files for https; None for http.
+        user: whom to log in as; None: nobody.
+        password: the user's.
+    """
+
+    tls: TlsFiles | None = None
+    user: str | None = None
+    password: str = field(default="", repr=False)
 
 
 def parse_amqp_url(url: str) -> AmqpEndpoint:
@@ -130,6 +156,8 @@ def _query(query: str) -> dict[str, str]:
         if key not in TLS_KEYS | OTHER_KEYS | {"heartbeat"}:
             raise ValueError(f"unknown key {key!r} after the ?")
         options[key] = _decoded(value, key)
+    if options.get("verify", VERIFY[0]) not in VERIFY:
+        raise ValueError(f"verify is {options['verify']!r}, expected {' or '.join(VERIFY)}")
     return options
 
 

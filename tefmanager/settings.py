@@ -109,6 +109,30 @@ AMQP_PASSWORD = Setting(
     option=False,
     secret=True,
 )
+AMQP_CA = Setting(
+    "amqp-ca",
+    kinds.FILE,
+    "",
+    "PEM file with the certificates of the CAs that amqps:// trusts, instead of the URL's cacertfile.",
+    ("TEF_AMQP_CA_<ENV>",),
+    default_note="from the URL, else the system's",
+)
+AMQP_CERT = Setting(
+    "amqp-cert",
+    kinds.FILE,
+    "",
+    "PEM file with our certificate for amqps://, instead of the URL's certfile and keyfile.",
+    ("TEF_AMQP_CERT_<ENV>",),
+    default_note="from the URL, else none",
+)
+AMQP_KEY = Setting(
+    "amqp-key",
+    kinds.FILE,
+    "",
+    "PEM file with the private key of amqp-cert.",
+    ("TEF_AMQP_KEY_<ENV>",),
+    default_note="the file of amqp-cert",
+)
 DB_CONFIG = Setting(
     "db-config",
     kinds.FOLDER,
@@ -136,6 +160,57 @@ ETCD_API = Setting(
     kinds.ETCD_API,
     "auto",
     "Etcd's interface: v2, v3, or auto, which takes v2 where the resources' base key exists there.",
+)
+ETCD_TLS = Setting(
+    "etcd-tls",
+    kinds.FLAG,
+    "",
+    "Speak https to Etcd.",
+    ("TEF_ETCD_TLS_<ENV>",),
+    default_note="yes with etcd-ca or etcd-cert, else no",
+)
+ETCD_CA = Setting(
+    "etcd-ca",
+    kinds.FILE,
+    "",
+    "PEM file with the certificates of the CAs that are trusted to know Etcd.",
+    ("TEF_ETCD_CA_<ENV>",),
+    default_note="the system's",
+)
+ETCD_CERT = Setting(
+    "etcd-cert",
+    kinds.FILE,
+    "",
+    "PEM file with our certificate for Etcd.",
+    ("TEF_ETCD_CERT_<ENV>",),
+    default_note="none",
+)
+ETCD_KEY = Setting(
+    "etcd-key",
+    kinds.FILE,
+    "",
+    "PEM file with the private key of etcd-cert.",
+    ("TEF_ETCD_KEY_<ENV>",),
+    default_note="the file of etcd-cert",
+)
+ETCD_USER = Setting(
+    "etcd-user",
+    kinds.TEXT,
+    "",
+    "User at Etcd.",
+    ("TEF_ETCD_USER_<ENV>",),
+    default_note="none",
+    option=False,
+)
+ETCD_PASSWORD = Setting(
+    "etcd-password",
+    kinds.TEXT,
+    "",
+    "Password at Etcd.",
+    ("TEF_ETCD_PASSWORD_<ENV>",),
+    default_note="none",
+    option=False,
+    secret=True,
 )
 
 NAME_PREFIX = Setting(
@@ -222,10 +297,19 @@ GROUPS: dict[str, tuple[Setting[Any], ...]] = {
         AMQP_URL,
         AMQP_USER,
         AMQP_PASSWORD,
+        AMQP_CA,
+        AMQP_CERT,
+        AMQP_KEY,
         DB_CONFIG,
         ETCD_HOST,
         ETCD_PORT,
         ETCD_API,
+        ETCD_TLS,
+        ETCD_CA,
+        ETCD_CERT,
+        ETCD_KEY,
+        ETCD_USER,
+        ETCD_PASSWORD,
     ),
     "Queues": (NAME_PREFIX, IN_QUEUE, BIND, MESSAGE_LIMIT),
     "Times": (

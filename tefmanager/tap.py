@@ -22,6 +22,7 @@ from tefmanager.config import Config, ConfigError, config_from
 from tefmanager.core.attempts import Limits
 from tefmanager.effector import Queues, emit
 from tefmanager.etcd.auto import AutoReservations
+from tefmanager.etcd.cluster import Cluster
 from tefmanager.etcd.v2 import EtcdV2Reservations
 from tefmanager.etcd.v3 import EtcdV3Reservations
 from tefmanager.kinds import EtcdApi, UnknownResources
@@ -91,7 +92,7 @@ def make_manager(reactor: Any, config: Config, give_up: Callable[[str], None]) -
         Publisher(reactor, config.amqp, on_state=_tell("publisher"), lease=lease),
         lambda: _RESERVATIONS[config.etcd_api](
             reactor,
-            config.etcd,
+            Cluster(config.etcd, config.etcd_access),
             config.etcd_base,
             config.name_prefix,
             datetime.now,

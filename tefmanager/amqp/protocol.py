@@ -27,6 +27,7 @@ from tefmanager.amqp.codec import TableError, WireCodec
 from tefmanager.amqp.delegate import BrokerDelegate
 from tefmanager.amqp.events import ChannelEvents
 from tefmanager.amqp.heartbeat import Heartbeat
+from tefmanager.amqp.tls import lost_text
 from tefmanager.endpoints import AmqpEndpoint
 
 MAX_FRAME = 131072
@@ -187,8 +188,7 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]  # txamqp has no types
         self.heartbeat.stop()
         if self._abort_call is not None and self._abort_call.active():
             self._abort_call.cancel()
-        text = reason.getErrorMessage()
-        self.note(text if self._logged_in else f"{text} That was before the login had ended.")
+        self.note(lost_text(reason, logged_in=self._logged_in))
         self._tell_closed()
         super().connectionLost(reason)
 

@@ -1,27 +1,12 @@
-"""What a TLS connection to a broker needs, from the query keys of its URI."""
+"""What a TLS connection to a broker needs, from the query keys of its URI; and why one ended."""
 
 from __future__ import annotations
 
-from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
-from twisted.protocols.tls import TLSMemoryBIOProtocol
-from zope.interface import implementer
+from twisted.python.failure import Failure
 
 from tefmanager.endpoints import AmqpEndpoint
-from tefmanager.tls import ClientTls
-
-
-@implementer(IOpenSSLClientConnectionCreator)
-class _Unverified:
-    """For ``verify=verify_none``: encrypts, but believes any certificate."""
-
-    def __init__(self, encrypted: ClientTls) -> None:
-        self._encrypted = encrypted
-
-    def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        connection = self._encrypted.clientConnectionForTLS(tlsProtocol)
-        connection.set_verify(SSL.VERIFY_NONE, None)
-        return connection
+from tefmanager.tls import ClientTls, TlsError, reason
 
 
 def client_tls(endpoint: AmqpEndpoint) -> IOpenSSLClientConnectionCreator:
@@ -33,5 +18,13 @@ def client_tls(endpoint: AmqpEndpoint) -> IOpenSSLClientConnectionCreator:
     count. Raises `TlsError` for files that can't be used.
     """
     name = endpoint.options.get("server_name_indication", endpoint.host)
-    verified = ClientTls(name, endpoint.tls_files)
-    return _Unverified(verified) if endpoint.options.get("verify") == "verify_none" else verified
+    verify = endpoint.options.get("verify") != "verify_none"
+    return ClientTls(name, endpoint.tls_files, verify=verify)
+
+
+def lost_text(lost: Failure, *, logged_in: bool) -> str:
+    """Return why a connection ended, with TLS or without, for people."""
+    text = reason(lost.value) or lost.getErrorMessage()
+    if logged_in or isinstance(lost.value, TlsError):
+        return text
+    return f"{text.rstrip('.')}. That was before the login had ended."

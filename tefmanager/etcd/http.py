@@ -1,4 +1,4 @@
-"""HTTP to one of several Etcd endpoints: kept connections, time limits, and errors that name the place."""
+"""HTTP to one of several Etcd endpoints: kept connections, login, time limits, errors with the place."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar, cast
 
+from OpenSSL import SSL
 from treq.client import HTTPClient
 from twisted.internet import error as net
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, succeed
@@ -25,10 +26,12 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import implementer
 
+from tefmanager import tls
+from tefmanager.etcd import auth
+from tefmanager.etcd.cluster import Cluster, Endpoint, TlsPolicy
 from tefmanager.interfaces import ReservationsLost
 
-Endpoint = tuple[str, int]
-"""Host (an IPv6 address without brackets) and port."""
+__all__ = ["FORM", "Answer", "Endpoint", "HttpClient", "Request", "Stream"]
 
 MAX_CONNECTIONS = 16
 """Questions under way at a time, and connections kept open while nothing uses them."""
@@ -38,6 +41,9 @@ CONNECT_TIMEOUT = 2.0
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
+
+_NEVER_SENT = (net.ConnectError, net.DNSLookupError, tls.TlsError)
+"""Errors before which nothing of a request can have left."""
 
 T = TypeVar("T")
 Work: TypeAlias = Coroutine[Deferred[Any], Any, T]
@@ -49,6 +55,7 @@ _WIRE_ERRORS = (
     RequestNotSent,
     RequestTransmissionFailed,
     ResponseFailed,
+    SSL.Error,
 )
 
 
@@ -165,13 +172,17 @@ class HttpClient:
 
     Args:
         reactor: connects, and measures time.
-        endpoints: where Etcd is, at least one.
+        endpoints: where Etcd is, at least one; as a `Cluster` also how to get in.
         timeout: seconds an answer may take.
     """
 
     def __init__(self, reactor: IReactorTime, endpoints: Sequence[Endpoint], timeout: float = 5.0) -> None:
         self._reactor = reactor
+        access = Cluster.of(endpoints).access
         self._endpoints = list(endpoints)
+        self._scheme = "http" if access.tls is None else "https"
+        self._login = auth.Login(access, self._ask_for_token)
+        self._user = access.user
         self._timeout = timeout
         # Twisted's web client carries no types.
         agent_class, pool_class = cast(Any, Agent), cast(Any, HTTPConnectionPool)
@@ -180,25 +191,48 @@ class HttpClient:
         self._pool._factory = _QuietFactory
         # What may have been sent is not sent again behind our back.
         self._pool.retryAutomatically = False
-        agent = agent_class(reactor, connectTimeout=min(timeout, CONNECT_TIMEOUT), pool=self._pool)
+        connect_timeout = min(timeout, CONNECT_TIMEOUT)
+        policy = TlsPolicy(access.tls)
+        agent = agent_class(reactor, policy, connectTimeout=connect_timeout, pool=self._pool)
         self._client = HTTPClient(agent)
         self._slots = DeferredSemaphore(MAX_CONNECTIONS)
         self._under_way: set[Deferred[Any]] = set()
         self._closed = False
 
     async def ask(self, request: Request) -> Answer:
-        """Return the whole answer, whatever its status below 500. Raises `ReservationsLost`."""
+        """Return the whole answer, whatever its status below 500. Raises `ReservationsLost`.
 
+        A request is sent a second time only if it was not carried out, because its token was not good
+        any more.
+        """
+        authorization = await self._login.authorization(request.path)
+        answer = await self._ask(request, authorization)
+        if auth.is_stale(request.path, answer.status, answer.body) and self._login.renew(authorization):
+            answer = await self._ask(request, await self._login.authorization(request.path))
+        return answer
+
+    async def _ask(self, request: Request, authorization: str) -> Answer:
+        await self._slots.acquire()
+        try:
+            return await self._whole(request, authorization)
+        finally:
+            self._slots.release()
+
+    async def _whole(self, request: Request, authorization: str) -> Answer:
         async def exchange(place: str, response: IResponse) -> Answer:
             pieces: list[bytes] = []
             await _collect(response, pieces.append)
             return Answer(response.code, _index(response), b"".join(pieces), place)
 
-        await self._slots.acquire()
+        return await self._each(lambda endpoint: self._exchange(endpoint, request, authorization, exchange))
+
+    async def _ask_for_token(self, body: bytes) -> str:
+        # It takes no slot: those that have one may be waiting for it.
+        answer = await self._whole(Request("POST", auth.AUTHENTICATE, body), "")
         try:
-            return await self._each(lambda endpoint: self._exchange(endpoint, request, exchange))
-        finally:
-            self._slots.release()
+            return auth.token_in(answer.status, answer.body)
+        except auth.LoginRefused as refused:
+            raise ReservationsLost(f"etcd {answer.place}: login as {self._user!r}: {refused}") from None
 
     async def open(self, request: Request) -> Stream:
         """Return an answer whose body may take any time; only its headers have a time limit.
@@ -209,7 +243,8 @@ class HttpClient:
         async def stream(place: str, response: IResponse) -> Stream:
             return Stream(response.code, response, lambda body: self._tracked(self._named(place, body)))
 
-        return await self._each(lambda endpoint: self._exchange(endpoint, request, stream))
+        authorization = await self._login.authorization(request.path)
+        return await self._each(lambda endpoint: self._exchange(endpoint, request, authorization, stream))
 
     async def close(self) -> None:
         """End what is under way with `ReservationsLost`, and close all connections."""
@@ -253,12 +288,13 @@ class HttpClient:
         self,
         endpoint: Endpoint,
         request: Request,
+        authorization: str,
         receive: Callable[[str, IResponse], Work[T]],
     ) -> T:
         place = _shown(endpoint)
 
         async def exchange() -> T:
-            response = await self._send(endpoint, request)
+            response = await self._send(endpoint, request, authorization)
             if response.code >= 500:
                 raise ReservationsLost(f"etcd {place}: {await _error_text(response)}")
             return await receive(place, response)
@@ -266,12 +302,15 @@ class HttpClient:
         limit = (self._timeout, f"etcd {place}: no answer in {self._timeout:g} s")
         return await self._tracked(self._named(place, exchange()), limit)
 
-    async def _send(self, endpoint: Endpoint, request: Request) -> IResponse:
-        # The one place where requests are made: TLS and authorization belong here.
-        headers = Headers({"Content-Type": [request.content_type]}) if request.body is not None else None
+    async def _send(self, endpoint: Endpoint, request: Request, authorization: str) -> IResponse:
+        headers = Headers({})
+        if request.body is not None:
+            headers.setRawHeaders("Content-Type", [request.content_type])
+        if authorization:
+            headers.setRawHeaders("Authorization", [authorization])
         response = await self._client.request(
             request.method,
-            f"http://{_shown(endpoint)}{request.path}",
+            f"{self._scheme}://{_shown(endpoint)}{request.path}",
             headers=headers,
             data=cast(Any, None if request.body is None else _Body(request.body)),
             allow_redirects=False,
@@ -283,13 +322,13 @@ class HttpClient:
         """Turn what goes wrong on the wire into `ReservationsLost`, or `_NotSent`."""
         try:
             return await work
-        except (net.ConnectError, net.DNSLookupError) as error:
-            raise _NotSent(f"etcd {place}: {_text(error)}") from error
         except ReservationsLost:
             raise
         except net.ConnectingCancelledError as error:
             raise CancelledError from error
         except Exception as error:
+            if isinstance(_first(error), _NEVER_SENT):
+                raise _NotSent(f"etcd {place}: {_text(error)}") from error
             if self._closed:
                 raise ReservationsLost("stopped") from error
             if not isinstance(error, _WIRE_ERRORS):
@@ -322,11 +361,15 @@ async def _error_text(response: IResponse) -> str:
     return f"HTTP {response.code}: {b''.join(pieces)[:200].decode('utf-8', 'replace').strip()}"
 
 
-def _text(error: BaseException) -> str:
+def _first(error: BaseException) -> BaseException:
+    """Return the error that made an HTTP request fail."""
     reasons = getattr(error, "reasons", None)
-    if reasons:
-        return _text(reasons[0].value)
-    return (str(error) or type(error).__name__).rstrip(".")
+    return _first(reasons[0].value) if reasons else error
+
+
+def _text(error: BaseException) -> str:
+    first = _first(error)
+    return tls.reason(first) or (str(first) or type(first).__name__).rstrip(".")
 
 
 def _shown(endpoint: Endpoint) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+import trustme
 
 from tefmanager.config import Config, ConfigError, config_from
 from tefmanager.endpoints import AmqpEndpoint
@@ -468,9 +469,15 @@ def test_example_ini_names_every_setting_with_its_default() -> None:
 
 def test_example_files_with_everything_switched_on(load: Load, tmp_path: Path, folder: Path) -> None:
     """All the lines that are commented out are good ones."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    ours = authority.issue_cert("tef-manager")
+    ours.cert_chain_pems[0].write_to_path(folder / "tef-manager.pem")
+    ours.private_key_pem.write_to_path(folder / "tef-manager.key")
     text = (ROOT / "conf/tef-manager.ini").read_text()
     file = tmp_path / "all.ini"
-    file.write_text(re.sub(r"(?m)^#([a-z-]+ = )", r"\1", text).replace("/etc/tef-manager\n", f"{folder}\n"))
+    text = re.sub(r"(?m)^#([a-z-]+ = )", r"\1", text).replace(" = /etc/tef-manager", f" = {folder}")
+    file.write_text(text.replace(" = amqp://", " = amqps://"))
     example = (ROOT / "conf/database.yml.example").read_text()
     (folder / "database_dev.yml").write_text(example)
     config = load({"TEF_AMQP_URL_DEV": None, "TEF_MANAGER_DB_CONFIG": None}, config=str(file))

@@ -27,15 +27,17 @@ PURE = (
     "tefmanager.loglines",
     "tefmanager.config",
     "tefmanager.config_sources",
+    "tefmanager.config_tls",
     "tefmanager.settings",
     "tefmanager.kinds",
     "tefmanager.database_yml",
     "tefmanager.endpoints",
     "tefmanager.hearing",
+    "tefmanager.tls_files",
 )
 VALUE_LIBRARIES = {"msgspec", "yaml"}
 ADAPTERS = ("tefmanager.amqp", "tefmanager.store", "tefmanager.etcd")
-SHARED = ("tefmanager.interfaces", "tefmanager.backoff", "tefmanager.lease")
+SHARED = ("tefmanager.interfaces", "tefmanager.backoff", "tefmanager.lease", "tefmanager.tls")
 """What adapters and the engine have in common."""
 WIRING = ("tefmanager.tap", "tefmanager.sandboxed", "tefmanager.demo")
 """Who builds adapters, or servers for them."""

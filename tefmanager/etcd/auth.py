@@ -1,0 +1,144 @@
+"""Logging in to Etcd: with each request where it is v2, and for a token where it is v3.
+
+A token ends when it was not used for some time (five minutes, unless ``--auth-token-ttl`` says otherwise),
+when the server starts anew and when users or roles change. Nobody tells when, so it is renewed when the
+server refuses one. Such a request was certainly not carried out: it may be sent again.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeAlias
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from tefmanager.endpoints import EtcdAccess
+
+V2 = "/v2/"
+V3 = "/v3/"
+"""What the paths of the two APIs begin with."""
+
+AUTHENTICATE = "/v3/auth/authenticate"
+"""Where a token is to be had."""
+
+NO_AUTHENTICATION = "etcdserver: authentication is not enabled"
+"""The answer to a login where everybody may do everything."""
+
+_STALE = frozenset(
+    {
+        "etcdserver: invalid auth token",
+        "etcdserver: revision of auth store is old",
+        # The answer to a request without a token: authentication was switched on since.
+        "etcdserver: user name is empty",
+    }
+)
+"""Errors that a new token cures; whoever gets one has changed nothing."""
+
+Ask: TypeAlias = Callable[[bytes], Coroutine[Deferred[Any], Any, str]]
+"""Sends the body of a login, and returns the token."""
+
+
+class LoginRefused(Exception):
+    """Etcd does not let the user in; the text is Etcd's own."""
+
+
+class _Fault(msgspec.Struct, frozen=True):
+    error: str = ""
+    message: str = ""
+
+
+class _Token(msgspec.Struct, frozen=True):
+    token: str
+
+
+def basic(access: EtcdAccess) -> str:
+    """Return what stands in the header ``Authorization`` of a v2 request."""
+    return "Basic " + b64encode(f"{access.user}:{access.password}".encode()).decode()
+
+
+def login(access: EtcdAccess) -> bytes:
+    """Return the body of a request for a token."""
+    return msgspec.json.encode({"name": access.user, "password": access.password})
+
+
+def token_in(status: int, body: bytes) -> str:
+    """Return the token in the answer to a login; empty where Etcd wants none. Raises `LoginRefused`."""
+    fault = fault_in(body)
+    if fault == NO_AUTHENTICATION:
+        return ""
+    try:
+        return msgspec.json.decode(body, type=_Token).token
+    except msgspec.DecodeError:
+        raise LoginRefused(fault.removeprefix("etcdserver: ") or f"HTTP {status}") from None
+
+
+def fault_in(body: bytes) -> str:
+    """Return the error that an answer tells, or nothing."""
+    try:
+        fault = msgspec.json.decode(body, type=_Fault)
+    except msgspec.DecodeError:
+        return ""
+    return fault.error or fault.message
+
+
+def is_stale(path: str, status: int, body: bytes) -> bool:
+    """Tell whether an answer says that the request was not carried out for want of a good token."""
+    return status != 200 and path.startswith(V3) and fault_in(body) in _STALE
+
+
+class Login:
+    """What requests of one client need to be let in.
+
+    Args:
+        access: as whom.
+        ask: gets a token; called once at a time, however many requests wait for it.
+    """
+
+    def __init__(self, access: EtcdAccess, ask: Ask) -> None:
+        self._access = access
+        self._ask = ask
+        self._token: str | None = None
+        self._asking = False
+        self._waiting: list[Deferred[str]] = []
+
+    async def authorization(self, path: str) -> str:
+        """Return what has to stand in the header ``Authorization``; empty: it is left out.
+
+        Raises what ``ask`` raises.
+        """
+        if self._access.user is None:
+            return ""
+        if path.startswith(V2):
+            return basic(self._access)
+        if self._token is not None:
+            return self._token
+        waiting: Deferred[str] = Deferred(self._waiting.remove)
+        self._waiting.append(waiting)
+        if not self._asking:
+            self._asking = True
+            asking = Deferred.fromCoroutine(self._ask(login(self._access)))
+            asking.addCallbacks(self._got, self._failed)
+        return await waiting
+
+    def renew(self, token: str) -> bool:
+        """Forget a token that was refused; tell whether there is any use in another one."""
+        if self._token == token:
+            self._token = None
+        return self._access.user is not None
+
+    def _got(self, token: str) -> None:
+        self._token = token
+        for waiting in self._taken():
+            waiting.callback(token)
+
+    def _failed(self, failure: Failure) -> None:
+        for waiting in self._taken():
+            waiting.errback(failure.value)
+
+    def _taken(self) -> list[Deferred[str]]:
+        self._asking = False
+        taken, self._waiting = self._waiting, []
+        return taken
