@@ -6,6 +6,7 @@ import base64
 import http.client
 import json
 import re
+import select
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,9 +44,16 @@ class _Http:
 
     def ask(self, method: str, path: str, body: str | None, content_type: str) -> tuple[int, Any]:
         """Return the status and what the answer says."""
+        if self._closed_by_server():
+            self._connection.close()  # it connects anew by itself
         self._connection.request(method, path, body, {"Content-Type": content_type})
         response = self._connection.getresponse()
         return response.status, json.loads(response.read())
+
+    def _closed_by_server(self) -> bool:
+        # Between two requests there is nothing to read but the end of the connection.
+        kept = self._connection.sock
+        return kept is not None and bool(select.select([kept], [], [], 0)[0])
 
 
 class V2:
