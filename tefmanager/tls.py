@@ -34,13 +34,13 @@ _VERIFY_TEXTS = {
     9: "is not valid yet",
     10: "has expired",
     18: "is self-signed, and not one of those we trust",
-    19: "was issued by a CA that we do not trust",
-    20: "was issued by a CA that we do not trust",
-    21: "was issued by a CA that we do not trust",
     23: "was revoked",
     26: "is not meant for servers",
 }
 """OpenSSL's verification errors."""
+
+_UNKNOWN_ISSUER = frozenset({19, 20, 21})
+"""Errors that mean that the last certificate of the chain leads to nobody whom we trust."""
 
 
 class TlsError(OSError):
@@ -115,11 +115,18 @@ def _ascii(host: str) -> str:
 
 
 def _verify_text(certificate: crypto.X509, number: int, depth: int) -> str:
+    if number in _UNKNOWN_ISSUER:
+        issuer = _shown(certificate.get_issuer())
+        return f"the server's certificate was issued by a CA that we do not trust, {issuer}"
     text = _VERIFY_TEXTS.get(number, f"was refused (OpenSSL's error {number})")
-    if depth == 0:
-        return f"the server's certificate {text}"
-    name = certificate.get_subject().commonName or certificate.get_subject().organizationName
-    return f"a certificate above the server's, {name!r}, {text}"
+    subject = (
+        "the server's certificate" if depth == 0 else f"its issuer's, {_shown(certificate.get_subject())},"
+    )
+    return f"{subject} {text}"
+
+
+def _shown(name: crypto.X509Name) -> str:
+    return repr(name.commonName or name.organizationName or "without a name")
 
 
 def _names(certificate: x509.Certificate) -> str:

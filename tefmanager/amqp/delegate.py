@@ -64,6 +64,14 @@ class BrokerDelegate(TwistedDelegate):  # type: ignore[misc]  # txamqp has no ty
         self.client.note(reason_of(call))
         super().connection_close(channel, call)
 
+    def close(self, reason: Any) -> None:
+        """Hang up, when all has been said."""
+        super().close(reason)
+        # With TLS we would wait for the broker's goodbye, which RabbitMQ does not send.
+        below = getattr(self.client.transport, "transport", None)
+        if below is not None:
+            below.loseConnection()
+
     def connection_blocked(self, channel: Any, call: Any) -> None:
         """The broker takes no messages for now."""
         self.client.blocked = call.reason

@@ -27,6 +27,9 @@ AUTHENTICATE = "/v3/auth/authenticate"
 NO_AUTHENTICATION = "etcdserver: authentication is not enabled"
 """The answer to a login where everybody may do everything."""
 
+PERMISSION_DENIED = "etcdserver: permission denied"
+"""The answer to a request for what the user, or somebody without a token, may not do."""
+
 _STALE = frozenset(
     {
         "etcdserver: invalid auth token",
@@ -42,11 +45,14 @@ Ask: TypeAlias = Callable[[bytes], Coroutine[Deferred[Any], Any, str]]
 
 
 class LoginRefused(Exception):
-    """Etcd does not let the user in; the text is Etcd's own."""
+    """Etcd does not let the user in."""
 
 
 class _Fault(msgspec.Struct, frozen=True):
+    """What the APIs say of an error: v3 ``error``, v2 ``cause`` or ``message``."""
+
     error: str = ""
+    cause: str = ""
     message: str = ""
 
 
@@ -64,29 +70,29 @@ def login(access: EtcdAccess) -> bytes:
     return msgspec.json.encode({"name": access.user, "password": access.password})
 
 
-def token_in(status: int, body: bytes) -> str:
+def token_in(body: bytes) -> str:
     """Return the token in the answer to a login; empty where Etcd wants none. Raises `LoginRefused`."""
-    fault = fault_in(body)
-    if fault == NO_AUTHENTICATION:
+    if fault_in(body) == NO_AUTHENTICATION:
         return ""
     try:
         return msgspec.json.decode(body, type=_Token).token
     except msgspec.DecodeError:
-        raise LoginRefused(fault.removeprefix("etcdserver: ") or f"HTTP {status}") from None
+        raise LoginRefused from None
 
 
 def fault_in(body: bytes) -> str:
-    """Return the error that an answer tells, or nothing."""
+    """Return the error that an answer tells."""
     try:
         fault = msgspec.json.decode(body, type=_Fault)
     except msgspec.DecodeError:
-        return ""
-    return fault.error or fault.message
+        return body[:200].decode("utf-8", "replace").strip()
+    return fault.error or fault.cause or fault.message
 
 
-def is_stale(path: str, status: int, body: bytes) -> bool:
-    """Tell whether an answer says that the request was not carried out for want of a good token."""
-    return status != 200 and path.startswith(V3) and fault_in(body) in _STALE
+def is_closed(path: str, status: int) -> bool:
+    """Tell whether an answer says that whoever asks may not ask that."""
+    # In v2, 403 also stands for requests that make no sense.
+    return status == 401 or (status == 403 and path.startswith(V3))
 
 
 class Login:
@@ -123,11 +129,22 @@ class Login:
             asking.addCallbacks(self._got, self._failed)
         return await waiting
 
-    def renew(self, token: str) -> bool:
-        """Forget a token that was refused; tell whether there is any use in another one."""
-        if self._token == token:
+    def outdated(self, path: str, authorization: str, status: int, body: bytes) -> bool:
+        """Tell whether a request that was not carried out may be with a new token; forget the old one."""
+        if status == 200 or self._access.user is None or not path.startswith(V3):
+            return False
+        fault = fault_in(body)
+        # Where no token was wanted before, and now one is, the answer may also be this.
+        if fault not in _STALE and (authorization or fault != PERMISSION_DENIED):
+            return False
+        if self._token == authorization:
             self._token = None
-        return self._access.user is not None
+        return True
+
+    def refusal(self, status: int, body: bytes) -> str:
+        """Return in words that Etcd does not let us in."""
+        who = "and no user is set" if self._access.user is None else f"as {self._access.user!r}"
+        return f"not let in, {who}: HTTP {status}: {fault_in(body).removeprefix('etcdserver: ')}"
 
     def _got(self, token: str) -> None:
         self._token = token

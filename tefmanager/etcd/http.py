@@ -182,7 +182,6 @@ class HttpClient:
         self._endpoints = list(endpoints)
         self._scheme = "http" if access.tls is None else "https"
         self._login = auth.Login(access, self._ask_for_token)
-        self._user = access.user
         self._timeout = timeout
         # Twisted's web client carries no types.
         agent_class, pool_class = cast(Any, Agent), cast(Any, HTTPConnectionPool)
@@ -207,8 +206,10 @@ class HttpClient:
         """
         authorization = await self._login.authorization(request.path)
         answer = await self._ask(request, authorization)
-        if auth.is_stale(request.path, answer.status, answer.body) and self._login.renew(authorization):
+        if self._login.outdated(request.path, authorization, answer.status, answer.body):
             answer = await self._ask(request, await self._login.authorization(request.path))
+        if auth.is_closed(request.path, answer.status):
+            raise self._not_let_in(answer)
         return answer
 
     async def _ask(self, request: Request, authorization: str) -> Answer:
@@ -230,9 +231,12 @@ class HttpClient:
         # It takes no slot: those that have one may be waiting for it.
         answer = await self._whole(Request("POST", auth.AUTHENTICATE, body), "")
         try:
-            return auth.token_in(answer.status, answer.body)
-        except auth.LoginRefused as refused:
-            raise ReservationsLost(f"etcd {answer.place}: login as {self._user!r}: {refused}") from None
+            return auth.token_in(answer.body)
+        except auth.LoginRefused:
+            raise self._not_let_in(answer) from None
+
+    def _not_let_in(self, answer: Answer) -> ReservationsLost:
+        return ReservationsLost(f"etcd {answer.place}: {self._login.refusal(answer.status, answer.body)}")
 
     async def open(self, request: Request) -> Stream:
         """Return an answer whose body may take any time; only its headers have a time limit.

@@ -3,6 +3,8 @@
 This is all that knows txpostgres. What it makes up for:
 
 - a connection that dies between queries raises out of the reactor's callback: here `Session` is told;
+- libpq closes its socket at an error, while a connection is made too: nothing may be watched then, or the
+  reactor keeps the number of a file that is gone, and can't be told to forget it;
 - closing a connection leaves a busy cursor in the reactor's list of readers, under a file number that
   the next socket gets: here it is removed first;
 - a Deferred of its own raises out of ``cancel()``, and never fires while the server is silent: here
@@ -41,10 +43,19 @@ class _Link(Connection):  # type: ignore[misc]  # txpostgres has no types
 
     def continuePolling(self, swallowErrors: bool = False) -> None:
         """Poll; an error that nobody waits for means that the idle connection is gone."""
+        self.reactor.removeReader(self)
+        self.reactor.removeWriter(self)
         try:
             super().continuePolling(swallowErrors)
         except psycopg2.Error as error:
             self._died(error)
+
+    def doRead(self) -> None:
+        """Poll, and watch on if nothing is under way and there is still a socket."""
+        if not self.pollable().closed:
+            self.continuePolling()
+        if self._pollingD is None and self.fileno() >= 0:
+            self.reactor.addReader(self)
 
     def close(self) -> None:
         """Leave the reactor, then disconnect. May be called in any state."""
