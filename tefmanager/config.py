@@ -46,6 +46,7 @@ class Config:
         dispatch_interval: between two passes of the slow catch-all.
         max_attempts: after which a task is dead; 0: never.
         patience: after which a task that is first in line holds its claim on resources.
+        silence_limit: after which a service that does not answer is given up.
         unknown_resources: what a name without an entry in Etcd does.
         history_days: for which finished tasks are kept.
         message_limit: bytes.
@@ -69,6 +70,7 @@ class Config:
     dispatch_interval: float = 10.0
     max_attempts: int = 5
     patience: float = 60.0
+    silence_limit: float = 12.0
     unknown_resources: UnknownResources = UnknownResources.ALLOW
     history_days: float = 7.0
     message_limit: int = 16 * 1024 * 1024
@@ -98,7 +100,7 @@ class Config:
         """Return a copy that uses other services: a sandbox's."""
         return replace(
             self,
-            amqp=(_endpoint(amqp_url),),
+            amqp=(_endpoint(amqp_url, self.silence_limit),),
             database=MappingProxyType(dict(database)),
             etcd=(etcd,),
             etcd_access=EtcdAccess(),
@@ -140,6 +142,7 @@ def _behaviour(sources: Sources) -> Config:
         dispatch_interval=sources.value(settings.DISPATCH_INTERVAL),
         max_attempts=sources.value(settings.MAX_ATTEMPTS),
         patience=sources.value(settings.PATIENCE),
+        silence_limit=sources.value(settings.SILENCE_LIMIT),
         unknown_resources=sources.value(settings.UNKNOWN_RESOURCES),
         history_days=sources.value(settings.HISTORY_DAYS),
         message_limit=sources.value(settings.MESSAGE_LIMIT),
@@ -165,7 +168,7 @@ def _with_names(sources: Sources, config: Config) -> Config:
 def _services(sources: Sources, config: Config) -> Config:
     return replace(
         config,
-        amqp=_amqp(sources),
+        amqp=_amqp(sources, config.silence_limit),
         database=MappingProxyType(_database(sources)),
         etcd=_etcd(sources),
         etcd_access=etcd_access(sources),
@@ -176,7 +179,7 @@ def _where(found: Found | None, otherwise: str) -> str:
     return otherwise if found is None else found.where
 
 
-def _amqp(sources: Sources) -> tuple[AmqpEndpoint, ...]:
+def _amqp(sources: Sources, silence_limit: float) -> tuple[AmqpEndpoint, ...]:
     found = sources.find(settings.AMQP_URL)
     variable = f"TEF_AMQP_URL_{sources.env.upper()}"
     if found is None:
@@ -189,7 +192,7 @@ def _amqp(sources: Sources) -> tuple[AmqpEndpoint, ...]:
         )
         return ()
     try:
-        endpoints = tuple(_endpoint(url) for url in _urls(found.text))
+        endpoints = tuple(_endpoint(url, silence_limit) for url in _urls(found.text))
     except ValueError as error:
         sources.problems.append(f"{found.where}: {error}; expected {settings.AMQP_URL.kind.expected}")
         return ()
@@ -206,11 +209,12 @@ def _urls(text: str) -> list[str]:
     return re.split(r"[,\s]+(?=amqps?://)", text.strip(", \n"), flags=re.IGNORECASE)
 
 
-def _endpoint(url: str) -> AmqpEndpoint:
+def _endpoint(url: str, silence_limit: float) -> AmqpEndpoint:
     """Parse a URL; one that ends in "/" means the vhost "/", as nobody has one without a name."""
     if re.search(r"(^|@)[^@]*,[^@]*$|@[^@]*,", url):
         raise ValueError("each of several URLs begins with amqp:// or amqps:// (a , in one is %2C)")
-    endpoint = parse_amqp_url(url)
+    # A broker is given up after two intervals of silence, and that takes up to half another to find out.
+    endpoint = parse_amqp_url(url, heartbeat=max(1, int(silence_limit / 2.4)))
     return endpoint if endpoint.vhost else replace(endpoint, vhost="/")
 
 

@@ -81,11 +81,12 @@ class EtcdAccess:
     password: str = field(default="", repr=False)
 
 
-def parse_amqp_url(url: str) -> AmqpEndpoint:
+def parse_amqp_url(url: str, heartbeat: int = DEFAULT_HEARTBEAT) -> AmqpEndpoint:
     """Return the endpoint an AMQP URI names, such as ``amqp://user:pass@host:5672/vhost?heartbeat=10``.
 
     The rules are those of RabbitMQ's URI specification: user, password, host and vhost are percent-decoded;
     no path at all means vhost ``/``, the path ``/`` means the vhost with the empty name, ``/%2f`` is ``/``.
+    ``heartbeat`` counts where the URI names none.
     Raises `ValueError` with a text for people that never holds the password.
     """
     parts, port = _split(url.strip())
@@ -97,7 +98,7 @@ def parse_amqp_url(url: str) -> AmqpEndpoint:
         user=user,
         password=password,
         vhost=_vhost(parts.path),
-        heartbeat=_heartbeat(options.pop("heartbeat", None)),
+        heartbeat=_heartbeat(options.pop("heartbeat", None), heartbeat),
         tls=parts.scheme == "amqps",
         options=MappingProxyType(options),
     )
@@ -161,9 +162,9 @@ def _query(query: str) -> dict[str, str]:
     return options
 
 
-def _heartbeat(text: str | None) -> int:
+def _heartbeat(text: str | None, otherwise: int) -> int:
     if text is None:
-        return DEFAULT_HEARTBEAT
+        return otherwise
     if not (text.isascii() and text.isdigit()) or int(text) > MAX_HEARTBEAT:
         raise ValueError(f"heartbeat is {text!r}, expected whole seconds from 0 to {MAX_HEARTBEAT}")
     return int(text)

@@ -79,6 +79,13 @@ def shown_path(path: object) -> str:
     return text if harmless else shown(text, 200)
 
 
+def _silence(text: str) -> float:
+    seconds = _seconds(text)
+    if seconds < 3:
+        raise ValueError
+    return seconds
+
+
 def _seconds(text: str) -> float:
     value = _number(text)
     if value <= 0:
@@ -182,6 +189,7 @@ TEXT = Kind(_text, "text", "TEXT")
 FILE = Kind(_text, "a file", "FILE")
 FOLDER = Kind(_text, "the folder that holds database_<env>.yml", "FOLDER")
 URL = Kind(_text, "amqp://user:password@host:port/vhost", "URL")
+SILENCE = Kind(_silence, "a number of seconds, 3 or more", "SECONDS")
 SECONDS = Kind(_seconds, "a number of seconds above 0, such as 30 or 0.5", "SECONDS")
 DAYS = Kind(_number, "a number of days, 0 or more", "DAYS")
 COUNT = Kind(_count, "a whole number, 0 or more", "N")

@@ -268,6 +268,12 @@ DISPATCH_INTERVAL = Setting(
     "10",
     "Seconds between the passes that dispatch whatever no event has dispatched.",
 )
+SILENCE_LIMIT = Setting(
+    "silence-limit",
+    kinds.SILENCE,
+    "12",
+    "Seconds after which a service that does not answer is given up; and a frozen manager is succeeded.",
+)
 PATIENCE = Setting(
     "patience",
     kinds.SECONDS,
@@ -320,6 +326,7 @@ GROUPS: dict[str, tuple[Setting[Any], ...]] = {
         RELEASE_GRACE,
         DISPATCH_INTERVAL,
         PATIENCE,
+        SILENCE_LIMIT,
     ),
     "Tasks": (MAX_ATTEMPTS, UNKNOWN_RESOURCES, HISTORY_DAYS),
 }

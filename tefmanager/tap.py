@@ -68,7 +68,7 @@ def makeService(options: Options) -> IService:
 
 def make_manager(reactor: Any, config: Config, give_up: Callable[[str], None]) -> Manager:
     """Build a manager; ``give_up`` is called with a reason if it can never work."""
-    silence = Silence()
+    silence = Silence(config.silence_limit)
     lease = Lease(silence.lease)
     topology = Topology(
         config.in_queue,
@@ -97,6 +97,7 @@ def make_manager(reactor: Any, config: Config, give_up: Callable[[str], None]) -
             config.name_prefix,
             datetime.now,
             lambda: read_clocks().wall,
+            timeout=config.silence_limit / 3,
             lease=lease,
         ),
         _ways(config),

@@ -91,6 +91,7 @@ def test_defaults(load: Load) -> None:
         dispatch_interval=10,
         max_attempts=5,
         patience=60,
+        silence_limit=12,
         unknown_resources=UnknownResources.ALLOW,
         history_days=7,
         message_limit=16 * 1024 * 1024,
@@ -268,8 +269,18 @@ def test_bad_time(refused: Refused, name: str, text: str) -> None:
     """Times are above zero, finite, and written plainly."""
     (problem,) = refused(**{name: text})
     assert problem.startswith(f"--{name} is ")
-    assert problem.endswith("expected a number of seconds above 0, such as 30 or 0.5")
+    assert problem.endswith(f"expected {SETTINGS[name].kind.expected}")
     assert len(problem) < 200
+
+
+def test_silence_limit(load: Load, refused: Refused) -> None:
+    """It has a least value, and heartbeats follow from it unless a URL names one."""
+    (problem,) = refused(**{"silence-limit": "2.9"})
+    assert problem == "--silence-limit is '2.9', expected a number of seconds, 3 or more"
+    urls = "amqp://a/,amqp://b/?heartbeat=20"
+    config = load({"TEF_AMQP_URL_DEV": urls}, **{"silence-limit": "30"})
+    assert config.silence_limit == 30
+    assert [endpoint.heartbeat for endpoint in config.amqp] == [12, 20]
 
 
 @pytest.mark.parametrize(

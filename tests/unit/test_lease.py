@@ -15,18 +15,23 @@ def asked(lease: Lease) -> list[bool]:
     return answers
 
 
+def holds(lease: Lease) -> bool:
+    """Ask it. mypy would take a property for unchanged."""
+    return lease.holds
+
+
 def test_it_holds_from_the_question_not_from_the_answer() -> None:
     """The database may have been quick and the answer slow: only the question's time is certain."""
     clock = Clock()
     lease = Lease(7.0, clock.seconds)
-    assert not lease.holds
+    assert not holds(lease)
     question = lease.now
     clock.advance(3.0)
     lease.renew(question)
     clock.advance(3.9)
-    assert lease.holds
+    assert holds(lease)
     clock.advance(0.2)
-    assert not lease.holds
+    assert not holds(lease)
 
 
 def test_a_late_answer_to_an_old_question_shortens_nothing() -> None:
@@ -37,7 +42,7 @@ def test_a_late_answer_to_an_old_question_shortens_nothing() -> None:
     lease.renew(10.0)
     lease.renew(4.0)
     clock.advance(6.0)
-    assert lease.holds
+    assert holds(lease)
 
 
 def test_who_waits_is_told() -> None:
@@ -58,7 +63,7 @@ def test_who_waits_is_told() -> None:
     second = asked(lease)
     lease.end()
     assert second == [False]
-    assert not lease.holds
+    assert not holds(lease)
 
 
 def test_who_gives_up_waiting_is_forgotten() -> None:
@@ -71,7 +76,7 @@ def test_who_gives_up_waiting_is_forgotten() -> None:
     waiting.addErrback(lambda _: None)
     waiting.cancel()
     lease.renew(8.0)
-    assert lease.holds
+    assert holds(lease)
 
 
 def test_unlimited() -> None:

@@ -24,6 +24,7 @@ PROMISED = {
     "dispatch-interval": "10",
     "max-attempts": "5",
     "patience": "60",
+    "silence-limit": "12",
     "etcd-api": "auto",
     "unknown-resources": "allow",
     "history-days": "7",
