@@ -30,7 +30,7 @@ class _Given:
         if ca is not None:
             yield from _fault(lambda: check_ca(ca), self.ca)
         if cert is not None:
-            other = {} if key is None else {key: self.key}
+            other = {} if key is None or key == cert else {key: self.key}
             yield from _fault(lambda: check_identity(cert, key), self.cert, **other)
 
 
