@@ -97,6 +97,33 @@ def test_slow_worker_does_both(grid: Grid, daemon: Daemon, kind: type[FieldWorke
     assert outcomes(daemon, later) == ["completed"]
 
 
+def test_restarted_under_its_name(grid: Grid, daemon: Daemon) -> None:
+    """A worker died before it took its task, and another did it; its successor finds the old message."""
+    dead = RubyWorker(grid, fresh("type"), declared=False)
+    grid.channel.queue_declare(dead.queue, durable=True)
+    dead.free()
+    guid = grid.task(dead.worker_type)
+    daemon.log.wait(f"DISPATCH_TIMEOUT|{dead.worker_type}|{guid}|{dead.name}")
+    other = RubyWorker(grid, dead.worker_type)
+    other.free()
+    received = other.expect()
+    other.begin(received)
+    successor = RubyWorker(grid, dead.worker_type, dead.name)
+    successor.free()
+    old = successor.expect()
+    assert old.guid == received.guid == guid
+    successor.begin(old)
+    other.finish(received)
+    grid.settle()
+    assert outcomes(daemon, guid) == ["dispatch_timeout", "completed"]
+    successor.finish(old)
+    grid.settle()
+    assert outcomes(daemon, guid) == ["dispatch_timeout", "completed"]
+    assert daemon.log.events(f"COMPLETION_IGNORED|{dead.name}|{guid}|")
+    later = {grid.task(dead.worker_type) for _ in range(2)}
+    assert {other.expect().guid, successor.expect().guid} == later
+
+
 def test_no_dispatch_timeout_for_one_that_works(grid: Grid, daemon: Daemon) -> None:
     """A ``working`` in time is enough, whatever idle heartbeats come before it."""
     worker = RubyWorker(grid, fresh("type"))
