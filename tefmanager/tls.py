@@ -10,6 +10,7 @@ from typing import Any
 
 import service_identity
 from cryptography import x509
+from cryptography.x509.oid import NameOID
 from OpenSSL import SSL, crypto
 from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
 from twisted.internet.abstract import isIPAddress, isIPv6Address
@@ -116,17 +117,19 @@ def _ascii(host: str) -> str:
 
 def _verify_text(certificate: crypto.X509, number: int, depth: int) -> str:
     if number in _UNKNOWN_ISSUER:
-        issuer = _shown(certificate.get_issuer())
+        issuer = _shown(certificate.to_cryptography().issuer)
         return f"the server's certificate was issued by a CA that we do not trust, {issuer}"
     text = _VERIFY_TEXTS.get(number, f"was refused (OpenSSL's error {number})")
-    subject = (
-        "the server's certificate" if depth == 0 else f"its issuer's, {_shown(certificate.get_subject())},"
-    )
-    return f"{subject} {text}"
+    if depth == 0:
+        return f"the server's certificate {text}"
+    return f"a certificate above the server's, {_shown(certificate.to_cryptography().subject)}, {text}"
 
 
-def _shown(name: crypto.X509Name) -> str:
-    return repr(name.commonName or name.organizationName or "without a name")
+def _shown(name: x509.Name) -> str:
+    for oid in (NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME):
+        for attribute in name.get_attributes_for_oid(oid):
+            return repr(attribute.value)
+    return "without a name"
 
 
 def _names(certificate: x509.Certificate) -> str:

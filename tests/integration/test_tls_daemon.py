@@ -37,6 +37,9 @@ from tests.services import Services
 WRONG = "hunter2"
 """A password that opens nothing until a test makes it do so."""
 
+LONG = "é" * 500_000
+"""Data of a task that is cut into many frames and records."""
+
 STEADY = 1.0
 """Seconds in which a daemon that tries again says nothing new."""
 
@@ -163,9 +166,10 @@ def test_a_task_over_all_of_them(fortress: Fortress, tmp_path: Path, api: str) -
         worker = RubyWorker(grid, fresh("type"))
         for pause in (TOKEN_SECONDS + 1.5, 0):
             worker.free()
-            guid = grid.task(worker.worker_type, resources=[resource.name])
+            guid = grid.task(worker.worker_type, resources=[resource.name], task_data=LONG)
             received = worker.expect()
-            assert (received.guid, resource.count, len(resource.locks())) == (guid, 1, 1)
+            assert (received.guid, received.message["task_data"]) == (guid, LONG)
+            assert (resource.count, len(resource.locks())) == (1, 1)
             worker.begin(received)
             worker.finish(received)
             until(lambda: all_back(resource), "the reference")

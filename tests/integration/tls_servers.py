@@ -186,17 +186,21 @@ class TlsEtcd(Etcd):
 
 
 class EtcdAdmin:
-    """A foreign client that may do everything."""
+    """A foreign client that may do everything.
+
+    Attributes:
+        locked: whether logins are wanted.
+    """
 
     def __init__(self, port: int, certificates: Certificates) -> None:
         self._port = port
         self._certificates = certificates
-        self._locked = False
+        self.locked = False
 
     def ask(self, method: str, path: str, body: str | None, content_type: str) -> tuple[int, Any]:
         """Return the status and what the answer says."""
         headers = {"Content-Type": content_type}
-        if self._locked:
+        if self.locked:
             headers["Authorization"] = self._basic() if path.startswith("/v2") else self._token()
         return self._send(method, path, body, headers)
 
@@ -234,7 +238,7 @@ class EtcdAdmin:
         """From now on, only who logs in may do anything; our user may do all below ``/tef``."""
         self._lock_v3()
         self._lock_v2()
-        self._locked = True
+        self.locked = True
         kv = {"kv": {"read": ["/*"], "write": ["/*"]}}
         self.auth_v2("roles/guest", role="guest", revoke=kv)
 
