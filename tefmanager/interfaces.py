@@ -132,7 +132,8 @@ class IResourceObserver(Interface):
     def resources_read(seen: Seen, held: Mapping[int, frozenset[str]]) -> None:
         """Take in a full read: all resources there are, and our own lock keys by attempt.
 
-        A name that is not in ``seen`` has no entry.
+        A name that is not in ``seen`` has no entry. ``held`` leaves out attempts whose claim is being
+        answered: the answer tells.
         """
 
     def resources_lost(reason: str) -> None:
@@ -214,8 +215,14 @@ class IConsumer(Interface):
     def ack(session: int, tags: Sequence[int]) -> None:
         """Acknowledge deliveries, in any order; ones of a past session are ignored."""
 
+    def cease() -> None:
+        """Ask for no more deliveries; those that have come may still be acknowledged, until `stop`."""
+
     async def stop() -> None:
-        """Stop consuming; what is not acknowledged goes back to the queue. May be started again."""
+        """Stop consuming; what is not acknowledged goes back to the queue. May be started again.
+
+        ``session_lost`` is not told of this.
+        """
 
 
 class Delivered(StrEnum):
@@ -267,4 +274,7 @@ class IPublisher(Interface):
         """
 
     async def stop() -> None:
-        """Wait for confirms that are under way (5 seconds at most), then disconnect."""
+        """Wait for confirms that are under way (5 seconds at most), then disconnect.
+
+        What was not sent by then is `Delivered.LOST`.
+        """

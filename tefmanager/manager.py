@@ -122,7 +122,7 @@ class Manager(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        await self._consumer.stop()
+        self._consumer.cease()
         reach(CrashPoint.STOPPING)
         if self._engine is not None:
             self._engine.stop(within=_HANDOVER)

@@ -20,6 +20,7 @@ from tefmanager.endpoints import AmqpEndpoint
 from tefmanager.interfaces import Delivery, IConsumer, IDeliveries
 
 CHANNEL = 1
+CONSUMER = "tef-manager"
 PREFETCH = 1000
 BYTE_LIMIT = 64 * 1024 * 1024
 
@@ -49,6 +50,10 @@ class _Session(ChannelEvents):
                 properties.headers,
             )
         )
+
+    def cease(self) -> None:
+        """Cancel the consumer, without waiting for the broker's answer: there is nobody to act on it."""
+        self._protocol.channels[CHANNEL].basic_cancel(consumer_tag=CONSUMER, nowait=True)
 
     def ack(self, tags: Sequence[int]) -> None:
         acks = self.tracker.ack(tags)
@@ -104,11 +109,19 @@ class Consumer:
         self._deliveries: IDeliveries | None = None
         self._session: _Session | None = None
         self._sessions = 0
+        self._ceased = False
 
     def start(self, deliveries: IDeliveries) -> None:
         """Connect and consume, for ever."""
         self._deliveries = deliveries
+        self._ceased = False
         self._link.start()
+
+    def cease(self) -> None:
+        """Ask for no more deliveries; those that have come may still be acknowledged."""
+        self._ceased = True
+        if self._session is not None:
+            self._session.cease()
 
     async def stop(self) -> None:
         """Stop consuming; what is not acknowledged goes back to the queue. May be started again."""
@@ -141,4 +154,5 @@ class Consumer:
         await channel.basic_qos(prefetch_count=self._prefetch)
         self._sessions += 1
         self._session = session  # before the answer, since deliveries may come along with it
-        await channel.basic_consume(queue=self._topology.in_queue)
+        if not self._ceased:
+            await channel.basic_consume(queue=self._topology.in_queue, consumer_tag=CONSUMER)

@@ -359,6 +359,21 @@ def test_stop_is_quick(grid: Grid, daemon: Daemon) -> None:
     daemon.start()
 
 
+def test_stopped_amid_messages(grid: Grid, daemon: Daemon) -> None:
+    """A stop leaves nothing half done: no message that was handled is delivered again."""
+    task_type = fresh("type")
+    for _ in range(3000):
+        grid.task(task_type)
+    daemon.log.wait("TASK_ACCEPTED|")
+    daemon.stop()
+    taken = len(daemon.rows("tasks"))
+    daemon.start()
+    daemon.log.wait("TASK_ACCEPTED|", 3000 - taken)
+    grid.settle()
+    assert len(daemon.rows("tasks")) == 3000
+    assert not daemon.logged(("TASK_DUPLICATE|",))
+
+
 def test_killed_again_and_again(services: Services, tmp_path: Path, unique: str, api: str) -> None:
     """30 tasks over a resource, the daemon killed five times: each is done, and all is given back."""
     resource = Shared(APIS[api](services.etcd), fresh("resource")).make(2)

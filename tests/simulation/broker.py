@@ -124,6 +124,10 @@ class SimConsumer:
         self._tag = 0
         self._pump()
 
+    def cease(self) -> None:
+        """See `IConsumer.cease`."""
+        self._prefetch = 0
+
     def _pump(self) -> None:
         queue = self._broker.queues.get(self._queue)
         while self._connected and queue and len(self._unacked) < self._prefetch:
