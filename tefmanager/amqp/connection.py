@@ -140,7 +140,7 @@ class Link:
         self._tls = tls
         self._backoff = Backoff(reactor)
         self._turn = 0
-        self._said = ""
+        self._said: dict[AmqpEndpoint, str] = {}
         self._protocol: AmqpProtocol | None = None
         self._running: Deferred[None] | None = None
 
@@ -178,10 +178,10 @@ class Link:
         try:
             protocol = await self._connected(endpoint)
         except AmqpUnavailable as error:
-            self._say_waiting(f"{endpoint}: {error}")
+            self._say_waiting(endpoint, str(error))
             return False
         since = self._reactor.seconds()
-        self._said = ""
+        self._said.clear()
         self._on_state(LinkState.CONNECTED, str(endpoint))
         await protocol.disconnected.wait()
         self._on_state(LinkState.LOST, f"{endpoint}: {protocol.reason}")
@@ -189,10 +189,11 @@ class Link:
             self._backoff.reset()
         return True
 
-    def _say_waiting(self, detail: str) -> None:
-        if detail != self._said:
-            self._said = detail
-            self._on_state(LinkState.WAITING, detail)
+    def _say_waiting(self, endpoint: AmqpEndpoint, why: str) -> None:
+        """Tell why a broker can't be used, if that is new."""
+        if self._said.get(endpoint) != why:
+            self._said[endpoint] = why
+            self._on_state(LinkState.WAITING, f"{endpoint}: {why}")
 
     async def _connected(self, endpoint: AmqpEndpoint) -> AmqpProtocol:
         protocol = self._protocol = await connect(self._reactor, endpoint, self._name, self._tls)

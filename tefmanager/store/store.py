@@ -98,7 +98,7 @@ class Store:
 
     async def reign(self, on_wait: Callable[[str], None]) -> Reign:
         """See `IStore.reign`."""
-        tell = _changes_only(on_wait)
+        tell = _Changes(on_wait)
         pauses = Backoff(self._clock, *self._backoff, self._jitter)
         while True:
             since = self._clock.seconds()
@@ -109,18 +109,18 @@ class Store:
                 pauses.reset()  # it had worked for a while
             await pauses.pause()
 
-    async def _try_place(self, place: Endpoint, tell: Callable[[str], None]) -> Reign | None:
+    async def _try_place(self, place: Endpoint, tell: _Changes) -> Reign | None:
         """Begin a reign at one of a place's addresses; where that fails, tell why and return None."""
         try:
             found = await resolved(place, self._reactor, self._clock, self._connect_timeout)
         except OSError as error:
-            tell(self._complaint(place, error))
+            tell(self._complaint(place, error), place)
             return None
         for endpoint in found:
             try:
                 return await self._begin_at(endpoint, tell)
             except StoreLost as error:
-                tell(self._complaint(endpoint, error))
+                tell(self._complaint(endpoint, error), endpoint)
         return None
 
     def _complaint(self, place: Endpoint, error: Exception) -> str:
@@ -177,14 +177,20 @@ def _settings(settings: Mapping[str, str]) -> str:
     )
 
 
-def _changes_only(tell: Callable[[str], None]) -> Callable[[str], None]:
-    """Return a function that passes a text on unless it is the same as the last."""
-    last = ""
+class _Changes:
+    """Passes a text on unless it is what the same place said last."""
 
-    def tell_change(text: str) -> None:
-        nonlocal last
-        if text != last:
-            last = text
-            tell(text)
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._last: dict[Endpoint | None, str] = {}
 
-    return tell_change
+    def __call__(self, text: str, place: Endpoint | None = None) -> None:
+        """Pass on the trouble with a place, or with none: what was said before is over, then."""
+        if self._last.get(place) == text:
+            return
+        if place is None:
+            self._last.clear()
+        else:
+            self._last.pop(None, None)
+        self._last[place] = text
+        self._tell(text)

@@ -24,7 +24,7 @@ from tests.integration.grid_client import Grid, RubyWorker, fresh
 from tests.integration.grid_etcd import Shared, all_back
 from tests.integration.tls_servers import (
     PASSWORD,
-    TOKEN_SECONDS,
+    UNUSED,
     USER,
     Certificates,
     TlsEtcd,
@@ -40,7 +40,7 @@ WRONG = "hunter2"
 LONG = "é" * 500_000
 """Data of a task that is cut into many frames and records."""
 
-STEADY = 1.0
+STEADY = 0.7
 """Seconds in which a daemon that tries again says nothing new."""
 
 
@@ -164,7 +164,7 @@ def test_a_task_over_all_of_them(fortress: Fortress, tmp_path: Path, api: str) -
     with running(fortress.daemon(fortress.services(), tmp_path, f"--etcd-api={api}")) as daemon:
         grid = Grid(fortress.rabbitmq.url, daemon.prefix)
         worker = RubyWorker(grid, fresh("type"))
-        for pause in (TOKEN_SECONDS + 1.5, 0):
+        for pause in (UNUSED, 0):
             worker.free()
             guid = grid.task(worker.worker_type, resources=[resource.name], task_data=LONG)
             received = worker.expect()
@@ -220,15 +220,14 @@ TOLD = ("BROKER_WAITING|consumer", "BROKER_WAITING|publisher", "RESOURCES_LOST")
 """What tells that RabbitMQ and Etcd can't be used."""
 
 
-@pytest.mark.parametrize("api", ["v2", "v3"])
 @pytest.mark.parametrize(
-    ("what", "text"),
+    ("api", "what", "text"),
     [
-        ("ca", "TLS: the server's certificate was issued by a CA that we do not trust"),
-        ("cert", "TLS: the server refused us: "),
+        ("v2", "ca", "TLS: the server's certificate was issued by a CA that we do not trust"),
+        ("v3", "cert", "TLS: the server refused us: "),
     ],
 )
-def test_wrong_files(fortress: Fortress, tmp_path: Path, what: str, text: str, api: str) -> None:
+def test_wrong_files(fortress: Fortress, tmp_path: Path, api: str, what: str, text: str) -> None:
     """A wrong CA and a wrong certificate are one line for each connection, and healed without a restart."""
     files = Exchangeable(tmp_path, fortress)
     files.spoil(what)
@@ -265,12 +264,11 @@ def test_no_certificate(fortress: Fortress, tmp_path: Path) -> None:
         quiet(daemon)
 
 
-@pytest.mark.parametrize("api", ["v2", "v3"])
-def test_wrong_passwords(fortress: Fortress, tmp_path: Path, api: str) -> None:
+def test_wrong_passwords(fortress: Fortress, tmp_path: Path) -> None:
     """A wrong password is one line without it; once the servers know it, all goes on without a restart."""
     services = fortress.services(HOST, WRONG)
     variables = {"TEF_ETCD_PASSWORD_DEV": WRONG}
-    with refused(fortress.daemon(services, tmp_path, f"--etcd-api={api}", **variables)) as daemon:
+    with refused(fortress.daemon(services, tmp_path, "--etcd-api=v3", **variables)) as daemon:
         for start in TOLD[:2]:
             assert "403 ACCESS_REFUSED" in only(daemon, start)
         assert f"not let in, as '{USER}': HTTP 40" in only(daemon, TOLD[2])
@@ -356,3 +354,17 @@ def test_wrong_password_of_the_database(fortress: Fortress, tmp_path: Path) -> N
         finally:
             fortress.set_database_password(WRONG, right)
         only(daemon, "WAITING_FOR|database")
+
+
+def test_several_servers_that_refuse(fortress: Fortress, tmp_path: Path) -> None:
+    """Where there are several, the trouble with each is told once, however often they are tried in turn."""
+    services = fortress.services(password=WRONG)
+    port = services.database["port"]
+    services.database.update(host=f"localhost,{HOST}", hostaddr=f"{HOST},{HOST}", port=f"{port},{port}")
+    tls_port = fortress.rabbitmq.tls_port
+    urls = {"TEF_AMQP_URL_DEV": f"amqps://localhost:{tls_port},amqps://guest:{WRONG}@{HOST}:{tls_port}"}
+    with refused(fortress.daemon(services, tmp_path, **urls)) as daemon:
+        for start in ("WAITING_FOR|database", "BROKER_WAITING|publisher"):
+            first, second = daemon.log.wait(start, 2)
+            assert ("localhost" in first, HOST in second) == (True, True)
+        quiet(daemon, WRONG)

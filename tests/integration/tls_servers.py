@@ -38,6 +38,9 @@ ROOT_PASSWORD = "battery staple"
 TOKEN_SECONDS = 1
 """Seconds after which Etcd forgets a token that nobody uses."""
 
+UNUSED = TOKEN_SECONDS + 1.2
+"""Seconds after which it certainly has: it looks once a second."""
+
 
 class Certificates:
     """Files of a CA that all servers trust, and of a stranger.
@@ -235,7 +238,7 @@ class EtcdAdmin:
         assert status in (200, 201), answer
 
     def lock(self) -> None:
-        """From now on, only who logs in may do anything; our user may do all below ``/tef``."""
+        """From now on, only who logs in may do anything; our user may do all with resources."""
         self._lock_v3()
         self._lock_v2()
         self.locked = True
@@ -247,12 +250,14 @@ class EtcdAdmin:
             self.auth("user/add", name=user, password=password)
             self.auth("role/add", name=user)
             self.auth("user/grant", user=user, role=user)
-        begin, end = (base64.b64encode(key).decode() for key in (b"/tef/", b"/tef0"))
+        begin, end = (
+            base64.b64encode(key).decode() for key in (b"/tef/dev/resources/", b"/tef/dev/resources0")
+        )
         self.auth("role/grant", name=USER, perm={"permType": "READWRITE", "key": begin, "range_end": end})
         self.auth("enable")
 
     def _lock_v2(self) -> None:
-        below = {"kv": {"read": ["/tef/*"], "write": ["/tef/*"]}}
+        below = {"kv": {"read": ["/tef/dev/resources*"], "write": ["/tef/dev/resources*"]}}
         self.auth_v2("users/root", user="root", password=ROOT_PASSWORD)
         self.auth_v2(f"roles/{USER}", role=USER, permissions=below)
         self.auth_v2(f"users/{USER}", user=USER, password=PASSWORD, roles=[USER])
