@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredLock
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -21,7 +21,7 @@ from tefmanager.backoff import Backoff
 from tefmanager.etcd import tree
 from tefmanager.etcd.cache import Cache, Everything, Lock, Locks
 from tefmanager.etcd.http import Endpoint, HttpClient
-from tefmanager.etcd.jobs import Job, Jobs, Kind
+from tefmanager.etcd.jobs import Job, Jobs, Kind, all_done
 from tefmanager.etcd.plan import Plan, plan
 from tefmanager.etcd.settle import INTENT
 from tefmanager.interfaces import (
@@ -317,7 +317,7 @@ class EtcdReservations(ABC):
 
     async def _do(self, jobs: Sequence[Job]) -> None:
         self._jobs.add(jobs)
-        await DeferredList([job.done for job in jobs])
+        await all_done(jobs)
         for job in jobs:
             if isinstance(job.error, ReservationsLost):
                 raise ReservationsLost(str(job.error)) from job.error

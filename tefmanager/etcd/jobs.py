@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -147,6 +147,18 @@ class Jobs:
         deferred.addErrback(_fail_all, batch)
         deferred.addCallback(lambda _: self._pump())
         deferred.addErrback(lambda failure: self._log.failure("jobs could not be started", failure))
+
+
+def all_done(jobs: Sequence[Job]) -> Deferred[None]:
+    """Return a Deferred that fires when all are done. Cancelling it leaves the jobs alone."""
+    done: Deferred[None] = Deferred()
+
+    def fire(_: object) -> None:
+        if not done.called:
+            done.callback(None)
+
+    DeferredList([job.done for job in jobs]).addCallback(fire)
+    return done
 
 
 def _fail_all(failure: Failure, jobs: Sequence[Job]) -> None:

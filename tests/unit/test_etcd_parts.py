@@ -8,12 +8,12 @@ from datetime import datetime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 
 from tefmanager.core.resources import UNLIMITED, Resource
 from tefmanager.etcd import v2wire, v3wire
 from tefmanager.etcd.cache import Cache, Entry, Lock, Locks
-from tefmanager.etcd.jobs import Job, Jobs, Kind
+from tefmanager.etcd.jobs import Job, Jobs, Kind, all_done
 from tefmanager.etcd.lines import Lines
 from tefmanager.etcd.plan import plan
 from tefmanager.etcd.settle import LockKey, State, uncounted
@@ -352,3 +352,18 @@ def test_a_batch_that_fails() -> None:
     assert work.attempts() == [[1, 2], [3]]
     jobs.cancel()
     assert isinstance(third.error, ReservationsLost)
+
+
+def test_who_waits_for_jobs_may_give_up() -> None:
+    """Cancelling the wait is no error of the jobs, which go on."""
+    jobs = [Job(Kind.TAKE, number, ("r",)) for number in (1, 2)]
+    waiting = all_done(jobs)
+    given_up: list[object] = []
+    waiting.addErrback(lambda failure: given_up.append(failure.type))
+    waiting.cancel()
+    assert given_up == [CancelledError]
+    for job in jobs:
+        job.finish(None)
+    again: list[object] = []
+    all_done(jobs).addCallback(again.append)
+    assert again == [None]
