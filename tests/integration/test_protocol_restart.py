@@ -16,6 +16,10 @@ from tests.integration.grid_etcd import APIS, Shared
 from tests.services import Services
 
 
+TAKEOVER = 5.0
+"""Seconds after the active manager's death in which the standby must reign."""
+
+
 @pytest.fixture(params=APIS)
 def api(request: pytest.FixtureRequest) -> str:
     """Each of both."""
@@ -305,6 +309,7 @@ def test_standby(
         grid.settle()
         assert not standby.log.events("DISPATCH|")
         end(daemon, how)
+        standby.log.wait("REIGN_BEGUN|", timeout=TAKEOVER)
         standby.wait_ready()
         worker.finish(again)
         later = grid.task(worker.worker_type)
