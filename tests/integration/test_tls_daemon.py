@@ -19,7 +19,7 @@ import pytest
 
 from tefmanager.sandbox import Sandbox
 from tefmanager.sandbox.machine import HOST, Account, Programs
-from tests.integration.daemon import CALM, Daemon, running, until
+from tests.integration.daemon import CALM, Daemon, until
 from tests.integration.grid_client import Grid, RubyWorker, fresh
 from tests.integration.grid_etcd import Shared, all_back
 from tests.integration.tls_servers import (
@@ -39,6 +39,9 @@ WRONG = "hunter2"
 
 LONG = "é" * 500_000
 """Data of a task that is cut into many frames and records."""
+
+QUICK = 4.0
+"""Seconds in which a daemon stops that has nothing under way."""
 
 STEADY = 0.7
 """Seconds in which a daemon that tries again says nothing new."""
@@ -115,12 +118,12 @@ def fortress() -> Iterator[Fortress]:
 
 
 @contextmanager
-def refused(daemon: Daemon) -> Iterator[Daemon]:
-    """Run a daemon that can't do everything; when all went well it ends well."""
+def running(daemon: Daemon) -> Iterator[Daemon]:
+    """Run a daemon that may be refused; when all went well it ends well, and soon."""
     try:
         daemon.start(ready=False)
         yield daemon
-        daemon.stop()
+        assert daemon.stop() < QUICK, "goodbyes over TLS are not waited for"
     finally:
         daemon.end()
 
@@ -162,6 +165,7 @@ def test_a_task_over_all_of_them(fortress: Fortress, tmp_path: Path, api: str) -
     keys = fortress.etcd.admin.keys(api)
     resource = Shared(keys, fresh("resource")).make(1)
     with running(fortress.daemon(fortress.services(), tmp_path, f"--etcd-api={api}")) as daemon:
+        daemon.wait_ready()
         grid = Grid(fortress.rabbitmq.url, daemon.prefix)
         worker = RubyWorker(grid, fresh("type"))
         for pause in (UNUSED, 0):
@@ -232,7 +236,7 @@ def test_wrong_files(fortress: Fortress, tmp_path: Path, api: str, what: str, te
     files = Exchangeable(tmp_path, fortress)
     files.spoil(what)
     daemon = fortress.daemon(fortress.services(), tmp_path, f"--etcd-api={api}", **files.variables)
-    with refused(daemon):
+    with running(daemon):
         for start in TOLD:
             assert text in only(daemon, start)
         quiet(daemon)
@@ -246,7 +250,7 @@ def test_wrong_files(fortress: Fortress, tmp_path: Path, api: str, what: str, te
 
 def test_wrong_host(fortress: Fortress, tmp_path: Path) -> None:
     """A server whose certificate is for another name is not talked to."""
-    with refused(fortress.daemon(fortress.services("localhost"), tmp_path)) as daemon:
+    with running(fortress.daemon(fortress.services("localhost"), tmp_path)) as daemon:
         for start in TOLD:
             text = "TLS: the server's certificate is for 127.0.0.1, not for localhost"
             assert text in only(daemon, start)
@@ -258,7 +262,7 @@ def test_no_certificate(fortress: Fortress, tmp_path: Path) -> None:
     none = dict.fromkeys(
         ("TEF_AMQP_CERT_DEV", "TEF_AMQP_KEY_DEV", "TEF_ETCD_CERT_DEV", "TEF_ETCD_KEY_DEV"), ""
     )
-    with refused(fortress.daemon(fortress.services(), tmp_path, **none)) as daemon:
+    with running(fortress.daemon(fortress.services(), tmp_path, **none)) as daemon:
         for start in TOLD:
             assert "TLS: the server refused us: " in only(daemon, start)
         quiet(daemon)
@@ -268,7 +272,7 @@ def test_wrong_passwords(fortress: Fortress, tmp_path: Path) -> None:
     """A wrong password is one line without it; once the servers know it, all goes on without a restart."""
     services = fortress.services(HOST, WRONG)
     variables = {"TEF_ETCD_PASSWORD_DEV": WRONG}
-    with refused(fortress.daemon(services, tmp_path, "--etcd-api=v3", **variables)) as daemon:
+    with running(fortress.daemon(services, tmp_path, "--etcd-api=v3", **variables)) as daemon:
         for start in TOLD[:2]:
             assert "403 ACCESS_REFUSED" in only(daemon, start)
         assert f"not let in, as '{USER}': HTTP 40" in only(daemon, TOLD[2])
@@ -289,7 +293,7 @@ def test_nobody_is_logged_in(fortress: Fortress, tmp_path: Path) -> None:
     """Without a user, Etcd's demand for one is told."""
     nobody = {"TEF_ETCD_USER_DEV": "", "TEF_ETCD_PASSWORD_DEV": ""}
     services = fortress.services()
-    with refused(fortress.daemon(services, tmp_path, "--etcd-api=v3", **nobody)) as daemon:
+    with running(fortress.daemon(services, tmp_path, "--etcd-api=v3", **nobody)) as daemon:
         assert "not let in, and no user is set: HTTP 403: permission denied" in only(daemon, TOLD[2])
         quiet(daemon)
 
@@ -313,7 +317,7 @@ def test_wrong_files_for_the_database(fortress: Fortress, tmp_path: Path, key: s
     path = put(tmp_path / "exchanged.pem", bad)
     both = {"sslkey": str(path)} if key == "sslcert" else {}
     services = fortress.services(**{key: str(path)}, **both)
-    with refused(fortress.daemon(services, tmp_path)) as daemon:
+    with running(fortress.daemon(services, tmp_path)) as daemon:
         assert text in only(daemon, "WAITING_FOR|database")
         quiet(daemon, fortress.postgresql.password)
         put(path, good)
@@ -325,7 +329,7 @@ def test_wrong_host_of_the_database(fortress: Fortress, tmp_path: Path) -> None:
     """A database whose certificate is for another name is not talked to."""
     services = fortress.services()
     services.database.update(host="localhost", hostaddr=HOST)
-    with refused(fortress.daemon(services, tmp_path)) as daemon:
+    with running(fortress.daemon(services, tmp_path)) as daemon:
         text = only(daemon, "WAITING_FOR|database")
         assert 'server certificate for "127.0.0.1" does not match host name "localhost"' in text
         quiet(daemon, fortress.postgresql.password)
@@ -336,7 +340,7 @@ def test_no_certificate_for_the_database(fortress: Fortress, tmp_path: Path) -> 
     services = fortress.services()
     for key in ("sslcert", "sslkey"):
         services.database.pop(key)
-    with refused(fortress.daemon(services, tmp_path)) as daemon:
+    with running(fortress.daemon(services, tmp_path)) as daemon:
         assert "connection requires a valid client certificate" in only(daemon, "WAITING_FOR|database")
         quiet(daemon, fortress.postgresql.password)
 
@@ -344,7 +348,7 @@ def test_no_certificate_for_the_database(fortress: Fortress, tmp_path: Path) -> 
 def test_wrong_password_of_the_database(fortress: Fortress, tmp_path: Path) -> None:
     """A wrong password is one line without it; once the database knows it, all goes on."""
     right = fortress.postgresql.password
-    with refused(fortress.daemon(fortress.services(password=WRONG), tmp_path)) as daemon:
+    with running(fortress.daemon(fortress.services(password=WRONG), tmp_path)) as daemon:
         text = only(daemon, "WAITING_FOR|database")
         assert f'password authentication failed for user "{USER}"' in text
         quiet(daemon, WRONG, right)
@@ -363,7 +367,7 @@ def test_several_servers_that_refuse(fortress: Fortress, tmp_path: Path) -> None
     services.database.update(host=f"localhost,{HOST}", hostaddr=f"{HOST},{HOST}", port=f"{port},{port}")
     tls_port = fortress.rabbitmq.tls_port
     urls = {"TEF_AMQP_URL_DEV": f"amqps://localhost:{tls_port},amqps://guest:{WRONG}@{HOST}:{tls_port}"}
-    with refused(fortress.daemon(services, tmp_path, **urls)) as daemon:
+    with running(fortress.daemon(services, tmp_path, **urls)) as daemon:
         for start in ("WAITING_FOR|database", "BROKER_WAITING|publisher"):
             first, second = daemon.log.wait(start, 2)
             assert ("localhost" in first, HOST in second) == (True, True)
