@@ -143,16 +143,26 @@ class Manager(Service):
         backoff = Backoff(self._clock, first=0.5)
         while self.running:
             try:
-                reign = await self._store.reign(self._waiting)
+                if await self._reign_once() > _LONG_REIGN:
+                    backoff.reset()
             except SchemaTooNew as error:
                 self._give_up(str(error))
                 return
-            began = self._clocks().monotonic
-            await self._outlive(reign)
-            if self._clocks().monotonic - began > _LONG_REIGN:
-                backoff.reset()
+            except CancelledError:
+                raise
+            except Exception as error:
+                # Nobody else would begin another reign: the process would live on and do nothing.
+                log.failure("a reign could neither begin nor end; trying again")
+                emit(loglines.WAITING_FOR(f"another reign: {type(error).__name__}: {error}"))
             if self.running:
                 await backoff.pause()
+
+    async def _reign_once(self) -> float:
+        """Wait for a reign and outlive it; return how many seconds it lasted."""
+        reign = await self._store.reign(self._waiting)
+        began = self._clocks().monotonic
+        await self._outlive(reign)
+        return self._clocks().monotonic - began
 
     def _waiting(self, what: str) -> None:
         emit(loglines.WAITING_FOR(what))

@@ -84,7 +84,7 @@ class EtcdReservations(ABC):
         self._prefix = prefix
         self._local_time = local_time
         self._wall_time = wall_time
-        self._http = HttpClient(reactor, endpoints, timeout)
+        self._http = HttpClient(reactor, endpoints, timeout, self._lease)
         self._backoff = Backoff(reactor)
         self._cache = Cache()
         self._locks = Locks()

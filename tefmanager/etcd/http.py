@@ -30,6 +30,7 @@ from tefmanager import tls
 from tefmanager.etcd import auth
 from tefmanager.etcd.cluster import Cluster, Endpoint, TlsPolicy
 from tefmanager.interfaces import ReservationsLost
+from tefmanager.lease import Lease
 
 __all__ = ["FORM", "Answer", "Endpoint", "HttpClient", "Request", "Stream"]
 
@@ -67,6 +68,11 @@ class Request:
     path: str
     body: bytes | None = None
     content_type: str = JSON
+
+    @property
+    def writes(self) -> bool:
+        """Whether it may change something."""
+        return self.method in ("PUT", "DELETE") or self.path == "/v3/kv/txn"
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,10 +180,18 @@ class HttpClient:
         reactor: connects, and measures time.
         endpoints: where Etcd is, at least one; as a `Cluster` also how to get in.
         timeout: seconds an answer may take.
+        lease: nothing is written while it does not hold.
     """
 
-    def __init__(self, reactor: IReactorTime, endpoints: Sequence[Endpoint], timeout: float = 5.0) -> None:
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        endpoints: Sequence[Endpoint],
+        timeout: float = 5.0,
+        lease: Lease | None = None,
+    ) -> None:
         self._reactor = reactor
+        self._lease = Lease.unlimited() if lease is None else lease
         access = Cluster.of(endpoints).access
         self._endpoints = list(endpoints)
         self._scheme = "http" if access.tls is None else "https"
@@ -307,6 +321,8 @@ class HttpClient:
         return await self._tracked(self._named(place, exchange()), limit)
 
     async def _send(self, endpoint: Endpoint, request: Request, authorization: str) -> IResponse:
+        if request.writes and not self._lease.holds:
+            raise ReservationsLost("another manager may reign by now")
         headers = Headers({})
         if request.body is not None:
             headers.setRawHeaders("Content-Type", [request.content_type])
