@@ -261,7 +261,8 @@ class Attempts:
 
     def _due(self, attempt: Attempt) -> float:
         if attempt.phase is Phase.DISPATCHED:
-            return attempt.since + self._limits.dispatch_timeout
+            again = attempt.given_up  # sent to it once more: it takes that at once, if it is there
+            return attempt.since + (self._limits.release_grace if again else self._limits.dispatch_timeout)
         limit = attempt.task.spec.time_limit
         due = attempt.since + (self._limits.time_limit if limit is None else limit)
         return due if attempt.quiet is None else min(due, attempt.quiet + self._limits.release_grace)
@@ -308,7 +309,8 @@ class Attempts:
         if attempt.in_doubt:
             self.complete(attempt.task, attempt, now)
         else:
-            self.take_back(attempt, AttemptEnd.GIVEN_UP, now)
+            # What it said may have crossed its *working*: then it still has the task.
+            self.take_back(attempt, AttemptEnd.GIVEN_UP, now, unresolved=True)
         self._workforce.changed(worker, now)
 
     def _stall(self, attempt: Attempt, now: Moment) -> None:

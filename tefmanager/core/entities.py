@@ -103,6 +103,11 @@ class Attempt:
     reserved: bool = False
     watched: float = inf
 
+    @property
+    def given_up(self) -> bool:
+        """Whether it was taken away because its worker said that it is free, which may have been late."""
+        return not self.live and self.quiet is not None
+
     def ended(self, end: AttemptEnd, wall: float, *, unresolved: bool) -> AttemptRow:
         """Return the row that says how it ended."""
         return AttemptRow(
@@ -170,8 +175,9 @@ class Worker:
 
     @property
     def unsettled(self) -> bool:
-        """Whether something may stand in its queue that was taken from it before it had begun."""
-        return any(not attempt.live and attempt.phase is Phase.DISPATCHED for attempt in self.queue)
+        """Whether it may still begin, or go on with, what was taken from it though it seems to be free."""
+        taken = (attempt for attempt in self.queue if not attempt.live)
+        return any(attempt.phase is Phase.DISPATCHED or attempt.given_up for attempt in taken)
 
     @property
     def free(self) -> bool:
@@ -180,7 +186,7 @@ class Worker:
 
     @property
     def doubtful(self) -> bool:
-        """Whether it can be given only what may stand in its queue already.
+        """Whether it can be given only what it may have already.
 
         It names no task: if it were given another one, nobody could tell which of them it has done.
         """

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tefmanager.core.entities import Attempt, Phase, Task, Worker
 from tefmanager.core.values import (
+    AttemptEnd,
     AttemptRow,
     Moment,
     Snapshot,
@@ -80,6 +81,9 @@ def _attempt(core: Core, task: Task, row: TaskRow, now: Moment) -> Attempt:
         started=row.started,
         since=now.monotonic,
     )
+    for older in worker.queue:
+        if older.task is task and attempt.phase is Phase.WORKING:
+            older.phase = Phase.DISPATCHED  # one of the two has begun, the other may still stand there
     task.attempt = attempt
     core.attempts.restore(attempt)
     return attempt
@@ -104,6 +108,7 @@ def _unresolved(core: Core, row: AttemptRow, now: Moment) -> None:
         started=row.started,
         since=now.monotonic,
         live=False,
+        quiet=now.monotonic if row.end is AttemptEnd.GIVEN_UP else None,
     )
     worker.queue.append(attempt)
     core.attempts.watch(attempt)

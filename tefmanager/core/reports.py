@@ -119,8 +119,23 @@ class Reports:
         if word in (Word.READY, Word.IDLE):
             return worker.live
         if guid is not None:
-            return _live_of_its_task(worker, worker.holds(guid))
-        return _live_of_its_task(worker, worker.queue[0] if worker.queue else None)
+            return self._live_of_its_task(worker, worker.holds(guid))
+        return self._live_of_its_task(worker, worker.queue[0] if worker.queue else None)
+
+    def _live_of_its_task(self, worker: Worker, meant: Attempt | None) -> Attempt | None:
+        """Return the live one of a worker's two dispatches of one task, where an older one is meant.
+
+        It has the task that we want it to have. They change places: the other one still stands in its
+        queue.
+        """
+        live = worker.live
+        if meant is None or live is None or live is meant or live.task is not meant.task:
+            return meant
+        older, newer = worker.queue.index(meant), worker.queue.index(live)
+        worker.queue[older], worker.queue[newer] = live, meant
+        meant.phase = Phase.DISPATCHED
+        self._attempts.watch(meant)
+        return live
 
     def _holding(self, attempt: Attempt | None) -> Holds:
         if attempt is None:
@@ -322,16 +337,3 @@ class Reports:
         worker.missing = True
         self._ledger.log(loglines.WORKER_MISSING(worker.name, worker.worker_type))
         self._workforce.changed(worker, now)
-
-
-def _live_of_its_task(worker: Worker, meant: Attempt | None) -> Attempt | None:
-    """Return the live one of a worker's two dispatches of one task, where an older one is meant.
-
-    It has the task that we want it to have. They change places: the other one still stands in its queue.
-    """
-    live = worker.live
-    if meant is None or live is None or live is meant or live.task is not meant.task:
-        return meant
-    older, newer = worker.queue.index(meant), worker.queue.index(live)
-    worker.queue[older], worker.queue[newer] = live, meant
-    return live

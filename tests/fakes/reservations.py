@@ -130,6 +130,15 @@ class FakeReservations:
         """The next call fails with `ReservationsLost` and loses Etcd, having been carried out or not."""
         self._unanswered.append(took_effect)
 
+    def take_late(self, claims: Sequence[Claim]) -> None:
+        """Carry out a request to reserve that nobody waits for any more."""
+        for claim in claims:
+            self._reserve(claim)
+
+    def give_late(self, claims: Sequence[Claim]) -> None:
+        """Carry out a request to release that nobody waits for any more."""
+        self._release_all(claims)
+
     # --- IReservations ---
 
     def start(self, observer: IResourceObserver) -> None:

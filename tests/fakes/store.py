@@ -178,6 +178,11 @@ class FakeReign:
         self._watchers: list[Callable[[StoreLost], None]] = []
         self._ended = False
 
+    @property
+    def over(self) -> StoreLost | None:
+        """Why it is over, or None."""
+        return self._over
+
     def lose(self, reason: str) -> None:
         """Let the session die, as if its server process had been killed."""
         self._fail(StoreLost(reason))

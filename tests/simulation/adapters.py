@@ -1,85 +1,221 @@
-"""The store and Etcd of a simulation: the fakes, further away and less reliable."""
+"""The store of a simulation: the fake, further away and less reliable; and what all adapters share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
-from datetime import UTC, datetime
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tefmanager.core.values import AttemptRow, Bodies, Changes, Snapshot
-from tefmanager.interfaces import (
-    Claim,
-    Granted,
-    IReign,
-    IReservations,
-    IResourceObserver,
-    IStore,
-    Refused,
-    Seen,
-    StoreLost,
-)
-from tests.fakes.reservations import FakeEtcd, FakeReservations
-from tests.fakes.store import FakeDatabase, FakeReign, FakeStore
-from tests.simulation.world import START, Process
+from tefmanager.interfaces import IReign, IStore, StoreLost
+from tefmanager.lease import Lease
+from tests.fakes.store import FakeDatabase, FakeReign
+from tests.simulation.observer import Observer
+from tests.simulation.world import Fate, Process
 
-NEAR = (0.0005, 0.004)
-"""Seconds that a request, or its answer, is under way."""
+LOCK = "test"
 
-FOUND_DEAD = (0.0, 2.0)
-"""Seconds after which the database notices that a client is gone."""
+POLL = 0.5
+"""Seconds between two attempts of a standby to get the lock."""
+
+PING = 2.0
+"""Seconds between two questions of an idle session."""
+
+PATIENCE = 10.0
+"""Seconds that an answer may take."""
+
+IDLE = 10.0
+"""Seconds without a question after which the database ends a session."""
+
+LEASE = 7.0
+"""Seconds that a manager may act after it has asked what was answered."""
+
+GONE = (0.0, 2.0)
+"""Seconds after which the database notices that a client has died."""
 
 T = TypeVar("T")
+
+
+def hand_over(result: object, answer: Deferred[Any]) -> None:
+    """Fire a Deferred with another's result, unless nobody waits for it any more."""
+    if answer.called:
+        return
+    if isinstance(result, Failure):
+        answer.errback(result)
+    else:
+        answer.callback(result)
 
 
 @implementer(IStore)
 class SimStore:
     """One process' way to the database."""
 
-    def __init__(self, database: FakeDatabase, process: Process) -> None:
-        self._store = FakeStore(database)
+    def __init__(self, database: FakeDatabase, process: Process, lease: Lease, observer: Observer) -> None:
+        self._database = database
         self._process = process
+        self._lease = lease
+        self._observer = observer
 
     async def reign(self, on_wait: Callable[[str], None]) -> IReign:
         """See `IStore.reign`."""
-        await self._process.pause(*NEAR)
-        inner = await self._store.reign(on_wait)
-        if not self._process.alive:
-            inner.lose("the client is gone")
-            await Deferred()
-        reign = SimReign(inner, self._process)
-        await self._process.pause(*NEAR)
-        return reign
+        told = None
+        while True:
+            await self._process.ask()
+            answer: Deferred[SimReign | str] = Deferred()
+            self._process.send(
+                "database", self._way, self._process.world.reach, "database", self._try, answer
+            )
+            found = await answer
+            if isinstance(found, SimReign):
+                found.begin()
+                return found
+            if found != told:
+                on_wait(found)
+            told = found
+            await deferLater(self._process, POLL)
+
+    @property
+    def _way(self) -> tuple[float, float]:
+        return self._process.world.way("database")
+
+    def _try(self, answer: Deferred[SimReign | str]) -> None:
+        """The database is asked for the lock; it may be given to someone who does not hear of it."""
+        obstacle = self._database.obstacle(LOCK)
+        found: SimReign | str
+        if obstacle is None:
+            inner = self._database.crown(LOCK)
+            self._observer.crowned(self._process.name)
+            found = SimReign(inner, self._process, self._lease)
+        else:
+            found = obstacle
+        self._process.hear("database", self._way, hand_over, found, answer)
 
 
 @implementer(IReign)
 class SimReign:
-    """A session whose requests and answers take time, and may be lost with it."""
+    """A session whose requests and answers take time, and may be lost with it.
 
-    def __init__(self, inner: FakeReign, process: Process) -> None:
+    What happens at the database happens in the world, whatever has become of the client since.
+    """
+
+    def __init__(self, inner: FakeReign, process: Process, lease: Lease) -> None:
+        self.epoch = inner.epoch
         self._inner = inner
         self._process = process
-        self.epoch = inner.epoch
-        process.deaths.append(self._orphaned)
+        self._world = process.world
+        self._lease = lease
+        self._heard = self._world.time
+        self._over: StoreLost | None = None
+        self._watchers: list[Callable[[StoreLost], None]] = []
+        self._answers: list[Deferred[Any]] = []
+        self._pings = LoopingCall(self._ping)
+        self._pings.clock = process
+        inner.watch(lambda lost: self._tell(self._fail, lost))
+        process.deaths.append(
+            lambda: self._world.later(
+                *GONE, self._world.reach, "database", inner.lose, "the client is gone"
+            )
+        )
+        self._watch_idle()
 
-    def _orphaned(self) -> None:
-        self._process.world.later(*FOUND_DEAD, self._inner.lose, "the client is gone")
+    # --- at the database ---
+
+    def _watch_idle(self) -> None:
+        due = self._heard + IDLE
+        if self._world.time >= due:
+            self._inner.lose("idle for too long")
+        elif self._inner.over is None:
+            self._world.clock.callLater(
+                due - self._world.time, self._world.reach, "database", self._watch_idle
+            )
+
+    def _tell(self, call: Callable[..., object], *args: object) -> None:
+        self._process.hear("database", self._world.way("database"), call, *args)
+
+    def _carry_out(
+        self, request: Callable[[], Coroutine[Any, Any, T]], fate: Fate, answer: Deferred[T]
+    ) -> None:
+        self._heard = self._world.time
+        if fate is Fate.UNHEARD:
+            self._inner.lose(fate.value)
+            return
+        done = Deferred.fromCoroutine(request())
+        if fate is Fate.UNANSWERED:
+            done.addBoth(lambda _: self._inner.lose(fate.value))
+        else:
+            done.addCallbacks(
+                lambda result: self._tell(hand_over, result, answer),
+                lambda failure: self._tell(self._fail, failure.value),
+            )
+
+    # --- at the client ---
+
+    def begin(self) -> None:
+        """The client has heard that the lock is its own."""
+        if self._over is None:
+            self._pings.start(PING, now=False)
 
     def watch(self, tell: Callable[[StoreLost], None]) -> None:
         """See `IReign.watch`."""
-        self._inner.watch(lambda lost: self._process.later(*NEAR, tell, lost))
+        if self._over is None:
+            self._watchers.append(tell)
+        else:
+            tell(self._over)
 
-    async def _trip(self, request: Callable[[], Coroutine[Deferred[Any], Any, T]]) -> T:
-        await self._process.pause(*NEAR)
+    async def _ping(self) -> None:
+        if not self._answers and self._over is None:
+            with suppress(StoreLost):  # those who watch are told
+                await self._trip(self._nothing)
+
+    async def _nothing(self) -> None:
+        pass
+
+    async def _trip(self, request: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        fate = await self._process.ask()
+        if self._over is not None:
+            raise self._over
+        asked = self._world.time
+        answer: Deferred[T] = Deferred()
+        self._answers.append(answer)
+        self._send(self._carry_out, request, fate, answer)
+        late = self._process.callLater(PATIENCE, self._fail, StoreLost("no answer"))
         try:
-            result = await request()
-        except StoreLost:
-            await self._process.pause(*NEAR)
-            raise
-        await self._process.pause(*NEAR)
+            result = await answer
+        finally:
+            self._answers.remove(answer)
+            if late.active():
+                late.cancel()
+        self._lease.renew(asked)
         return result
+
+    def _fail(self, lost: Exception) -> None:
+        if self._over is not None:
+            return
+        self._over = lost if isinstance(lost, StoreLost) else StoreLost(repr(lost))
+        self._lease.end()
+        if self._pings.running:
+            self._pings.stop()
+        self._close()
+        for answer in list(self._answers):
+            if not answer.called:
+                answer.errback(self._over)
+        watchers, self._watchers = self._watchers, []
+        for tell in watchers:
+            tell(self._over)
+
+    def _close(self) -> None:
+        """The database finds out when it has done what was asked before."""
+        self._send(self._inner.lose, "the client left")
+
+    def _send(self, call: Callable[..., object], *args: object) -> None:
+        self._process.send(
+            "database", self._world.way("database"), self._world.reach, "database", call, *args
+        )
 
     async def load(self) -> Snapshot:
         """See `IReign.load`."""
@@ -103,117 +239,6 @@ class SimReign:
 
     async def end(self) -> None:
         """See `IReign.end`."""
-        await self._inner.end()
-
-
-@implementer(IReservations)
-class SimReservations:
-    """One process' way to Etcd: answers come late, or never, whether they took effect or not."""
-
-    def __init__(self, etcd: FakeEtcd, process: Process, prefix: str) -> None:
-        self._etcd = etcd
-        self._process = process
-        self._prefix = prefix
-        self.up = True
-        self._inner = self._make_inner()
-        self._delay = NEAR
-        process.deaths.append(self._die)
-
-    def _make_inner(self) -> FakeReservations:
-        return FakeReservations(self._etcd, self._prefix, self._local_time, self._wall_time, self._process)
-
-    def anew(self) -> SimReservations:
-        """Forget everything, for another reign."""
-        self._inner = self._make_inner()
-        return self
-
-    def _local_time(self) -> datetime:
-        return datetime.fromtimestamp(self._wall_time(), UTC).replace(tzinfo=None)
-
-    def _wall_time(self) -> float:
-        return START + self._process.world.time
-
-    def start(self, observer: IResourceObserver) -> None:
-        """See `IReservations.start`."""
-        if self.up:
-            self._inner.start(_InOrder(observer, self._process, self._search))
-        else:
-            self._process.later(0.1, 3.0, self._start_again, self._inner, observer)
-
-    def _start_again(self, inner: FakeReservations, observer: IResourceObserver) -> None:
-        if self._process.alive and inner is self._inner:
-            self.start(observer)
-
-    def lose(self) -> None:
-        """Etcd goes away; the next answer of each kind may be lost though the request took effect."""
-        self.up = False
-        if self._process.world.chance.random() < 0.5:
-            took_effect = self._process.world.chance.random() < 0.5
-            self._inner.leave_unanswered(took_effect=took_effect)
-            self._process.later(0.0, 5.0, self._lose_if_away)
-        else:
-            self._inner.lose("away")
-
-    def _lose_if_away(self) -> None:
-        if not self.up:
-            self._inner.lose("away")
-
-    def come_back(self) -> None:
-        """Etcd is there again; the adapter finds out by itself."""
-        self.up = True
-
-    def _search(self) -> None:
-        self._process.later(0.1, 3.0, self._found)
-
-    def _found(self) -> None:
-        if not self._process.alive:
-            return
-        if self.up:
-            self._inner.come_back()
-        else:
-            self._search()
-
-    def _die(self) -> None:
-        self._inner.lose("dead")
-
-    async def reserve(self, claims: Sequence[Claim]) -> Sequence[Granted | Refused]:
-        """See `IReservations.reserve`."""
-        await self._process.pause(*NEAR)
-        outcomes = await self._inner.reserve(claims)
-        await self._process.pause(*NEAR)
-        return outcomes
-
-    async def release(self, claims: Sequence[Claim]) -> None:
-        """See `IReservations.release`."""
-        await self._process.pause(*NEAR)
-        await self._inner.release(claims)
-        await self._process.pause(*NEAR)
-
-    async def refresh(self) -> None:
-        """See `IReservations.refresh`."""
-        await self._process.pause(*NEAR)
-        await self._inner.refresh()
-
-    async def stop(self) -> None:
-        """See `IReservations.stop`."""
-        await self._inner.stop()
-
-
-@implementer(IResourceObserver)
-class _InOrder:
-    """Tells the observer through the process, in the order in which things happened."""
-
-    def __init__(self, observer: IResourceObserver, process: Process, search: Callable[[], None]) -> None:
-        self._observer = observer
-        self._process = process
-        self._search = search
-
-    def resources_seen(self, seen: Seen) -> None:
-        self._process.in_order(self, 0.0, 0.0004, self._observer.resources_seen, seen)
-
-    def resources_read(self, seen: Seen, held: Any) -> None:
-        self._process.in_order(self, 0.0, 0.0004, self._observer.resources_read, seen, held)
-
-    def resources_lost(self, reason: str) -> None:
-        self._process.in_order(self, 0.0, 0.0004, self._observer.resources_lost, reason)
-        self._search()
+        await self._process.ask()
+        self._watchers.clear()
+        self._fail(StoreLost("the session was closed"))

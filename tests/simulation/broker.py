@@ -1,19 +1,13 @@
-"""RabbitMQ, simulated: durable queues, redelivery in order, confirms, lost connections."""
+"""RabbitMQ, simulated: durable queues, redelivery in order, connections that break."""
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
-from twisted.internet.defer import Deferred
-from zope.interface import implementer
-
-from tefmanager.interfaces import Delivered, Delivery, IConsumer, IDeliveries, IPublisher, Message
 from tests.simulation.world import Process, World
-
-NEAR = (0.0005, 0.005)
-"""Seconds that a message is under way."""
 
 
 @dataclass(frozen=True)
@@ -24,35 +18,71 @@ class Stored:
     redelivered: bool = False
 
 
+class Link(Protocol):
+    """A manager's connection."""
+
+    @property
+    def process(self) -> Process:
+        """Whose it is."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker has it."""
+
+    def broken(self) -> None:
+        """The broker has lost it."""
+
+    def flow(self) -> None:
+        """The broker takes messages again, or no more."""
+
+
 class Broker:
     """Queues, and who is told when something comes into them.
 
     Attributes:
         queues: messages by queue; a queue that is not there cannot be published to.
         up: False while nobody can connect.
+        blocked: True while nobody may publish; consuming goes on.
+        audit: is told (queue, body) of each message that is put into a queue.
     """
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.up = True
+        self.blocked = False
         self.queues: dict[str, deque[Stored]] = {}
+        self.audit: Callable[[str, bytes], None] = lambda queue, body: None
         self._watchers: dict[str, list[Callable[[], None]]] = {}
-        self._links: list[SimConsumer | SimPublisher] = []
+        self._links: list[Link] = []
+        self._held: list[Callable[[], object]] = []
 
     def declare(self, queue: str) -> None:
         """Make a durable queue."""
         self.queues.setdefault(queue, deque())
 
+    def delete(self, queue: str) -> None:
+        """Remove a queue with all that is in it."""
+        self.queues.pop(queue, None)
+
     def put(self, queue: str, body: bytes) -> bool:
         """Take a message; False where there is no such queue."""
         if queue not in self.queues:
             return False
+        self.audit(queue, body)
         self.queues[queue].append(Stored(body))
         self.changed(queue)
         return True
 
+    def receive(self, arrive: Callable[[], object]) -> None:
+        """Take in what came over a connection; while it is blocked that waits in the socket."""
+        if self.blocked:
+            self._held.append(arrive)
+        else:
+            arrive()
+
     def give_back(self, queue: str, messages: Sequence[Stored]) -> None:
         """Put unacknowledged messages back to where they were."""
+        self.declare(queue)
         self.queues[queue].extendleft(replace(message, redelivered=True) for message in reversed(messages))
         self.changed(queue)
 
@@ -65,9 +95,11 @@ class Broker:
         for call in self._watchers.get(queue, []):
             call()
 
-    def attach(self, link: SimConsumer | SimPublisher) -> None:
+    def attach(self, link: Link) -> None:
         """Note a manager's connection, so that it can be broken."""
         self._links.append(link)
+
+    # --- what can be made to happen ---
 
     def stop(self) -> None:
         """Go away; everything durable stays."""
@@ -77,193 +109,34 @@ class Broker:
     def start(self) -> None:
         """Come back."""
         self.up = True
+        for queue in list(self.queues):
+            self.changed(queue)
 
-    def break_links(self) -> None:
-        """Break every connection of the managers."""
-        for link in self._links:
-            link.broken()
+    def block(self) -> None:
+        """Take no more messages."""
+        self.blocked = True
+        self._tell_flow()
+
+    def unblock(self) -> None:
+        """Take messages again, those first that wait in the sockets."""
+        self.blocked = False
+        held, self._held = self._held, []
+        for arrive in held:
+            arrive()
+        self._tell_flow()
+
+    def _tell_flow(self) -> None:
+        for link in list(self._links):
+            link.flow()
+
+    def break_links(self, process: Process | None = None) -> None:
+        """Break every connection of the managers, or of one of them."""
+        for link in list(self._links):
+            if process is None or link.process is process:
+                link.broken()
 
     def break_one(self) -> None:
         """Break one of them."""
-        if self._links:
-            self.world.chance.choice(self._links).broken()
-
-
-@implementer(IConsumer)
-class SimConsumer:
-    """A manager's consuming connection."""
-
-    def __init__(self, broker: Broker, process: Process, queue: str, prefetch: int = 20) -> None:
-        self._broker = broker
-        self._process = process
-        self._queue = queue
-        self._prefetch = prefetch
-        self._deliveries: IDeliveries | None = None
-        self._session = 0
-        self._connected = False
-        self._tag = 0
-        self._unacked: OrderedDict[int, Stored] = OrderedDict()
-        broker.attach(self)
-        broker.watch(queue, self._pump)
-        process.deaths.append(self.broken)
-
-    def start(self, deliveries: IDeliveries) -> None:
-        """See `IConsumer.start`."""
-        self._deliveries = deliveries
-        self._process.later(0.01, 0.1, self._connect)
-
-    def _connect(self) -> None:
-        if self._deliveries is None or self._connected:
-            return
-        if not self._broker.up:
-            self._process.later(0.1, 2.0, self._connect)
-            return
-        self._broker.declare(self._queue)
-        self._connected = True
-        self._session += 1
-        self._tag = 0
-        self._pump()
-
-    def cease(self) -> None:
-        """See `IConsumer.cease`."""
-        self._prefetch = 0
-
-    def _pump(self) -> None:
-        queue = self._broker.queues.get(self._queue)
-        while self._connected and queue and len(self._unacked) < self._prefetch:
-            message = queue.popleft()
-            self._tag += 1
-            self._unacked[self._tag] = message
-            delivery = Delivery(self._session, self._tag, message.redelivered, message.body)
-            self._process.in_order(self, *NEAR, self._deliver, delivery)
-
-    def _deliver(self, delivery: Delivery) -> None:
-        if self._deliveries is not None and delivery.session == self._session and self._connected:
-            self._deliveries.delivered(delivery)
-
-    def ack(self, session: int, tags: Sequence[int]) -> None:
-        """See `IConsumer.ack`."""
-        self._broker.world.later(*NEAR, self._acked, session, tuple(tags))
-
-    def _acked(self, session: int, tags: Sequence[int]) -> None:
-        if session == self._session and self._connected:
-            for tag in tags:
-                del self._unacked[tag]
-            self._pump()
-
-    def broken(self) -> None:
-        """The connection breaks; the manager finds out a little later than the broker."""
-        if not self._connected:
-            return
-        self._drop()
-        self._process.later(0.0, 0.05, self._lost, self._session)
-
-    def _drop(self) -> None:
-        self._connected = False
-        unacked, self._unacked = list(self._unacked.values()), OrderedDict()
-        self._broker.give_back(self._queue, unacked)
-
-    def _lost(self, session: int) -> None:
-        if self._deliveries is not None:
-            self._deliveries.session_lost(session, "the connection broke")
-            self._process.later(0.05, 1.0, self._connect)
-
-    async def stop(self) -> None:
-        """See `IConsumer.stop`."""
-        deliveries, self._deliveries = self._deliveries, None
-        if self._connected:
-            self._drop()
-            if deliveries is not None:
-                deliveries.session_lost(self._session, "stopped")
-
-
-@implementer(IPublisher)
-class SimPublisher:
-    """A manager's publishing connection."""
-
-    def __init__(self, broker: Broker, process: Process) -> None:
-        self._broker = broker
-        self._process = process
-        self._session = 0
-        self._connected = False
-        self._started = False
-        self._waiting: list[Deferred[None]] = []
-        self._open: list[Deferred[Delivered]] = []
-        broker.attach(self)
-        process.deaths.append(self._die)
-
-    def start(self) -> None:
-        """See `IPublisher.start`."""
-        self._started = True
-        self._process.later(0.01, 0.1, self._connect)
-
-    def _connect(self) -> None:
-        if not self._started or self._connected:
-            return
-        if not self._broker.up:
-            self._process.later(0.1, 2.0, self._connect)
-            return
-        self._connected = True
-        self._session += 1
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            if not each.called:
-                each.callback(None)
-
-    async def send(self, queue: bytes, message: Message) -> Delivered:
-        """See `IPublisher.send`."""
-        while not self._connected:
-            if not self._started:
-                return Delivered.LOST
-            waiting: Deferred[None] = Deferred()
-            self._waiting.append(waiting)
-            await waiting
-        answer: Deferred[Delivered] = Deferred(lambda _: None)
-        self._open.append(answer)
-        arrival = (self._session, queue.decode(), message.body, answer)
-        self._process.in_order("to broker", *NEAR, self._arrive, *arrival)
-        return await answer
-
-    async def dispatch(self, address: str, message: Message) -> Delivered:
-        """See `IPublisher.dispatch`."""
-        return await self.send(address.encode(), message)
-
-    def _arrive(self, session: int, queue: str, body: bytes, answer: Deferred[Delivered]) -> None:
-        if session != self._session or not self._connected:
-            return
-        there = self._broker.put(queue, body)
-        outcome = Delivered.CONFIRMED if there else Delivered.RETURNED
-        self._process.in_order("from broker", *NEAR, self._confirm, session, answer, outcome)
-
-    def _confirm(self, session: int, answer: Deferred[Delivered], outcome: Delivered) -> None:
-        if session == self._session and self._connected:
-            self._settle(answer, outcome)
-
-    def _settle(self, answer: Deferred[Delivered], outcome: Delivered) -> None:
-        if answer in self._open:
-            self._open.remove(answer)
-            if not answer.called:
-                answer.callback(outcome)
-
-    def broken(self) -> None:
-        """The connection breaks: what was not confirmed may have arrived or not."""
-        if self._connected:
-            self._connected = False
-            self._process.later(0.0, 0.05, self._lose, list(self._open))
-            self._process.later(0.05, 1.0, self._connect)
-
-    def _lose(self, answers: list[Deferred[Delivered]]) -> None:
-        for answer in answers:
-            self._settle(answer, Delivered.LOST)
-
-    def _die(self) -> None:
-        self._connected = False
-
-    async def stop(self) -> None:
-        """See `IPublisher.stop`."""
-        self._started = False
-        self._connected = False
-        self._lose(list(self._open))
-        for each in self._waiting:
-            if not each.called:
-                each.callback(None)
+        connected = [link for link in self._links if link.connected]
+        if connected:
+            self.world.chance.choice(connected).broken()

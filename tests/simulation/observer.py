@@ -1,87 +1,119 @@
-"""Judges a simulation from outside: by what was submitted, what workers did, what keys and rows say.
+"""Sees from outside what happens in a simulation, and writes down at once what must never be.
 
-It shares no code with the core.
+It shares no code with the core: it knows what was submitted, what workers did, what is written and by
+whom. What has to be true after a while, `tests.simulation.judge` looks at.
 """
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
-from tests.fakes.reservations import FakeEtcd
-from tests.fakes.store import FakeDatabase
+from tests.simulation.broker import Broker
+
+SAME_TIME = 0.05
+"""Seconds that the news of the end of a reign may take."""
+
+
+@dataclass(frozen=True)
+class Deed:
+    """What a worker has done to a task, and when, in simulated seconds."""
+
+    time: float
+    worker: str
+    guid: str
 
 
 class Observer:
-    """Sees everything, and writes down what must not be."""
+    """Sees everything.
 
-    def __init__(self, etcd: FakeEtcd, database: FakeDatabase) -> None:
-        self.violations: list[str] = []
+    Args:
+        keys: of Etcd.
+        time: reads the simulated clock.
+
+    Attributes:
+        violations: what must not be; a dict keeps the order and each only once.
+        submitted: type of each task by its guid; the broker has confirmed it.
+        sent: how often a guid was submitted.
+        bodies: message of each task by its guid.
+        starts, results: what workers began and finished.
+        dispatches: how often a task was put into a worker's queue.
+    """
+
+    def __init__(self, keys: Mapping[str, str], time: Callable[[], float]) -> None:
+        self.violations: dict[str, None] = {}
         self.submitted: dict[str, str] = {}
-        self.starts: Counter[str] = Counter()
-        self.results: Counter[str] = Counter()
-        self.mended: float | None = None
-        self._etcd = etcd
-        self._database = database
+        self.sent: Counter[str] = Counter()
+        self.bodies: dict[str, bytes] = {}
+        self.starts: list[Deed] = []
+        self.results: list[Deed] = []
+        self.dispatches: Counter[str] = Counter()
+        self.garbage: list[bytes] = []
+        self._keys = keys
+        self._time = time
         self._counts: dict[str, int] = {}
-        etcd.watch(self._changed)
+        self._active = ""
+        self._since = 0.0
 
-    def _changed(self, name: str) -> None:
-        """Whoever adds a reference must find room for it."""
-        count = int(self._etcd.keys.get(f"{name}/ref_count", "0"))
+    def object(self, violation: str) -> None:
+        """Write down what must not be."""
+        self.violations[violation] = None
+
+    # --- resources ---
+
+    def key_changed(self, name: str) -> None:
+        """Look at a resource: whoever adds a reference must find room for it."""
+        count = int(self._keys.get(f"{name}/ref_count", "0"))
         before = self._counts.get(name, 0)
         self._counts[name] = count
-        limit = int(self._etcd.keys.get(f"{name}/ref_limit", "0"))
         if count < 0:
-            self.violations.append(f"{name}: {count} references are held")
-        if count > before and count > limit:
-            self.violations.append(f"{name}: {count} references of at most {limit}")
+            self.object(f"{name}: {count} references are held")
+        if count > before and not self.room(name, count - 1):
+            self.object(f"{name}: {count} references are more than it has")
+
+    def room(self, name: str, held: int | None = None) -> bool:
+        """Tell whether one more reference to a resource may be taken; to one without an entry always."""
+        if f"{name}/ref_limit" not in self._keys:
+            return True
+        limit = int(self._keys[f"{name}/ref_limit"])
+        count = int(self._keys.get(f"{name}/ref_count", "0")) if held is None else held
+        open_ = self._keys.get(f"{name}/available", "1") == "1"
+        return open_ and (limit == -1 or count < limit)
+
+    # --- managers ---
+
+    def crowned(self, manager: str) -> None:
+        """A manager begins to reign."""
+        if manager != self._active:
+            self._active, self._since = manager, self._time()
+
+    def writes(self, manager: str, where: str) -> None:
+        """A manager lets something out that only the active one may."""
+        if manager != self._active and self._time() > self._since + SAME_TIME:
+            self.object(f"{manager} writes to {where} while {self._active or 'nobody'} reigns")
+
+    # --- tasks ---
+
+    def confirmed(self, guid: str, task_type: str, body: bytes) -> None:
+        """A sender has the broker's word for a task."""
+        self.submitted[guid] = task_type
+        self.bodies[guid] = body
+        self.sent[guid] += 1
+
+    def put(self, broker: Broker, queue: str, body: bytes) -> None:
+        """Something was put into a queue: a task in a worker's is a dispatch."""
+        if queue.startswith("w"):
+            guid = json.loads(body)["guid"]
+            self.dispatches[guid] += 1
+            if body != self.bodies.get(guid):
+                self.object(f"{guid} was sent as {body!r}")
 
     def started(self, worker: str, guid: str) -> None:
         """A worker began a task."""
-        self.starts[guid] += 1
+        self.starts.append(Deed(self._time(), worker, guid))
 
     def result(self, worker: str, guid: str) -> None:
         """A worker has published a task's result."""
-        self.results[guid] += 1
-
-    # --- when all is over ---
-
-    def judge(self, workers: dict[str, set[str]], stopped: bool) -> list[str]:
-        """Return what went wrong. ``workers``: names by type; ``stopped``: a suite was stopped."""
-        self._everything_ended(workers)
-        self._nothing_held()
-        self._ended_rightly(stopped)
-        return self.violations
-
-    def _everything_ended(self, workers: dict[str, set[str]]) -> None:
-        rows = self._database.rows
-        history = Counter(task.row.spec.guid for task in rows.history.values())
-        waiting = {row.spec.guid: row for row, _ in rows.tasks.values()}
-        for guid, task_type in self.submitted.items():
-            if history[guid] > 1:
-                self.violations.append(f"{guid} is in history {history[guid]} times")
-            elif not history[guid] and guid not in waiting:
-                self.violations.append(f"{guid} is lost")
-            elif not history[guid] and not workers[task_type] <= set(waiting[guid].avoid):
-                self.violations.append(f"{guid} never ended: it is {waiting[guid].state}")
-
-    def _nothing_held(self) -> None:
-        for path, value in self._etcd.keys.items():
-            name, _, rest = path.partition("/")
-            if rest.startswith("locks/"):
-                self.violations.append(f"the reference {rest} of {name} outlives its task")
-            if rest == "ref_count" and value != "0":
-                self.violations.append(f"{name}: {value} references are left")
-
-    def _ended_rightly(self, stopped: bool) -> None:
-        rows = self._database.rows
-        attempts: Counter[str] = Counter(row.guid for row in rows.attempts.values())
-        for task in rows.history.values():
-            guid = task.row.spec.guid
-            if task.outcome == "completed" and not self.results[guid]:
-                self.violations.append(f"{guid} counts as completed, but nobody completed it")
-            if task.outcome == "stopped" and not stopped:
-                self.violations.append(f"{guid} was stopped by nobody")
-        for guid, starts in self.starts.items():
-            if starts > attempts[guid]:
-                self.violations.append(f"{guid} ran {starts} times in {attempts[guid]} attempts")
+        self.results.append(Deed(self._time(), worker, guid))

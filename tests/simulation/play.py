@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogBeginner, globalLogPublisher
 from zope.interface import provider
 
-from tests.simulation.grid import Grid
-from tests.simulation.story import Step, draw
+from tests.simulation.grid import MENDING, Grid
+from tests.simulation.story import DURATION, Step, draw
 
 BATCH = 50
 """Seeds that a process plays before its memory is given back."""
@@ -31,18 +31,32 @@ class Play:
         seed: its seed.
         violations: what must not be; empty if all went well.
         simulated: seconds that passed in it.
+        steps: how many the first manager took.
         log: the managers' log lines, with simulated times.
     """
 
     seed: int
     violations: tuple[str, ...]
     simulated: float
+    steps: int
     log: tuple[str, ...] = ()
 
 
-def play(seed: int, story: Sequence[Step] | None = None) -> Play:
-    """Play a seed's story, or another one in the same world."""
-    grid = Grid(seed, managers=1 + seed % 2)
+def play(
+    seed: int,
+    story: Sequence[Step] | None = None,
+    *,
+    managers: int | None = None,
+    duration: float = DURATION,
+    mending: float = MENDING,
+) -> Play:
+    """Play a seed's story, or another one in the same world.
+
+    Args:
+        managers: how many there are; the seed tells where it is not said.
+        duration, mending: seconds in which things happen, and then to finish.
+    """
+    grid = Grid(seed, managers=1 + seed % 2 if managers is None else managers)
     log: list[str] = []
     errors: list[str] = []
 
@@ -54,11 +68,13 @@ def play(seed: int, story: Sequence[Step] | None = None) -> Play:
 
     globalLogPublisher.addObserver(observe)
     try:
-        violations = grid.tell(list(draw(seed) if story is None else story))
+        story = draw(seed) if story is None else story
+        violations = grid.tell(list(story), duration=duration, mending=mending)
         grid.end()
     finally:
         globalLogPublisher.removeObserver(observe)
-    return Play(seed, (*violations, *errors), grid.world.time, tuple(log))
+    steps = grid.managers[0][0].steps
+    return Play(seed, (*violations, *errors), grid.world.time, steps, tuple(log))
 
 
 def shortest(seed: int) -> list[Step]:
@@ -94,7 +110,7 @@ def describe(seed: int) -> str:
 def batch(seeds: Iterable[int]) -> list[Play]:
     """Play some seeds; what went well is kept without its log."""
     plays = [play(seed) for seed in seeds]
-    return [Play(each.seed, each.violations, each.simulated) for each in plays]
+    return [Play(each.seed, each.violations, each.simulated, each.steps) for each in plays]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

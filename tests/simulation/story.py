@@ -11,6 +11,12 @@ DURATION = 240.0
 
 TYPES = ("x", "y")
 RESOURCES = {"db": 2, "licence": 1, "server": 3}
+LIMITS = {**RESOURCES, "cloud": -1}
+"""All resources that there are from the beginning, with their limits; -1 is none."""
+
+LATER = "later"
+"""A resource that tasks name before it is there."""
+
 WORKERS = 6
 SUITES = (None, "S1", "S2")
 
@@ -58,19 +64,41 @@ FAULTS = {
 }
 """What breaks, and how often compared with the others."""
 
+MORE_FAULTS = {
+    "kill_at_step": 6,
+    "disturb_at_step": 6,
+    "freeze_manager": 3,
+    "cut_off_manager": 3,
+    "broker_blocked": 2,
+    "database_silent": 2,
+    "slow": 4,
+    "hang_worker": 3,
+    "deafen_worker": 3,
+    "foreign_close": 1,
+    "foreign_create": 1,
+    "submit_again": 3,
+    "send_garbage": 1,
+}
+"""What breaks besides; drawn by themselves, so that a seed's story is the old one with something added."""
 
-def draw(seed: int, tasks: int = 30, faults: int = 12) -> list[Step]:
+
+def draw(seed: int, tasks: int = 30, faults: int = 12, more: int = 8) -> list[Step]:
     """Return a story."""
-    chance = random.Random(seed)
-    steps = [_task(chance, number) for number in range(tasks)]
+    chance, extra = random.Random(seed), random.Random(f"{seed} more")
+    steps = [_task(chance, extra if more else None, number) for number in range(tasks)]
     kinds = chance.choices(list(FAULTS), weights=list(FAULTS.values()), k=chance.randrange(faults + 1))
     steps += [_fault(chance, kind) for kind in kinds]
+    count = extra.randrange(more + 1)
+    kinds = extra.choices(list(MORE_FAULTS), weights=list(MORE_FAULTS.values()), k=count)
+    steps += [_other_fault(extra, kind, tasks) for kind in kinds]
     return sorted(steps, key=lambda step: step.at)
 
 
-def _task(chance: random.Random, number: int) -> Step:
+def _task(chance: random.Random, extra: random.Random | None, number: int) -> Step:
     names = tuple(name for name in RESOURCES if chance.random() < 0.3)
     seconds = chance.choice((0.1, 1.0, 5.0, 20.0))
+    if extra is not None:
+        names += tuple(name for name in ("cloud", LATER) if extra.random() < 0.1)
     details = (
         f"t{number}",
         chance.choice(TYPES),
@@ -105,3 +133,26 @@ def _fault(chance: random.Random, kind: str) -> Step:
         "stop_suite": (chance.choice(("S1", "S2")),),
     }
     return Step(at, kind, details.get(kind, ()))
+
+
+def _other_fault(chance: random.Random, kind: str, tasks: int) -> Step:
+    at = chance.uniform(1.0, DURATION * 0.9)
+    seconds = chance.choice((0.5, 3.0, 15.0, 60.0))
+    steps = chance.choice((1, 2, 3, 5, 10, 20, 50)) + chance.randrange(5)
+    worker = chance.randrange(WORKERS)
+    details: dict[str, tuple[Detail, ...]] = {
+        "kill_at_step": (steps, seconds),
+        "disturb_at_step": (steps, chance.choice(("UNHEARD", "UNANSWERED"))),
+        "freeze_manager": (chance.choice((5.0, 9.0, 11.0, 14.0, 40.0)),),
+        "cut_off_manager": (chance.choice((5.0, 9.0, 11.0, 14.0, 40.0)),),
+        "broker_blocked": (seconds,),
+        "database_silent": (seconds,),
+        "slow": (chance.choice(("database", "Etcd", "broker", "workers")), seconds),
+        "hang_worker": (worker, chance.choice((30.0, 70.0, 150.0))),
+        "deafen_worker": (worker, chance.choice((10.0, 40.0))),
+        "foreign_close": (chance.choice(list(LIMITS)), seconds),
+        "foreign_create": (LATER, 1),
+        "submit_again": (f"t{chance.randrange(tasks)}",),
+        "send_garbage": (chance.choice(("{", "[]", '{"type": "task"}')),),
+    }
+    return Step(at, kind, details[kind])

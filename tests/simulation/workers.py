@@ -1,8 +1,9 @@
-"""Workers of both vocabularies, as they are in the field: slow, stuck, killed, restarted."""
+"""Workers of both vocabularies, as they are in the field: slow, stuck, deaf, killed, restarted."""
 
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -14,12 +15,20 @@ from tests.simulation.world import World
 HEARTBEAT = 20.0
 """Seconds between two heartbeats."""
 
+CROSSING = 0.05
+"""How often a heartbeat of a Ruby worker's other thread is so slow that it crosses what the first says."""
+
 
 class SimWorker:
     """A worker program. ``ruby`` speaks as the Ruby programs do, otherwise as the README says.
 
     Args:
         on_start, on_result: are told (worker, guid) when a task begins and when its result is out.
+
+    Attributes:
+        stuck: it does nothing at all.
+        hung: its task does not come to an end; its heartbeats go on.
+        deaf: it takes nothing from its queue; its heartbeats go on.
     """
 
     def __init__(
@@ -40,7 +49,7 @@ class SimWorker:
         self.worker_type = worker_type
         self.ruby = ruby
         self.alive = False
-        self.stuck = False
+        self.stuck = self.hung = self.deaf = False
         self.give_up_next = False
         self.task: str | None = None
         self._manager_queue = manager_queue
@@ -49,41 +58,58 @@ class SimWorker:
         self._life = 0
         self._work: IDelayedCall | None = None
         self._announced = "idle"
-        broker.watch(name, self._look)
+        self._outbox: deque[dict[str, Any]] = deque()
+        self._sending: IDelayedCall | None = None
+        broker.watch(name, self._queue_changed)
+
+    @property
+    def idle(self) -> bool:
+        """Whether it would begin a task at once."""
+        well = self.alive and not (self.stuck or self.hung or self.deaf)
+        return well and self.task is None and not self.broker.queues.get(self.name)
+
+    # --- its life ---
 
     def start(self) -> None:
         """Begin, or begin again under the same name, with whatever is left in the queue."""
         if self.alive:
             return
         self.alive = True
-        self.stuck = False
+        self.stuck = self.hung = self.deaf = False
         self.task = None
         self._life += 1
         self.broker.declare(self.name)
         self._say_free()
         self._beat(self._life)
-        self._look()
+        self.look()
 
     def kill(self) -> None:
         """Die at once, without a word."""
         self.alive = False
         self.task = None
+        self._outbox.clear()
         if self._work is not None and self._work.active():
             self._work.cancel()
 
     def leave(self) -> None:
         """Say goodbye and end; only README workers do."""
         if self.alive:
-            self._say("offline")
+            self._put(self._status("offline"))
             self.kill()
+
+    # --- what it says ---
 
     def _beat(self, life: int) -> None:
         if self.alive and life == self._life:
             if not self.stuck:
-                self._say(self._announced, self.task if self._announced == "working" else None)
+                message = self._status(self._announced, self.task if self._announced == "working" else None)
+                if self.ruby and self.world.chance.random() < CROSSING:
+                    self.world.later(0.0, 3.0, self._put, message)
+                else:
+                    self._send(message)
             self.world.later(HEARTBEAT, HEARTBEAT + 0.5, self._beat, life)
 
-    def _say(self, status: str, task: str | None = None) -> None:
+    def _status(self, status: str, task: str | None = None) -> dict[str, Any]:
         message = {
             "type": "worker_status",
             "name": self.name,
@@ -93,36 +119,53 @@ class SimWorker:
         }
         if task is not None and not self.ruby:
             message["task"] = task
-        self._send(message)
-
-    def _send(self, message: dict[str, Any]) -> None:
-        """A worker's own connection is as broken as the broker; it tries until it has said it."""
-        if not self.broker.up:
-            self.world.later(0.5, 1.5, self._send, message)
-            return
-        self.broker.put(self._manager_queue, json.dumps(message).encode())
+        return message
 
     def _say_free(self) -> None:
         self._announced = "idle" if self.ruby else "ready"
-        self._say(self._announced)
+        self._send(self._status(self._announced))
 
-    def _look(self) -> None:
-        if self.alive and self.task is None and not self.stuck and self.broker.up:
+    def _send(self, message: dict[str, Any]) -> None:
+        """Say something, in its turn; while the broker is away it tries again."""
+        self._outbox.append(message)
+        if self._sending is None or not self._sending.active():
+            self._flush()
+
+    def _flush(self) -> None:
+        while self._outbox:
+            if not self.broker.up or self.broker.blocked:
+                self._sending = self.world.later(0.5, 1.5, self._flush)
+                return
+            self._put(self._outbox.popleft())
+
+    def _put(self, message: dict[str, Any]) -> None:
+        if self.broker.up:
+            put = lambda: self.broker.put(self._manager_queue, json.dumps(message).encode())  # noqa: E731
+            self.world.in_order(self, *self.world.way("workers"), self.broker.receive, put)
+
+    # --- what it does ---
+
+    def _queue_changed(self) -> None:
+        self.world.later(*self.world.way("workers"), self.look)
+
+    def look(self) -> None:
+        """Begin what stands in the queue, if it can."""
+        can = self.alive and self.task is None and not (self.stuck or self.deaf)
+        if can and self.broker.up:
             queue = self.broker.queues.get(self.name)
             if queue:
-                body = queue.popleft().body
-                self._begin(json.loads(body))
+                self._begin(json.loads(queue.popleft().body))
 
     def _begin(self, task: dict[str, Any]) -> None:
         self.task = task["guid"]
         self._announced = "working"
         self._on_start(self.name, self.task)
-        self._say("working", self.task)
+        self._send(self._status("working", self.task))
         seconds = float(task["task_data"]["seconds"])
         self._work = self.world.later(seconds, seconds * 1.2, self._end)
 
     def _end(self) -> None:
-        if self.stuck:
+        if self.stuck or self.hung:
             self._work = self.world.later(5.0, 10.0, self._end)
             return
         guid, self.task = self.task, None
@@ -131,10 +174,10 @@ class SimWorker:
             self.give_up_next = False
             if self.ruby:  # a README worker that says it is ready says that it is done
                 self._say_free()
-                self._look()
+                self.look()
                 return
         self._on_result(self.name, guid)
         if self.ruby:
-            self._say("task_complete")
+            self._send(self._status("task_complete"))
         self._say_free()
-        self._look()
+        self.look()

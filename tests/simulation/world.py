@@ -5,14 +5,15 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from tefmanager.core.values import Moment
+from tests.simulation.timeline import Timeline
 
 START = 1_800_000_000.0
 """Unix time at which every simulation begins."""
@@ -21,30 +22,73 @@ START = 1_800_000_000.0
 GRAVES: list[object] = []
 """What the dead were about to do. If Python tidied it up, their coroutines would end as they never did."""
 
+NEAR = (0.0005, 0.005)
+"""Seconds that anything is under way between a process and a service that are both well."""
+
+
+class Fate(Enum):
+    """What becomes of a request."""
+
+    WELL = "it is carried out and answered"
+    UNHEARD = "the connection breaks before it is carried out"
+    UNANSWERED = "it is carried out, and the connection breaks before the answer"
+
 
 class World:
-    """Time and chance. The same seed gives the same history."""
+    """Time and chance. The same seed gives the same history.
+
+    Attributes:
+        delays: seconds that messages to and from a service are under way, where it is not `NEAR`.
+    """
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
         random.seed(seed)  # for the jitter of pauses
-        self.clock = Clock()
+        self.clock = Timeline()
+        self.delays: dict[str, tuple[float, float]] = {}
+        self._last: dict[object, float] = {}
+        self._silent: dict[str, list[Callable[[], object]]] = {}
 
     @property
     def time(self) -> float:
         """Simulated seconds since the beginning."""
-        return float(self.clock.seconds())
+        return self.clock.seconds()
 
     def later(self, least: float, most: float, call: Callable[..., object], *args: Any) -> IDelayedCall:
         """Let something happen after a while, somewhere between two delays in seconds."""
         return self.clock.callLater(self.chance.uniform(least, most), call, *args)
 
+    def way(self, service: str) -> tuple[float, float]:
+        """Return how long it takes to a service, or from it."""
+        return self.delays.get(service, NEAR)
+
+    def reach(self, service: str, call: Callable[..., object], *args: Any) -> None:
+        """Let a service do something; one that is silent does it when it speaks again."""
+        if service in self._silent:
+            self._silent[service].append(lambda: call(*args))
+        else:
+            call(*args)
+
+    def silence(self, service: str) -> None:
+        """Let a service hang: connections to it stay open, and nothing comes of what is asked."""
+        self._silent.setdefault(service, [])
+
+    def speak(self, service: str) -> None:
+        """Let it go on with what it was asked meanwhile."""
+        for call in self._silent.pop(service, []):
+            call()
+
+    def in_order(
+        self, line: object, least: float, most: float, call: Callable[..., object], *args: Any
+    ) -> None:
+        """Let something happen after a while, but never before what was sent on this line earlier."""
+        at = max(self.time + self.chance.uniform(least, most), self._last.get(line, 0.0))
+        self._last[line] = at
+        self.clock.callLater(at - self.time, call, *args)
+
     def run(self, seconds: float) -> None:
         """Let everything happen that happens within some seconds."""
-        until = self.time + seconds
-        while self.clock.calls and self.clock.calls[0].getTime() <= until:
-            self.clock.advance(max(0.0, self.clock.calls[0].getTime() - self.time))
-        self.clock.advance(until - self.time)
+        self.clock.run(self.time + seconds)
 
 
 @implementer(IDelayedCall)
@@ -85,9 +129,14 @@ class Timer:
 
 @implementer(IReactorTime)
 class Process:
-    """A process: it can be killed and frozen, and everything that enters it passes through here.
+    """A process: it can be killed, frozen and cut off, and all between it and the world passes here.
 
     It is its own clock: its timers die with it.
+
+    Attributes:
+        steps: how often it has said something to a service, or heard something. Between two steps nobody
+            outside can tell where it is, so it is killed at each of them and never in between.
+        deaths: what happens to its connections when it dies.
     """
 
     def __init__(self, world: World, name: str) -> None:
@@ -95,43 +144,76 @@ class Process:
         self.name = name
         self.alive = True
         self.frozen = False
-        self._waiting: list[Callable[[], object]] = []
+        self.cut = False
+        self.steps = 0
+        self._end: int | None = None
+        self._trouble: tuple[int, Fate] | None = None
+        self._waiting: list[tuple[object, Callable[[], object]]] = []
+        self._unsent: list[Callable[[], object]] = []
         self._overdue: list[Callable[[], object]] = []
         self._timers: set[Timer] = set()
-        self._last: dict[object, float] = {}
-        self.deaths: list[Callable[[], None]] = []
+        self.deaths: list[Callable[[], object]] = []
 
-    def enter(self, call: Callable[..., object], *args: Any) -> None:
-        """Let the process do something, when it can."""
+    # --- between it and the world ---
+
+    def step(self) -> None:
+        """Take a step; look at `alive` afterwards."""
+        self.steps += 1
+        if self.alive and self._end is not None and self.steps >= self._end:
+            self.kill()
+
+    def fate(self) -> Fate:
+        """Take a step that is a request, and return what becomes of it."""
+        self.step()
+        if self._trouble is not None and self.steps >= self._trouble[0]:
+            fate, self._trouble = self._trouble[1], None
+            return fate
+        return Fate.WELL
+
+    async def ask(self) -> Fate:
+        """The same; a dead process never returns from here."""
+        fate = self.fate()
         if not self.alive:
-            GRAVES.append((call, args))
-        elif self.frozen:
-            self._waiting.append(lambda: call(*args))
+            await self.never()
+        return fate
+
+    async def never(self) -> None:
+        """Wait for ever."""
+        never: Deferred[None] = Deferred()
+        GRAVES.append(never)
+        await never
+
+    def send(self, line: object, way: tuple[float, float], call: Callable[..., object], *args: Any) -> None:
+        """Let something leave the process: it happens in the world, whatever becomes of the process."""
+        if self.cut:
+            self._unsent.append(lambda: self.world.in_order((self, line), *way, call, *args))
         else:
-            call(*args)
+            self.world.in_order((self, line), *way, call, *args)
+
+    def hear(self, line: object, way: tuple[float, float], call: Callable[..., object], *args: Any) -> None:
+        """Let something come into the process, never before what was sent on this line earlier."""
+        self.world.in_order((self, line), *way, self.enter, line, call, *args)
 
     def later(self, least: float, most: float, call: Callable[..., object], *args: Any) -> None:
-        """Let something enter the process after a while."""
-        self.world.later(least, most, self.enter, call, *args)
+        """Let the process do something by itself after a while."""
+        self.callLater(self.world.chance.uniform(least, most), call, *args)
 
-    def in_order(
-        self, line: object, least: float, most: float, call: Callable[..., object], *args: Any
-    ) -> None:
-        """The same, but never before what was sent on this line earlier."""
-        at = max(self.world.time + self.world.chance.uniform(least, most), self._last.get(line, 0.0))
-        self._last[line] = at
-        self.world.clock.callLater(at - self.world.time, self.enter, call, *args)
+    def enter(self, line: object, call: Callable[..., object], *args: Any) -> None:
+        """Let the process hear something, when it can."""
+        if not self.alive:
+            GRAVES.append((call, args))
+        elif self.frozen or self.cut:
+            self._waiting.append((line, lambda: self._enter(call, *args)))
+        else:
+            self._enter(call, *args)
 
-    def pause(self, least: float, most: float) -> Deferred[None]:
-        """Return a Deferred that fires in this process after a while."""
-        waiting: Deferred[None] = Deferred(lambda _: None)
-
-        def fire() -> None:
-            if not waiting.called:
-                waiting.callback(None)
-
-        self.later(least, most, fire)
-        return waiting
+    def _enter(self, call: Callable[..., object], *args: Any) -> None:
+        if self.alive:
+            self.step()
+        if self.alive:
+            call(*args)
+        else:
+            GRAVES.append((call, args))
 
     # --- IReactorTime ---
 
@@ -151,10 +233,12 @@ class Process:
                 callable(*args, **kwargs)
 
         def due() -> None:
-            if self.frozen:
+            if not self.alive:
+                GRAVES.append(fire)
+            elif self.frozen:
                 self._overdue.append(fire)
             else:
-                self.enter(fire)
+                fire()
 
         timer = Timer(self.world.clock.callLater(delay, due), self)
         self._timers.add(timer)
@@ -178,14 +262,49 @@ class Process:
         for death in self.deaths:
             death()
 
+    def kill_after(self, steps: int) -> None:
+        """End it at a step to come."""
+        self._end = self.steps + steps
+
+    def disturb_after(self, steps: int, fate: Fate) -> None:
+        """Let the request at a step to come, or the first after it, fail."""
+        self._trouble = (self.steps + steps, fate)
+
     def freeze(self) -> None:
-        """Stop it, as a sleeping machine would."""
+        """Stop it, as SIGSTOP would, or a sleeping machine."""
         self.frozen = True
 
     def thaw(self) -> None:
-        """Let it go on: first the timers that became due, as the reactor does, then what came."""
+        """Let it go on: all that came, and all timers that became due, at once."""
         self.frozen = False
-        overdue, self._overdue = self._overdue, []
-        waiting, self._waiting = self._waiting, []
-        for call in (*overdue, *waiting):
-            self.enter(call)
+        self._catch_up()
+
+    def cut_off(self) -> None:
+        """Take it from the network; it goes on running."""
+        self.cut = True
+
+    def reconnect(self) -> None:
+        """Let it have its network again: what it said, and what was said to it, arrives."""
+        self.cut = False
+        unsent, self._unsent = self._unsent, []
+        for send in unsent:
+            send()
+        if not self.frozen:
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Each connection keeps its order, and so do the timers; between them there is none."""
+        lines: dict[object, list[Callable[[], object]]] = {}
+        if not self.cut:
+            heard, self._waiting = self._waiting, []
+            for line, call in heard:
+                lines.setdefault(line, []).append(call)
+        lines[Timer], self._overdue = self._overdue, []
+        rest = [calls[::-1] for calls in lines.values() if calls]
+        while rest:
+            calls = self.world.chance.choice(rest)
+            if self.alive:
+                calls.pop()()
+            else:
+                GRAVES.append(calls.pop())
+            rest = [calls for calls in rest if calls]

@@ -1,0 +1,282 @@
+"""The steps of a story: what senders, operators and other programs do, and what breaks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from tefmanager.manager import Manager
+from tests.fakes.reservations import FakeEtcd
+from tests.fakes.store import Breaks, FakeDatabase
+from tests.simulation.broker import Broker
+from tests.simulation.etcd import SimReservations
+from tests.simulation.judge import Judge
+from tests.simulation.observer import Observer
+from tests.simulation.story import LIMITS
+from tests.simulation.workers import SimWorker
+from tests.simulation.world import Fate, Process, World
+
+QUEUE = "tef.manager"
+
+DEAD_PEER = (10.0, 12.0)
+"""Seconds after which RabbitMQ takes a client that says nothing for dead."""
+
+SLOW = (0.2, 1.5)
+"""Seconds to or from a service that is slow."""
+
+
+class Faults:
+    """Each method that takes plain values is a step that a story may have."""
+
+    world: World
+    broker: Broker
+    etcd: FakeEtcd
+    database: FakeDatabase
+    observer: Observer
+    judge: Judge
+    managers: list[tuple[Process, Manager, SimReservations]]
+    workers: list[SimWorker]
+    stopped: set[str]
+    start_manager: Callable[[], None]
+    new_worker: Callable[[int, str | None], SimWorker]
+    _held = 0
+
+    # --- senders and operators ---
+
+    def submit(
+        self,
+        guid: str,
+        task_type: str,
+        priority: float,
+        names: tuple[str, ...],
+        suite: str | None,
+        seconds: float,
+    ) -> None:
+        """A sender publishes a task until the broker has it."""
+        if not self.broker.up or self.broker.blocked:
+            again = (guid, task_type, priority, names, suite, seconds)
+            self.world.later(0.5, 2.0, self.submit, *again)
+            return
+        message = {
+            "type": "task",
+            "guid": guid,
+            "task_type": task_type,
+            "priority": priority,
+            "resources": list(names),
+            "suite_guid": suite,
+            "task_data": {"seconds": seconds},
+        }
+        body = json.dumps(message).encode()
+        self.observer.confirmed(guid, task_type, body)
+        self.broker.put(QUEUE, body)
+
+    def submit_again(self, guid: str) -> None:
+        """A sender that has not seen the confirm publishes its task once more."""
+        body = self.observer.bodies.get(guid)
+        if body is not None and self.broker.up and not self.broker.blocked:
+            self.observer.confirmed(guid, self.observer.submitted[guid], body)
+            self.broker.put(QUEUE, body)
+
+    def send_garbage(self, text: str) -> None:
+        """A program sends what can't be a task."""
+        self.observer.garbage.append(text.encode())
+        self.broker.put(QUEUE, text.encode())
+
+    def control(self, kind: str, data: str) -> None:
+        """Somebody sends a control message."""
+        self.broker.put(QUEUE, json.dumps({"type": kind, "data": data}).encode())
+
+    def pause_suite(self, suite: str, seconds: float) -> None:
+        """An operator pauses a suite."""
+        self.control("pause_suite", suite)
+        self.world.later(seconds, seconds, self.control, "ready_suite", suite)
+
+    def set_state(self, state: str, seconds: float) -> None:
+        """An operator pauses the manager."""
+        self.control("set_state", state)
+        self.world.later(seconds, seconds, self.control, "set_state", "running")
+
+    def stop_suite(self, suite: str) -> None:
+        """An operator stops a suite."""
+        self.stopped.add(suite)
+        self.control("stop_suite", suite)
+
+    # --- managers ---
+
+    def _some_manager(self) -> Process | None:
+        alive = [process for process, _, _ in self.managers if process.alive and not process.frozen]
+        return self.world.chance.choice(alive) if alive else None
+
+    def kill_manager(self, seconds: float) -> None:
+        """Kill one; another starts after a while."""
+        process = self._some_manager()
+        if process is not None:
+            process.deaths.append(lambda: self.world.later(seconds, seconds, self.start_manager))
+            process.kill()
+
+    def kill_at_step(self, steps: int, seconds: float) -> None:
+        """Kill one at one of its next steps; another starts after a while."""
+        process = self._some_manager()
+        if process is not None:
+            process.deaths.append(lambda: self.world.later(seconds, seconds, self.start_manager))
+            process.kill_after(steps)
+
+    def disturb_at_step(self, steps: int, fate: str) -> None:
+        """Let one of its next requests fail: before it was carried out, or before the answer."""
+        process = self._some_manager()
+        if process is not None:
+            process.disturb_after(steps, Fate[fate])
+
+    def freeze_manager(self, seconds: float) -> None:
+        """Stop one for a while; the services take it for dead."""
+        process = self._some_manager()
+        if process is not None:
+            process.freeze()
+            self.world.later(seconds, seconds, process.thaw)
+            self.world.later(*DEAD_PEER, self._drop, process)
+
+    def cut_off_manager(self, seconds: float) -> None:
+        """Take one from the network for a while."""
+        process = self._some_manager()
+        if process is not None:
+            process.cut_off()
+            self.world.later(seconds, seconds, process.reconnect)
+            self.world.later(*DEAD_PEER, self._drop, process)
+
+    def _drop(self, process: Process) -> None:
+        if process.frozen or process.cut:
+            self.broker.break_links(process)
+
+    # --- RabbitMQ ---
+
+    def break_links(self) -> None:
+        """Every connection to RabbitMQ breaks."""
+        self.broker.break_links()
+
+    def break_one_link(self) -> None:
+        """One of them does."""
+        self.broker.break_one()
+
+    def broker_away(self, seconds: float) -> None:
+        """RabbitMQ is down."""
+        self.broker.stop()
+        self.world.later(seconds, seconds, self.broker.start)
+
+    def broker_blocked(self, seconds: float) -> None:
+        """RabbitMQ has no space: it takes nothing, and goes on delivering."""
+        self.broker.block()
+        self.world.later(seconds, seconds, self.broker.unblock)
+
+    # --- PostgreSQL, Etcd ---
+
+    def database_away(self, seconds: float) -> None:
+        """PostgreSQL is down."""
+        self.database.go_away("the database is down")
+        self.world.later(seconds, seconds, self.database.come_back)
+
+    def database_silent(self, seconds: float) -> None:
+        """PostgreSQL hangs, with all its connections."""
+        self.world.silence("database")
+        self.world.later(seconds, seconds, self.world.speak, "database")
+
+    def session_dies(self) -> None:
+        """The database ends all sessions."""
+        self.database.go_away("the session was killed")
+        self.database.come_back()
+
+    def commit_lost(self, when: str) -> None:
+        """The next commit loses its session."""
+        self.database.breaks = Breaks.BEFORE if when == "before" else Breaks.AFTER
+
+    def etcd_away(self, seconds: float) -> None:
+        """Etcd is down."""
+        for _, _, reservations in self.managers:
+            reservations.lose()
+            self.world.later(seconds, seconds, reservations.come_back)
+
+    def slow(self, service: str, seconds: float) -> None:
+        """Everything to a service and from it takes long: what others say overtakes it."""
+        self.world.delays[service] = SLOW
+        self.world.later(seconds, seconds, self.world.delays.pop, service, None)
+
+    # --- workers ---
+
+    def kill_worker(self, number: int, seconds: float) -> None:
+        """A worker dies; a Ruby one comes back under its name, another one under a new name."""
+        worker = self.workers[number]
+        if worker.alive:
+            worker.kill()
+            if not worker.ruby:
+                self.workers[number] = self.new_worker(number, worker.name)
+            self.world.later(seconds, seconds, self.workers[number].start)
+
+    def stick_worker(self, number: int, seconds: float) -> None:
+        """A worker hangs for a while, and goes on."""
+        self.workers[number].stuck = True
+        self.world.later(seconds, seconds, self._unstick, self.workers[number])
+
+    def hang_worker(self, number: int, seconds: float) -> None:
+        """A worker's task does not end for a while; its heartbeats go on."""
+        self.workers[number].hung = True
+        self.world.later(seconds, seconds, self._unstick, self.workers[number])
+
+    def deafen_worker(self, number: int, seconds: float) -> None:
+        """A worker takes nothing from its queue for a while; its heartbeats go on."""
+        self.workers[number].deaf = True
+        self.world.later(seconds, seconds, self._unstick, self.workers[number])
+
+    def _unstick(self, worker: SimWorker) -> None:
+        worker.stuck = worker.hung = worker.deaf = False
+        worker.look()
+
+    def worker_gives_up(self, number: int) -> None:
+        """A Ruby worker drops its next task without a result."""
+        self.workers[number].give_up_next = True
+
+    def worker_leaves(self, number: int, seconds: float) -> None:
+        """A worker says goodbye; another comes later."""
+        worker = self.workers[number]
+        if worker.alive:
+            worker.leave()
+            self.workers[number] = self.new_worker(number, worker.name)
+            self.world.later(seconds, seconds, self.workers[number].start)
+
+    def worker_queue_lost(self, number: int) -> None:
+        """Somebody deletes a worker's queue, and the worker makes it again at its next restart."""
+        self.broker.delete(self.workers[number].name)
+        self.kill_worker(number, 5.0)
+
+    # --- other programs, in Etcd ---
+
+    def foreign_take(self, name: str, seconds: float) -> None:
+        """Another program takes a reference, if there is one, and gives it back."""
+        if self.observer.room(name) and f"{name}/ref_limit" in self.etcd.keys:
+            self._held += 1
+            count = int(self.etcd.keys.get(f"{name}/ref_count", "0")) + 1
+            lock = f"{name}/locks/other:{self._held}~1~{count}"
+            self.etcd.set(lock, str(count))
+            self.etcd.set(f"{name}/ref_count", str(count))
+            self.world.later(seconds, seconds, self._foreign_give, name, lock)
+
+    def _foreign_give(self, name: str, lock: str) -> None:
+        self.etcd.delete(lock)
+        self.etcd.set(f"{name}/ref_count", str(int(self.etcd.keys[f"{name}/ref_count"]) - 1))
+
+    def foreign_limit(self, name: str, seconds: float) -> None:
+        """An operator sets a resource's limit to nothing for a while."""
+        self.etcd.set(f"{name}/ref_limit", "0")
+        self.world.later(seconds, seconds, self.etcd.set, f"{name}/ref_limit", str(LIMITS[name]))
+
+    def foreign_close(self, name: str, seconds: float) -> None:
+        """An operator closes a resource for a while."""
+        self.etcd.set(f"{name}/available", "0")
+        self.world.later(seconds, seconds, self.etcd.set, f"{name}/available", "1")
+
+    def foreign_create(self, name: str, limit: int) -> None:
+        """An operator makes a resource that tasks have named all the time."""
+        self.judge.newcomers.add(name)
+        self.etcd.set(f"{name}/ref_limit", str(limit))
+
+    def foreign_leak(self) -> None:
+        """Somebody leaves a lock key behind: only for trying the observer."""
+        self.etcd.set("db/locks/other:leak~1~1", "1")

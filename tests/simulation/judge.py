@@ -1,0 +1,252 @@
+"""Judges a simulation from outside: what lasts too long while all is well, and what is left at the end.
+
+Like the observer, it shares no code with the core. It reads rows and keys as anybody could.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
+
+from tests.simulation.broker import Broker
+from tests.simulation.observer import Observer
+from tests.simulation.world import START
+
+if TYPE_CHECKING:
+    from tefmanager.core.values import AttemptRow, TaskRow
+    from tests.fakes.store import FakeDatabase, FinishedTask, Rows
+
+INTERVAL = 10.0
+"""Seconds between two slow passes of the manager: the dispatch interval."""
+
+HEALING = 15.0
+"""Seconds after which everyone has found everyone again, once all is mended."""
+
+FORGOTTEN = 30.0 + 20.0 + 2.0 + 2 * INTERVAL
+"""Seconds after which a free worker is known to be free: dispatch timeout, heartbeat, release grace."""
+
+LOOK = 2.0
+"""Seconds between two looks."""
+
+
+class Program(Protocol):
+    """A worker, as seen from outside."""
+
+    name: str
+    worker_type: str
+
+    @property
+    def idle(self) -> bool:
+        """Whether it would begin a task at once."""
+
+
+class Judge:
+    """Looks every few seconds, and at the end.
+
+    Args:
+        prefix: of the manager's lock keys.
+        queue: the manager's.
+        max_attempts: attempts after which a task is dead.
+        newcomers: resources that were made while attempts were in flight.
+    """
+
+    def __init__(
+        self,
+        observer: Observer,
+        keys: Mapping[str, str],
+        database: FakeDatabase,
+        broker: Broker,
+        prefix: str,
+        queue: str,
+        max_attempts: int,
+    ) -> None:
+        self._observer = observer
+        self._keys = keys
+        self._database = database
+        self._broker = broker
+        self._prefix = prefix
+        self._queue = queue
+        self._max_attempts = max_attempts
+        self.newcomers: set[str] = set()
+        self._since: dict[str, float] = {}
+        self._history: dict[int, FinishedTask] = {}
+        self._attempts: dict[int, AttemptRow] = {}
+
+    # --- every few seconds ---
+
+    def look(self, time: float, mended: float | None, workers: Sequence[Program]) -> None:
+        """Look at what must never change, and while all is well at what must not last."""
+        self._past_is_past()
+        if mended is not None and time > mended + HEALING:
+            odd = dict.fromkeys((*self._strays(), *self._lacks(), *self._unread()), 2 * INTERVAL)
+            odd |= dict.fromkeys(self._not_dispatched(workers), 2 * INTERVAL)
+            odd |= dict.fromkeys(self._forgotten(workers), FORGOTTEN)
+            self._since = {what: self._since.get(what, time) for what in odd}
+            for what, patience in odd.items():
+                if time - self._since[what] > patience:
+                    self._observer.object(f"{what}, for {patience:g} s")
+
+    def _past_is_past(self) -> None:
+        """What has ended stays as it was: a late event changes nothing."""
+        rows = self._database.rows
+        for id, task in rows.history.items():
+            known = self._history.setdefault(id, task)
+            if known is not task and known != task:
+                self._observer.object(f"{task.row.spec.guid} changed after it had ended")
+        for id in self._history.keys() - rows.history.keys():
+            self._observer.object(f"task {id} is gone from history")
+        for id, row in rows.attempts.items():
+            before = self._attempts.setdefault(id, row)
+            if before is not row:
+                self._attempts[id] = row
+                if replace(row, unresolved=False) != replace(before, unresolved=False):
+                    self._observer.object(f"attempt {id} of {row.guid} changed after it had ended")
+
+    def _locks(self) -> list[tuple[str, int]]:
+        """Return (resource, attempt) of the manager's references."""
+        found = []
+        for path in self._keys:
+            name, _, rest = path.partition("/locks/")
+            client = rest.split("~")[0]
+            if client.startswith(f"{self._prefix}:"):
+                found.append((name, int(client.removeprefix(f"{self._prefix}:"))))
+        return found
+
+    def _strays(self) -> Iterable[str]:
+        """References that belong to no task in flight."""
+        in_flight = {row.attempt for row, _ in self._database.rows.tasks.values()}
+        for name, attempt in self._locks():
+            if attempt not in in_flight:
+                yield f"a reference to {name} outlives attempt {attempt}"
+
+    def _lacks(self) -> Iterable[str]:
+        """Tasks in flight without the references that they could have."""
+        held = set(self._locks())
+        for row, _ in self._database.rows.tasks.values():
+            if row.attempt is not None:
+                for name in set(row.spec.resources) - self.newcomers:
+                    there = f"{name}/ref_limit" in self._keys
+                    if there and (name, row.attempt) not in held and self._observer.room(name):
+                        yield f"attempt {row.attempt} of {row.spec.guid} runs without {name}"
+
+    def _unread(self) -> Iterable[str]:
+        if self._broker.queues[self._queue]:
+            yield "nobody reads the manager's queue"
+
+    def _not_dispatched(self, workers: Sequence[Program]) -> Iterable[str]:
+        """Tasks that could run, by all that is to be seen, and do not."""
+        rows = self._database.rows
+        waiting = [row for row, _ in rows.tasks.values() if row.state == "waiting"]
+        runnable = {row.spec.guid: self._worker_for(rows, row, workers) for row in waiting}
+        for row in waiting:
+            claimed = any(
+                not runnable[other.spec.guid] and set(other.spec.resources) & set(row.spec.resources)
+                for other in waiting
+            )
+            worker = runnable[row.spec.guid]
+            if worker and not claimed:
+                yield f"{row.spec.guid} could run on {worker} and is not dispatched"
+
+    def _worker_for(self, rows: Rows, row: TaskRow, workers: Sequence[Program]) -> str:
+        """Return a worker that could take a task now and since when, or nothing."""
+        spec = row.spec
+        held = rows.manager.state != "running" or spec.suite in rows.paused
+        if held or not all(self._observer.room(name) for name in spec.resources):
+            return ""
+        for worker in workers:
+            known = rows.workers.get(worker.name)
+            fits = worker.worker_type == spec.task_type and worker.name not in row.avoid
+            if fits and worker.idle and known is not None and known.status == "idle":
+                return f"{worker.name} (idle since {known.since:.3f})"
+        return ""
+
+    def _forgotten(self, workers: Sequence[Program]) -> Iterable[str]:
+        """Workers that are free and get nothing."""
+        for worker in workers:
+            known = self._database.rows.workers.get(worker.name)
+            if worker.idle and (known is None or known.status != "idle"):
+                yield f"{worker.name} is idle and counts as {known.status if known else 'unknown'}"
+
+    # --- when all is over ---
+
+    def judge(self, workers: Mapping[str, Collection[str]], stopped: Collection[str]) -> None:
+        """Write down what went wrong. ``workers``: names by type; ``stopped``: suites."""
+        self._everything_ended(workers)
+        self._nothing_held()
+        for task in self._database.rows.history.values():
+            self._ended_rightly(task, stopped)
+        self._completed_by_those_who_did()
+        self._no_run_without_reason()
+        self._rejected()
+
+    def _everything_ended(self, workers: Mapping[str, Collection[str]]) -> None:
+        rows = self._database.rows
+        history = Counter(task.row.spec.guid for task in rows.history.values())
+        waiting = {row.spec.guid: row for row, _ in rows.tasks.values()}
+        for guid, task_type in self._observer.submitted.items():
+            if history[guid] > self._observer.sent[guid]:
+                self._observer.object(f"{guid} is in history {history[guid]} times")
+            elif not history[guid] and guid not in waiting:
+                self._observer.object(f"{guid} is lost")
+            elif guid in waiting and not set(workers[task_type]) <= set(waiting[guid].avoid):
+                self._observer.object(f"{guid} never ended: it is {waiting[guid].state}")
+
+    def _nothing_held(self) -> None:
+        for path, value in self._keys.items():
+            name, _, rest = path.partition("/")
+            if rest.startswith("locks/"):
+                self._observer.object(f"the reference {rest} of {name} outlives its task")
+            if rest == "ref_count" and value != "0":
+                self._observer.object(f"{name}: {value} references are left")
+
+    def _ended_rightly(self, task: FinishedTask, stopped: Collection[str]) -> None:
+        spec = task.row.spec
+        ended = task.finished_at - START
+        done = [deed for deed in self._observer.results if deed.guid == spec.guid and deed.time <= ended]
+        if task.outcome == "completed" and not done:
+            self._observer.object(f"{spec.guid} counts as completed, but nobody completed it")
+        if task.outcome == "stopped" and spec.suite not in stopped:
+            self._observer.object(f"{spec.guid} was stopped by nobody")
+        if task.outcome == "dead":
+            if task.row.attempts < self._max_attempts:
+                self._observer.object(f"{spec.guid} is dead after {task.row.attempts} attempts")
+            if task.body not in [message.body for message in self._broker.queues["dead"]]:
+                self._observer.object(f"{spec.guid} is dead, but not in the queue of the dead")
+        rows = self._database.rows.attempts.values()
+        numbers = {row.number for row in rows if row.task_id == spec.id}
+        if numbers != set(range(1, task.row.attempts + 1)):
+            self._observer.object(
+                f"{spec.guid} had {task.row.attempts} attempts, in history are {sorted(numbers)}"
+            )
+
+    def _completed_by_those_who_did(self) -> None:
+        """A completion belongs to the attempt that did it, and to no other."""
+        for row in self._database.rows.attempts.values():
+            ended = row.ended - START
+            by = [(deed.worker, deed.guid) for deed in self._observer.results if deed.time <= ended]
+            if row.end == "completed" and (row.worker, row.guid) not in by:
+                self._observer.object(f"{row.worker} has not completed {row.guid} in attempt {row.id}")
+
+    def _no_run_without_reason(self) -> None:
+        rows = self._database.rows
+        attempts = Counter(row.guid for row in rows.attempts.values())
+        attempts.update(row.spec.guid for row, _ in rows.tasks.values() if row.attempt is not None)
+        completed = Counter(row.guid for row in rows.attempts.values() if row.end == "completed")
+        starts = Counter(deed.guid for deed in self._observer.starts)
+        for guid, count in starts.items():
+            reasons = attempts[guid] - completed[guid] + self._observer.sent[guid]
+            if count > min(attempts[guid], reasons):
+                self._observer.object(f"{guid} ran {count} times in {attempts[guid]} attempts")
+        for guid, count in self._observer.dispatches.items():
+            if count > attempts[guid]:
+                self._observer.object(f"{guid} was sent {count} times in {attempts[guid]} attempts")
+
+    def _rejected(self) -> None:
+        rejected = [message.body for message in self._broker.queues["rejected"]]
+        for body in self._observer.garbage:
+            if body not in rejected:
+                self._observer.object(f"{body!r} was not rejected")
+        for body in set(rejected) - set(self._observer.garbage):
+            self._observer.object(f"{body!r} was rejected")

@@ -1,0 +1,297 @@
+"""A manager's connections to the simulated broker: deliveries in order, confirms, losses."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from zope.interface import implementer
+
+from tefmanager.interfaces import Delivered, Delivery, IConsumer, IDeliveries, IPublisher, Message
+from tefmanager.lease import Lease
+from tests.simulation.broker import Broker, Stored
+from tests.simulation.observer import Observer
+from tests.simulation.world import Fate, Process
+
+STOP_TIMEOUT = 5.0
+"""Seconds to wait for confirms when stopping."""
+
+LATE = 5.0
+"""Seconds after which a message may still arrive whose connection has broken."""
+
+
+def find_out(process: Process, line: str, call: Callable[..., object], *args: object) -> None:
+    """Let a process learn that a connection is gone: from the network, or by the silence on it."""
+    if process.cut:
+        process.later(0.0, 2.0, call, *args)
+    else:
+        process.hear(line, (0.0, 0.05), call, *args)
+
+
+@implementer(IConsumer)
+class SimConsumer:
+    """A manager's consuming connection."""
+
+    def __init__(self, broker: Broker, process: Process, queue: str, prefetch: int = 20) -> None:
+        self._broker = broker
+        self._process = process
+        self._queue = queue
+        self._prefetch = prefetch
+        self._deliveries: IDeliveries | None = None
+        self._session = 0
+        self._connected = False
+        self._ceased = False
+        self._tag = 0
+        self._unacked: OrderedDict[int, Stored] = OrderedDict()
+        broker.attach(self)
+        broker.watch(queue, self._pump)
+        process.deaths.append(self.broken)
+
+    @property
+    def _way(self) -> tuple[float, float]:
+        return self._process.world.way("broker")
+
+    def start(self, deliveries: IDeliveries) -> None:
+        """See `IConsumer.start`."""
+        self._process.step()
+        if self._process.alive:
+            self._deliveries = deliveries
+            self._ceased = False
+            self._process.later(0.01, 0.1, self._connect)
+
+    def _connect(self) -> None:
+        if self._deliveries is None or self._connected:
+            return
+        if not self._broker.up or self._process.cut:
+            self._process.later(0.1, 2.0, self._connect)
+            return
+        self._broker.declare(self._queue)
+        self._connected = True
+        self._session += 1
+        self._tag = 0
+        self._pump()
+
+    def cease(self) -> None:
+        """See `IConsumer.cease`."""
+        self._process.step()
+        if self._process.alive:
+            self._ceased = True
+
+    def _pump(self) -> None:
+        queue = self._broker.queues.get(self._queue)
+        while self._connected and not self._ceased and queue and len(self._unacked) < self._prefetch:
+            message = queue.popleft()
+            self._tag += 1
+            self._unacked[self._tag] = message
+            delivery = Delivery(self._session, self._tag, message.redelivered, message.body)
+            self._process.hear("consumer", self._way, self._deliver, delivery)
+
+    def _deliver(self, delivery: Delivery) -> None:
+        if self._deliveries is not None and delivery.session == self._session:
+            self._deliveries.delivered(delivery)
+
+    def ack(self, session: int, tags: Sequence[int]) -> None:
+        """See `IConsumer.ack`."""
+        fate = self._process.fate()
+        if self._process.alive and fate is not Fate.UNHEARD:
+            self._process.send("consumer", self._way, self._acked, session, tuple(tags), fate)
+        elif self._process.alive:
+            self.broken()
+
+    def _acked(self, session: int, tags: Sequence[int], fate: Fate) -> None:
+        if session == self._session and self._connected:
+            for tag in tags:
+                del self._unacked[tag]
+            self._pump()
+            if fate is Fate.UNANSWERED:
+                self.broken()
+
+    @property
+    def process(self) -> Process:
+        """See `Link`."""
+        return self._process
+
+    @property
+    def connected(self) -> bool:
+        """See `Link`."""
+        return self._connected
+
+    def flow(self) -> None:
+        """A blocked broker delivers."""
+
+    def broken(self) -> None:
+        """The connection breaks; the manager finds out a little later than the broker."""
+        if self._connected:
+            self._drop()
+            find_out(self._process, "consumer", self._lost, self._session)
+
+    def _drop(self) -> None:
+        self._connected = False
+        unacked, self._unacked = list(self._unacked.values()), OrderedDict()
+        self._broker.give_back(self._queue, unacked)
+
+    def _lost(self, session: int) -> None:
+        if self._deliveries is not None and session == self._session:
+            self._deliveries.session_lost(session, "the connection broke")
+            self._process.later(0.05, 1.0, self._connect)
+
+    async def stop(self) -> None:
+        """See `IConsumer.stop`."""
+        await self._process.ask()
+        self._deliveries = None
+        if self._connected:
+            self._drop()
+        self._session += 1  # what was delivered before is nobody's
+
+
+@dataclass(eq=False)
+class Entry:
+    """A message from the call that publishes it to the broker's answer."""
+
+    queue: str
+    body: bytes
+    answer: Deferred[Delivered] = field(default_factory=Deferred)
+
+
+@implementer(IPublisher)
+class SimPublisher:
+    """A manager's publishing connection."""
+
+    def __init__(self, broker: Broker, process: Process, lease: Lease, observer: Observer) -> None:
+        self._broker = broker
+        self._process = process
+        self._lease = lease
+        self._judge = observer
+        self._session = 0
+        self._connected = False
+        self._started = False
+        self._writable = True
+        self._waiting: deque[Entry] = deque()
+        self._open: list[Entry] = []
+        lease.watch(self._drain)
+        broker.attach(self)
+        process.deaths.append(self.broken)
+
+    @property
+    def _way(self) -> tuple[float, float]:
+        return self._process.world.way("broker")
+
+    def start(self) -> None:
+        """See `IPublisher.start`."""
+        self._started = True
+        self._process.later(0.01, 0.1, self._connect)
+
+    def _connect(self) -> None:
+        if not self._started or self._connected:
+            return
+        if not self._broker.up or self._process.cut:
+            self._process.later(0.1, 2.0, self._connect)
+            return
+        self._connected = True
+        self._session += 1
+        self._writable = not self._broker.blocked
+        self._drain()
+
+    @property
+    def process(self) -> Process:
+        """See `Link`."""
+        return self._process
+
+    @property
+    def connected(self) -> bool:
+        """See `Link`."""
+        return self._connected
+
+    def flow(self) -> None:
+        """See `Link`."""
+        self._process.hear("publisher", self._way, self._flow)
+
+    def _flow(self) -> None:
+        self._writable = not self._broker.blocked
+        self._drain()
+
+    async def send(self, queue: bytes, message: Message) -> Delivered:
+        """See `IPublisher.send`."""
+        if not self._started:
+            return Delivered.LOST
+        entry = Entry(queue.decode(), message.body)
+        entry.answer = Deferred(lambda _: self._take_back(entry))
+        self._waiting.append(entry)
+        self._drain()
+        return await entry.answer
+
+    async def dispatch(self, address: str, message: Message) -> Delivered:
+        """See `IPublisher.dispatch`."""
+        return await self.send(address.encode(), message)
+
+    def _take_back(self, entry: Entry) -> None:
+        if entry in self._waiting:
+            self._waiting.remove(entry)
+
+    def _drain(self) -> None:
+        while self._waiting and self._connected and self._writable and self._lease.holds:
+            fate = self._process.fate()
+            if not self._process.alive:
+                return
+            entry = self._waiting.popleft()
+            self._open.append(entry)
+            self._judge.writes(self._process.name, "the broker")
+            self._process.send("publisher", self._way, self._sent, self._session, entry, fate)
+
+    def _sent(self, session: int, entry: Entry, fate: Fate) -> None:
+        if session != self._session or not self._connected:
+            if self._process.world.chance.random() < 0.5:
+                late = partial(self._broker.put, entry.queue, entry.body)
+                self._process.world.later(0.0, LATE, self._broker.receive, late)
+        elif fate is Fate.UNHEARD:
+            self.broken()
+        else:
+            self._broker.receive(lambda: self._arrive(session, entry, fate))
+
+    def _arrive(self, session: int, entry: Entry, fate: Fate) -> None:
+        there = self._broker.put(entry.queue, entry.body)
+        if session != self._session or not self._connected:
+            return
+        if fate is Fate.UNANSWERED:
+            self.broken()
+        else:
+            outcome = Delivered.CONFIRMED if there else Delivered.RETURNED
+            self._process.hear("publisher", self._way, self._confirm, session, entry, outcome)
+
+    def _confirm(self, session: int, entry: Entry, outcome: Delivered) -> None:
+        if session == self._session:
+            self._settle(entry, outcome)
+
+    def _settle(self, entry: Entry, outcome: Delivered) -> None:
+        if entry in self._open:
+            self._open.remove(entry)
+            if not entry.answer.called:
+                entry.answer.callback(outcome)
+
+    def broken(self) -> None:
+        """The connection breaks: what was not confirmed may have arrived or not."""
+        if self._connected:
+            self._connected = False
+            find_out(self._process, "publisher", self._lose)
+
+    def _lose(self) -> None:
+        for entry in list(self._open):
+            self._settle(entry, Delivered.LOST)
+        self._process.later(0.05, 1.0, self._connect)
+
+    async def stop(self) -> None:
+        """See `IPublisher.stop`."""
+        self._started = False
+        until = self._process.seconds() + STOP_TIMEOUT
+        while self._open and self._connected and self._process.seconds() < until:
+            await deferLater(self._process, 0.05)
+        self._connected = False
+        waiting, self._waiting = self._waiting, deque()
+        for entry in (*self._open, *waiting):
+            if not entry.answer.called:
+                entry.answer.callback(Delivered.LOST)
+        self._open.clear()
