@@ -11,10 +11,8 @@ from typing import Any
 import pytest
 import pytest_twisted
 from pika.exceptions import AMQPError
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
-from tefmanager.sandbox import Sandbox
 from tefmanager.sandbox.server import Server
 from tests.integration.daemon import Daemon, running
 from tests.integration.grid_client import Grid, RubyWorker, fresh
@@ -42,17 +40,6 @@ WAITS = {
     "etcd": "RESOURCES_LOST|etcd 127.0.0.1:",
 }
 """How the log says what is being waited for."""
-
-
-@pytest.fixture(scope="module")
-def own() -> Iterator[Services]:
-    """Services that may be broken."""
-    sandbox = Sandbox(reactor, fast=True)
-    try:
-        addresses = pytest_twisted.blockon(Deferred.fromCoroutine(sandbox.start()))
-        yield Services.of(sandbox, addresses)
-    finally:
-        pytest_twisted.blockon(Deferred.fromCoroutine(sandbox.stop()))
 
 
 @dataclass

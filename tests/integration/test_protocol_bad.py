@@ -4,32 +4,16 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pika.data
 import pytest
 
-from tests.integration.daemon import CALM, Daemon, is_one_line, running
+from tests.integration.daemon import Daemon, is_one_line
 from tests.integration.grid_client import Grid, ReadmeWorker, compact, fresh
-from tests.services import Services
 
 LIMIT = 16 * 1024 * 1024
-
-
-@pytest.fixture(scope="module")
-def daemon(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """One daemon for all of them: the later ones find it as the earlier ones have left it."""
-    with running(Daemon(services, tmp_path_factory.mktemp("daemon"), fresh("bad"), *CALM)) as daemon:
-        yield daemon
-
-
-@pytest.fixture
-def grid(services: Services, daemon: Daemon) -> Iterator[Grid]:
-    """A client of it."""
-    grid = Grid(services.amqp_url, daemon.prefix)
-    yield grid
-    grid.close()
 
 
 def task(**fields: Any) -> bytes:

@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pika
 import pytest
 
-from tests.integration.daemon import CALM, Daemon, running, until
+from tests.integration.daemon import Daemon, until
 from tests.integration.grid_client import BOTH, FieldWorker, Grid, ReadmeWorker, RubyWorker, fresh
-from tests.services import Services
-
-
-@pytest.fixture(scope="module")
-def daemon(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """One daemon for all tests here."""
-    with running(Daemon(services, tmp_path_factory.mktemp("daemon"), fresh("ctrl"), *CALM)) as daemon:
-        yield daemon
-
-
-@pytest.fixture
-def grid(services: Services, daemon: Daemon) -> Iterator[Grid]:
-    """A client of it, which leaves the manager running."""
-    grid = Grid(services.amqp_url, daemon.prefix)
-    yield grid
-    grid.ask(state("running"))
-    grid.close()
 
 
 def state(name: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +12,6 @@ import pytest
 from tests.integration.daemon import CALM, Daemon, running
 from tests.integration.grid_client import FieldWorker, Grid, ReadmeWorker, RubyWorker, fresh
 from tests.services import Services
-
-
-@pytest.fixture(scope="module")
-def daemon(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """One daemon for all tests here, which keep apart by their worker types."""
-    with running(Daemon(services, tmp_path_factory.mktemp("daemon"), fresh("queues"), *CALM)) as daemon:
-        yield daemon
-
-
-@pytest.fixture
-def grid(services: Services, daemon: Daemon) -> Iterator[Grid]:
-    """A client of it."""
-    grid = Grid(services.amqp_url, daemon.prefix)
-    yield grid
-    grid.close()
 
 
 def refuses(grid: Grid, queue: str, **declaration: Any) -> bool:

@@ -15,7 +15,6 @@ from tests.integration.grid_client import FieldWorker, Grid, ReadmeWorker, Recei
 from tests.integration.grid_etcd import APIS, Shared
 from tests.services import Services
 
-
 TAKEOVER = 5.0
 """Seconds after the active manager's death in which the standby must reign."""
 

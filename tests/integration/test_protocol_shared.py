@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,57 +11,22 @@ import pytest
 from tests.integration.daemon import CALM, Daemon, running, until
 from tests.integration.grid_client import BOTH, FieldWorker, Grid, ReadmeWorker, RubyWorker, fresh
 from tests.integration.grid_etcd import (
-    APIS,
     Keys,
     Make,
     Shared,
     Witness,
     all_back,
     at_work,
-    makes_resources,
 )
 from tests.services import Services
 
-
-@pytest.fixture(scope="module", params=APIS)
-def api(request: pytest.FixtureRequest) -> str:
-    """Each of both."""
-    return str(request.param)
+OPTIONS = (*CALM, "--release-grace=0.3", "--max-attempts=0")
 
 
 @pytest.fixture(scope="module")
-def keys(services: Services, api: str) -> Keys:
-    """Etcd, as another program uses it."""
-    return APIS[api](services.etcd)
-
-
-@pytest.fixture(scope="module")
-def daemon(services: Services, api: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """One daemon for each API."""
-    options = (*CALM, f"--etcd-api={api}", "--release-grace=0.3", "--max-attempts=0")
-    with running(Daemon(services, tmp_path_factory.mktemp("daemon"), fresh(api), *options)) as daemon:
-        yield daemon
-
-
-@pytest.fixture
-def grid(services: Services, daemon: Daemon) -> Iterator[Grid]:
-    """A client of it."""
-    grid = Grid(services.amqp_url, daemon.prefix)
-    yield grid
-    grid.close()
-
-
-@pytest.fixture
-def make(keys: Keys) -> Iterator[Make]:
-    """Make resources of new names, and remove them afterwards."""
-    with makes_resources(keys) as make:
-        yield make
-
-
-@pytest.fixture
-def witness(grid: Grid, make: Make) -> Witness:
-    """Somebody who can tell that nothing happened."""
-    return Witness(grid, make)
+def daemon(daemon_on_api: Daemon) -> Daemon:
+    """One for each API."""
+    return daemon_on_api
 
 
 # --- others ---

@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.integration.daemon import CALM, Daemon, is_one_line, running
+from tests.integration.daemon import Daemon, is_one_line
 from tests.integration.grid_client import BOTH, FieldWorker, Grid, ReadmeWorker, RubyWorker, compact, fresh
-from tests.services import Services
-
-
-@pytest.fixture(scope="module")
-def daemon(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """One daemon for all tests here, which keep apart by their worker types and guids."""
-    with running(Daemon(services, tmp_path_factory.mktemp("daemon"), fresh("tasks"), *CALM)) as daemon:
-        yield daemon
-
-
-@pytest.fixture
-def grid(services: Services, daemon: Daemon) -> Iterator[Grid]:
-    """A client of it."""
-    grid = Grid(services.amqp_url, daemon.prefix)
-    yield grid
-    grid.close()
 
 
 def order_of(grid: Grid, worker: FieldWorker, count: int) -> list[str]:

@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.integration.daemon import QUICK, Daemon, running, until
+from tests.integration.daemon import QUICK, Daemon, until
 from tests.integration.grid_client import BOTH, FieldWorker, Grid, ReadmeWorker, Received, RubyWorker, fresh
-from tests.services import Services
 
-
-@pytest.fixture(scope="module")
-def daemon(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A daemon of little patience: 1 s to begin, 0.4 s to explain an idle, 2 s to be heard again."""
-    options = (*QUICK, "--time-limit=1")
-    with running(Daemon(services, tmp_path_factory.mktemp("daemon"), fresh("time"), *options)) as daemon:
-        yield daemon
-
-
-@pytest.fixture
-def grid(services: Services, daemon: Daemon) -> Iterator[Grid]:
-    """A client of it."""
-    grid = Grid(services.amqp_url, daemon.prefix)
-    yield grid
-    grid.close()
+OPTIONS = (*QUICK, "--time-limit=1")
+"""A daemon of little patience: 1 s to begin, 0.4 s to explain an idle, 2 s to be heard again."""
 
 
 def given(worker: FieldWorker, **fields: object) -> Received:

@@ -5,32 +5,16 @@ The rows in which a time runs out are in a module of their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.integration.daemon import CALM, Daemon, running, until
+from tests.integration.daemon import CALM, Daemon, until
 from tests.integration.grid_client import BOTH, FieldWorker, Grid, ReadmeWorker, Received, RubyWorker, fresh
-from tests.services import Services
+
+OPTIONS = (*CALM, "--release-grace=0.4")
+"""A worker that says idle in the midst of a task has 0.4 seconds."""
 
 FREE = ("ready", "idle")
 """The two words for it."""
-
-
-@pytest.fixture(scope="module")
-def daemon(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """One daemon for all tests here; a worker that says idle in the midst of a task has 0.4 seconds."""
-    options = (*CALM, "--release-grace=0.4")
-    with running(Daemon(services, tmp_path_factory.mktemp("daemon"), fresh("work"), *options)) as daemon:
-        yield daemon
-
-
-@pytest.fixture
-def grid(services: Services, daemon: Daemon) -> Iterator[Grid]:
-    """A client of it."""
-    grid = Grid(services.amqp_url, daemon.prefix)
-    yield grid
-    grid.close()
 
 
 def given(worker: FieldWorker) -> Received:

@@ -1,0 +1,81 @@
+"""Fixtures of the tests that judge the daemon from outside. A module's ``OPTIONS`` are its daemon's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import Deferred
+
+from tefmanager.sandbox import Sandbox
+from tests.integration.daemon import CALM, Daemon, running
+from tests.integration.grid_client import Grid, fresh
+from tests.integration.grid_etcd import APIS, Keys, Make, Witness, makes_resources
+from tests.services import Services
+
+
+@pytest.fixture(scope="module")
+def daemon(
+    request: pytest.FixtureRequest, services: Services, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Daemon]:
+    """One daemon for all tests of a module, which keep apart by their worker types and guids."""
+    options = getattr(request.module, "OPTIONS", CALM)
+    with running(Daemon(services, tmp_path_factory.mktemp("daemon"), fresh("shared"), *options)) as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def grid(services: Services, daemon: Daemon) -> Iterator[Grid]:
+    """A client of it."""
+    grid = Grid(services.amqp_url, daemon.prefix)
+    yield grid
+    grid.close()
+
+
+@pytest.fixture(scope="module", params=APIS)
+def api(request: pytest.FixtureRequest) -> str:
+    """Each of Etcd's APIs."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def daemon_on_api(
+    request: pytest.FixtureRequest, services: Services, api: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Daemon]:
+    """One daemon for each of Etcd's APIs, for all tests of a module."""
+    options = (*request.module.OPTIONS, f"--etcd-api={api}")
+    with running(Daemon(services, tmp_path_factory.mktemp("daemon"), fresh(api), *options)) as daemon:
+        yield daemon
+
+
+@pytest.fixture(scope="module")
+def keys(services: Services, api: str) -> Keys:
+    """Etcd, as another program uses it."""
+    return APIS[api](services.etcd)
+
+
+@pytest.fixture
+def make(keys: Keys) -> Iterator[Make]:
+    """Make resources of new names, and remove them afterwards."""
+    with makes_resources(keys) as make:
+        yield make
+
+
+@pytest.fixture
+def witness(grid: Grid, make: Make) -> Witness:
+    """Somebody who can tell that nothing happened."""
+    return Witness(grid, make)
+
+
+@pytest.fixture(scope="module")
+def own() -> Iterator[Services]:
+    """Services of a module's own, which may be broken, unlike the ones that all tests share."""
+    from twisted.internet import reactor  # which one it is, pytest-twisted decides first
+
+    sandbox = Sandbox(reactor, fast=True)
+    try:
+        addresses = pytest_twisted.blockon(Deferred.fromCoroutine(sandbox.start()))
+        yield Services.of(sandbox, addresses)
+    finally:
+        pytest_twisted.blockon(Deferred.fromCoroutine(sandbox.stop()))
