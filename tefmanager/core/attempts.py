@@ -233,7 +233,6 @@ class Attempts:
         self.owed.pop(attempt.id, None)
         if unresolved:
             attempt.since = now.monotonic
-            self.watch(attempt)
         else:
             attempt.worker.queue.remove(attempt)
         self._ledger.ended(attempt.ended(end, now.wall, unresolved=unresolved))
@@ -260,9 +259,10 @@ class Attempts:
             self._timers.at(due, partial(self._look, attempt))
 
     def _due(self, attempt: Attempt) -> float:
+        if not attempt.live:
+            return inf if attempt.seen_free is None else attempt.seen_free + self._limits.release_grace
         if attempt.phase is Phase.DISPATCHED:
-            again = attempt.given_up  # sent to it once more: it takes that at once, if it is there
-            return attempt.since + (self._limits.release_grace if again else self._limits.dispatch_timeout)
+            return attempt.since + self._limits.dispatch_timeout
         limit = attempt.task.spec.time_limit
         due = attempt.since + (self._limits.time_limit if limit is None else limit)
         return due if attempt.quiet is None else min(due, attempt.quiet + self._limits.release_grace)
@@ -280,18 +280,30 @@ class Attempts:
         else:
             self._stall(attempt, now)
 
+    def seen_free(self, worker: Worker, now: Moment) -> None:
+        """A worker says that it is free though something may stand in its queue.
+
+        If it has had time enough to begin that, it does not have it; unless it has just been started, and
+        is about to look. What was sent to it once more it would begin at once.
+        """
+        for attempt in worker.queue:
+            if worker.busy:
+                attempt.since = now.monotonic
+            patience = 0.0 if attempt.given_up else self._limits.dispatch_timeout
+            if attempt.seen_free is None and now.monotonic >= attempt.since + patience:
+                attempt.seen_free = now.monotonic
+                self.watch(attempt)
+
     def _settle(self, attempt: Attempt, now: Moment) -> None:
-        """A worker that was free all the time and has not begun does not have it."""
+        """A worker that was seen free after long enough, and has not begun, does not have it."""
         worker = attempt.worker
         if attempt not in worker.queue or attempt.phase is Phase.WORKING:
             return
-        if not worker.doubtful:
-            attempt.since = now.monotonic
-        if now.monotonic < self._due(attempt):
-            self.watch(attempt)
-        else:
+        if worker.doubtful:
             self.resolve(attempt)
             self._workforce.changed(worker, now)
+        else:
+            attempt.seen_free = None
 
     def _never_began(self, attempt: Attempt, now: Moment) -> None:
         worker = attempt.worker

@@ -80,6 +80,8 @@ class Attempt:
         since: monotonic time at which its phase began.
         quiet: monotonic time at which its worker said that it is free, against what we hold; or None.
         in_doubt: what the worker said means *done* if nothing contradicts it within the release grace.
+        seen_free: monotonic time at which its worker, having had time enough to begin it, said that it is
+            free; or None. Only of one that is not live.
         live: False once the task was taken away or finished; the worker may still have it.
         wants: names of the references it is to hold and has not been granted.
         reserving: a request for them is under way.
@@ -97,6 +99,7 @@ class Attempt:
     since: float = 0.0
     quiet: float | None = None
     in_doubt: bool = False
+    seen_free: float | None = None
     live: bool = True
     wants: tuple[str, ...] = ()
     reserving: bool = False

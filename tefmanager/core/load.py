@@ -111,7 +111,6 @@ def _unresolved(core: Core, row: AttemptRow, now: Moment) -> None:
         quiet=now.monotonic if row.end is AttemptEnd.GIVEN_UP else None,
     )
     worker.queue.append(attempt)
-    core.attempts.watch(attempt)
 
 
 def _finished(row: AttemptRow) -> Task:

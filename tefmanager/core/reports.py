@@ -134,7 +134,6 @@ class Reports:
         older, newer = worker.queue.index(meant), worker.queue.index(live)
         worker.queue[older], worker.queue[newer] = live, meant
         meant.phase = Phase.DISPATCHED
-        self._attempts.watch(meant)
         return live
 
     def _holding(self, attempt: Attempt | None) -> Holds:
@@ -168,9 +167,7 @@ class Reports:
     def _free(self, worker: Worker, meant: Attempt | None, event: WorkerReported, now: Moment) -> None:
         for attempt in [each for each in worker.queue if each.phase is Phase.WORKING]:
             self._attempts.resolve(attempt)
-        if worker.busy:
-            for attempt in worker.queue:
-                attempt.since = now.monotonic
+        self._attempts.seen_free(worker, now)
         self._back(worker, now)
         if worker.stalled:
             self._ledger.log(loglines.WORKER_BACK(worker.name, worker.worker_type, "stalled"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 
 from tefmanager.manager import Manager
 from tests.fakes.reservations import FakeEtcd
@@ -13,7 +14,7 @@ from tests.simulation.etcd import SimReservations
 from tests.simulation.judge import Judge
 from tests.simulation.observer import Observer
 from tests.simulation.story import LIMITS
-from tests.simulation.workers import SimWorker
+from tests.simulation.workers import DEADLY, SimWorker
 from tests.simulation.world import Fate, Process, World
 
 QUEUE = "tef.manager"
@@ -39,6 +40,7 @@ class Faults:
     stopped: set[str]
     start_manager: Callable[[], None]
     new_worker: Callable[[int, str | None], SimWorker]
+    absent = 0
     _held = 0
 
     # --- senders and operators ---
@@ -69,6 +71,10 @@ class Faults:
         body = json.dumps(message).encode()
         self.observer.confirmed(guid, task_type, body)
         self.broker.put(QUEUE, body)
+
+    def submit_deadly(self, guid: str, task_type: str) -> None:
+        """A sender publishes a task that no worker outlives."""
+        self.submit(guid, task_type, 1.0, ("server",), None, DEADLY)
 
     def submit_again(self, guid: str) -> None:
         """A sender that has not seen the confirm publishes its task once more."""
@@ -107,19 +113,29 @@ class Faults:
         alive = [process for process, _, _ in self.managers if process.alive and not process.frozen]
         return self.world.chance.choice(alive) if alive else None
 
+    def _replace(self, seconds: float) -> None:
+        self.absent += 1
+        self.world.later(seconds, seconds, self.come_back)
+
+    def come_back(self) -> None:
+        """Start a process of the manager for one that was killed, unless it is there already."""
+        if self.absent:
+            self.absent -= 1
+            self.start_manager()
+
     def kill_manager(self, seconds: float) -> None:
         """Kill one; another starts after a while."""
         process = self._some_manager()
         if process is not None:
-            process.deaths.append(lambda: self.world.later(seconds, seconds, self.start_manager))
+            process.deaths.append(partial(self._replace, seconds))
             process.kill()
 
     def kill_at_step(self, steps: int, seconds: float) -> None:
         """Kill one at one of its next steps; another starts after a while."""
         process = self._some_manager()
         if process is not None:
-            process.deaths.append(lambda: self.world.later(seconds, seconds, self.start_manager))
-            process.kill_after(steps)
+            process.deaths.append(partial(self._replace, seconds))
+            process.after(steps, process.kill)
 
     def disturb_at_step(self, steps: int, fate: str) -> None:
         """Let one of its next requests fail: before it was carried out, or before the answer."""
@@ -131,17 +147,35 @@ class Faults:
         """Stop one for a while; the services take it for dead."""
         process = self._some_manager()
         if process is not None:
-            process.freeze()
-            self.world.later(seconds, seconds, process.thaw)
-            self.world.later(*DEAD_PEER, self._drop, process)
+            self._freeze(process, seconds)
+
+    def freeze_at_step(self, steps: int, seconds: float) -> None:
+        """Stop one at one of its next steps."""
+        process = self._some_manager()
+        if process is not None:
+            process.after(steps, partial(self._freeze, process, seconds))
+
+    def _freeze(self, process: Process, seconds: float) -> None:
+        process.freeze()
+        self.world.later(seconds, seconds, process.thaw)
+        self.world.later(*DEAD_PEER, self._drop, process)
 
     def cut_off_manager(self, seconds: float) -> None:
         """Take one from the network for a while."""
         process = self._some_manager()
         if process is not None:
-            process.cut_off()
-            self.world.later(seconds, seconds, process.reconnect)
-            self.world.later(*DEAD_PEER, self._drop, process)
+            self._cut_off(process, seconds)
+
+    def cut_off_at_step(self, steps: int, seconds: float) -> None:
+        """Take one from the network at one of its next steps."""
+        process = self._some_manager()
+        if process is not None:
+            process.after(steps, partial(self._cut_off, process, seconds))
+
+    def _cut_off(self, process: Process, seconds: float) -> None:
+        process.cut_off()
+        self.world.later(seconds, seconds, process.reconnect)
+        self.world.later(*DEAD_PEER, self._drop, process)
 
     def _drop(self, process: Process) -> None:
         if process.frozen or process.cut:

@@ -102,6 +102,7 @@ class Grid(Faults):
             ruby=number < WORKERS // 2 + 1,
             on_start=self.observer.started,
             on_result=self.observer.result,
+            on_crash=lambda worker: self.kill_worker(number, 5.0),
         )
 
     # --- the story ---
@@ -145,7 +146,11 @@ class Grid(Faults):
         self.broker.start()
         self.broker.unblock()
         self.database.come_back()
+        self.database.breaks = None
+        while self.absent:
+            self.come_back()
         for process, _, reservations in self.managers:
+            process.be_well()
             if process.cut:
                 process.reconnect()
             if process.frozen:

@@ -52,9 +52,8 @@ def play(
 ) -> Play:
     """Play a seed's story, or another one in the same world.
 
-    Args:
-        managers: how many there are; the seed tells where it is not said.
-        duration, mending: seconds in which things happen, and then to finish.
+    ``managers`` says how many there are; the seed does where it is None. ``duration`` and ``mending`` are
+    the seconds in which things happen, and then to finish.
     """
     grid = Grid(seed, managers=1 + seed % 2 if managers is None else managers)
     log: list[str] = []

@@ -67,8 +67,8 @@ FAULTS = {
 MORE_FAULTS = {
     "kill_at_step": 6,
     "disturb_at_step": 6,
-    "freeze_manager": 3,
-    "cut_off_manager": 3,
+    "freeze_at_step": 3,
+    "cut_off_at_step": 3,
     "broker_blocked": 2,
     "database_silent": 2,
     "slow": 4,
@@ -77,6 +77,8 @@ MORE_FAULTS = {
     "foreign_close": 1,
     "foreign_create": 1,
     "submit_again": 3,
+    "submit_deadly": 1,
+    "submit_long": 2,
     "send_garbage": 1,
 }
 """What breaks besides; drawn by themselves, so that a seed's story is the old one with something added."""
@@ -138,13 +140,15 @@ def _fault(chance: random.Random, kind: str) -> Step:
 def _other_fault(chance: random.Random, kind: str, tasks: int) -> Step:
     at = chance.uniform(1.0, DURATION * 0.9)
     seconds = chance.choice((0.5, 3.0, 15.0, 60.0))
+    pause = chance.choice((5.0, 9.0, 11.0, 14.0, 40.0))
+    guid = f"{kind}{at:.0f}"
     steps = chance.choice((1, 2, 3, 5, 10, 20, 50)) + chance.randrange(5)
     worker = chance.randrange(WORKERS)
     details: dict[str, tuple[Detail, ...]] = {
         "kill_at_step": (steps, seconds),
         "disturb_at_step": (steps, chance.choice(("UNHEARD", "UNANSWERED"))),
-        "freeze_manager": (chance.choice((5.0, 9.0, 11.0, 14.0, 40.0)),),
-        "cut_off_manager": (chance.choice((5.0, 9.0, 11.0, 14.0, 40.0)),),
+        "freeze_at_step": (steps, pause),
+        "cut_off_at_step": (steps, pause),
         "broker_blocked": (seconds,),
         "database_silent": (seconds,),
         "slow": (chance.choice(("database", "Etcd", "broker", "workers")), seconds),
@@ -153,6 +157,8 @@ def _other_fault(chance: random.Random, kind: str, tasks: int) -> Step:
         "foreign_close": (chance.choice(list(LIMITS)), seconds),
         "foreign_create": (LATER, 1),
         "submit_again": (f"t{chance.randrange(tasks)}",),
+        "submit_deadly": (guid, chance.choice(TYPES)),
+        "submit_long": (guid, chance.choice(TYPES), 1.0, ("db",), None, 90.0),
         "send_garbage": (chance.choice(("{", "[]", '{"type": "task"}')),),
     }
-    return Step(at, kind, details[kind])
+    return Step(at, "submit" if kind == "submit_long" else kind, details[kind])

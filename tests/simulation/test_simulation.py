@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation.play import Play, describe, play, shortest
+from tests.simulation.play import Play, describe, play
 from tests.simulation.story import Step, draw
 
 SEEDS = 200
@@ -65,9 +65,9 @@ SHORT = [
 """A bit of everything, in a few seconds."""
 
 
-def brief(*more: Step, managers: int = 1) -> Play:
-    """Play the short story with something added."""
-    return play(1, [*SHORT, *more], managers=managers, duration=10.0, mending=150.0)
+def brief(*more: Step, seed: int = 1, managers: int = 1) -> Play:
+    """Play the short story with something added. The seed tells which of two managers it happens to."""
+    return play(seed, [*SHORT, *more], managers=managers, duration=10.0, mending=150.0)
 
 
 STEPS = play(1, SHORT, managers=1, duration=10.0, mending=0.0).steps
@@ -80,7 +80,18 @@ def test_killed_at_every_step(part: int, managers: int) -> None:
     """Whatever a manager has said or heard last, what it leaves behind is put in order by the next."""
     for steps in range(1 + part, STEPS, 4):
         kill = Step(0.0, "kill_at_step", (steps, 1.0))
-        assert brief(kill, managers=managers).violations == (), steps
+        for seed in (steps, steps + 1000)[:managers]:
+            assert brief(kill, seed=seed, managers=managers).violations == (), (steps, seed)
+
+
+@pytest.mark.parametrize("fault", ["freeze_at_step", "cut_off_at_step"])
+@pytest.mark.parametrize("part", range(4))
+def test_out_of_the_world_at_every_step(part: int, fault: str) -> None:
+    """Wherever a manager is when it freezes, or loses its network, it does no harm to the next."""
+    for steps in range(1 + part, STEPS, 4):
+        for seed in (steps, steps + 1000):
+            out = Step(0.0, fault, (steps, 14.0))
+            assert brief(out, seed=seed, managers=2).violations == (), (steps, seed)
 
 
 @pytest.mark.parametrize("fate", ["UNHEARD", "UNANSWERED"])

@@ -19,11 +19,16 @@ CROSSING = 0.05
 """How often a heartbeat of a Ruby worker's other thread is so slow that it crosses what the first says."""
 
 
+DEADLY = -1.0
+"""Seconds of a task that kills who begins it."""
+
+
 class SimWorker:
     """A worker program. ``ruby`` speaks as the Ruby programs do, otherwise as the README says.
 
     Args:
         on_start, on_result: are told (worker, guid) when a task begins and when its result is out.
+        on_crash: lets the worker die of its task.
 
     Attributes:
         stuck: it does nothing at all.
@@ -42,6 +47,7 @@ class SimWorker:
         ruby: bool,
         on_start: Callable[[str, str], None],
         on_result: Callable[[str, str], None],
+        on_crash: Callable[[SimWorker], None],
     ) -> None:
         self.world = world
         self.name = name
@@ -55,6 +61,7 @@ class SimWorker:
         self._manager_queue = manager_queue
         self._on_start = on_start
         self._on_result = on_result
+        self._on_crash = on_crash
         self._life = 0
         self._work: IDelayedCall | None = None
         self._announced = "idle"
@@ -162,6 +169,9 @@ class SimWorker:
         self._on_start(self.name, self.task)
         self._send(self._status("working", self.task))
         seconds = float(task["task_data"]["seconds"])
+        if seconds == DEADLY:
+            self._on_crash(self)
+            return
         self._work = self.world.later(seconds, seconds * 1.2, self._end)
 
     def _end(self) -> None:

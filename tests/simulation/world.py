@@ -146,7 +146,7 @@ class Process:
         self.frozen = False
         self.cut = False
         self.steps = 0
-        self._end: int | None = None
+        self._turn: tuple[int, Callable[[], object]] | None = None
         self._trouble: tuple[int, Fate] | None = None
         self._waiting: list[tuple[object, Callable[[], object]]] = []
         self._unsent: list[Callable[[], object]] = []
@@ -159,8 +159,9 @@ class Process:
     def step(self) -> None:
         """Take a step; look at `alive` afterwards."""
         self.steps += 1
-        if self.alive and self._end is not None and self.steps >= self._end:
-            self.kill()
+        if self.alive and self._turn is not None and self.steps >= self._turn[0]:
+            (_, turn), self._turn = self._turn, None
+            turn()
 
     def fate(self) -> Fate:
         """Take a step that is a request, and return what becomes of it."""
@@ -262,13 +263,17 @@ class Process:
         for death in self.deaths:
             death()
 
-    def kill_after(self, steps: int) -> None:
-        """End it at a step to come."""
-        self._end = self.steps + steps
+    def after(self, steps: int, turn: Callable[[], object]) -> None:
+        """Let something happen to it at a step to come."""
+        self._turn = (self.steps + steps, turn)
 
     def disturb_after(self, steps: int, fate: Fate) -> None:
         """Let the request at a step to come, or the first after it, fail."""
         self._trouble = (self.steps + steps, fate)
+
+    def be_well(self) -> None:
+        """Let nothing happen to it any more that is to come."""
+        self._turn = self._trouble = None
 
     def freeze(self) -> None:
         """Stop it, as SIGSTOP would, or a sleeping machine."""

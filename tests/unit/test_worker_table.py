@@ -276,10 +276,42 @@ def test_message_left_in_the_queue_of_a_slow_worker() -> None:
     assert grid.say("w", "idle").sent[-1] == ("w", "U")
 
 
+def test_given_up_by_a_heartbeat_that_crossed() -> None:
+    """An *idle* that crossed its *working*: the worker gets nothing else, and its end counts."""
+    grid = dispatched().say("w", "working").say("w", "idle").say("v", "idle").wait(3)
+    assert grid.sent[-1] == ("v", "T")
+    grid.submit("U").wait(10)
+    assert grid.waiting() == ["U"]
+    grid.say("w", "task_complete")
+    assert grid.outcomes == {"T": "completed"}
+    assert grid.say("w", "idle").sent[-1] == ("w", "U")
+
+
+def test_given_up_and_sent_again() -> None:
+    """A worker that gave up gets the same task at once, and another one when it is free again."""
+    grid = dispatched().say("w", "working").say("w", "idle").wait(3)
+    assert grid.sent == [("w", "T")] * 2
+    grid.submit("U").say("w", "working").say("w", "task_complete").say("w", "idle")
+    assert grid.outcomes == {"T": "completed"}
+    assert grid.waiting() == ["U"]
+    assert grid.wait(3).sent[-1] == ("w", "U")
+
+
+def test_message_that_is_taken_after_a_restart() -> None:
+    """A worker is not heard for long, then says it is free, and begins what stood in its queue."""
+    grid = dispatched().wait(29).say("w", "idle").say("v", "idle").wait(2).say("v", "working")
+    grid.submit("U").wait(60).say("w", "idle").say("w", "working").wait(5)
+    assert grid.waiting() == ["U"]
+    grid.say("w", "task_complete")
+    assert grid.outcomes == {"T": "completed"}
+
+
 def test_message_that_never_came() -> None:
     """A worker that is heard to be free, and begins nothing, does not have it: it is free again."""
     grid = dispatched().wait(29).say("w", "idle").say("v", "idle").wait(2).say("v", "working")
-    grid.submit("U").wait(28).say("w", "idle")
+    grid.submit("U").wait(28).say("w", "idle").wait(5)
+    assert grid.waiting() == ["U"]
+    grid.say("w", "idle").wait(1)
     assert grid.waiting() == ["U"]
     grid.wait(2)
     assert grid.sent[-1] == ("w", "U")
