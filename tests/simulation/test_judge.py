@@ -1,0 +1,274 @@
+"""The judge is not asleep: for each thing that must not be, a manager that lets it happen is found out."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest import MonkeyPatch
+
+from tefmanager.core.attempts import Attempts
+from tefmanager.core.core import Core
+from tefmanager.core.entities import Worker
+from tefmanager.core.intake import Intake
+from tefmanager.core.ledger import Ledger
+from tefmanager.core.planner import Planner
+from tefmanager.core.pool import Pool
+from tefmanager.core.reports import Reports
+from tefmanager.core.values import AttemptEnd
+from tefmanager.effector import Effector
+from tefmanager.engine import Engine
+from tefmanager.etcd import plan
+from tefmanager.interfaces import Granted, Message
+from tefmanager.lease import Lease
+from tests.fakes import store
+from tests.fakes.reservations import FakeReservations
+from tests.fakes.store import FakeDatabase
+from tests.simulation.links import SimConsumer, SimPublisher
+from tests.simulation.play import play
+from tests.simulation.story import Step, draw
+
+Patch = Callable[[MonkeyPatch], None]
+
+SEEDS = range(40)
+"""Histories of which at least one has to show what is broken."""
+
+
+def nothing(*args: Any, **kwargs: Any) -> None:
+    """Do nothing."""
+
+
+async def later_nothing(*args: Any, **kwargs: Any) -> None:
+    """Do nothing, when awaited."""
+
+
+def without(place: type, name: str) -> Patch:
+    """Return a patch that takes a method's work away."""
+    return lambda patch: patch.setattr(place, name, nothing)
+
+
+def without_async(place: type, name: str) -> Patch:
+    """The same, of a coroutine function."""
+    return lambda patch: patch.setattr(place, name, later_nothing)
+
+
+# --- what is broken ---
+
+
+def lose_messages(patch: MonkeyPatch) -> None:
+    """Tasks of high priority are acknowledged and forgotten."""
+    accept = Intake.submitted
+    patch.setattr(
+        Intake,
+        "submitted",
+        lambda self, event, now: None if event.message.priority > 1 else accept(self, event, now),
+    )
+
+
+def ignore_limits(patch: MonkeyPatch) -> None:
+    """There is always room."""
+    patch.setattr(plan, "_room", lambda *args: True)
+    patch.setattr(Pool, "_free", lambda *args: True)
+
+
+def grant_nothing(patch: MonkeyPatch) -> None:
+    """Etcd is said to have reserved what it has not."""
+    patch.setattr(
+        FakeReservations,
+        "_reserve",
+        lambda self, claim: Granted(claim.attempt, tuple(claim.resources)),
+    )
+
+
+def hold_for_ever(patch: MonkeyPatch) -> None:
+    """A manager thinks that it reigns as long as it lives."""
+    patch.setattr(Lease, "holds", property(lambda self: True))
+    patch.setattr(Lease, "end", nothing)
+
+
+def crown_everybody(patch: MonkeyPatch) -> None:
+    """The lock keeps nobody out."""
+    patch.setattr(FakeDatabase, "obstacle", lambda self, name: None)
+
+
+def mean_what_is_live(patch: MonkeyPatch) -> None:
+    """Whatever a worker says is about its latest task, and it gets that too early."""
+    patch.setattr(Worker, "unsettled", False)
+    patch.setattr(Reports, "_meant", lambda self, worker, word, guid: worker.live)
+
+
+def believe_idle(patch: MonkeyPatch) -> None:
+    """What was taken from a worker is forgotten at once."""
+    end = Attempts._end
+    patch.setattr(Attempts, "_end", lambda self, *args, unresolved: end(self, *args, unresolved=False))
+
+
+def rewrite_history(patch: MonkeyPatch) -> None:
+    """A late event changes how an attempt ended."""
+
+    def write(rows: store.Rows, changes: Any) -> None:
+        for attempt in changes.attempts:
+            rows.attempts[attempt.id] = attempt
+        for id in changes.resolved:
+            rows.attempts[id] = replace(rows.attempts[id], end=AttemptEnd.COMPLETED)
+
+    patch.setattr(store, "_write_attempts", write)
+
+
+def publish_twice(patch: MonkeyPatch) -> None:
+    """A dispatch goes out twice."""
+    dispatch = SimPublisher.dispatch
+
+    async def twice(self: SimPublisher, address: str, message: Message) -> Any:
+        await dispatch(self, address, message)
+        return await dispatch(self, address, message)
+
+    patch.setattr(SimPublisher, "dispatch", twice)
+
+
+def spoil_bodies(patch: MonkeyPatch) -> None:
+    """A worker does not get what was sent."""
+    dispatch = SimPublisher.dispatch
+    patch.setattr(
+        SimPublisher,
+        "dispatch",
+        lambda self, address, message: dispatch(self, address, replace(message, body=message.body + b" ")),
+    )
+
+
+def never_free(patch: MonkeyPatch) -> None:
+    """A worker that says it is free is not listened to."""
+    patch.setattr(Reports, "_free", nothing)
+
+
+def stop_for_pause(patch: MonkeyPatch) -> None:
+    """A suite that is paused is stopped."""
+    patch.setattr(Intake, "_pause", Intake._stop)
+
+
+def pretend_sent(patch: MonkeyPatch) -> None:
+    """What should be kept in a queue is not."""
+    patch.setattr(Effector, "_insist", later_nothing)
+
+
+def die_early(patch: MonkeyPatch) -> None:
+    """A task is given up after its first attempt."""
+    take_back = Attempts.take_back
+
+    def taken(self: Attempts, attempt: Any, *args: Any, **kwargs: Any) -> None:
+        number, attempt.task.attempts = attempt.task.attempts, 99
+        take_back(self, attempt, *args, **kwargs)
+        attempt.task.attempts = number
+
+    patch.setattr(Attempts, "take_back", taken)
+
+
+def release_twice(patch: MonkeyPatch) -> None:
+    """A reference is given back twice."""
+    release = FakeReservations._release
+
+    def twice(self: FakeReservations, claim: Any) -> None:
+        release(self, claim)
+        for name in claim.resources:
+            count = int(self._etcd.keys.get(f"{name}/ref_count", "0"))
+            self._etcd.set(f"{name}/ref_count", str(count - 1))
+
+    patch.setattr(FakeReservations, "_release", twice)
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A manager that is broken, and what is to be said of it.
+
+    Attributes:
+        stories: in one of which it shows; seeds' own where there are none.
+    """
+
+    patch: Patch
+    said: str
+    stories: tuple[tuple[Step, ...], ...] = ()
+
+
+LONG = (Step(200.0, "submit", ("t0", "x", 1.0, ("db",), None, 100.0)),)
+DEAF = tuple(Step(0.5, "deafen_worker", (number, 200.0)) for number in (1, 3, 5))
+DEADLY = (*DEAF, Step(1.0, "submit", ("t0", "y", 1.0, (), None, 1.0)))
+SLOW = (
+    *(Step(0.5, "deafen_worker", (number, 50.0)) for number in (0, 2)),
+    *(Step(1.0, "submit", (f"t{number}", "x", 1.0, (), None, 20.0)) for number in range(6)),
+)
+PAUSED = (
+    Step(1.0, "set_state", ("paused", 9.0)),
+    Step(2.0, "submit", ("t0", "x", 1.0, (), "S1", 1.0)),
+    Step(3.0, "pause_suite", ("S1", 9.0)),
+)
+FROZEN = tuple(
+    (
+        Step(0.0, "freeze_at_step", (steps, 14.0)),
+        Step(1.0, "submit", ("t0", "x", 1.0, ("db",), None, 1.0)),
+        Step(1.0, "submit", ("t1", "y", 1.0, (), None, 1.0)),
+    )
+    for steps in range(1, 60)
+)
+CRASH = (*LONG, Step(210.0, "kill_manager", (1.0,)), Step(220.0, "kill_worker", (0, 10.0)))
+
+MUTATIONS = {
+    "acknowledged and forgotten": Mutation(lose_messages, "is lost"),
+    "never planned": Mutation(without(Planner, "plan"), "and is not dispatched"),
+    "never ended": Mutation(without(Planner, "plan"), "never ended: it is waiting"),
+    "over the limit": Mutation(ignore_limits, "references are more than it has"),
+    "given back twice": Mutation(release_twice, "-1 references are held"),
+    "never released": Mutation(without(FakeReservations, "_release"), "outlives attempt"),
+    "never reconciled": Mutation(without(Core, "_reconcile"), "outlives its task"),
+    "nothing reserved": Mutation(grant_nothing, "runs without db", (LONG,)),
+    "for ever active": Mutation(hold_for_ever, "writes to", FROZEN),
+    "two active": Mutation(crown_everybody, "writes to"),
+    "late words taken for new ones": Mutation(mean_what_is_live, "has not completed", (SLOW,) * 9),
+    "worker free at once": Mutation(believe_idle, "but nobody completed it"),
+    "history rewritten": Mutation(rewrite_history, "changed after it had ended"),
+    "dispatched twice": Mutation(publish_twice, "ran 2 times in 1 attempts"),
+    "sent twice": Mutation(publish_twice, "was sent 2 times in 1 attempts"),
+    "another body": Mutation(spoil_bodies, "was sent as"),
+    "attempts not kept": Mutation(without(Ledger, "ended"), "attempts, in history are"),
+    "worker never free": Mutation(never_free, "is idle and counts as working"),
+    "worker unknown": Mutation(without(Ledger, "worker"), "is idle and counts as unknown"),
+    "queue not read": Mutation(without(SimConsumer, "_connect"), "nobody reads the manager's queue"),
+    "dead and nowhere": Mutation(pretend_sent, "but not in the queue of the dead", (DEADLY,)),
+    "dead too early": Mutation(die_early, "is dead after 1 attempts"),
+    "bad message dropped": Mutation(without_async(Engine, "_reject"), "was not rejected"),
+    "suite stopped": Mutation(stop_for_pause, "was stopped by nobody", (PAUSED,)),
+}
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_what_is_broken_is_seen(name: str, monkeypatch: MonkeyPatch) -> None:
+    """Somewhere in the first histories it shows."""
+    mutation = MUTATIONS[name]
+    mutation.patch(monkeypatch)
+    for seed, story in enumerate(mutation.stories or map(draw, SEEDS)):
+        violations = play(seed, story).violations
+        if any(mutation.said in violation for violation in violations):
+            return
+    pytest.fail("nobody noticed")
+
+
+def test_what_is_whole_is_not_blamed() -> None:
+    """The stories of these tests end well where nothing is broken."""
+    for seed, story in enumerate((DEADLY, SLOW, LONG, PAUSED, CRASH, *FROZEN)):
+        assert play(seed, story).violations == ()
+
+
+def test_a_foreign_leak_is_seen() -> None:
+    """A lock key that is left behind is noticed, whoever left it."""
+    assert any("outlives" in said for said in play(1, [Step(2.0, "foreign_leak")]).violations)
+
+
+@pytest.mark.parametrize("name", ["observer", "judge"])
+def test_the_judge_shares_no_code(name: str) -> None:
+    """What judges the core imports nothing of it, but for type checking."""
+    module = ast.parse(Path(__file__).with_name(f"{name}.py").read_text())
+    imported = [node.module or "" for node in module.body if isinstance(node, ast.ImportFrom)]
+    assert not [name for name in imported if name.startswith("tefmanager")]
