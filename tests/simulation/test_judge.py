@@ -38,6 +38,10 @@ SEEDS = range(40)
 """Histories of which at least one has to show what is broken."""
 
 
+SEED = 9
+"""For stories told here: with two managers, and three attempts for a task."""
+
+
 def nothing(*args: Any, **kwargs: Any) -> None:
     """Do nothing."""
 
@@ -198,8 +202,10 @@ DEAF = tuple(Step(0.5, "deafen_worker", (number, 200.0)) for number in (1, 3, 5)
 DEADLY = (*DEAF, Step(1.0, "submit", ("t0", "y", 1.0, (), None, 1.0)))
 SLOW = (
     *(Step(0.5, "deafen_worker", (number, 50.0)) for number in (0, 2)),
-    *(Step(1.0, "submit", (f"t{number}", "x", 1.0, (), None, 20.0)) for number in range(6)),
+    *(Step(1.0, "submit", (f"t{number}", "x", 1.0, (), None, 20.0)) for number in range(3)),
+    *(Step(9.0, "submit", (f"u{number}", "x", 9.0, (), None, 20.0)) for number in range(3)),
 )
+GARBAGE = (Step(1.0, "send_garbage", ("{",)),)
 PAUSED = (
     Step(1.0, "set_state", ("paused", 9.0)),
     Step(2.0, "submit", ("t0", "x", 1.0, (), "S1", 1.0)),
@@ -211,7 +217,7 @@ FROZEN = tuple(
         Step(1.0, "submit", ("t0", "x", 1.0, ("db",), None, 1.0)),
         Step(1.0, "submit", ("t1", "y", 1.0, (), None, 1.0)),
     )
-    for steps in range(1, 60)
+    for steps in range(20, 60)
 )
 CRASH = (*LONG, Step(210.0, "kill_manager", (1.0,)), Step(220.0, "kill_worker", (0, 10.0)))
 
@@ -226,8 +232,8 @@ MUTATIONS = {
     "nothing reserved": Mutation(grant_nothing, "runs without db", (LONG,)),
     "for ever active": Mutation(hold_for_ever, "writes to", FROZEN),
     "two active": Mutation(crown_everybody, "writes to"),
-    "late words taken for new ones": Mutation(mean_what_is_live, "has not completed", (SLOW,) * 9),
-    "worker free at once": Mutation(believe_idle, "but nobody completed it"),
+    "late words taken for new ones": Mutation(mean_what_is_live, "has not completed", (SLOW,)),
+    "worker free at once": Mutation(believe_idle, "but nobody completed it", (SLOW,)),
     "history rewritten": Mutation(rewrite_history, "changed after it had ended"),
     "dispatched twice": Mutation(publish_twice, "ran 2 times in 1 attempts"),
     "sent twice": Mutation(publish_twice, "was sent 2 times in 1 attempts"),
@@ -238,7 +244,7 @@ MUTATIONS = {
     "queue not read": Mutation(without(SimConsumer, "_connect"), "nobody reads the manager's queue"),
     "dead and nowhere": Mutation(pretend_sent, "but not in the queue of the dead", (DEADLY,)),
     "dead too early": Mutation(die_early, "is dead after 1 attempts"),
-    "bad message dropped": Mutation(without_async(Engine, "_reject"), "was not rejected"),
+    "bad message dropped": Mutation(without_async(Engine, "_reject"), "was not rejected", (GARBAGE,)),
     "suite stopped": Mutation(stop_for_pause, "was stopped by nobody", (PAUSED,)),
 }
 
@@ -248,7 +254,8 @@ def test_what_is_broken_is_seen(name: str, monkeypatch: MonkeyPatch) -> None:
     """Somewhere in the first histories it shows."""
     mutation = MUTATIONS[name]
     mutation.patch(monkeypatch)
-    for seed, story in enumerate(mutation.stories or map(draw, SEEDS)):
+    stories = [(SEED, list(story)) for story in mutation.stories]
+    for seed, story in stories or [(seed, draw(seed)) for seed in SEEDS]:
         violations = play(seed, story).violations
         if any(mutation.said in violation for violation in violations):
             return
@@ -257,8 +264,8 @@ def test_what_is_broken_is_seen(name: str, monkeypatch: MonkeyPatch) -> None:
 
 def test_what_is_whole_is_not_blamed() -> None:
     """The stories of these tests end well where nothing is broken."""
-    for seed, story in enumerate((DEADLY, SLOW, LONG, PAUSED, CRASH, *FROZEN)):
-        assert play(seed, story).violations == ()
+    for story in (DEADLY, SLOW, GARBAGE, LONG, PAUSED, CRASH, *FROZEN[::8]):
+        assert play(SEED, story).violations == ()
 
 
 def test_a_foreign_leak_is_seen() -> None:
