@@ -42,6 +42,7 @@ class Broker:
     Attributes:
         queues: messages by queue; a queue that is not there cannot be published to.
         up: False while nobody can connect.
+        bindings: exchanges, each with the queue its messages go to.
         blocked: True while nobody may publish; consuming goes on.
         audit: is told (queue, body) of each message that is put into a queue.
     """
@@ -50,6 +51,7 @@ class Broker:
         self.world = world
         self.up = True
         self.blocked = False
+        self.bindings: dict[str, str] = {}
         self.queues: dict[str, deque[Stored]] = {}
         self.audit: Callable[[str, bytes], None] = lambda queue, body: None
         self._watchers: dict[str, list[Callable[[], None]]] = {}

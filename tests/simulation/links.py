@@ -150,10 +150,11 @@ class SimConsumer:
 
 @dataclass(eq=False)
 class Entry:
-    """A message from the call that publishes it to the broker's answer."""
+    """A message from the call that publishes it to the broker's answer; ``either``: or to an exchange."""
 
     queue: str
     body: bytes
+    either: bool = False
     answer: Deferred[Delivered] = field(default_factory=Deferred)
 
 
@@ -168,7 +169,7 @@ class SimPublisher:
         self._judge = observer
         self._session = 0
         self._connected = False
-        self._started = False
+        self._started = self._stopped = False
         self._writable = True
         self._waiting: deque[Entry] = deque()
         self._open: list[Entry] = []
@@ -183,6 +184,7 @@ class SimPublisher:
     def start(self) -> None:
         """See `IPublisher.start`."""
         self._started = True
+        self._stopped = False
         self._process.later(0.01, 0.1, self._connect)
 
     def _connect(self) -> None:
@@ -216,17 +218,19 @@ class SimPublisher:
 
     async def send(self, queue: bytes, message: Message) -> Delivered:
         """See `IPublisher.send`."""
-        if not self._started:
+        return await self._publish(Entry(queue.decode(), message.body))
+
+    async def dispatch(self, address: str, message: Message) -> Delivered:
+        """See `IPublisher.dispatch`."""
+        return await self._publish(Entry(address, message.body, either=True))
+
+    async def _publish(self, entry: Entry) -> Delivered:
+        if self._stopped:
             return Delivered.LOST
-        entry = Entry(queue.decode(), message.body)
         entry.answer = Deferred(lambda _: self._take_back(entry))
         self._waiting.append(entry)
         self._drain()
         return await entry.answer
-
-    async def dispatch(self, address: str, message: Message) -> Delivered:
-        """See `IPublisher.dispatch`."""
-        return await self.send(address.encode(), message)
 
     def _take_back(self, entry: Entry) -> None:
         if entry in self._waiting:
@@ -254,6 +258,8 @@ class SimPublisher:
 
     def _arrive(self, session: int, entry: Entry, fate: Fate) -> None:
         there = self._broker.put(entry.queue, entry.body)
+        if not there and entry.either and entry.queue in self._broker.bindings:
+            there = self._broker.put(self._broker.bindings[entry.queue], entry.body)
         if session != self._session or not self._connected:
             return
         if fate is Fate.UNANSWERED:
@@ -286,6 +292,7 @@ class SimPublisher:
     async def stop(self) -> None:
         """See `IPublisher.stop`."""
         self._started = False
+        self._stopped = True
         until = self._process.seconds() + STOP_TIMEOUT
         while self._open and self._connected and self._process.seconds() < until:
             await deferLater(self._process, 0.05)

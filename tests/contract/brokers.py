@@ -1,0 +1,228 @@
+"""What the contract of consumer and publisher is tried on: RabbitMQ and the simulated broker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar, cast
+
+from pika.adapters.blocking_connection import BlockingChannel
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from tefmanager.amqp.consumer import Consumer
+from tefmanager.amqp.publisher import Publisher
+from tefmanager.amqp.topology import Topology
+from tefmanager.interfaces import Delivery, IConsumer, IDeliveries, IPublisher
+from tefmanager.lease import Lease
+from tests.integration.amqp_support import (
+    PATIENCE,
+    endpoint_of,
+    foreign_channel,
+    rabbitmqctl,
+    the_reactor,
+    until,
+)
+from tests.services import Services
+from tests.simulation.broker import Broker
+from tests.simulation.links import SimConsumer, SimPublisher
+from tests.simulation.observer import Observer
+from tests.simulation.world import Process, World
+
+T = TypeVar("T")
+
+
+@implementer(IDeliveries)
+class Inbox:
+    """Keeps what a consumer tells."""
+
+    def __init__(self) -> None:
+        self.deliveries: list[Delivery] = []
+        self.lost: list[int] = []
+
+    def delivered(self, delivery: Delivery) -> None:
+        self.deliveries.append(delivery)
+
+    def session_lost(self, session: int, reason: str) -> None:
+        self.lost.append(session)
+
+    def of(self, session: int) -> list[Delivery]:
+        """Return what a session has delivered."""
+        return [delivery for delivery in self.deliveries if delivery.session == session]
+
+    @property
+    def bodies(self) -> list[bytes]:
+        """The bodies, in their order."""
+        return [delivery.body for delivery in self.deliveries]
+
+
+class Twin(Protocol):
+    """A broker, looked at from outside.
+
+    Attributes:
+        consumer, publisher: ours; not started.
+        queue: the consumer's; other queues are to begin with its name.
+    """
+
+    consumer: IConsumer
+    publisher: IPublisher
+    queue: str
+
+    async def until(self, true: Callable[[], object]) -> None:
+        """Wait for something."""
+
+    async def pause(self) -> None:
+        """Wait until what is under way has arrived."""
+
+    async def end(self, coroutine: Coroutine[Deferred[Any], Any, T]) -> T:
+        """Return what a coroutine returns."""
+
+    def declare(self, queue: str) -> None:
+        """Make a queue."""
+
+    def bind(self, exchange: str, queue: str) -> None:
+        """Make an exchange, and let its messages go to a queue."""
+
+    def put(self, queue: str, *bodies: bytes) -> None:
+        """Put messages into a queue."""
+
+    def take(self, queue: str) -> list[bytes]:
+        """Take all messages that wait out of a queue; it must be there."""
+
+    def break_connections(self) -> None:
+        """Break those of consumer and publisher."""
+
+    def block(self) -> None:
+        """Let the broker take no messages."""
+
+    def unblock(self) -> None:
+        """Let it take messages again."""
+
+
+class SimTwin:
+    """The simulated broker, whose time passes only while a test waits."""
+
+    def __init__(self) -> None:
+        self.queue = "in"
+        self._world = World(1)
+        self._broker = Broker(self._world)
+        self._process = Process(self._world, "manager")
+        observer = Observer({}, lambda: self._world.time)
+        observer.crowned(self._process.name)
+        self.consumer: IConsumer = SimConsumer(self._broker, self._process, self.queue)
+        self.publisher: IPublisher = SimPublisher(self._broker, self._process, Lease.unlimited(), observer)
+
+    async def until(self, true: Callable[[], object]) -> None:
+        until = self._world.time + PATIENCE
+        while not true():
+            assert self._world.time < until, "waited in vain"
+            self._world.run(0.001)
+
+    async def pause(self) -> None:
+        self._world.run(1.0)
+
+    async def end(self, coroutine: Coroutine[Deferred[Any], Any, T]) -> T:
+        ended = Deferred.fromCoroutine(coroutine)
+        await self.until(lambda: ended.called)
+        return await ended
+
+    def declare(self, queue: str) -> None:
+        self._broker.declare(queue)
+
+    def bind(self, exchange: str, queue: str) -> None:
+        self._broker.bindings[exchange] = queue
+
+    def put(self, queue: str, *bodies: bytes) -> None:
+        for body in bodies:
+            assert self._broker.put(queue, body)
+
+    def take(self, queue: str) -> list[bytes]:
+        messages = self._broker.queues[queue]
+        bodies = [message.body for message in messages]
+        messages.clear()
+        return bodies
+
+    def break_connections(self) -> None:
+        self._broker.break_links()
+
+    def block(self) -> None:
+        self._broker.block()
+
+    def unblock(self) -> None:
+        self._broker.unblock()
+
+
+class RealTwin:
+    """RabbitMQ, and a synchronous client that is not ours."""
+
+    def __init__(self, services: Services, unique: str, channel: BlockingChannel) -> None:
+        self.queue = f"{unique}.in"
+        self._services = services
+        self._channel = channel
+        dead, rejected = f"{unique}.dead", f"{unique}.rejected"
+        self._names = [self.queue, dead, rejected]
+        self._exchanges = [f"{unique}.events"]
+        topology = Topology(self.queue, dead, rejected, self._exchanges[0])
+        endpoints = [endpoint_of(services)]
+        self.consumer: IConsumer = Consumer(the_reactor(), endpoints, topology)
+        self.publisher: IPublisher = Publisher(the_reactor(), endpoints)
+
+    async def until(self, true: Callable[[], object]) -> None:
+        await until(true)
+
+    async def pause(self) -> None:
+        waited: Deferred[None] = Deferred()
+        the_reactor().callLater(0.3, waited.callback, None)
+        await waited
+
+    async def end(self, coroutine: Coroutine[Deferred[Any], Any, T]) -> T:
+        return await Deferred.fromCoroutine(coroutine).addTimeout(PATIENCE, the_reactor())
+
+    def declare(self, queue: str) -> None:
+        self._names.append(queue)
+        self._channel.queue_declare(queue, durable=True)
+
+    def bind(self, exchange: str, queue: str) -> None:
+        self._exchanges.append(exchange)
+        self._channel.exchange_declare(exchange, "fanout")
+        self._channel.queue_bind(queue, exchange)
+
+    def put(self, queue: str, *bodies: bytes) -> None:
+        for body in bodies:
+            self._channel.basic_publish("", queue, body)
+
+    def take(self, queue: str) -> list[bytes]:
+        bodies = []
+        while (body := self._channel.basic_get(queue, auto_ack=True)[2]) is not None:
+            bodies.append(body)
+        return bodies
+
+    def break_connections(self) -> None:
+        for ours in (cast(Consumer, self.consumer), cast(Publisher, self.publisher)):
+            protocol = ours._link._protocol
+            if protocol is not None:
+                protocol.transport.abortConnection()
+
+    def block(self) -> None:
+        rabbitmqctl(self._services, "set_vm_memory_high_watermark", "absolute", "1")
+
+    def unblock(self) -> None:
+        rabbitmqctl(self._services, "set_vm_memory_high_watermark", "0.4")
+
+    def clean(self) -> None:
+        """Remove what was made."""
+        for queue in self._names:
+            self._channel.queue_delete(queue)
+        for exchange in self._exchanges:
+            self._channel.exchange_delete(exchange)
+
+
+@contextmanager
+def real_twin(services: Services, unique: str) -> Iterator[RealTwin]:
+    """Yield RabbitMQ, and clean it up."""
+    with foreign_channel(services) as channel:
+        twin = RealTwin(services, unique, channel)
+        try:
+            yield twin
+        finally:
+            twin.clean()
