@@ -105,6 +105,11 @@ def missing_at_work() -> Grid:
     return idle().submit("T").say("w", "working").wait(91)
 
 
+def given_up() -> Grid:
+    """It said that it is free while it was at T, which another one has now."""
+    return working().say("w", "idle").wait(2.1).say("v", "idle").say("v", "working")
+
+
 STATES: dict[str, Callable[[], Grid]] = {
     "[*]": lambda: Grid(confirm=False),
     "idle": idle,
@@ -129,7 +134,8 @@ MORE_EVENTS: dict[str, Callable[[Grid], object]] = {
     "release grace": lambda grid: grid.say("w", "idle").wait(2.1),
     "dispatch timeout, heard since": lambda grid: grid.wait(20).say("w", "idle").wait(11),
     "dispatch timeout, not heard since": lambda grid: grid.wait(31),
-    "dispatch timeout": lambda grid: grid.wait(31),
+    "free after the dispatch timeout": lambda grid: grid.wait(31).say("w", "idle").wait(2.1),
+    "free again, T given up": lambda grid: grid.say("w", "idle").wait(2.1),
     "missing interval": lambda grid: grid.wait(91),
     "time limit": lambda grid: grid.wait(51),
     "working, its task still waits": EVENTS["working"],
@@ -142,7 +148,8 @@ ONLY_IN = {
     "release grace": {"working"},
     "dispatch timeout, heard since": {"dispatched"},
     "dispatch timeout, not heard since": {"dispatched"},
-    "dispatch timeout": {"doubtful"},
+    "free after the dispatch timeout": {"doubtful"},
+    "free again, T given up": {"doubtful"},
     "missing interval": {"idle", "dispatched", "working", "busy", "doubtful", "stalled"},
     "time limit": {"working"},
     "working, its task still waits": {"missing"},
@@ -153,6 +160,7 @@ ONLY_IN = {
 BEFORE: dict[str, Callable[[], Grid]] = {
     "working, its task still waits": missing_at_work,
     "idle, a task not begun": missing_unbegun,
+    "free again, T given up": given_up,
 }
 """How a state must have come about for an event."""
 
