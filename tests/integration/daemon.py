@@ -40,7 +40,8 @@ _LINE = re.compile(r"\S+ \[[^\]]*\] (.*)")
 _BREAKS = ("Cc", "Cs", "Zl", "Zp")
 """Unicode's categories of control characters, lone surrogates, and separators of lines and paragraphs."""
 
-_FAULTS = ("Traceback", "Unhandled", "#critical", "never awaited", "Unable to format")
+FAULTS = ("Traceback", "Unhandled", "#critical", "never awaited", "Unable to format")
+"""What must not be in a log: it would be the daemon's own fault."""
 
 
 class Log:
@@ -136,6 +137,10 @@ class Daemon:
         """Whether the process runs."""
         return self._process is not None and self._process.poll() is None
 
+    def log_size(self) -> int:
+        """Return how many bytes it has logged since its last start."""
+        return self._log_path.stat().st_size
+
     def start(self, *, ready: bool = True, variables: Mapping[str, str] | None = None) -> None:
         """Start it, and wait until it reigns, unless that is not ``ready`` to happen.
 
@@ -148,8 +153,8 @@ class Daemon:
             *self._options,
         ]
         self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / f"log.{len(self._logs)}"
-        with path.open("wb") as output:
+        self._log_path = self._folder / f"log.{len(self._logs)}"
+        with self._log_path.open("wb") as output:
             self._process = subprocess.Popen(
                 command,
                 cwd=self._folder,
@@ -158,7 +163,7 @@ class Daemon:
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
-        self._logs.append(Log(path))
+        self._logs.append(Log(self._log_path))
         if ready:
             self.wait_ready()
 
@@ -206,9 +211,12 @@ class Daemon:
 
     def check(self) -> None:
         """Check that nothing it has logged since its first start is a fault of its own."""
-        for log in self._logs:
-            faults = [line for line in log.lines if any(fault in line for fault in _FAULTS)]
-            assert not faults, "\n".join(faults) + "\n\n" + log.tail()
+        faults = [line for line in self.every_line() if any(fault in line for fault in FAULTS)]
+        assert not faults, "\n".join(faults) + "\n\n" + self.log.tail()
+
+    def every_line(self) -> list[str]:
+        """Return all that it has logged since its first start."""
+        return [line for log in self._logs for line in log.lines]
 
     def rows(self, table: str, **equal: object) -> list[dict[str, Any]]:
         """Return the rows of one of its tables in which these columns have these values, oldest first."""
@@ -217,15 +225,16 @@ class Daemon:
             with connection, connection.cursor() as cursor:
                 conditions = [SQL("{} = %s").format(Identifier(column)) for column in equal]
                 where = SQL(" and ").join([SQL("true"), *conditions])
-                name = Identifier(self._table(cursor, table))
+                name = Identifier(self.table(cursor, table))
                 cursor.execute(SQL("select * from {} where {}").format(name, where), list(equal.values()))
                 rows = [dict(row) for row in cursor.fetchall()]
         finally:
             connection.close()
         return sorted(rows, key=lambda row: row.get("id", 0))
 
-    def _table(self, cursor: Any, table: str) -> str:
-        # Its tables begin with the environment; something of the name prefix must tell them from others'.
+    def table(self, cursor: Any, table: str) -> str:
+        """Return the whole name of one of its tables."""
+        # They begin with the environment; something of the name prefix must tell them from others'.
         like = f"tef_{self.env}_%{re.sub('[^a-z0-9]', '_', self.prefix)[:20]}%_{table}"
         cursor.execute("select tablename from pg_tables where tablename like %s", [like])
         (found,) = cursor.fetchall()

@@ -23,7 +23,7 @@ from tefmanager.etcd.v3 import EtcdV3Reservations
 from tefmanager.etcd.v3watch import watch
 from tefmanager.interfaces import Claim, Granted, IReservations, ReservationsLost
 from tests.contract.etcds import CLOCK, MONDAY_NOON, Observer, RealTwin
-from tests.integration.etcd_proxy import NETWORK, EtcdProxy
+from tests.proxy import NETWORK, Proxy
 from tests.services import Services
 
 KINDS = {"v2": EtcdV2Reservations, "v3": EtcdV3Reservations, "auto": AutoReservations}
@@ -43,12 +43,12 @@ class House:
     def __init__(self, api: str, services: Services, unique: str) -> None:
         self.twin = RealTwin(api, services.etcd, f"/tef/{unique}/resources")
         self.foreign = self.twin.foreign
-        self.proxies = [EtcdProxy(services.etcd)]
+        self.proxies = [Proxy(services.etcd)]
         self._api = api
         self._started: list[IReservations] = []
 
     @property
-    def proxy(self) -> EtcdProxy:
+    def proxy(self) -> Proxy:
         """Return the first way."""
         return self.proxies[0]
 
@@ -142,7 +142,7 @@ async def test_a_dead_watch_is_found_out(house: House) -> None:
     assert observer.resources["r"].limit == 7
     await deferLater(CLOCK, 0.06)
     await reservations.refresh()
-    await until(lambda: any(one.watches and not one.silent for one in house.proxy.connections))
+    await until(lambda: any(one.watches and not one.silent for one in house.proxy.links))
     await house.foreign.set("r/ref_limit", "8")
     await observer.until(lambda: observer.resources["r"].limit == 8)
     assert observer.lost == []
@@ -152,14 +152,14 @@ async def test_a_dead_watch_is_found_out(house: House) -> None:
 async def test_refreshing_leaves_a_living_watch_alone(house: House) -> None:
     """Refreshes in the middle of changes do not take the watch for dead."""
     reservations, observer = await house.start()
-    watches = [one for one in house.proxy.connections if one.watches]
+    watches = [one for one in house.proxy.links if one.watches]
     for limit in range(10, 20):
         await house.foreign.set("r/ref_limit", str(limit))
         await reservations.refresh()
         await reservations.reserve([Claim(limit, ("r",))])
         await reservations.release([Claim(limit, ("r",))])
         await reservations.refresh()
-    assert [one for one in house.proxy.connections if one.watches] == watches
+    assert [one for one in house.proxy.links if one.watches] == watches
     assert observer.lost == []
 
 
@@ -182,19 +182,19 @@ async def test_no_answer_in_time(house: House) -> None:
 @pytest_twisted.ensureDeferred
 async def test_several_endpoints(house: House, services: Services) -> None:
     """One that is down is passed over; when the present one fails the other is taken, and kept."""
-    dead, first, second = (EtcdProxy(services.etcd) for _ in range(3))
+    dead, first, second = (Proxy(services.etcd) for _ in range(3))
     house.proxies += [dead, first, second]
     await dead.close()
     reservations, observer = await house.start(dead.endpoint, first.endpoint, second.endpoint)
     assert observer.lost == []
-    assert first.connections
-    assert not second.connections
+    assert first.links
+    assert not second.links
     await first.close()
-    await until(lambda: any(one.watches for one in second.connections))
+    await until(lambda: any(one.watches for one in second.links))
     assert await reservations.reserve([Claim(1, ("r",))]) == [Granted(1, ("r",))]
     first.open()
     await reservations.release([Claim(1, ("r",))])
-    assert not first.connections
+    assert not first.links
 
 
 @pytest_twisted.ensureDeferred
@@ -212,7 +212,7 @@ async def test_nothing_is_left_after_the_end(house: House) -> None:
     assert all(succeeded or failure.check(ReservationsLost) for succeeded, failure in outcomes)
     with pytest.raises(ReservationsLost):
         await refreshing
-    await until(lambda: not house.proxy.connections)
+    await until(lambda: not house.proxy.links)
     assert not {id(call) for call in CLOCK.getDelayedCalls()} - before
 
 
@@ -227,7 +227,7 @@ async def test_stop_while_reconnecting(house: House) -> None:
     told = len(observer.calls)
     await deferLater(CLOCK, 0.5)
     assert len(observer.calls) == told
-    assert not house.proxy.connections
+    assert not house.proxy.links
 
 
 @pytest_twisted.ensureDeferred

@@ -359,8 +359,9 @@ async def test_a_folder_that_exists_is_refused_and_kept(tmp_path: Path) -> None:
 
 def program(folder: Path, script: str) -> Path:
     """Make a program that every user may run."""
-    for each in (folder, folder.parent, folder.parent.parent):
-        each.chmod(0o755)
+    for each in (folder, *folder.parents):
+        if each.stat().st_uid == os.getuid() and not each.stat().st_mode & 0o001:
+            each.chmod(0o755)
     path = folder / "program"
     path.write_text(f"#!/bin/sh\n{textwrap.dedent(script)}\n")
     path.chmod(0o755)

@@ -1,0 +1,244 @@
+"""The grid that is broken: servers behind proxies, two managers, workers, a sender."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tefmanager.sandbox import Sandbox
+from tefmanager.sandbox.server import Server
+from tests.chaos.journal import Journal
+from tests.integration.daemon import ROOT, Daemon
+from tests.integration.grid_etcd import V3, Shared
+from tests.proxy import Proxy
+from tests.services import Services
+
+PREFIX = "chaos"
+TYPES = ("compile", "install")
+SERVICES = ("rabbitmq", "postgresql", "etcd")
+LIMITS = {"database": 4, "licence": 2, "night-server": 1, "floor": 3}
+"""The resources, and how many tasks each bears at a time."""
+
+WORKERS = 12
+OPTIONS = (
+    "--etcd-api=v3",
+    "--dispatch-interval=3",
+    "--dispatch-timeout=5",
+    "--missing-interval=8",
+    "--time-limit=15",
+    "--release-grace=1",
+    "--max-attempts=12",
+    "--silence-limit=8",
+)
+"""Short times, because nothing that takes long can happen often."""
+
+
+@dataclass
+class Program:
+    """A worker or the sender: a process that can be broken.
+
+    Attributes:
+        arguments: how it was started.
+        process: the running one, if any.
+        frozen: it was stopped with SIGSTOP.
+    """
+
+    arguments: list[str]
+    process: subprocess.Popen[bytes] | None = None
+    frozen: bool = False
+
+    def start(self) -> None:
+        """Start it."""
+        self.process = subprocess.Popen(self.arguments, cwd=ROOT, stdin=subprocess.DEVNULL)
+        self.frozen = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs, frozen or not."""
+        return self.process is not None and self.process.poll() is None
+
+    def freeze(self) -> None:
+        """Keep it from running."""
+        self._signal(signal.SIGSTOP)
+        self.frozen = self.alive
+
+    def thaw(self) -> None:
+        """Let it run on."""
+        self._signal(signal.SIGCONT)
+        self.frozen = False
+
+    def kill(self) -> None:
+        """End it as a crash does."""
+        self._signal(signal.SIGKILL)
+        if self.process is not None:
+            self.process.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self.alive:
+            assert self.process is not None
+            self.process.send_signal(number)
+
+
+@dataclass
+class Worker(Program):
+    """A worker. When it was killed it comes again under its name or, as Ruby's do, under a new one."""
+
+    name: str = ""
+    vocabulary: str = "ruby"
+    worker_type: str = TYPES[0]
+
+
+class Manager(Daemon):
+    """One of the two managers; remembers what was done to it."""
+
+    def __init__(self, services: Services, folder: Path, name: str) -> None:
+        super().__init__(services, folder, PREFIX, *OPTIONS)
+        self.prefix = PREFIX
+        self.name = name
+        self.frozen = False
+        self.deaf = False
+        self.wanted = False
+
+    @property
+    def reigns(self) -> bool:
+        """Whether it is the active one, by the last it said of it."""
+        said = self.log.events("REIGN_") if self.alive else []
+        return bool(said) and said[-1].startswith("REIGN_BEGUN|")
+
+    @property
+    def state(self) -> str:
+        """What there is to see of it."""
+        if not self.alive:
+            return "dead"
+        return "frozen" if self.frozen else "active" if self.reigns else "standby"
+
+
+@dataclass
+class Grid:
+    """All of it.
+
+    Args:
+        sandbox: of the servers, started.
+        direct: how they are reached without a proxy.
+        folder: for journals and logs.
+        rng: decides what is random about the workers.
+    """
+
+    sandbox: Sandbox
+    direct: Services
+    folder: Path
+    rng: random.Random
+    proxies: dict[str, Proxy] = field(init=False)
+    managers: list[Manager] = field(init=False)
+    workers: list[Worker] = field(init=False)
+    sender: Program = field(init=False)
+    killed: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    """When each service was down, and may have forgotten what it had last done: unix times."""
+    _names: int = 0
+
+    def __post_init__(self) -> None:
+        database = self.direct.database
+        port = int(self.direct.amqp_url.rstrip("/").rpartition(":")[2])
+        targets = {
+            "rabbitmq": ("127.0.0.1", port),
+            "postgresql": (str(database["host"]), int(database["port"])),
+            "etcd": self.direct.etcd,
+        }
+        self.proxies = {name: Proxy(target) for name, target in targets.items()}
+        broken = Services(
+            self.direct.amqp_url.replace(str(port), str(self.proxies["rabbitmq"].endpoint[1])),
+            {**database, "port": str(self.proxies["postgresql"].endpoint[1])},
+            self.proxies["etcd"].endpoint,
+            self.sandbox,
+        )
+        self.managers = [Manager(broken, self.folder / name, name) for name in ("manager-1", "manager-2")]
+        self.workers = [self._worker(number) for number in range(WORKERS)]
+        self._url = f"{broken.amqp_url}%2f"
+
+    @property
+    def queue(self) -> str:
+        """The managers' queue."""
+        return f"{PREFIX}.manager"
+
+    def server(self, name: str) -> Server:
+        """Return one of the servers."""
+        server = getattr(self.sandbox, name)
+        assert isinstance(server, Server)
+        return server
+
+    def make_resources(self) -> None:
+        """Write the resources into Etcd."""
+        keys = V3(self.direct.etcd)
+        for name, limit in LIMITS.items():
+            Shared(keys, name).make(limit)
+
+    def _worker(self, number: int) -> Worker:
+        # Both vocabularies among the workers of both types.
+        vocabulary = ("ruby", "ruby", "readme")[number % 3]
+        return Worker([], vocabulary=vocabulary, worker_type=TYPES[number % 2])
+
+    def start_worker(self, worker: Worker) -> None:
+        """Start a worker, for the first time or again."""
+        if not worker.name or worker.vocabulary == "ruby":
+            self._names += 1
+            worker.name = f"{worker.vocabulary}-{self._names:03}"
+        about = {
+            "--url": self._url,
+            "--manager": self.queue,
+            "--name": worker.name,
+            "--type": worker.worker_type,
+            "--vocabulary": worker.vocabulary,
+            "--longest": "0.3",
+            "--journal": str(self.folder / f"worker.{worker.name}.jsonl"),
+        }
+        worker.arguments = _program("tests.chaos.worker", about)
+        worker.start()
+
+    def start_sender(self, tasks: int, seconds: float, seed: int) -> None:
+        """Let tasks be sent."""
+        about = {
+            "--url": self._url,
+            "--manager": self.queue,
+            "--tasks": str(tasks),
+            "--seconds": str(seconds),
+            "--seed": str(seed),
+            "--journal": str(self.folder / "sender.jsonl"),
+        }
+        more = ["--types", *TYPES, "--resources", *LIMITS]
+        self.sender = Program([*_program("tests.chaos.sender", about), *more])
+        self.sender.start()
+
+    def start_manager(self, manager: Manager) -> None:
+        """Start a manager, without waiting for anything."""
+        manager.frozen = manager.deaf = False
+        manager.wanted = True
+        manager.start(ready=False)
+
+    def note_down(self, name: str, begin: float) -> None:
+        """Remember that a service was down from a unix time until now."""
+        self.killed.setdefault(name, []).append((begin, time.time()))
+
+    def end(self) -> None:
+        """Leave no process behind, whatever has happened; never raises."""
+        for program in [*self.workers, *([self.sender] if hasattr(self, "sender") else [])]:
+            program.kill()
+        for manager in self.managers:
+            manager.end()
+        for proxy in self.proxies.values():
+            proxy.cut()
+
+
+def _program(module: str, about: dict[str, str]) -> list[str]:
+    arguments: list[Any] = [sys.executable, "-m", module]
+    return [str(each) for each in (*arguments, *(part for pair in about.items() for part in pair))]
+
+
+def journal(folder: Path) -> Journal:
+    """Return the journal of what was broken."""
+    return Journal(folder / "faults.jsonl")

@@ -1,0 +1,204 @@
+"""Pure: what became of all tasks, by what the programs of the grid have written down."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+FORGETFUL = 10.0
+"""Seconds before a kill of RabbitMQ of whose acknowledgements it may have forgotten some."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A worker began a task.
+
+    Attributes:
+        time: unix time.
+        redelivered: the broker marked the message so.
+    """
+
+    guid: str
+    worker: str
+    time: float
+    redelivered: bool = False
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """An attempt in the manager's history."""
+
+    guid: str
+    worker: str
+    outcome: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """What Etcd held for a resource after one of its revisions."""
+
+    revision: int
+    resource: str
+    count: int
+    locks: int
+
+
+@dataclass
+class Facts:
+    """What was seen.
+
+    Attributes:
+        confirmed, unconfirmed: guids that were sent, and confirmed by RabbitMQ or not.
+        waiting: guids that the manager still has.
+        history: outcome by guid; one for each row.
+        dead: guids in the dead queue.
+        attempts, runs: by whom, in the order of time.
+        changes: of all resources, from the first to the last.
+        limits: of resources.
+        broker_down: when RabbitMQ was down, unix times.
+        errors: lines of the managers' logs that are faults of their own.
+        exits: managers that ended without being told to.
+    """
+
+    confirmed: set[str]
+    unconfirmed: set[str] = field(default_factory=set)
+    waiting: set[str] = field(default_factory=set)
+    history: list[tuple[str, str]] = field(default_factory=list)
+    dead: list[str] = field(default_factory=list)
+    attempts: list[Attempt] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    limits: Mapping[str, int] = field(default_factory=dict)
+    broker_down: Sequence[tuple[float, float]] = ()
+    errors: Sequence[str] = ()
+    exits: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Count:
+    """A line of the verdict.
+
+    Attributes:
+        what: for people.
+        cases: what was counted, such as guids.
+        forbidden: there must be none.
+    """
+
+    what: str
+    cases: tuple[str, ...]
+    forbidden: bool = False
+
+    @property
+    def wrong(self) -> bool:
+        """Whether there are some, and must not be."""
+        return self.forbidden and bool(self.cases)
+
+
+def judge(facts: Facts) -> list[Count]:
+    """Return the verdict, a line each."""
+    completed = [guid for guid, outcome in facts.history if outcome == "completed"]
+    died = [guid for guid, outcome in facts.history if outcome == "dead"]
+    ended = Counter(guid for guid, _ in facts.history)
+    known = {*ended, *facts.waiting}
+    again, redelivered, unexplained = _runs(facts)
+    return [
+        Count("confirmed by RabbitMQ", _sorted(facts.confirmed)),
+        Count("sent and not confirmed", _sorted(facts.unconfirmed)),
+        Count("completed", _sorted(completed)),
+        Count("dead, after all attempts", _sorted(died)),
+        Count("run again, taken back for a reason that history has", again),
+        Count("run again, delivered twice by a broker that was killed", redelivered),
+        Count("lost", _sorted(facts.confirmed - known), forbidden=True),
+        Count("still waiting", _sorted(facts.waiting), forbidden=True),
+        Count("ended twice", _sorted(guid for guid, times in ended.items() if times > 1), forbidden=True),
+        Count("completed and never run", _sorted(_never_run(facts, completed)), forbidden=True),
+        Count("dead, and not in the dead queue", _sorted({*died} ^ {*facts.dead}), forbidden=True),
+        Count("over limit", _over(facts), forbidden=True),
+        Count("counted otherwise than locked", _unequal(facts), forbidden=True),
+        Count("leaked", _left(facts), forbidden=True),
+        Count("run twice without a recorded reason", unexplained, forbidden=True),
+        Count("errors in a manager's log", tuple(facts.errors), forbidden=True),
+        Count("a manager ended by itself", tuple(facts.exits), forbidden=True),
+    ]
+
+
+def _sorted(guids: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(guids))
+
+
+def _never_run(facts: Facts, completed: Iterable[str]) -> set[str]:
+    return set(completed) - {run.guid for run in facts.runs}
+
+
+def _runs(facts: Facts) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Return the guids that were run again: for a reason, by a broker's doing, and for no reason.
+
+    A worker may begin a task as often as history has attempts of it there. Of these all but one must have
+    ended otherwise than by completion.
+    """
+    again, redelivered, unexplained = [], [], []
+    attempts: dict[str, list[Attempt]] = defaultdict(list)
+    for attempt in facts.attempts:
+        attempts[attempt.guid].append(attempt)
+    runs: dict[str, list[Run]] = defaultdict(list)
+    for run in facts.runs:
+        runs[run.guid].append(run)
+    for guid, those in sorted(runs.items()):
+        if len(those) == 1:
+            continue
+        tried = Counter(attempt.worker for attempt in attempts[guid])
+        surplus = _beyond(those, tried)
+        completed = sum(attempt.outcome == "completed" for attempt in attempts[guid])
+        if completed > 1 or not all(_broker_did(run, those, facts.broker_down) for run in surplus):
+            unexplained.append(guid)
+        elif surplus:
+            redelivered.append(guid)
+        else:
+            again.append(guid)
+    return tuple(again), tuple(redelivered), tuple(unexplained)
+
+
+def _beyond(runs: Sequence[Run], tried: Counter[str]) -> list[Run]:
+    """Return the runs of a task that are more than the attempts at their worker."""
+    left = Counter(tried)
+    surplus = []
+    for run in sorted(runs, key=lambda run: run.time):
+        if left[run.worker]:
+            left[run.worker] -= 1
+        else:
+            surplus.append(run)
+    return surplus
+
+
+def _broker_did(run: Run, runs: Sequence[Run], down: Sequence[tuple[float, float]]) -> bool:
+    """Tell whether the broker has delivered again what it had delivered before."""
+    first = min((each.time for each in runs if each.worker == run.worker), default=run.time)
+    return first < run.time and (
+        run.redelivered or any(first - 1.0 <= end and begin - FORGETFUL <= run.time for begin, end in down)
+    )
+
+
+def _over(facts: Facts) -> tuple[str, ...]:
+    return tuple(
+        f"{change.resource}: count {change.count}, {change.locks} locks at revision {change.revision}"
+        for change in facts.changes
+        if max(change.count, change.locks) > facts.limits[change.resource]
+    )
+
+
+def _unequal(facts: Facts) -> tuple[str, ...]:
+    return tuple(
+        f"{change.resource}: count {change.count}, {change.locks} locks at revision {change.revision}"
+        for change in facts.changes
+        if change.count != change.locks
+    )
+
+
+def _left(facts: Facts) -> tuple[str, ...]:
+    last = {change.resource: change for change in facts.changes}
+    return tuple(
+        f"{change.resource}: count {change.count}, {change.locks} locks"
+        for change in last.values()
+        if change.count or change.locks
+    )
