@@ -106,10 +106,12 @@ def free_ports(count: int) -> list[int]:
     there, any client may get a port between now and the server's start, or while it is stopped in a
     test, and one that reconnects to its own near end even gets through.
     """
+    # Not the common generator: tests seed that, and two that run at once would choose the same ports.
+    chance = random.SystemRandom()
     ports: list[int] = []
     with ExitStack() as held:
         while len(ports) < count:
-            port = random.randrange(_LOWEST_PORT, _highest_port())
+            port = chance.randrange(_LOWEST_PORT, _highest_port())
             with suppress(OSError):
                 listener = held.enter_context(socket.socket())
                 listener.bind((HOST, port))
