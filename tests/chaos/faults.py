@@ -18,6 +18,9 @@ from twisted.internet.task import deferLater
 
 from tests.chaos.grid import SERVICES, Grid, Manager, Worker
 
+_AGAIN = 0.05
+"""Seconds until another fault is chosen where one had no target."""
+
 Doing = Coroutine[Deferred[Any], Any, None]
 
 
@@ -230,13 +233,19 @@ class Breaker:
         """Strike so many times in about so many seconds, and return when everything is mended."""
         while self.struck < faults:
             await rest(self._rng.expovariate(faults / seconds))
-            fault = self._rng.choices(FAULTS, [fault.weight for fault in FAULTS])[0]
-            targets = [each for each in fault.targets(self._grid) if each not in self.under_way]
-            if targets:
-                target = self._rng.choice(targets)
-                self._doing.append(Deferred.fromCoroutine(self._break(fault, target)))
+            while not self._struck_once():
+                await rest(_AGAIN)
         for each in self._doing:
             await each
+
+    def _struck_once(self) -> bool:
+        """Choose a fault, and strike if there is a target for it now."""
+        fault = self._rng.choices(FAULTS, [fault.weight for fault in FAULTS])[0]
+        targets = [each for each in fault.targets(self._grid) if each not in self.under_way]
+        if targets:
+            target = self._rng.choice(targets)
+            self._doing.append(Deferred.fromCoroutine(self._break(fault, target)))
+        return bool(targets)
 
     async def _break(self, fault: Fault, target: str) -> None:
         what = fault.name if target not in SERVICES else f"{fault.name} {target}"
