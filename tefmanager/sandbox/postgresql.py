@@ -86,6 +86,10 @@ class PostgreSQL(Server):
         """End it; killed, it would leave a piece of shared memory on the machine."""
         await self.stop()
 
+    async def execute(self, statement: str) -> None:
+        """Execute a statement as the superuser. Raises `NotReady` where that can't be had now."""
+        await self._execute("postgres", statement)
+
     async def _create(self) -> None:
         try:
             await self._execute("postgres", f"CREATE DATABASE {_NAME}")

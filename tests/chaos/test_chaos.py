@@ -10,10 +10,7 @@ from tests.integration.daemon import ROOT
 
 
 def test_short_form(tmp_path: Path) -> None:
-    """500 tasks and 25 faults: nothing is lost, over its limit, leaked or run twice without a reason.
-
-    It is a process of its own, because it stands beside a reactor that pytest has started.
-    """
+    """500 tasks and 25 faults: nothing is lost, over its limit, leaked or run twice without a reason."""
     command = [sys.executable, "-m", "tests.chaos", "--tasks=500", "--faults=25", "--seconds=50"]
     done = subprocess.run(
         [*command, f"--folder={tmp_path}"], cwd=ROOT, capture_output=True, text=True, timeout=400

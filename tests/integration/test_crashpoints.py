@@ -73,7 +73,9 @@ class Story:
 
     def over(self, daemon: Daemon) -> bool:
         """Tell whether all has ended. History says so: a line of the log may be lost with the process."""
-        self.grid.serve(0.1)
+        self.grid.serve(0.2)
+        for worker in (*self.workers, self.loser):
+            worker.heartbeat()
         return {row["guid"] for row in daemon.rows("history")} == {*self.guids, self.doomed}
 
     def judge(self, daemon: Daemon) -> None:

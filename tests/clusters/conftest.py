@@ -1,0 +1,68 @@
+"""Each service as a cluster, beside the two others as they are on one machine."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import Deferred
+
+from tefmanager.sandbox import Programs
+from tefmanager.sandbox.machine import Account
+from tests.clusters.servers import Brokers, Databases, Etcds
+
+# What is measured is logged; what the client does is not worth a line.
+logging.getLogger("pika").setLevel(logging.WARNING)
+
+
+class Cluster(Protocol):
+    """What all of them have in common."""
+
+    def __init__(self, reactor: Any, folder: Path, programs: Programs, account: Account) -> None: ...
+
+    async def start(self) -> None:
+        """Start its servers."""
+
+    async def stop(self) -> None:
+        """End its servers."""
+
+
+C = TypeVar("C", bound=Cluster)
+
+
+def _running(kind: type[C]) -> Iterator[C]:
+    from twisted.internet import reactor  # which one it is, pytest-twisted decides first
+
+    account = Account.unprivileged()
+    folder = Path(tempfile.mkdtemp(prefix="tef-cluster-"))
+    cluster = kind(reactor, account.make_folder(folder), Programs.find(), account)
+    try:
+        pytest_twisted.blockon(Deferred.fromCoroutine(cluster.start()))
+        yield cluster
+    finally:
+        pytest_twisted.blockon(Deferred.fromCoroutine(cluster.stop()))
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def brokers() -> Iterator[Brokers]:
+    """Three RabbitMQ nodes."""
+    yield from _running(Brokers)
+
+
+@pytest.fixture
+def etcds() -> Iterator[Etcds]:
+    """Three Etcd members."""
+    yield from _running(Etcds)
+
+
+@pytest.fixture
+def databases() -> Iterator[Databases]:
+    """A PostgreSQL primary and its standby."""
+    yield from _running(Databases)
