@@ -34,7 +34,7 @@ class FieldProgram(ABC):
             try:
                 with pika.BlockingConnection(self._parameters) as connection:
                     self.serve(connection)
-            except (AMQPError, OSError):
+            except (AMQPError, OSError, AssertionError):  # pika asserts that no connection is cut so soon
                 time.sleep(PAUSE)
 
     @abstractmethod
