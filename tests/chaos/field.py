@@ -7,7 +7,11 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import pika
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from pika.exceptions import AMQPError
+
+BROKEN = (AMQPError, AMQPConnectorException, AssertionError, OSError)
+"""What pika raises of a connection that is cut: at some points it has no error of its own for that."""
 
 PAUSE = 0.3
 """Seconds between two attempts to connect."""
@@ -34,7 +38,7 @@ class FieldProgram(ABC):
             try:
                 with pika.BlockingConnection(self._parameters) as connection:
                     self.serve(connection)
-            except (AMQPError, OSError, AssertionError):  # pika asserts that no connection is cut so soon
+            except BROKEN:
                 time.sleep(PAUSE)
 
     @abstractmethod

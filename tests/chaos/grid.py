@@ -63,6 +63,11 @@ class Program:
         """Whether it runs, frozen or not."""
         return self.process is not None and self.process.poll() is None
 
+    @property
+    def ended_by_itself(self) -> bool:
+        """Whether it ended without being killed."""
+        return self.process is not None and self.process.poll() not in (None, -signal.SIGKILL)
+
     def freeze(self) -> None:
         """Keep it from running."""
         self._signal(signal.SIGSTOP)

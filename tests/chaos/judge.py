@@ -58,7 +58,7 @@ class Facts:
         limits: of resources.
         broker_down: when RabbitMQ was down, unix times.
         errors: lines of the managers' logs that are faults of their own.
-        exits: managers that ended without being told to.
+        exits: managers and workers that ended without being told to.
     """
 
     confirmed: set[str]
@@ -119,7 +119,7 @@ def judge(facts: Facts) -> list[Count]:
         Count("leaked", _left(facts), forbidden=True),
         Count("run twice without a recorded reason", unexplained, forbidden=True),
         Count("errors in a manager's log", tuple(facts.errors), forbidden=True),
-        Count("a manager ended by itself", tuple(facts.exits), forbidden=True),
+        Count("ended by itself", tuple(facts.exits), forbidden=True),
     ]
 
 

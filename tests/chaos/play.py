@@ -168,6 +168,9 @@ class Run:
             if manager.wanted and not manager.alive:
                 self._exits.append(manager.name)
                 manager.wanted = False
+        for worker in grid.workers:
+            if worker.ended_by_itself and worker.name not in self._exits:
+                self._exits.append(worker.name)
         view.elapsed = time.monotonic() - self._begin
         view.faults = self._breaker.struck
         view.managers = {manager.name: manager.state for manager in grid.managers}

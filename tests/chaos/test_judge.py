@@ -52,7 +52,7 @@ def test_nothing_wrong() -> None:
         ),
         (replace(CLEAN, changes=CLEAN.changes[:2]), "leaked"),
         (replace(CLEAN, errors=["Traceback"]), "errors in a manager's log"),
-        (replace(CLEAN, exits=["manager-1"]), "a manager ended by itself"),
+        (replace(CLEAN, exits=["manager-1"]), "ended by itself"),
     ],
 )
 def test_found(facts: Facts, what: str) -> None:
