@@ -322,6 +322,23 @@ def test_standby(
         standby.end()
 
 
+def test_two_start_at_once(services: Services, tmp_path: Path, unique: str) -> None:
+    """On a database without tables one of two makes them and reigns; the other waits, and succeeds it."""
+    both = [Daemon(services, tmp_path / name, unique, *CALM, "--etcd-api=v3") for name in "ab"]
+    try:
+        for each in both:
+            each.start(ready=False)
+        until(lambda: any(each.log.events("REIGN_BEGUN|") for each in both))
+        active, standby = sorted(both, key=lambda each: not each.log.events("REIGN_BEGUN|"))
+        standby.log.wait("WAITING_FOR|another manager is active")
+        active.stop()
+        standby.wait_ready()
+        standby.stop()
+    finally:
+        for each in both:
+            each.end()
+
+
 def test_end_while_waiting(services: Services, daemon: Daemon, tmp_path: Path, unique: str) -> None:
     """A standby ends at once when told to."""
     standby = Daemon(services, tmp_path / "standby", unique, *CALM, "--etcd-api=v3")
