@@ -10,8 +10,8 @@ import pika
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from pika.exceptions import AMQPError
 
-BROKEN = (AMQPError, AMQPConnectorException, AssertionError, OSError)
-"""What pika raises of a connection that is cut: at some points it has no error of its own for that."""
+BROKEN = (AMQPError, AMQPConnectorException, AssertionError, OSError, ValueError)
+"""What pika raises when a connection is cut: at some points it has no error of its own for that."""
 
 PAUSE = 0.3
 """Seconds between two attempts to connect."""
