@@ -45,6 +45,13 @@ def left(tmp_path: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def until_at_work(demo: subprocess.Popen[str]) -> None:
+    """Read on until tasks are at work; a demo that ends before that tells why."""
+    assert demo.stdout is not None
+    while " working, " not in demo.stdout.readline():
+        assert demo.poll() is None, demo.communicate()
+
+
 def rows(output: str) -> dict[str, list[str]]:
     """Return the cells of the table's lines, by the first of them."""
     found = re.findall(r"^(demo-\d+) +(.*?) *$", output, re.MULTILINE)
@@ -89,9 +96,7 @@ def test_lost_results(start: Start, tmp_path: Path) -> None:
 def test_stopped(start: Start, tmp_path: Path, number: int) -> None:
     """A signal in the midst of it removes everything; the exit status is that of a shell."""
     demo = start()
-    assert demo.stdout is not None
-    while " working, " not in demo.stdout.readline():
-        assert demo.poll() is None
+    until_at_work(demo)
     demo.send_signal(number)
     _, errors = demo.communicate(timeout=LIMIT)
     assert (demo.returncode, errors) == (128 + number, "")
@@ -101,9 +106,7 @@ def test_stopped(start: Start, tmp_path: Path, number: int) -> None:
 def test_dead_worker(start: Start, tmp_path: Path) -> None:
     """A worker that dies is told in one line, and ends the demo with exit status 1."""
     demo = start("--workers=2")
-    assert demo.stdout is not None
-    while " working, " not in demo.stdout.readline():
-        assert demo.poll() is None
+    until_at_work(demo)
     os.kill(worker_pid(temporary_files(tmp_path), "shell-1"), signal.SIGKILL)
     _, errors = demo.communicate(timeout=LIMIT)
     assert demo.returncode == 1
