@@ -46,7 +46,7 @@ class Core:
         self.workforce = Workforce(self.ledger)
         self.timers = Timers()
         self.numbers = Numbers(snapshot.manager, self.ledger)
-        self.pool = Pool(hold_unknown=limits.hold_unknown, runnable=self._runnable)
+        self.pool = Pool(hold_unknown=limits.hold_unknown, runnable=self._runnable, wake=self.backlog.wake)
         self.complaints = Complaints(self.ledger, self.timers, self.pool)
         parts = (self.ledger, self.backlog, self.workforce)
         self.attempts = Attempts(limits, *parts, self.pool, self.timers, self.numbers.attempt)
@@ -201,7 +201,7 @@ class Core:
     def _seen(self, event: events.ResourcesSeen, now: Moment) -> None:
         self.pool.see(event.seen)
         self.complaints.look(event.seen, now)
-        self.pool.wake(event.seen)
+        self.backlog.wake(event.seen)
 
     def _read(self, event: events.ResourcesRead, now: Moment) -> None:
         if not self.pool.ready:
@@ -209,7 +209,7 @@ class Core:
         self.pool.read(event.seen)
         self.complaints.look(event.seen, now)
         self._reconcile(event.held)
-        self.pool.wake_all()
+        self.backlog.wake_all()
 
     def _reconcile(self, held: Mapping[int, frozenset[str]]) -> None:
         """Bring our lock keys in step with what is in flight: each belongs to an attempt."""
@@ -248,11 +248,11 @@ class Core:
 
     def _pass(self, event: events.Pass, now: Moment) -> None:
         self.pool.second_look()
-        self.pool.wake_all()
+        self.backlog.wake_all()
 
     def _minute(self, now: Moment) -> None:
         """Limits may follow the time of day: let those who wait for such resources look again."""
-        self.pool.wake(self.pool.timed())
+        self.backlog.wake(self.pool.timed(self.backlog.shortages()))
         self.timers.at(self._next_minute(now), self._minute)
 
     def _next_minute(self, now: Moment) -> float:

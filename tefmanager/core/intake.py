@@ -91,7 +91,7 @@ class Intake:
                 self._suite_actions[command](suite, now)
             case DispatchTasks():
                 self._pool.second_look()
-                self._pool.wake_all()
+                self._backlog.wake_all()
         self._answer(event.reply, True)
 
     def _list_workers(self, reply: ReplyTo | None) -> None:
@@ -124,7 +124,7 @@ class Intake:
         if suite not in self._backlog.paused:
             self._ledger.paused(suite)
         self._backlog.hold(suite)
-        self._pool.wake_all()
+        self._backlog.wake_all()
         self._ledger.log(loglines.SUITE_PAUSED(suite, self._waiting(suite)))
 
     def _ready(self, suite: str, now: Moment) -> None:

@@ -1,20 +1,22 @@
 """The backlog: waiting tasks in lanes, and whose turn it is.
 
 A *lane* holds the tasks that are alike in all that decides whether they can run: task type, resources,
-suite and the workers they avoid. Only the head of a lane competes. The lanes of one task type that
-need the same resources form a *road*; a road that is short of a resource is parked as a whole and costs
-nothing until it is woken. So the price of a dispatch does not grow with the backlog.
+suite and the workers they avoid. Only the head of a lane competes.
+
+A lane stands in a *line*: in its yard's line of those that may go, or, once it was found short of a
+resource, in the line at that resource. There it costs nothing while the resource has nothing to give, and
+when it has, only the lane whose turn it is steps forward. So the price of a dispatch grows neither with
+the backlog nor with the number of lanes.
 
 Whose turn it is: the highest priority; among equals those who claim their resources, in the order of their
-claims; then the suite that was served longest ago; within a
-suite the oldest.
+claims; then the suite that was served longest ago; within a suite the oldest.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import count
 from typing import TypeAlias
 
@@ -26,10 +28,21 @@ Place: TypeAlias = tuple[float, int, int, int]
 
 
 class Lane:
-    """Waiting tasks of one suite on one road, in the order in which they are to be dispatched."""
+    """Waiting tasks that are alike, in the order in which they are to be dispatched.
 
-    def __init__(self, road: Road, suite: str | None, avoid: frozenset[str]) -> None:
-        self.road = road
+    Attributes:
+        held: its suite is paused.
+        size: how many tasks wait in it.
+        line: where it stands.
+    """
+
+    line: Line
+
+    def __init__(
+        self, yard: Yard, resources: tuple[str, ...], suite: str | None, avoid: frozenset[str]
+    ) -> None:
+        self.yard = yard
+        self.resources = resources
         self.suite = suite
         self.avoid = avoid
         self.held = False
@@ -59,32 +72,107 @@ class Lane:
         return sorted({task for *_, task in self._heap if task.lane is self}, key=lambda task: task.spec.id)
 
     def key(self) -> Place | None:
-        """Return its place among lanes, or None where it does not compete."""
+        """Return its place among its suite's lanes, or None where it does not compete."""
         head = None if self.held else self.head()
         if head is None:
             return None
         priority, age = head.order
-        if head.claim is not None:
-            return (priority, 0, head.claim, age)
-        return (priority, 1, self.road.yard.served.get(self.suite, 0), age)
+        return (priority, 1, 0, age) if head.claim is None else (priority, 0, head.claim, age)
 
 
-class Road:
-    """The lanes of one task type that need the same resources; ``open`` counts them."""
+class _SuiteLanes:
+    """The lanes of one suite in one line.
 
-    def __init__(self, yard: Yard, resources: tuple[str, ...]) -> None:
-        self.yard = yard
-        self.resources = resources
-        self.parked: str | None = None
-        self.open = 0
+    Args:
+        turns: when each suite of the yard was served last.
+    """
+
+    def __init__(self, suite: str | None, turns: Mapping[str | None, int]) -> None:
+        self.count = 0
         self.lanes: LazyQueue[Lane] = LazyQueue(Lane.key)
+        self._suite = suite
+        self._turns = turns
 
     def key(self) -> Place | None:
-        """Return its place among roads, or None while it is parked or empty."""
-        if self.parked is not None:
-            return None
-        best = self.lanes.best()
-        return None if best is None else best.key()
+        """Return the place of its best lane among those of all suites."""
+        lane = self.lanes.best()
+        return None if lane is None else _place(lane, self._turns.get(self._suite, 0))
+
+
+def _place(lane: Lane, turn: int) -> Place | None:
+    """Return a lane's place among those of all suites, its own having been served at this turn."""
+    key = lane.key()
+    if key is None:
+        return None
+    priority, unclaimed, claim, age = key
+    return (priority, unclaimed, turn if unclaimed else claim, age)
+
+
+class Line:
+    """Lanes that stand in line at one place.
+
+    Args:
+        turns: when each suite of the yard was served last.
+        short: the resource that they were found short of, or None.
+    """
+
+    def __init__(self, turns: Mapping[str | None, int], short: str | None = None) -> None:
+        self.short = short
+        self._turns = turns
+        self._suites: dict[str | None, _SuiteLanes] = {}
+        self._queue: LazyQueue[_SuiteLanes] = LazyQueue(_SuiteLanes.key)
+        self._passed_over: list[Lane] = []
+
+    def __bool__(self) -> bool:
+        """Tell whether any lane stands here."""
+        return bool(self._suites)
+
+    def enter(self, lane: Lane) -> None:
+        """Let a lane stand here."""
+        lane.line = self
+        suite = self._suites.get(lane.suite)
+        if suite is None:
+            suite = self._suites[lane.suite] = _SuiteLanes(lane.suite, self._turns)
+        suite.count += 1
+        self.offer(lane)
+
+    def offer(self, lane: Lane) -> None:
+        """Let one of its lanes compete, or move it forward, after its head or its state changed."""
+        suite = self._suites[lane.suite]
+        suite.lanes.offer(lane)
+        self._queue.offer(suite)
+
+    def leave(self, lane: Lane) -> None:
+        """Let a lane go."""
+        suite = self._suites[lane.suite]
+        suite.lanes.discard(lane)
+        suite.count -= 1
+        if not suite.count:
+            self._queue.discard(suite)
+            del self._suites[lane.suite]
+
+    def best(self) -> tuple[Place, Lane] | None:
+        """Return the lane whose turn it is, with its place, or None."""
+        suite = self._queue.best()
+        lane = None if suite is None else suite.lanes.best()
+        place = None if suite is None else suite.key()
+        return None if lane is None or place is None else (place, lane)
+
+    def set_aside(self, lane: Lane) -> None:
+        """Keep a lane from competing until it is offered again."""
+        self._suites[lane.suite].lanes.discard(lane)
+
+    def pass_over(self, lane: Lane) -> None:
+        """Keep a lane from competing until all are reconsidered."""
+        self.set_aside(lane)
+        self._passed_over.append(lane)
+
+    def reconsider(self) -> None:
+        """Let the lanes that were passed over compete again."""
+        lanes, self._passed_over = self._passed_over, []
+        for lane in lanes:
+            if lane.size and lane.line is self:
+                self.offer(lane)
 
 
 class Yard:
@@ -92,36 +180,94 @@ class Yard:
 
     def __init__(self, task_type: str) -> None:
         self.task_type = task_type
-        self.roads: LazyQueue[Road] = LazyQueue(Road.key)
-        self.served: dict[str | None, int] = {}
-        self.lanes: Counter[str | None] = Counter()
+        self._served: dict[str | None, int] = {}
+        self._lanes: Counter[str | None] = Counter()
         self._turn = 0
+        self._ready = Line(self._served)
+        self._short: dict[str, Line] = {}
+        self._giving: dict[str, None] = {}
+        self._first: dict[tuple[str, ...], Lane] = {}
 
-    def best(self) -> Lane | None:
-        """Return the lane whose turn it is, or None."""
-        road = self.roads.best()
-        return None if road is None else road.lanes.best()
+    def best(self, gives: Callable[[str], bool]) -> Lane | None:
+        """Return the lane whose turn it is, of those that may go, or None.
 
-    def serve(self, suite: str | None) -> None:
-        """Note that a suite had its turn."""
+        ``gives`` tells whether a resource has a reference to give.
+        """
+        self._giving = {name: None for name in self._giving if gives(name)}
+        lines = (self._ready, *(self._short[name] for name in self._giving))
+        found = min((best for line in lines if (best := line.best()) is not None), default=None)
+        return None if found is None else found[1]
+
+    def serve(self, lane: Lane) -> None:
+        """Note that a lane's suite had its turn."""
         self._turn += 1
-        self.served[suite] = self._turn
+        self._served[lane.suite] = self._turn
+        self._step_back(lane)
 
-    def opened(self, suite: str | None) -> None:
-        """Count one more lane of a suite."""
-        self.lanes[suite] += 1
+    def open(self, lane: Lane) -> None:
+        """Take in a new lane."""
+        self._lanes[lane.suite] += 1
+        self._ready.enter(lane)
 
-    def closed(self, suite: str | None) -> None:
-        """Count one lane less, and forget the turns of a suite that has nothing left to wait."""
-        self.lanes[suite] -= 1
-        if not self.lanes[suite]:
-            del self.lanes[suite]
-            self.served.pop(suite, None)
+    def close(self, lane: Lane) -> None:
+        """Drop an empty lane, and forget the turns of a suite that has nothing left to wait."""
+        self._leave(lane)
+        self._step_back(lane)
+        self._lanes[lane.suite] -= 1
+        if not self._lanes[lane.suite]:
+            del self._lanes[lane.suite]
+            self._served.pop(lane.suite, None)
 
-    def offer(self, lane: Lane) -> None:
-        """Let a lane compete, or move it forward, after one of its tasks or its state changed."""
-        lane.road.lanes.offer(lane)
-        self.roads.offer(lane.road)
+    def park(self, lane: Lane, name: str) -> bool:
+        """Let a lane stand in the line at a resource that it is short of.
+
+        Returns whether it is the first of the lanes that need the same resources.
+        """
+        if lane.line.short == name:
+            lane.line.pass_over(lane)
+        else:
+            self._leave(lane)
+            line = self._short.get(name)
+            if line is None:
+                line = self._short[name] = Line(self._served, name)
+            line.enter(lane)
+        return self._step_forward(lane)
+
+    def unpark(self, lane: Lane) -> None:
+        """Let a lane stand among those that may go."""
+        self._leave(lane)
+        self._ready.enter(lane)
+
+    def _step_forward(self, lane: Lane) -> bool:
+        first = self._first.get(lane.resources)
+        if first is not None and first is not lane:
+            place, mine = (_place(one, self._served.get(one.suite, 0)) for one in (first, lane))
+            if place is not None and mine is not None and place < mine:
+                return False
+        self._first[lane.resources] = lane
+        return True
+
+    def _step_back(self, lane: Lane) -> None:
+        if self._first.get(lane.resources) is lane:
+            del self._first[lane.resources]
+
+    def _leave(self, lane: Lane) -> None:
+        line = lane.line
+        line.leave(lane)
+        if line.short is not None and not line:
+            del self._short[line.short]
+            self._giving.pop(line.short, None)
+
+    def wake(self, name: str) -> None:
+        """Let those that are short of a resource compete, as long as it has something to give."""
+        line = self._short.get(name)
+        if line is not None:
+            self._giving[name] = None
+            line.reconsider()
+
+    def shortages(self) -> Iterable[str]:
+        """Return the resources at which lanes stand."""
+        return self._short.keys()
 
 
 class Backlog:
@@ -132,8 +278,7 @@ class Backlog:
         self.yards: dict[str, Yard] = {}
         self.paused: set[str] = set()
         self.waiting = 0
-        self._roads: dict[tuple[str, tuple[str, ...]], Road] = {}
-        self._lanes: dict[tuple[Road, str | None, frozenset[str]], Lane] = {}
+        self._lanes: dict[tuple[str, tuple[str, ...], str | None, frozenset[str]], Lane] = {}
         self._suites: dict[str, dict[Lane, None]] = {}
 
     def add(self, task: Task) -> None:
@@ -141,7 +286,7 @@ class Backlog:
         lane = self._lane_of(task)
         lane.add(task)
         self.waiting += 1
-        lane.road.yard.offer(lane)
+        lane.line.offer(lane)
 
     def remove(self, task: Task) -> None:
         """Take a waiting task out of its lane."""
@@ -152,11 +297,6 @@ class Backlog:
         self.waiting -= 1
         if lane.size == 0:
             self._forget(lane)
-
-    def best(self, task_type: str) -> Lane | None:
-        """Return the lane whose turn it is among those of a type, or None."""
-        yard = self.yards.get(task_type)
-        return None if yard is None else yard.best()
 
     def suite_lanes(self, suite: str) -> list[Lane]:
         """Return the lanes in which tasks of a suite wait."""
@@ -174,8 +314,22 @@ class Backlog:
         lanes = self.suite_lanes(suite)
         for lane in lanes:
             lane.held = False
-            lane.road.yard.offer(lane)
+            lane.line.offer(lane)
         return lanes
+
+    def wake(self, names: Iterable[str]) -> None:
+        """Let those that are short of any of these resources see whether they can go now."""
+        for name in names:
+            for yard in self.yards.values():
+                yard.wake(name)
+
+    def wake_all(self) -> None:
+        """Let everyone see."""
+        self.wake(self.shortages())
+
+    def shortages(self) -> set[str]:
+        """Return the resources at which lanes stand."""
+        return {name for yard in self.yards.values() for name in yard.shortages()}
 
     def tasks(self) -> Iterator[Task]:
         """Go through every task that is not finished."""
@@ -183,33 +337,23 @@ class Backlog:
 
     def _lane_of(self, task: Task) -> Lane:
         spec = task.spec
-        road = self._road(spec.task_type, spec.resources)
-        key = (road, spec.suite, task.avoid)
+        key = (spec.task_type, spec.resources, spec.suite, task.avoid)
         lane = self._lanes.get(key)
         if lane is None:
-            lane = self._lanes[key] = Lane(road, spec.suite, task.avoid)
+            yard = self.yards.get(spec.task_type)
+            if yard is None:
+                yard = self.yards[spec.task_type] = Yard(spec.task_type)
+            lane = self._lanes[key] = Lane(yard, spec.resources, spec.suite, task.avoid)
             lane.held = spec.suite in self.paused
-            road.open += 1
-            road.yard.opened(spec.suite)
+            yard.open(lane)
             if spec.suite is not None:
                 self._suites.setdefault(spec.suite, {})[lane] = None
         return lane
 
-    def _road(self, task_type: str, resources: tuple[str, ...]) -> Road:
-        road = self._roads.get((task_type, resources))
-        if road is None:
-            yard = self.yards.setdefault(task_type, Yard(task_type))
-            road = self._roads[task_type, resources] = Road(yard, resources)
-        return road
-
     def _forget(self, lane: Lane) -> None:
         """Drop an empty lane, so that memory follows what waits and not what once did."""
-        lane.road.lanes.discard(lane)
-        lane.road.yard.closed(lane.suite)
-        lane.road.open -= 1
-        if not lane.road.open:
-            del self._roads[lane.road.yard.task_type, lane.road.resources]
-        del self._lanes[lane.road, lane.suite, lane.avoid]
+        lane.yard.close(lane)
+        del self._lanes[lane.yard.task_type, lane.resources, lane.suite, lane.avoid]
         if lane.suite is not None:
             lanes = self._suites[lane.suite]
             del lanes[lane]

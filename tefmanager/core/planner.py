@@ -61,27 +61,39 @@ class Planner:
             self._attempts.book(task, worker, now)
 
     def _plan_type(self, worker_type: str, now: Moment) -> None:
-        avoided: list[Lane] = []
-        while free := self._workforce.free(worker_type):
-            lane = self._backlog.best(worker_type)
-            task = None if lane is None else lane.head()
-            if lane is None or task is None:
-                break
+        yard = self._backlog.yards.get(worker_type)
+        if yard is None:
+            return
+        aside: list[Lane] = []
+        gives = partial(self._pool.gives, now=now)
+        while (free := self._workforce.free(worker_type)) and (lane := yard.best(gives)) is not None:
             worker = next((worker for worker in free if worker.name not in lane.avoid), None)
             if worker is None:
-                lane.road.lanes.discard(lane)
-                avoided.append(lane)
-            elif (short := self._pool.short(task, now)) is not None:
-                self._park(lane, task, short, now)
+                lane.line.set_aside(lane)
+                aside.append(lane)
             else:
-                lane.road.yard.serve(lane.suite)
-                self._attempts.book(task, worker, now)
-        for lane in avoided:
-            lane.road.yard.offer(lane)
+                self._serve(lane, worker, now)
+        for lane in aside:
+            lane.line.offer(lane)
+
+    def _serve(self, lane: Lane, worker: Worker, now: Moment) -> None:
+        """Give a worker the head of a lane, or park the lane at what its head is short of."""
+        task = lane.head()
+        if task is None:
+            raise ValueError("the lane whose turn it is has no task")
+        short = self._pool.short(task, now)
+        if short is not None:
+            self._park(lane, task, short, now)
+            return
+        lane.yard.serve(lane)
+        self._attempts.book(task, worker, now)
+        waits_at = lane.line.short if lane.size else None
+        if waits_at is not None and self._pool.gives(waits_at, now):
+            lane.yard.unpark(lane)
 
     def _park(self, lane: Lane, task: Task, short: str, now: Moment) -> None:
-        self._pool.park(lane.road, short)
-        if short == NOT_READ:
+        first = lane.yard.park(lane, short)
+        if not first or short == NOT_READ:
             return
         wait = self._pool.wait(task, now)
         if wait is not None:
@@ -92,4 +104,4 @@ class Planner:
         if self._pool.waits.get(wait.task.spec.id) is wait:
             self._pool.claim(wait)
             if wait.task.lane is not None:
-                wait.task.lane.road.yard.offer(wait.task.lane)
+                wait.task.lane.line.offer(wait.task.lane)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from tefmanager.core.entities import Attempt, Task
-from tefmanager.core.lanes import Road
 from tefmanager.core.resources import Resource
 from tefmanager.core.values import Moment
 
@@ -37,16 +36,23 @@ class Pool:
     Args:
         hold_unknown: a name without an entry holds a task back, instead of limiting nothing.
         runnable: tells whether a task could be dispatched if it had its resources.
+        wake: is told of resources that a claim no longer keeps.
     """
 
-    def __init__(self, *, hold_unknown: bool, runnable: Callable[[Task], bool]) -> None:
+    def __init__(
+        self,
+        *,
+        hold_unknown: bool,
+        runnable: Callable[[Task], bool],
+        wake: Callable[[Iterable[str]], None],
+    ) -> None:
         self.ready = False
         self.seen: dict[str, Resource] = {}
         self.pending: Counter[str] = Counter()
         self.waits: dict[int, Wait] = {}
         self._hold_unknown = hold_unknown
         self._runnable = runnable
-        self._parked: dict[str, dict[Road, None]] = {}
+        self._wake = wake
         self._refused: set[str] = set()
         self._claims: dict[str, dict[int, Wait]] = {}
         self._claimed = 0
@@ -65,6 +71,10 @@ class Pool:
     def fits(self, attempt: Attempt, now: Moment) -> bool:
         """Tell whether an attempt's references could be taken, claims of others aside."""
         return self.ready and all(self._free(name, now, None) for name in attempt.wants)
+
+    def gives(self, name: str, now: Moment) -> bool:
+        """Tell whether a resource has a reference to give, to some task at least."""
+        return self.ready and (name == NOT_READ or self._free(name, now, None))
 
     def _free(self, name: str, now: Moment, task: Task | None) -> bool:
         resource = self.seen.get(name)
@@ -136,34 +146,6 @@ class Pool:
         """Let resources that were refused be tried again."""
         self._refused.clear()
 
-    # --- who waits ---
-
-    def park(self, road: Road, name: str) -> None:
-        """Take a road out of the line until a resource is woken."""
-        road.parked = name
-        self._parked.setdefault(name, {})[road] = None
-
-    def wake(self, names: Iterable[str]) -> list[Road]:
-        """Return the roads that were parked at any of these resources, and let them stand in line."""
-        woken = [road for name in names for road in self._parked.pop(name, ())]
-        for road in woken:
-            road.parked = None
-            road.yard.roads.offer(road)
-        return woken
-
-    def wake_all(self) -> list[Road]:
-        """Wake every road that is parked."""
-        return self.wake(list(self._parked))
-
-    def waiting_for(self) -> dict[str, int]:
-        """Return how many roads are parked at each resource."""
-        return {name: len(roads) for name, roads in self._parked.items()}
-
-    def timed(self) -> list[str]:
-        """Return the parked resources, or claimed ones, whose limits follow the time of day."""
-        names = sorted({*self._parked, *self._claims})
-        return [name for name in names if (entry := self.seen.get(name)) is not None and entry.windows]
-
     # --- patience ---
 
     def wait(self, task: Task, now: Moment) -> Wait | None:
@@ -180,17 +162,22 @@ class Pool:
         for name in wait.task.spec.resources:
             self._claims.setdefault(name, {})[wait.task.spec.id] = wait
 
-    def settle(self, task: Task) -> list[Road]:
-        """A task waits no longer; return the roads that its claim may have held back."""
+    def settle(self, task: Task) -> None:
+        """A task waits no longer; its claim keeps nobody back any more."""
         wait = self.waits.pop(task.spec.id, None)
         if wait is None or task.claim is None:
-            return []
+            return
         task.claim = None
         for name in task.spec.resources:
             del self._claims[name][task.spec.id]
             if not self._claims[name]:
                 del self._claims[name]
-        return self.wake(task.spec.resources)
+        self._wake(task.spec.resources)
+
+    def timed(self, names: Iterable[str]) -> list[str]:
+        """Return those of the resources, and of the claimed ones, whose limits follow the time of day."""
+        every = sorted({*names, *self._claims})
+        return [name for name in every if (entry := self.seen.get(name)) is not None and entry.windows]
 
 
 def _goes_before(claimant: Task, task: Task) -> bool:
