@@ -17,6 +17,9 @@ from tefmanager.core.timers import Timers
 from tefmanager.core.values import AttemptEnd, Moment, Outcome, TaskState
 from tefmanager.core.workforce import Workforce
 
+_HEARTBEATS = 3
+"""How many heartbeats a worker that is missing has left out."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -151,7 +154,8 @@ class Attempts:
             self.unbook(task.attempt, now)
         self._backlog.remove(task)
         attempt = Attempt(self._number(), task, worker, wants=task.spec.resources)
-        attempt.number = task.attempts = max(1, task.attempts)
+        task.attempts += 1
+        attempt.number = task.attempts
         self._begin(attempt, Phase.WORKING, now)
         if attempt.wants:
             self.owed[attempt.id] = attempt
@@ -177,6 +181,8 @@ class Attempts:
         self._end(attempt, end, now, unresolved=unresolved)
         task.attempt = None
         task.state = TaskState.WAITING
+        if end is AttemptEnd.UNDELIVERED:
+            task.attempts -= 1  # nobody had it: a broken worker must not bring tasks to the dead queue
         self._log(loglines.TASK_RELEASED, attempt, end)
         if 0 < self._limits.max_attempts <= task.attempts:
             self._die(task)
@@ -307,7 +313,7 @@ class Attempts:
 
     def _never_began(self, attempt: Attempt, now: Moment) -> None:
         worker = attempt.worker
-        silent = worker.heard <= attempt.since
+        silent = now.monotonic - worker.heard >= self._limits.missing_interval / _HEARTBEATS
         self._log(loglines.DISPATCH_TIMEOUT, attempt)
         self.take_back(attempt, AttemptEnd.DISPATCH_TIMEOUT, now, unresolved=True)
         if silent:

@@ -52,7 +52,8 @@ class Intake:
         """Take a task in, unless its guid is known."""
         message = event.message
         known = self._backlog.by_guid.get(message.guid)
-        if known is not None or (event.redelivered and event.finished):
+        finished = event.finished or self._ledger.finished_now(message.guid)
+        if known is not None or (event.redelivered and finished):
             state = "finished" if known is None else known.state
             line = loglines.TASK_DUPLICATE(message.task_type, message.guid, state)
             self._answer(event.reply, line.text)

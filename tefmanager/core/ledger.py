@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tefmanager.core.effects import Effect, Log
 from tefmanager.core.entities import Task, Worker
-from tefmanager.core.values import AttemptRow, Changes, ManagerRow, Moment, Outcome
+from tefmanager.core.values import (
+    AttemptRow,
+    Changes,
+    ManagerRow,
+    Moment,
+    Outcome,
+    TaskRow,
+    TaskState,
+)
 from tefmanager.loglines import Line
 
 
@@ -21,6 +31,7 @@ class Ledger:
         self._tasks: dict[int, Task] = {}
         self._workers: dict[str, Worker] = {}
         self._left: dict[str, None] = {}
+        self._finished: set[str] = set()
 
     def manager(self, row: ManagerRow) -> None:
         """The manager's own row changed."""
@@ -47,6 +58,11 @@ class Ledger:
         """A task moves to history."""
         self._tasks.pop(task.spec.id, None)
         self._changes.finished[task.spec.id] = (outcome, now.wall)
+        self._finished.add(task.spec.guid)
+
+    def finished_now(self, guid: str) -> bool:
+        """Tell whether a task of that guid was finished in this turn."""
+        return guid in self._finished
 
     def worker(self, worker: Worker) -> None:
         """A worker is new or changed."""
@@ -84,9 +100,15 @@ class Ledger:
     def close(self) -> tuple[Changes, list[Effect]]:
         """Return the turn's changes and effects, and begin the next turn's."""
         changes, effects = self._changes, self._effects
-        changes.accepted = [(task.row(), body) for task, body in self._new.values()]
+        changes.accepted = [(self._first_row(task), body) for task, body in self._new.values()]
         changes.tasks = {number: task.row() for number, task in self._tasks.items()}
         changes.workers = {name: worker.row() for name, worker in self._workers.items()}
         changes.left = list(self._left)
         self._fresh()
         return changes, effects
+
+    def _first_row(self, task: Task) -> TaskRow:
+        """Return a new task's row; one that is finished in the same turn has waited until then."""
+        row = task.row()
+        finished = task.spec.id in self._changes.finished
+        return replace(row, state=TaskState.WAITING, attempt=None, worker=None) if finished else row

@@ -54,6 +54,7 @@ class Pool:
         self._runnable = runnable
         self._wake = wake
         self._refused: set[str] = set()
+        self._doubted: set[str] = set()
         self._claims: dict[str, dict[int, Wait]] = {}
         self._claimed = 0
 
@@ -127,11 +128,12 @@ class Pool:
             else:
                 self.seen[name] = resource
         self._refused.difference_update(seen)
+        self._doubted.difference_update(seen)
 
     def read(self, seen: Mapping[str, Resource | None]) -> None:
         """Take in everything there is."""
         self.seen = {name: resource for name, resource in seen.items() if resource is not None}
-        self._refused.clear()
+        self.second_look()
         self.ready = True
 
     def lose(self) -> None:
@@ -139,12 +141,18 @@ class Pool:
         self.ready = False
 
     def refuse(self, name: str) -> None:
-        """Take a resource for short until something new is seen of it."""
-        self._refused.add(name)
+        """Take a resource for short until something new is seen of it.
+
+        The refusal may be older than what was seen last: only the second one counts.
+        """
+        if name in self._doubted:
+            self._refused.add(name)
+        self._doubted.add(name)
 
     def second_look(self) -> None:
         """Let resources that were refused be tried again."""
         self._refused.clear()
+        self._doubted.clear()
 
     # --- patience ---
 

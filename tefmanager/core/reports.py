@@ -149,6 +149,8 @@ class Reports:
             return self._register(message, now)
         worker_type = message.worker_type or worker.worker_type
         if (worker_type, message.exchange_name) != (worker.worker_type, worker.exchange_name):
+            if worker.booked is not None:
+                self._attempts.unbook(worker.booked, now)
             self._workforce.retype(worker, worker_type, message.exchange_name, now)
             self._ledger.log(loglines.WORKER_UPDATED(worker.name, worker_type, message.exchange_name))
         return worker
@@ -195,8 +197,13 @@ class Reports:
         self._back(worker, now)
 
     def _start(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
-        self._passed_over(worker, meant)
-        self._attempts.start(meant, now)
+        if event.redelivered and event.message.task is None:
+            # It may be the start of the task before, told twice. If it is not, a heartbeat will say so.
+            meant.since = now.monotonic
+            self._back(worker, now)
+        else:
+            self._passed_over(worker, meant)
+            self._attempts.start(meant, now)
 
     def _quick(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
         if event.redelivered and event.message.task is None:
@@ -241,7 +248,8 @@ class Reports:
         current = self._backlog.by_guid.get(task.spec.guid) is task and self._waits(
             task.attempt, task.state
         )
-        if current and worker.live is None and not worker.stalled:
+        may = not worker.stalled and worker.name not in task.avoid
+        if current and worker.live is None and may:
             self._attempts.resolve(meant)
             self._attempts.take_over(task, worker, now)
 
@@ -253,7 +261,7 @@ class Reports:
         if self._backlog.by_guid.get(task.spec.guid) is task:
             self._attempts.complete(task, meant, now)
         else:
-            reason = "another worker completed it first"
+            reason = "the task is finished already"
             self._ledger.log(loglines.COMPLETION_IGNORED(worker.name, task.spec.guid, reason))
 
     def _complete(self, worker: Worker, attempt: Attempt, now: Moment) -> None:

@@ -373,12 +373,13 @@ def test_dead_task(grid: Grid, daemon: Daemon) -> None:
     assert not worker.inbox
 
 
-def test_undelivered_counts(grid: Grid) -> None:
-    """Dispatches that find no queue are attempts as well."""
+def test_undelivered_does_not_count(grid: Grid) -> None:
+    """A task that finds no queue is sent again as often as it takes."""
     worker = ReadmeWorker(grid, fresh("type"), declared=False)
     guid = grid.task(worker.worker_type)
-    for _ in range(5):
+    for _ in range(6):
         worker.free()
         grid.settle()
-    (dead,) = grid.take_all(f"{grid.queue}.dead", 1)
-    assert dead.guid == guid
+    other = ReadmeWorker(grid, worker.worker_type)
+    other.free()
+    assert other.expect().guid == guid

@@ -123,10 +123,7 @@ class Grid:
 
     def submit(self, guid: str, **fields: object) -> Grid:
         """Let a task come; of type ``t`` unless told otherwise."""
-        redelivered = bool(fields.pop("redelivered", False))
-        finished = bool(fields.pop("finished", False))
-        message = _task_message(guid, fields)
-        return self.turn(events.TaskSubmitted(message, guid.encode(), redelivered, finished))
+        return self.turn(submitted(guid, **fields))
 
     def say(
         self,
@@ -138,9 +135,7 @@ class Grid:
         **more: str | None,
     ) -> Grid:
         """Let a worker say something; of type ``t`` unless told otherwise."""
-        address = more.get("address") or name
-        message = WorkerMessage(name, address, status, more.get("worker_type", "t"), task)
-        return self.turn(events.WorkerReported(message, redelivered))
+        return self.turn(reported(name, status, task, redelivered=redelivered, **more))
 
     def suite(self, command: str, suite: str) -> Grid:
         return self.turn(events.Commanded(SuiteCommand(command, suite)))
@@ -170,6 +165,22 @@ class Grid:
 
     def waiting(self) -> list[str]:
         return [task.spec.guid for task in self.core.backlog.tasks() if task.lane is not None]
+
+
+def submitted(guid: str, **fields: object) -> events.TaskSubmitted:
+    """Return that a task came; of type ``t`` unless told otherwise."""
+    redelivered = bool(fields.pop("redelivered", False))
+    finished = bool(fields.pop("finished", False))
+    return events.TaskSubmitted(_task_message(guid, fields), guid.encode(), redelivered, finished)
+
+
+def reported(
+    name: str, status: str, task: str | None = None, *, redelivered: bool = False, **more: str | None
+) -> events.WorkerReported:
+    """Return that a worker said something; of type ``t`` unless told otherwise."""
+    address = more.get("address") or name
+    message = WorkerMessage(name, address, status, more.get("worker_type", "t"), task)
+    return events.WorkerReported(message, redelivered)
 
 
 def _task_message(guid: str, fields: dict[str, object]) -> TaskMessage:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tefmanager.core import events
+from tefmanager.core import effects, events
 from tefmanager.core.attempts import Limits
 from tefmanager.core.resources import Resource, Window
 from tefmanager.core.values import ManagerState, Outcome
@@ -228,6 +228,27 @@ def test_unknown_answer_is_given_back_before_it_is_tried_again() -> None:
     grid.turn(events.ReservationUnknown(1))
     assert grid.guids_sent == ["a"]
     assert list(grid.held) == [2]
+
+
+def test_refusal_that_is_older_than_what_was_seen() -> None:
+    """It does not hold the resource back: the reference that was given back meanwhile is asked for."""
+    grid = Grid(resources={"r": Resource("r", limit=1)})
+    grid.grant = False
+    grid.say("w", "idle").submit("a", resources=["r"])
+    grid.grant = True
+    grid.turn(events.ReservationRefused(1, "r"))
+    assert grid.guids_sent == ["a"]
+
+
+def test_refusal_without_end() -> None:
+    """Where Etcd refuses what seems to be free, it is not asked again and again."""
+    grid = Grid(resources={"r": Resource("r", limit=1)})
+    grid.grant = False
+    grid.say("w", "idle").submit("a", resources=["r"])
+    for attempt in range(1, 9):
+        grid.turn(events.ReservationRefused(attempt, "r"))
+    asked = [effect for effect in grid.effects if isinstance(effect, effects.Reserve)]
+    assert len(asked) == 2
 
 
 def test_undelivered_dispatch_is_undone() -> None:

@@ -6,9 +6,21 @@ from collections.abc import Callable
 
 import pytest
 
+from tefmanager.core import events
 from tefmanager.core.attempts import Limits
-from tefmanager.core.values import Outcome
-from tests.unit.grid import Grid
+from tefmanager.core.resources import Resource
+from tefmanager.core.values import (
+    AttemptEnd,
+    AttemptRow,
+    Outcome,
+    Snapshot,
+    TaskRow,
+    TaskSpec,
+    TaskState,
+    WorkerRow,
+    WorkerStatus,
+)
+from tests.unit.grid import Grid, reported, submitted
 
 
 def dispatched() -> Grid:
@@ -320,6 +332,95 @@ def test_message_that_never_came() -> None:
 
 
 # --- who they are ---
+
+
+def test_all_of_the_task_before_comes_twice() -> None:
+    """What does not name the task begins and ends nothing when it may be the task's before."""
+    grid = dispatched().say("w", "working").say("w", "task_complete").say("w", "idle").submit("U")
+    for word in ("working", "task_complete", "idle"):
+        grid.say("w", word, redelivered=True)
+    grid.wait(25.0)
+    assert "U" not in grid.outcomes
+    assert grid.status("w") == "dispatched"
+    assert grid.say("w", "working").say("w", "task_complete").outcomes["U"] is Outcome.COMPLETED
+
+
+def test_dispatched_working_redelivered_and_true() -> None:
+    """The next heartbeat tells; the dispatch timeout counts from the doubtful message."""
+    grid = dispatched().wait(20.0).say("w", "working", redelivered=True).wait(20.0)
+    assert grid.status("w") == "dispatched"
+    assert grid.say("w", "working").status("w") == "working"
+
+
+def test_dispatched_working_redelivered_and_named() -> None:
+    """What names the task needs no doubt."""
+    assert dispatched().say("w", "working", "T", redelivered=True).status("w") == "working"
+
+
+@pytest.mark.parametrize("end", ["ready", "task_complete"])
+def test_known_begun_and_done_in_one_turn(end: str) -> None:
+    """A task that comes with all its story behind it is written as one that waited and is done."""
+    grid = Grid().say("w", "working")
+    grid.turn(
+        *(submitted("T"), reported("w", "working", "T")),
+        reported("w", end, "T" if end == "task_complete" else None),
+    )
+    assert grid.outcomes == {"T": Outcome.COMPLETED}
+    [(row, _)] = [entry for changes in grid.changes for entry in changes.accepted]
+    assert (row.state, row.attempt, row.worker) == (TaskState.WAITING, None, None)
+
+
+def test_task_that_comes_twice_around_its_end() -> None:
+    """A redelivered copy is a duplicate, also in the turn in which the task is done."""
+    grid = working().turn(reported("w", "task_complete"), submitted("T", redelivered=True))
+    assert grid.outcomes == {"T": Outcome.COMPLETED}
+    assert grid.logged("TASK_DUPLICATE|t|T|finished")
+    assert grid.waiting() == []
+
+
+def test_stalled_worker_does_not_regain_after_a_restart() -> None:
+    """What it let stall goes to another, though nobody remembers that it is stalled."""
+    task = TaskRow(TaskSpec(1, "T", "t", 1.0, (), None, None, 0.0), attempts=1, avoid=("w",))
+    worker = WorkerRow("w", "t", "w", WorkerStatus.MISSING, 0.0)
+    taken = AttemptRow(1, 1, "T", 1, "w", 0.0, 0.0, 0.0, AttemptEnd.STALLED, unresolved=True)
+    grid = Grid(snapshot=Snapshot(tasks=(task,), workers=(worker,), unresolved=(taken,)))
+    assert grid.say("w", "working").waiting() == ["T"]
+    assert grid.say("v", "idle").sent == [("v", "T")]
+
+
+def test_regained_tasks_run_out_of_attempts_too() -> None:
+    """Each time a task is given back counts, however its worker came by it."""
+    grid = Grid(Limits(max_attempts=3)).say("w", "idle").submit("T").say("w", "working")
+    for _ in range(2):
+        assert grid.outcomes == {}
+        grid.wait(95.0).say("w", "working")
+    assert grid.status("w") == "working"
+    assert grid.wait(95.0).outcomes == {"T": Outcome.DEAD}
+
+
+def test_undelivered_dispatches_do_not_count() -> None:
+    """A task that nobody has got is tried for ever: broken workers must not kill it."""
+    grid = Grid(Limits(max_attempts=2), confirm=False).submit("T")
+    for number in range(5):
+        grid.say(f"w{number}", "idle").turn(events.DispatchFailed(grid.published[-1].attempt))
+    assert (grid.outcomes, grid.waiting()) == ({}, ["T"])
+    assert len(grid.logged("TASK_RELEASED")) == 5
+
+
+def test_another_type_while_etcd_is_asked() -> None:
+    """A worker that takes other tasks from now on does not get the one it was booked for."""
+    grid = Grid(resources={"r": Resource("r", limit=1)})
+    grid.grant = False
+    grid.say("w", "idle").submit("T", resources=["r"]).say("w", "idle", worker_type="other")
+    grid.turn(events.ReservationGranted(1, ("r",)))
+    assert (grid.sent, grid.waiting()) == ([], ["T"])
+
+
+def test_short_dispatch_timeout() -> None:
+    """A worker is not missing because its next heartbeat is later than the dispatch timeout."""
+    grid = Grid(Limits(dispatch_timeout=5.0)).say("w", "idle").submit("T").wait(6.0)
+    assert grid.logged("DISPATCH_TIMEOUT|t|T|w|")
+    assert grid.logged("WORKER_MISSING") == []
 
 
 def test_registration_needs_a_type() -> None:
