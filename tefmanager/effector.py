@@ -46,6 +46,12 @@ log = Logger()
 _CONTENT_TYPE = b"application/octet-stream"
 """What the programs in the field put on their messages."""
 
+LONGEST_REASON = 500
+"""Characters of the reason that a rejected message gets along; headers must fit into one frame."""
+
+ATTEMPTS_TOLD = 100
+"""How many of a dead task's attempts are told in its headers: the last ones."""
+
 _DELIVERIES: dict[Delivered, Callable[[int], events.Event]] = {
     Delivered.CONFIRMED: events.DispatchConfirmed,
     Delivered.RETURNED: events.DispatchFailed,
@@ -104,6 +110,7 @@ class Effector:
         self._to_release: dict[int, Claim] = {}
         self._reserving = False
         self._releasing = False
+        self._refusing: set[bytes] = set()
         self._patience = Backoff(clock)
 
     def carry_out(self, effects: Sequence[Effect], bodies: Bodies) -> None:
@@ -143,7 +150,7 @@ class Effector:
             correlation_id=delivery.correlation_id,
             reply_to=delivery.reply_to,
             content_type=delivery.content_type,
-            headers={"x-tef-reason": reason},
+            headers={"x-tef-reason": reason[:LONGEST_REASON]},
         )
         await self._insist(self._queues.rejected, message)
 
@@ -181,17 +188,24 @@ class Effector:
             emit(loglines.REPLY_FAILED(queue.decode("utf-8", "backslashreplace"), outcome))
 
     async def _bury(self, effect: Bury, body: bytes) -> None:
-        history = [_history(row) for row in await self._attempts(effect.task_id)]
+        attempts = await self._attempts(effect.task_id)
+        history = [_history(row) for row in attempts[-ATTEMPTS_TOLD:]]
         headers = {"x-tef-reason": effect.reason, "x-tef-guid": effect.guid, "x-tef-attempts": history}
         await self._insist(self._queues.dead, Message(body, content_type=_CONTENT_TYPE, headers=headers))
         reach(CrashPoint.BURIED)
         self._post(events.Buried(effect.task_id, effect.guid))
 
     async def _insist(self, queue: bytes, message: Message) -> None:
+        """Publish to a queue of ours until it is there; make the queue where somebody has deleted it."""
         backoff = Backoff(self._clock)
         while (outcome := await self._publisher.send(queue, message)) is not Delivered.CONFIRMED:
-            emit(loglines.WAITING_FOR(f"queue {queue.decode()}: a message was {outcome}"))
+            if queue not in self._refusing:
+                self._refusing.add(queue)
+                emit(loglines.WAITING_FOR(f"queue {queue.decode()}: a message was {outcome}"))
+            if outcome is Delivered.RETURNED:
+                await self._publisher.declare(queue)
             await backoff.pause()
+        self._refusing.discard(queue)
 
     # --- Etcd ---
 

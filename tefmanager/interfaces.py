@@ -273,6 +273,12 @@ class IPublisher(Interface):
         message is returned. Otherwise like ``send``.
         """
 
+    async def declare(queue: bytes) -> None:
+        """Make a durable queue where there is none of that name. Waits while there is no connection.
+
+        Where the broker refuses, nothing happens: publishing to it tells.
+        """
+
     async def stop() -> None:
         """Wait for confirms that are under way (5 seconds at most), then disconnect.
 

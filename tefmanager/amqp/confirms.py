@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import replace
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -12,7 +13,13 @@ from twisted.python.failure import Failure
 
 from tefmanager.amqp.codec import short_text
 from tefmanager.amqp.events import ChannelEvents
-from tefmanager.amqp.frames import Properties, encode_properties, publish_frames, route
+from tefmanager.amqp.frames import (
+    PROPERTIES_OVERHEAD,
+    Properties,
+    encode_properties,
+    publish_frames,
+    route,
+)
 from tefmanager.amqp.protocol import AmqpProtocol
 from tefmanager.interfaces import Delivered, Message
 from tefmanager.lease import Lease
@@ -27,13 +34,13 @@ DEFAULT_EXCHANGE = b"amq.default"
 class _Entry:
     """A message from the call that publishes it to the broker's answer."""
 
-    __slots__ = ("answer", "body", "exchange", "properties", "returned", "routed")
+    __slots__ = ("answer", "exchange", "message", "properties", "returned", "routed")
 
     def __init__(self, exchange: bytes, routed: bytes, message: Message) -> None:
         self.exchange = exchange
         self.routed = routed
         self.properties = encode_properties(message)
-        self.body = message.body
+        self.message = message
         self.returned = False
         self.answer: Deferred[Delivered]
 
@@ -90,10 +97,19 @@ class ConfirmChannel(ChannelEvents):
     def _send(self, protocol: AmqpProtocol, entry: _Entry) -> None:
         number, self._next = self._next, self._next + 1
         self._in_flight[number] = entry
-        properties = entry.properties + short_text(b"%b-%d" % (self._token, number))
+        properties = self._properties_of(entry, protocol.frame_max)
+        properties += short_text(b"%b-%d" % (self._token, number))
         protocol.transport.write(
-            publish_frames(self._number, entry.routed, properties, entry.body, protocol.frame_max)
+            publish_frames(self._number, entry.routed, properties, entry.message.body, protocol.frame_max)
         )
+
+    def _properties_of(self, entry: _Entry, frame_max: int) -> bytes:
+        """Return a message's properties; headers too long for the one frame they must fit are left out."""
+        if len(entry.properties) + PROPERTIES_OVERHEAD <= frame_max:
+            return entry.properties
+        size = len(entry.properties)
+        self._log.warn("Headers of {size} bytes are left out: the broker takes no such frame", size=size)
+        return encode_properties(replace(entry.message, headers={}))
 
     def set_writable(self, writable: bool) -> None:
         """Hold messages back, or send those that wait."""

@@ -34,6 +34,17 @@ async def exchange_exists(protocol: AmqpProtocol, name: str | bytes) -> bool:
         protocol.drop_channel(number)
 
 
+async def declare_queue(protocol: AmqpProtocol, name: bytes) -> None:
+    """Declare a queue on a channel of its own. Raises `txamqp.client.Closed`."""
+    number = protocol.free_channel()
+    try:
+        channel = await protocol.open_channel(number, ChannelEvents())
+        await channel.queue_declare(queue=name, durable=True)
+        await channel.channel_close(200, "", 0, 0)
+    finally:
+        protocol.drop_channel(number)
+
+
 async def declare(protocol: AmqpProtocol, channel: Any, topology: Topology) -> None:
     """Declare and bind all of it. Raises `txamqp.client.Closed` where something is there but otherwise."""
     for queue in topology.queues:

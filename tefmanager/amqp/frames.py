@@ -17,6 +17,9 @@ FRAME_END = 0xCE
 OVERHEAD = 8
 """Bytes of a frame beside its payload."""
 
+PROPERTIES_OVERHEAD = OVERHEAD + 12 + 32
+"""Bytes of the header's frame beside the encoded properties, the sender's message id included."""
+
 MIN_FRAME_MAX = 4096
 """Every peer takes frames of this size, says the protocol."""
 

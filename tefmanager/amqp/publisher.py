@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IPushProducer
@@ -15,7 +15,7 @@ from zope.interface import implementer
 from tefmanager.amqp.codec import MAX_SHORT_TEXT
 from tefmanager.amqp.confirms import ConfirmChannel
 from tefmanager.amqp.connection import Link, OnState, Tls, ignore_state
-from tefmanager.amqp.declare import exchange_exists
+from tefmanager.amqp.declare import declare_queue, exchange_exists
 from tefmanager.amqp.protocol import AmqpProtocol
 from tefmanager.amqp.tls import client_tls
 from tefmanager.endpoints import AmqpEndpoint
@@ -33,6 +33,8 @@ REMEMBERED = 4096
 """Addresses of which it is remembered what they are."""
 
 DISPATCH_KEY = b"task"
+
+T = TypeVar("T")
 
 
 class Place(Enum):
@@ -229,6 +231,15 @@ class Publisher:
         return outcome
 
     async def _is_exchange(self, address: bytes) -> bool:
+        # Where it is refused it may be there but not for us, nor for our messages then.
+        return await self._ask(lambda protocol: exchange_exists(protocol, address), refused=False)
+
+    async def declare(self, queue: bytes) -> None:
+        """See `IPublisher.declare`."""
+        await self._ask(lambda protocol: declare_queue(protocol, queue), refused=None)
+
+    async def _ask(self, ask: Callable[[AmqpProtocol], Coroutine[Any, Any, T]], refused: T) -> T:
+        """Ask the broker, and again on the next connection until it answers or closes the channel."""
         while not self._stopped:
             protocol = self._protocol
             if protocol is None or not protocol.usable:
@@ -237,9 +248,9 @@ class Publisher:
                 await connected
                 continue
             try:
-                return await exchange_exists(protocol, address)
+                return await ask(protocol)
             except ChannelClosed:
-                return False  # it may be there but not for us, nor for our messages then
+                return refused
             except Closed:
                 continue
-        return False
+        return refused

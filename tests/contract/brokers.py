@@ -80,6 +80,9 @@ class Twin(Protocol):
     def declare(self, queue: str) -> None:
         """Make a queue."""
 
+    def delete(self, queue: str) -> None:
+        """Remove a queue."""
+
     def bind(self, exchange: str, queue: str) -> None:
         """Make an exchange, and let its messages go to a queue."""
 
@@ -128,6 +131,9 @@ class SimTwin:
 
     def declare(self, queue: str) -> None:
         self._broker.declare(queue)
+
+    def delete(self, queue: str) -> None:
+        self._broker.delete(queue)
 
     def bind(self, exchange: str, queue: str) -> None:
         self._broker.bindings[exchange] = queue
@@ -181,6 +187,9 @@ class RealTwin:
     def declare(self, queue: str) -> None:
         self._names.append(queue)
         self._channel.queue_declare(queue, durable=True)
+
+    def delete(self, queue: str) -> None:
+        self._channel.queue_delete(queue)
 
     def bind(self, exchange: str, queue: str) -> None:
         self._exchanges.append(exchange)

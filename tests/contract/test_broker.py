@@ -60,6 +60,19 @@ async def test_returned(twin: Twin) -> None:
 
 
 @awaited
+async def test_declared(twin: Twin) -> None:
+    """A queue that somebody has deleted can be made anew; one that is there is left as it is."""
+    twin.declare(queue := f"{twin.queue}.gone")
+    twin.delete(queue)
+    made = later(twin.publisher.declare(queue.encode()))
+    twin.publisher.start()
+    await twin.until(lambda: made.called)
+    assert await twin.end(twin.publisher.send(queue.encode(), Message(b"1"))) is CONFIRMED
+    await twin.end(twin.publisher.declare(queue.encode()))
+    assert twin.take(queue) == [b"1"]
+
+
+@awaited
 async def test_dispatched_to_an_exchange(twin: Twin) -> None:
     """An address without a queue may be an exchange; a queue of that name goes first."""
     twin.declare(queue := f"{twin.queue}.behind")

@@ -312,6 +312,29 @@ def test_headers(grid: Grid, kind: str) -> None:
     assert rejected.body == bad
 
 
+def test_reason_longer_than_a_frame(grid: Grid) -> None:
+    """What is wrong with a message fits into a header, however long the message's own words are."""
+    bad = compact({"type": "x" * 200_000})
+    grid.send(bad)
+    (rejected,) = grid.take_all(f"{grid.queue}.rejected", 1)
+    assert rejected.body == bad
+    assert len(reason_of(rejected.properties.headers)) == 500
+
+
+def test_rejected_queue_is_deleted(grid: Grid, daemon: Daemon) -> None:
+    """It is made anew for the next message, and nobody else notices."""
+    grid.channel.queue_delete(f"{grid.queue}.rejected")
+    told = len(daemon.log.events("WAITING_FOR|queue"))
+    for _ in range(1200):  # more than are taken in at a time
+        grid.send(b"bad")
+    worker = ReadmeWorker(grid, fresh("type"))
+    worker.free()
+    guid = grid.task(worker.worker_type)
+    assert worker.expect().guid == guid
+    grid.take_all(f"{grid.queue}.rejected", 1200)
+    assert len(daemon.log.events("WAITING_FOR|queue")) == told + 1
+
+
 def test_nothing_else_is_harmed(grid: Grid, daemon: Daemon) -> None:
     """Among a hundred bad messages every good one goes its way."""
     worker = ReadmeWorker(grid, fresh("type"))

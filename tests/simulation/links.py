@@ -224,6 +224,12 @@ class SimPublisher:
         """See `IPublisher.dispatch`."""
         return await self._publish(Entry(address, message.body, either=True))
 
+    async def declare(self, queue: bytes) -> None:
+        """See `IPublisher.declare`."""
+        while not (self._connected or self._stopped):
+            await deferLater(self._process, 0.05)
+        self._broker.declare(queue.decode())
+
     async def _publish(self, entry: Entry) -> Delivered:
         if self._stopped:
             return Delivered.LOST

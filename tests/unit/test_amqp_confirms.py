@@ -296,3 +296,16 @@ def test_nothing_leaves_without_a_lease(rig: Rig) -> None:
     rig.lease.renew(0.0)
     rig.channel.set_writable(True)
     assert len(rig.published()) == 1
+
+
+@pytest.mark.parametrize(("size", "kept"), [(130_000, True), (131_020, False), (300_000, False)])
+def test_headers_too_long_for_a_frame(size: int, kept: bool) -> None:
+    """They are left out: the message matters more, and the broker would end the connection."""
+    rig = Rig()
+    message = Message(b"body", reply_to=b"me", headers={"reason": "x" * size})
+    rig.channel.publish(b"", b"key", message)
+    [(properties, body)] = rig.published()
+    assert body == b"body"
+    assert (len(properties) > size) is kept
+    assert b"me" in properties
+    assert len(properties) <= 131072 - 8
