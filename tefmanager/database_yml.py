@@ -139,9 +139,19 @@ def _translated(given: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     database = {RENAMED.get(key, key): value for key, value in merged.items() if key not in IGNORED}
     if not problems and not {"dbname", "service"} & set(database):
         problems.append("database is missing, expected the database's name")
+    problems.extend(_list_faults(database))
     if database.get("sslmode") != "disable":
         problems.extend(_file_faults(database))
     return database, problems
+
+
+def _list_faults(database: Mapping[str, str]) -> Iterator[str]:
+    """Yield what is wrong with lists of hosts: each has an address and a port, or all have one."""
+    hosts = max(len(database.get(key, "").split(",")) for key in ("host", "hostaddr"))
+    for key in ("host", "hostaddr", "port"):
+        values = len(database.get(key, "").split(","))
+        if values not in (1, hosts):
+            yield f"{key} names {values}, expected one, or as many as there are hosts ({hosts})"
 
 
 def _file_faults(database: Mapping[str, str]) -> Iterator[str]:

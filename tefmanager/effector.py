@@ -125,10 +125,10 @@ class Effector:
                     self._to_reserve.append(Claim(attempt, resources))
                 case Release(attempt, resources):
                     self._to_release[attempt] = Claim(attempt, resources)
-                case Reply(to, response):
-                    self.reply(to, response)
+                case Reply():
+                    self._nursery.run(self.answered(effect))
                 case ReplyWorkers(to, workers):
-                    self._answer(to, [_worker(info, bodies) for info in workers])
+                    self._nursery.run(self._send_reply(to, [_worker(info, bodies) for info in workers]))
                 case Bury():
                     self._nursery.run(self._bury(effect, bodies[effect.task_id]))
         self._ask_etcd()
@@ -173,19 +173,16 @@ class Effector:
         reach(CrashPoint.PUBLISHED)
         self._post(_DELIVERIES[outcome](effect.attempt))
 
-    def reply(self, to: ReplyTo, response: str | bool) -> None:
-        """Answer a message."""
-        self._answer(to, response)
+    async def answered(self, reply: Reply) -> None:
+        """Answer a message; return when the broker has the answer, or it is clear that it has not."""
+        await self._send_reply(reply.to, reply.response)
 
-    def _answer(self, to: ReplyTo, response: object) -> None:
+    async def _send_reply(self, to: ReplyTo, response: object) -> None:
         body = msgspec.json.encode({"response": response})
         message = Message(body, correlation_id=to.correlation_id, content_type=_CONTENT_TYPE)
-        self._nursery.run(self._send_reply(to.queue, message))
-
-    async def _send_reply(self, queue: bytes, message: Message) -> None:
-        outcome = await self._publisher.send(queue, message)
+        outcome = await self._publisher.send(to.queue, message)
         if outcome is not Delivered.CONFIRMED:
-            emit(loglines.REPLY_FAILED(queue.decode("utf-8", "backslashreplace"), outcome))
+            emit(loglines.REPLY_FAILED(to.queue.decode("utf-8", "backslashreplace"), outcome))
 
     async def _bury(self, effect: Bury, body: bytes) -> None:
         attempts = await self._attempts(effect.task_id)

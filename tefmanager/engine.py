@@ -9,7 +9,7 @@ Under load a turn takes in more, and so one commit serves many tasks.
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -20,12 +20,20 @@ from twisted.python.failure import Failure
 from tefmanager import loglines
 from tefmanager.core import events
 from tefmanager.core.core import Core
-from tefmanager.core.effects import ReplyTo
+from tefmanager.core.effects import Reply, ReplyTo
 from tefmanager.core.values import Bodies, Moment
 from tefmanager.crashpoints import CrashPoint, reach
 from tefmanager.effector import Effector, Queues, emit
 from tefmanager.hearing import Hearing
-from tefmanager.interfaces import Delivery, IConsumer, IPublisher, IReign, IReservations, StoreLost
+from tefmanager.interfaces import (
+    Delivery,
+    IConsumer,
+    IPublisher,
+    IReign,
+    IReservations,
+    StoreConflict,
+    StoreLost,
+)
 from tefmanager.messages import DispatchTasks, Invalid, Parsed, TaskMessage, WorkerMessage, parse
 from tefmanager.spawn import Nursery
 
@@ -39,7 +47,7 @@ Item: TypeAlias = Delivery | events.Event
 
 
 class Poisoned(Exception):
-    """The core failed on a message, which must not bring it down again.
+    """A turn failed because of one message, which must not bring down another.
 
     Attributes:
         body: the message.
@@ -56,7 +64,8 @@ class Engine:
     Args:
         clocks: reads the clocks.
         core: loaded from this reign's rows.
-        poison: bodies of messages that brought a core down; they are rejected.
+        poison: bodies of messages that brought a reign down; redelivered ones are rejected, once.
+        careful: turns to begin with that take in one item each, to find out which message is to blame.
         message_limit: bytes that a message may have.
         history: seconds that finished tasks stay in history.
     """
@@ -73,6 +82,7 @@ class Engine:
         queues: Queues,
         *,
         poison: set[bytes],
+        careful: int,
         message_limit: int,
         history: float,
     ) -> None:
@@ -82,6 +92,7 @@ class Engine:
         self._reign = reign
         self._consumer = consumer
         self._poison = poison
+        self._careful = careful
         self._message_limit = message_limit
         self._history = history
         self._inbox: deque[Item] = deque()
@@ -189,7 +200,18 @@ class Engine:
         return due if self._hearing.until >= due else self._hearing.ask(self._clocks().monotonic)
 
     async def _turn(self) -> None:
-        batch = [self._inbox.popleft() for _ in range(min(len(self._inbox), TURN_SIZE))]
+        most = 1 if self._careful else TURN_SIZE
+        batch = [self._inbox.popleft() for _ in range(min(len(self._inbox), most))]
+        if not self._careful:
+            await self._take_in(batch)
+            return
+        self._careful -= 1
+        try:
+            await self._take_in(batch)
+        except Exception as error:
+            raise _blamed(batch, error) from error
+
+    async def _take_in(self, batch: Sequence[Item]) -> None:
         items = [(item, self._read(item)) for item in batch if not self._stale(item)]
         finished = await self._finished(items)
         now = self._clocks()
@@ -229,7 +251,7 @@ class Engine:
     def _read(self, item: Item) -> Parsed | None:
         if not isinstance(item, Delivery):
             return None
-        if item.body in self._poison:
+        if item.redelivered and item.body in self._poison:
             reason = "the manager failed on this message before"
             return Invalid(loglines.TASK_REJECTED(reason, loglines.readable(item.body)), rejected=reason)
         return parse(item.body, self._message_limit)
@@ -254,8 +276,9 @@ class Engine:
         if delivery.session != self._session:
             self._session = delivery.session
             self._core.apply(events.HearingAgain(), now)
-        if isinstance(parsed, DispatchTasks) and parsed.probe is not None:
-            self._hearing.came(parsed.probe)
+        probe = parsed.probe if isinstance(parsed, DispatchTasks) else None
+        if probe is not None and self._hearing.came(probe):
+            pass  # that it came is all it says
         elif isinstance(parsed, Invalid):
             self._refuse(delivery, parsed)
             if parsed.rejected is not None:
@@ -271,14 +294,18 @@ class Engine:
         """Log and answer a message that can't be used; acknowledge it when its copy is safe."""
         self._core.ledger.log(invalid.line)
         reply = reply_to(delivery)
-        if reply is not None:
-            self._effector.reply(reply, invalid.line.text)
+        answer = None if reply is None else Reply(reply, invalid.line.text)
         if invalid.rejected is not None:
-            self._nursery.run(self._reject(delivery, invalid.rejected))
+            self._nursery.run(self._reject(delivery, invalid.rejected, answer))
+        elif answer is not None:
+            self._core.ledger.do(answer)
 
-    async def _reject(self, delivery: Delivery, reason: str) -> None:
+    async def _reject(self, delivery: Delivery, reason: str, answer: Reply | None) -> None:
         await self._effector.reject(delivery, reason)
+        if answer is not None:
+            await self._effector.answered(answer)
         reach(CrashPoint.REJECTED)
+        self._poison.discard(delivery.body)
         self._consumer.ack(delivery.session, [delivery.tag])
 
     async def _remove_history(self) -> None:
@@ -294,6 +321,14 @@ def reply_to(delivery: Delivery) -> ReplyTo | None:
     if not delivery.reply_to or not delivery.correlation_id:
         return None
     return ReplyTo(delivery.reply_to, delivery.correlation_id)
+
+
+def _blamed(batch: Sequence[Item], error: Exception) -> Exception:
+    """Return what a turn of at most one item failed of: the message, unless the services are to blame."""
+    services = isinstance(error, StoreLost) and not isinstance(error, StoreConflict)
+    if services or isinstance(error, Poisoned) or not batch or not isinstance(batch[0], Delivery):
+        return error
+    return Poisoned(batch[0].body, f"{type(error).__name__}: {error}")
 
 
 def _event(delivery: Delivery, parsed: Parsed | None, finished: frozenset[str]) -> events.Event:

@@ -39,11 +39,12 @@ class Hearing:
             self._send(token)
         return self._next
 
-    def came(self, token: str) -> None:
-        """Take in a probe that came back."""
+    def came(self, token: str) -> bool:
+        """Take in a probe that came back; tell whether it is one of ours."""
         sent = self._sent.pop(token, None)
         if sent is not None:
             self.until = max(self.until, sent)
             self._sent = {other: at for other, at in self._sent.items() if at > sent}
             if not self._sent:
                 self._next = -inf
+        return sent is not None

@@ -27,6 +27,10 @@ class StoreLost(Exception):
     """
 
 
+class StoreConflict(StoreLost):
+    """The database refused the changes: they do not fit its rows. Nothing of them was written."""
+
+
 class ReignOver(StoreLost):
     """Another manager has begun to reign since: this one must not write any more."""
 
@@ -55,7 +59,8 @@ class IReign(Interface):
     async def commit(changes: Changes) -> Bodies:
         """Write a turn's changes in one transaction and return the bodies it asked for.
 
-        Either all of it has happened when this returns, or `StoreLost` is raised. Never retried by
+        Either all of it has happened when this returns, or `StoreLost` is raised; `StoreConflict`
+        where the changes are to blame. Never retried by
         the implementation, never called while another commit is under way.
         """
 

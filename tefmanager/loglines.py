@@ -110,6 +110,7 @@ WORKER_UPDATED = Event("WORKER_UPDATED", ("worker", "worker_type", "exchange"))
 WORKER_MISSING = Event("WORKER_MISSING", ("worker", "worker_type"), "warn")
 WORKER_STALLED = Event("WORKER_STALLED", ("worker", "worker_type", "guid"), "warn")
 WORKER_BACK = Event("WORKER_BACK", ("worker", "worker_type", "was"))
+WORKER_FORGOTTEN = Event("WORKER_FORGOTTEN", ("worker", "worker_type"))
 
 SUITE_PAUSED = Event("SUITE_PAUSED", ("suite", "waiting"))
 SUITE_READIED = Event("SUITE_READIED", ("suite", "waiting"))

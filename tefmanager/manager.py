@@ -39,6 +39,7 @@ from tefmanager.interfaces import (
     ReservationsLost,
     SchemaTooNew,
     Seen,
+    StoreConflict,
     StoreLost,
 )
 from tefmanager.spawn import Nursery
@@ -47,6 +48,10 @@ log = Logger()
 
 _HANDOVER = 5.0
 """Seconds that a stop waits for what is under way."""
+
+_CAREFUL = 2000
+"""Turns of one message each, after a reign failed for another reason than lost services; more than the
+messages that come again then."""
 
 _LONG_REIGN = 30.0
 """Seconds after which a reign that ends was no failed attempt to begin one."""
@@ -108,7 +113,9 @@ class Manager(Service):
         self._reigns: Deferred[None] | None = None
         self._engine: Engine | None = None
         self._poison: set[bytes] = set()
+        self._careful = 0
         self._refreshing = False
+        self._ending = False
 
     def startService(self) -> None:
         """Connect, and begin to wait for a reign."""
@@ -126,7 +133,7 @@ class Manager(Service):
         reach(CrashPoint.STOPPING)
         if self._engine is not None:
             self._engine.stop(within=_HANDOVER)
-        elif self._reigns is not None:
+        elif self._reigns is not None and not self._ending:
             self._reigns.cancel()
         if self._reigns is not None:
             await self._reigns
@@ -173,13 +180,18 @@ class Manager(Service):
             await self._reign(reign)
         except CancelledError:
             raise
+        except StoreConflict as conflict:
+            self._careful = _CAREFUL
+            emit(loglines.REIGN_LOST(reign.epoch, str(conflict)))
         except StoreLost as lost:
             emit(loglines.REIGN_LOST(reign.epoch, str(lost)))
         except Poisoned as poisoned:
+            self._careful = _CAREFUL
             self._poison.add(poisoned.body)
             log.failure("a message is set aside: it brought the manager down")
             emit(loglines.REIGN_LOST(reign.epoch, str(poisoned)))
         except Exception as error:
+            self._careful = _CAREFUL
             log.failure("the reign failed")
             emit(loglines.REIGN_LOST(reign.epoch, f"{type(error).__name__}: {error}"))
         finally:
@@ -205,6 +217,7 @@ class Manager(Service):
             passes.stop()
 
     def _make_engine(self, reign: IReign, core: Core, reservations: IReservations) -> Engine:
+        careful, self._careful = self._careful, 0
         return Engine(
             self._clock,
             self._clocks,
@@ -215,11 +228,19 @@ class Manager(Service):
             reservations,
             self._ways.queues,
             poison=self._poison,
+            careful=careful,
             message_limit=self._ways.message_limit,
             history=self._ways.history,
         )
 
     async def _end(self, reign: IReign) -> None:
+        self._ending = True  # a stop waits for it
+        try:
+            await self._hand_over(reign)
+        finally:
+            self._ending = False
+
+    async def _hand_over(self, reign: IReign) -> None:
         engine, self._engine = self._engine, None
         reservations, self._reservations = self._reservations, None
         await self._consumer.stop()

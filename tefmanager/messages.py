@@ -117,6 +117,8 @@ class _Fields(msgspec.Struct):
 
 _decode = msgspec.json.Decoder(_Fields).decode
 
+_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", re.ASCII)
+
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -216,10 +218,9 @@ def _priority(value: object) -> float:
 def _from_string(value: object) -> object:
     if not isinstance(value, str):
         return value
-    try:
-        return msgspec.json.decode(value.strip(), type=int | float)
-    except msgspec.MsgspecError as error:
-        raise _Bad("priority is a string that is no number") from error
+    if not _NUMBER.fullmatch(value.strip()):
+        raise _Bad("priority is a string that is no number")
+    return float(value)
 
 
 def _time_limit(value: object) -> float | None:
@@ -276,7 +277,7 @@ def _worker(fields: _Fields, body: bytes) -> Parsed:
             exchange_name=_name(fields.exchange_name, "exchange_name"),
             status=_name(fields.status, "status"),
             worker_type=None if fields.worker_type is None else _name(fields.worker_type, "worker_type"),
-            task=None if fields.task is None else _name(fields.task, "task"),
+            task=None if fields.task in (None, "") else _name(fields.task, "task"),
         )
     except _Bad as bad:
         return Invalid(loglines.INVALID_FIELD(who, str(bad)))

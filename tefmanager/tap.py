@@ -115,6 +115,7 @@ def _ways(config: Config) -> Ways:
             patience=config.patience,
             max_attempts=config.max_attempts,
             hold_unknown=config.unknown_resources is UnknownResources.WAIT,
+            forget_after=max(config.history_days, 1.0) * _DAY,
         ),
         queues=Queues(
             *(name.encode() for name in (config.in_queue, config.dead_queue, config.rejected_queue))

@@ -33,6 +33,7 @@ class Limits:
         patience: how long a task waits for resources before it claims them.
         max_attempts: attempts after which a task is dead; 0 is never.
         hold_unknown: a resource without an entry in Etcd holds a task back.
+        forget_after: how long a missing worker is remembered.
     """
 
     missing_interval: float = 90.0
@@ -42,6 +43,7 @@ class Limits:
     patience: float = 60.0
     max_attempts: int = 5
     hold_unknown: bool = False
+    forget_after: float = 7 * 86400.0
 
 
 class Attempts:

@@ -247,6 +247,7 @@ class Core:
                     attempt.quiet = now.monotonic
 
     def _pass(self, event: events.Pass, now: Moment) -> None:
+        self.reports.forget(now)
         self.pool.second_look()
         self.backlog.wake_all()
 

@@ -304,9 +304,19 @@ class Reports:
             self._attempts.unbook(worker.booked, now)
         if (live := worker.live) is not None:
             self._attempts.take_back(live, AttemptEnd.OFFLINE, now)
+        self._remove(worker)
+
+    def _remove(self, worker: Worker) -> None:
         for attempt in list(worker.queue):
             self._attempts.resolve(attempt)
         self._workforce.remove(worker)
+
+    def forget(self, now: Moment) -> None:
+        """Let workers go that have been missing for long: restarted ones come under new names."""
+        for worker in list(self._workforce):
+            if worker.missing and now.wall - worker.since > self._limits.forget_after:
+                self._ledger.log(loglines.WORKER_FORGOTTEN(worker.name, worker.worker_type))
+                self._remove(worker)
 
     def undelivered(self, attempt: Attempt, now: Moment) -> None:
         """A dispatch reached no queue: undo it at once, and take the worker for missing."""

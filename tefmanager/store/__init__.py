@@ -1,7 +1,6 @@
 """PostgreSQL: the truth. One reign, one transaction a turn, numbered upgrades."""
 
-from tefmanager.store.errors import StoreConflict
 from tefmanager.store.names import lock_name_for, table_prefix_for
 from tefmanager.store.store import Store
 
-__all__ = ["Store", "StoreConflict", "lock_name_for", "table_prefix_for"]
+__all__ = ["Store", "lock_name_for", "table_prefix_for"]

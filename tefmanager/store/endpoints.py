@@ -21,8 +21,6 @@ from twisted.internet.threads import deferToThreadPool
 Keywords: TypeAlias = Mapping[str, str | int]
 """libpq's connection keywords."""
 
-DEFAULT_PORT = "5432"
-
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
@@ -30,7 +28,7 @@ class Endpoint:
 
     Attributes:
         host: a name, an address, the folder of a socket, or empty for libpq's default.
-        port: its port.
+        port: its port, or empty for libpq's default.
         address: the address to use for the host, or empty.
     """
 
@@ -41,7 +39,8 @@ class Endpoint:
     def __str__(self) -> str:
         """Return it for people."""
         host = self.host or self.address or "localhost"
-        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+        shown = f"[{host}]" if ":" in host else host
+        return f"{shown}:{self.port}" if self.port else shown
 
     @property
     def keywords(self) -> dict[str, str]:
@@ -68,15 +67,12 @@ def endpoints(dsn: Keywords) -> list[Endpoint]:
     """
     hosts = str(dsn.get("host", "")).split(",")
     addresses = str(dsn.get("hostaddr", "")).split(",")
-    ports = str(dsn.get("port", "") or DEFAULT_PORT).split(",")
+    ports = str(dsn.get("port", "")).split(",")
     count = max(len(hosts), len(addresses))
     if any(len(values) not in (1, count) for values in (hosts, addresses, ports)):
         raise ValueError("database: expected as many ports as hosts, or one")
     rows = zip(*(islice(cycle(values), count) for values in (hosts, ports, addresses)), strict=True)
-    return [
-        Endpoint(host.strip(), port.strip() or DEFAULT_PORT, address.strip())
-        for host, port, address in rows
-    ]
+    return [Endpoint(host.strip(), port.strip(), address.strip()) for host, port, address in rows]
 
 
 async def resolved(

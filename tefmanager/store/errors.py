@@ -7,17 +7,13 @@ import re
 import psycopg2
 from twisted.internet.defer import CancelledError
 
-from tefmanager.interfaces import ReignOver, StoreLost
+from tefmanager.interfaces import ReignOver, StoreConflict, StoreLost
 
 REIGN_OVER = "TEF01"
 """SQLSTATE: the epoch in the manager's row is not this reign's."""
 
 CONFLICT = "TEF02"
 """SQLSTATE: rows that were to be changed are not there."""
-
-
-class StoreConflict(StoreLost):
-    """The database refused the changes: they do not fit its rows. Nothing of them was written."""
 
 
 _NOISE = re.compile(

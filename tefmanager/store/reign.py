@@ -11,10 +11,9 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from tefmanager.core.values import AttemptRow, Bodies, Changes, Snapshot, TaskRow
-from tefmanager.interfaces import IReign, StoreLost
+from tefmanager.interfaces import IReign, StoreConflict, StoreLost
 from tefmanager.lease import Lease
 from tefmanager.store import rows
-from tefmanager.store.errors import StoreConflict
 from tefmanager.store.queries import Query
 from tefmanager.store.session import Row, Session
 

@@ -30,6 +30,9 @@ from tefmanager.store.silence import Silence
 
 DEFAULT_SILENCE = Silence()
 
+CONNECT_TIMEOUT = 5.0
+"""Seconds to connect, where the configuration says none: 0 or less, as for libpq."""
+
 ANOTHER_IS_ACTIVE = "another manager is active"
 
 KEYWORDS: Keywords = {"fallback_application_name": "tef-manager", "target_session_attrs": "read-write"}
@@ -84,7 +87,8 @@ class Store:
         self._reactor = reactor
         self._clock: IReactorTime = reactor if clock is None else clock
         self._dsn = dict(dsn)
-        self._connect_timeout = float(self._dsn.pop("connect_timeout", 0) or 5)
+        timeout = float(self._dsn.pop("connect_timeout", 0))
+        self._connect_timeout = timeout if timeout > 0 else CONNECT_TIMEOUT
         self._places = endpoints(self._dsn)
         self._prefix = table_prefix
         self._queries = load_queries(table_prefix)

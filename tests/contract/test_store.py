@@ -29,8 +29,7 @@ from tefmanager.core.values import (
     WorkerRow,
     WorkerStatus,
 )
-from tefmanager.interfaces import IReign, IStore, ReignOver, StoreLost
-from tefmanager.store import StoreConflict
+from tefmanager.interfaces import IReign, IStore, ReignOver, StoreConflict, StoreLost
 from tests.contract.stores import FakeTwin, Past, RealTwin, Twin
 
 T = TypeVar("T")

@@ -21,8 +21,7 @@ from tefmanager.core.values import (
     TaskState,
     WorkerRow,
 )
-from tefmanager.interfaces import IReign, IStore, ReignOver, StoreLost
-from tefmanager.store.errors import StoreConflict
+from tefmanager.interfaces import IReign, IStore, ReignOver, StoreConflict, StoreLost
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock, deferLater
 
 from tefmanager.core.values import Changes, Outcome, TaskRow, TaskSpec
-from tefmanager.interfaces import SchemaTooNew, StoreLost
+from tefmanager.interfaces import SchemaTooNew, StoreConflict, StoreLost
 from tefmanager.sandbox import Sandbox
-from tefmanager.store import Store, StoreConflict
+from tefmanager.store import Store
 from tefmanager.store import reign as reign_module
 from tefmanager.store.names import lock_key
 from tefmanager.store.reign import PORTION, Reign

@@ -164,6 +164,14 @@ def test_service_may_name_the_database(read: Read) -> None:
         ('database: d\npassword: "hunter2\\0"', ": password holds a NUL"),
         ("prod:\n  database: d\ntest:\n  database: d", ": has no section dev (found: prod, test)"),
         ("dev:\n  primary:\n    database: d", ": primary holds no text"),
+        (
+            "database: x\nhost: a,b\nport: 1,2,3",
+            ": port names 3, expected one, or as many as there are hosts (2)",
+        ),
+        (
+            "database: x\nhost: a\nport: 1,2",
+            ": port names 2, expected one, or as many as there are hosts (1)",
+        ),
     ],
 )
 def test_bad_file(problems: Callable[[str], list[str]], text: str, problem: str) -> None:

@@ -67,7 +67,18 @@ def test_resources_in_both_forms(resources: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given_", "priority"), [("7", 7.0), (7, 7.0), (-2.5, -2.5), (" 3 ", 3.0), (None, 1.0)]
+    ("given_", "priority"),
+    [
+        ("7", 7.0),
+        (7, 7.0),
+        (-2.5, -2.5),
+        (" 3 ", 3.0),
+        (None, 1.0),
+        ("07", 7.0),
+        ("+7", 7.0),
+        ("7.", 7.0),
+        ("-.5e1", -5.0),
+    ],
 )
 def test_priorities(given_: object, priority: float) -> None:
     """Numbers and numeric strings are priorities; null is 1."""
@@ -90,6 +101,10 @@ BAD_TASKS: list[dict[str, object]] = [
     {"priority": [1]},
     {"priority": 10**400},
     {"priority": "NaN"},
+    {"priority": "1_0"},
+    {"priority": "0x10"},
+    {"priority": "1e999"},
+    {"priority": "٣"},
     {"resources": 5},
     {"resources": {"a": 1}},
     {"resources": [1]},

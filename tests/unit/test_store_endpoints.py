@@ -10,13 +10,13 @@ from tefmanager.store.endpoints import Endpoint, Keywords, endpoints
 from tefmanager.store.errors import reason, without_secrets
 
 LISTS: list[tuple[Keywords, list[Endpoint]]] = [
-    ({}, [Endpoint("", "5432")]),
+    ({}, [Endpoint("", "")]),
     ({"host": "db", "port": 5433}, [Endpoint("db", "5433")]),
     ({"host": "a,b", "port": "1,2"}, [Endpoint("a", "1"), Endpoint("b", "2")]),
-    ({"host": "a, b"}, [Endpoint("a", "5432"), Endpoint("b", "5432")]),
+    ({"host": "a, b"}, [Endpoint("a", ""), Endpoint("b", "")]),
     ({"host": "a,b", "port": "7"}, [Endpoint("a", "7"), Endpoint("b", "7")]),
-    ({"host": "a", "hostaddr": "10.0.0.1"}, [Endpoint("a", "5432", "10.0.0.1")]),
-    ({"host": "a,b", "port": ",2"}, [Endpoint("a", "5432"), Endpoint("b", "2")]),
+    ({"host": "a", "hostaddr": "10.0.0.1"}, [Endpoint("a", "", "10.0.0.1")]),
+    ({"host": "a,b", "port": ",2"}, [Endpoint("a", ""), Endpoint("b", "2")]),
 ]
 
 
@@ -42,14 +42,16 @@ def test_what_has_to_be_looked_up(host: str, is_name: bool) -> None:
 
 
 def test_a_place_for_people() -> None:
-    """Host and port, an IPv6 address in brackets."""
+    """Host and port, an IPv6 address in brackets; no port where libpq is to find it."""
     assert [str(Endpoint("db", "1")), str(Endpoint("::1", "2"))] == ["db:1", "[::1]:2"]
+    assert [str(Endpoint("db", "")), str(Endpoint("::1", ""))] == ["db", "[::1]"]
 
 
 def test_what_libpq_is_told() -> None:
     """Only what is known."""
     assert Endpoint("db", "1", "10.0.0.1").keywords == {"host": "db", "port": "1", "hostaddr": "10.0.0.1"}
     assert Endpoint("", "1").keywords == {"port": "1"}
+    assert Endpoint("", "").keywords == {}
 
 
 @pytest.mark.parametrize(

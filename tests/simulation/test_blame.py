@@ -1,0 +1,75 @@
+"""A message that brings the manager down is found and set aside, and no other with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tefmanager.core import events
+from tefmanager.core.core import Core
+from tefmanager.core.values import Bodies, Changes, Moment
+from tefmanager.engine import Poisoned
+from tefmanager.interfaces import StoreConflict
+from tests.fakes.store import FakeReign
+from tests.simulation.grid import Grid
+
+
+def core_fails(patch: pytest.MonkeyPatch) -> None:
+    """Let the core fail on one task."""
+    apply = Core.apply
+
+    def failing(core: Core, event: events.Event, now: Moment) -> None:
+        if isinstance(event, events.TaskSubmitted) and event.message.guid == "bad":
+            raise ValueError("never seen the like")
+        apply(core, event, now)
+
+    patch.setattr(Core, "apply", failing)
+
+
+def database_refuses(patch: pytest.MonkeyPatch) -> None:
+    """Let the database refuse whatever comes with one task."""
+    commit = FakeReign.commit
+
+    async def failing(reign: FakeReign, changes: Changes) -> Bodies:
+        if any(row.spec.guid == "bad" for row, _ in changes.accepted):
+            raise StoreConflict("not this one")
+        return await commit(reign, changes)
+
+    patch.setattr(FakeReign, "commit", failing)
+
+
+def planning_fails(patch: pytest.MonkeyPatch) -> None:
+    """Let the core fail after it has taken the task in."""
+    plan = Core.plan
+
+    def failing(core: Core, now: Moment) -> None:
+        if "bad" in core.backlog.by_guid:
+            raise ValueError("no plan for this one")
+        plan(core, now)
+
+    patch.setattr(Core, "plan", failing)
+
+
+@pytest.mark.parametrize("break_it", [core_fails, database_refuses, planning_fails])
+def test_one_is_set_aside(
+    monkeypatch: pytest.MonkeyPatch,
+    expected_errors: Callable[..., None],
+    break_it: Callable[[pytest.MonkeyPatch], None],
+) -> None:
+    """Of many that come together only the one is rejected, and the rest is done."""
+    expected_errors(ValueError, Poisoned)
+    break_it(monkeypatch)
+    grid = Grid(seed=1)
+    guids = [f"good{number}" for number in range(40)]
+    guids.insert(20, "bad")
+    for guid in guids:
+        grid.submit(guid, "x", 1.0, (), None, 1.0)
+    grid.world.run(600.0)
+    rejected: list[Any] = [json.loads(message.body)["guid"] for message in grid.broker.queues["rejected"]]
+    done = [finished.row.spec.guid for finished in grid.database.rows.history.values()]
+    grid.end()
+    assert rejected == ["bad"]
+    assert sorted(done) == sorted(set(guids) - {"bad"})
