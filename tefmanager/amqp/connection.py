@@ -113,6 +113,13 @@ class _Once(Factory):
 # --- Staying connected -----------------------------------------------------------------------
 
 
+class _Run:
+    """From a start to a stop."""
+
+    ended: Deferred[None]
+    stopped = False
+
+
 class Link:
     """Keeps one connection to whichever broker can be used.
 
@@ -142,42 +149,47 @@ class Link:
         self._turn = 0
         self._said: dict[AmqpEndpoint, str] = {}
         self._protocol: AmqpProtocol | None = None
-        self._running: Deferred[None] | None = None
+        self._run: _Run | None = None
 
     def start(self) -> None:
         """Connect, for ever."""
-        if self._running is None:
-            self._running = Deferred.fromCoroutine(self._run())
-            self._running.addErrback(self._ended)
+        if self._run is None:
+            self._run = _Run()
+            self._run.ended = Deferred.fromCoroutine(self._stay(self._run))
+            self._run.ended.addErrback(self._failed)
 
-    def _ended(self, failure: Failure) -> None:
+    def _failed(self, failure: Failure) -> None:
         if not failure.check(CancelledError, ConnectingCancelledError):  # type: ignore[no-untyped-call]
             self._log.failure("AMQP connection {name} is given up", failure=failure, name=self._name)
 
     async def stop(self) -> None:
         """Close the connection in order, within 5 seconds, and make no other. May be started again."""
-        running, self._running = self._running, None
-        if running is None:
+        run, self._run = self._run, None
+        if run is None:
             return
-        running.cancel()
+        run.stopped = True
+        run.ended.cancel()
         protocol = self._protocol
         if protocol is not None:
             protocol.shut("stopped")
             await protocol.disconnected.wait()
 
-    async def _run(self) -> None:
+    async def _stay(self, run: _Run) -> None:
         while True:
             for _ in self._endpoints:
-                if await self._use(self._endpoints[self._turn]):
+                if await self._use(self._endpoints[self._turn], run):
                     break
                 self._turn = (self._turn + 1) % len(self._endpoints)
             await self._backoff.pause()
 
-    async def _use(self, endpoint: AmqpEndpoint) -> bool:
+    async def _use(self, endpoint: AmqpEndpoint, run: _Run) -> bool:
         """Be connected to a broker as long as it lasts, and tell whether it could be used at all."""
         try:
             protocol = await self._connected(endpoint)
         except AmqpUnavailable as error:
+            if run.stopped:
+                # Twisted says of a name that is being looked up that it can't be found, when cancelled.
+                raise CancelledError from error
             self._say_waiting(endpoint, str(error))
             return False
         since = self._reactor.seconds()

@@ -39,6 +39,7 @@ class _Session(ChannelEvents):
         if self.tracker.unacked > self._consumer.byte_limit:
             self._protocol.pause_reading()
         self._consumer.hand_over(
+            self,
             Delivery(
                 self.number,
                 tag,
@@ -48,7 +49,7 @@ class _Session(ChannelEvents):
                 properties.correlation_id,
                 properties.content_type,
                 properties.headers,
-            )
+            ),
         )
 
     def cease(self) -> None:
@@ -134,9 +135,9 @@ class Consumer:
         if self._session is not None and self._session.number == session:
             self._session.ack(tags)
 
-    def hand_over(self, delivery: Delivery) -> None:
-        """Pass a delivery on. For the session only."""
-        if self._deliveries is not None:
+    def hand_over(self, session: _Session, delivery: Delivery) -> None:
+        """Pass a delivery on, unless it is of a session that is over. For the session only."""
+        if self._deliveries is not None and session is self._session:
             self._deliveries.delivered(delivery)
 
     def session_ended(self, session: _Session, reason: str) -> None:
@@ -148,11 +149,11 @@ class Consumer:
             self._deliveries.session_lost(session.number, reason)
 
     async def _setup(self, protocol: AmqpProtocol) -> None:
-        session = _Session(self, protocol, self._sessions + 1)
+        self._sessions += 1
+        session = _Session(self, protocol, self._sessions)
         channel = await protocol.open_channel(CHANNEL, session)
         await declare(protocol, channel, self._topology)
         await channel.basic_qos(prefetch_count=self._prefetch)
-        self._sessions += 1
         self._session = session  # before the answer, since deliveries may come along with it
         if not self._ceased:
             await channel.basic_consume(queue=self._topology.in_queue, consumer_tag=CONSUMER)

@@ -11,15 +11,18 @@ import pytest
 
 from tefmanager.amqp.codec import Timestamp, decode_table
 from tefmanager.amqp.connection import LinkState
+from tefmanager.amqp.consumer import Consumer
 from tefmanager.amqp.frames import ack_frames
 from tefmanager.endpoints import AmqpEndpoint
 from tests.integration.amqp_support import (
+    Inbox,
     awaited,
     consuming,
     endpoint_of,
     foreign_channel,
     rabbitmqctl,
     starting,
+    the_reactor,
     topology_of,
     until,
 )
@@ -348,3 +351,26 @@ async def test_refused(services: Services, unique: str, changes: dict[str, str],
     assert reason in states.details(LinkState.WAITING)
     assert f"127.0.0.1:{endpoint.port}" in states.details(LinkState.WAITING)
     assert "hunter2" not in str(states.seen)
+
+
+@awaited
+async def test_stopped_before_the_name_is_known(services: Services, unique: str) -> None:
+    """One that was stopped while it looked for the broker does not come back beside the next one."""
+    topology, inbox = topology_of(unique), Inbox()
+    states: list[LinkState] = []
+    consumer = Consumer(
+        the_reactor(), [endpoint_of(services)], topology, on_state=lambda state, _: states.append(state)
+    )
+    for _ in range(3):
+        consumer.start(inbox)
+        await consumer.stop()
+    consumer.start(inbox)
+    await until(lambda: LinkState.CONNECTED in states)
+    with foreign_channel(services) as channel:
+        for number in range(100):
+            channel.basic_publish("", topology.in_queue, b"%d" % number)
+        await inbox.wait(100)
+        assert channel.queue_declare(topology.in_queue, passive=True).method.consumer_count == 1
+    await consumer.stop()
+    assert inbox.bodies == [b"%d" % number for number in range(100)]
+    assert states == [LinkState.CONNECTED]
