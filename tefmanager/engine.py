@@ -99,6 +99,7 @@ class Engine:
         self._lost_session = -1
         self._session = -1
         self._wakeup: Deferred[None] | None = None
+        self._rising: IDelayedCall | None = None
         self._timer: IDelayedCall | None = None
         self._clock_out: IDelayedCall | None = None
         self._failure: Failure | None = None
@@ -132,6 +133,12 @@ class Engine:
         self.post(events.Pass())
 
     def _wake(self) -> None:
+        """Let there be a turn, once all that comes together has come: it is worth one commit."""
+        if self._wakeup is not None and self._rising is None:
+            self._rising = self._clock.callLater(0, self._rise)
+
+    def _rise(self) -> None:
+        self._rising = None
         if self._wakeup is not None:
             wakeup, self._wakeup = self._wakeup, None
             wakeup.callback(None)
@@ -170,7 +177,7 @@ class Engine:
 
     async def abandon(self) -> None:
         """Give up whatever is still under way: the reign ends."""
-        for timer in (self._timer, self._clock_out):
+        for timer in (self._timer, self._clock_out, self._rising):
             if timer is not None and timer.active():
                 timer.cancel()
         self._nursery.cancel()
@@ -186,7 +193,7 @@ class Engine:
         due = self._next_look()
         if due is not None:
             wait = max(0.0, due - self._clocks().monotonic)
-            self._timer = self._clock.callLater(wait, self._wake)
+            self._timer = self._clock.callLater(wait, self._rise)
         self._wakeup = Deferred()
         await self._wakeup
         if self._timer is not None and self._timer.active():

@@ -9,6 +9,7 @@ from tefmanager.core.entities import Task, Worker
 from tefmanager.core.values import (
     AttemptRow,
     Changes,
+    Finish,
     ManagerRow,
     Moment,
     Outcome,
@@ -57,7 +58,7 @@ class Ledger:
     def finished(self, task: Task, outcome: Outcome, now: Moment) -> None:
         """A task moves to history."""
         self._tasks.pop(task.spec.id, None)
-        self._changes.finished[task.spec.id] = (outcome, now.wall)
+        self._changes.finished[task.spec.id] = Finish(outcome, now.wall, task.attempts)
         self._finished.add(task.spec.guid)
 
     def finished_now(self, guid: str) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,14 @@ class Outcome(StrEnum):
     COMPLETED = "completed"
     STOPPED = "stopped"
     DEAD = "dead"
+
+
+class Finish(NamedTuple):
+    """The end of a task: how, when (unix time), and after how many attempts."""
+
+    outcome: Outcome
+    at: float
+    attempts: int = 0
 
 
 class AttemptEnd(StrEnum):
@@ -228,7 +237,7 @@ class Changes:
     tasks: dict[int, TaskRow] = field(default_factory=dict)
     attempts: list[AttemptRow] = field(default_factory=list)
     resolved: list[int] = field(default_factory=list)
-    finished: dict[int, tuple[Outcome, float]] = field(default_factory=dict)
+    finished: dict[int, Finish] = field(default_factory=dict)
     workers: dict[str, WorkerRow] = field(default_factory=dict)
     left: list[str] = field(default_factory=list)
     paused: list[str] = field(default_factory=list)

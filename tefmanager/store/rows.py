@@ -14,9 +14,9 @@ import msgspec
 from tefmanager.core.values import (
     AttemptEnd,
     AttemptRow,
+    Finish,
     ManagerRow,
     ManagerState,
-    Outcome,
     TaskRow,
     TaskSpec,
     TaskState,
@@ -45,10 +45,11 @@ def changed_json(rows: Iterable[TaskRow]) -> str:
     return as_json(_changed(row) for row in rows)
 
 
-def finished_json(finished: Mapping[int, tuple[Outcome, float]]) -> str:
+def finished_json(finished: Mapping[int, Finish]) -> str:
     """Return the ends of tasks as JSON."""
     return as_json(
-        {"id": id, "outcome": outcome, "finished_at": at} for id, (outcome, at) in finished.items()
+        {"id": id, "outcome": outcome, "finished_at": at, "attempts": attempts}
+        for id, (outcome, at, attempts) in finished.items()
     )
 
 

@@ -19,6 +19,7 @@ from tefmanager.core.values import (
     AttemptEnd,
     AttemptRow,
     Changes,
+    Finish,
     ManagerRow,
     ManagerState,
     Outcome,
@@ -288,7 +289,7 @@ async def test_dispatched_released_and_finished(twin: Twin, reign: IReign) -> No
     done = ended(8, 1, number=2, end=AttemptEnd.COMPLETED)
     again = replace(in_flight(released, 8), attempts=2)
     finish = Changes(
-        tasks={1: again}, attempts=[done], resolved=[7], finished={1: (Outcome.COMPLETED, 9.25)}
+        tasks={1: again}, attempts=[done], resolved=[7], finished={1: Finish(Outcome.COMPLETED, 9.25, 2)}
     )
     await reign.commit(finish)
     assert await reign.load() == Snapshot()
@@ -299,7 +300,7 @@ async def test_dispatched_released_and_finished(twin: Twin, reign: IReign) -> No
 @pytest_twisted.ensureDeferred
 async def test_accepted_and_finished_in_one_turn(twin: Twin, reign: IReign) -> None:
     """Such a task is only in history."""
-    await reign.commit(Changes(accepted=[(task(1), b"b")], finished={1: (Outcome.STOPPED, 2.0)}))
+    await reign.commit(Changes(accepted=[(task(1), b"b")], finished={1: Finish(Outcome.STOPPED, 2.0)}))
     assert await reign.load() == Snapshot()
     assert twin.history() == {1: Past("guid-1", 0, Outcome.STOPPED, 2.0, b"b")}
 
@@ -316,7 +317,7 @@ async def test_a_guid_that_finishes_may_come_again_in_the_same_turn(twin: Twin, 
     """New tasks are written before finished ones go, and yet no guid is there twice at the end."""
     again = task(2, guid="guid-1")
     await reign.commit(Changes(accepted=[(task(1), b"1")]))
-    await reign.commit(Changes(accepted=[(again, b"2")], finished={1: (Outcome.COMPLETED, 2.0)}))
+    await reign.commit(Changes(accepted=[(again, b"2")], finished={1: Finish(Outcome.COMPLETED, 2.0)}))
     assert (await reign.load()).tasks == (again,)
     assert list(twin.history()) == [1]
 
@@ -326,8 +327,8 @@ async def test_bodies_of_tasks_that_finish_with_the_same_commit(reign: IReign) -
     """They are there, as are those of tasks in history; asking twice for one does no harm."""
     accepted = [(task(id), b"body %d" % id) for id in (1, 2, 3)]
     await reign.commit(Changes(accepted=accepted))
-    await reign.commit(Changes(finished={3: (Outcome.DEAD, 2.0)}))
-    found = await reign.commit(Changes(finished={1: (Outcome.DEAD, 2.0)}, bodies=[1, 2, 3, 1]))
+    await reign.commit(Changes(finished={3: Finish(Outcome.DEAD, 2.0)}))
+    found = await reign.commit(Changes(finished={1: Finish(Outcome.DEAD, 2.0)}, bodies=[1, 2, 3, 1]))
     assert found == {1: b"body 1", 2: b"body 2", 3: b"body 3"}
 
 
@@ -346,7 +347,7 @@ REFUSED = {
     "an id that is there already": Changes(accepted=[(task(1, guid="new"), b"")]),
     "an attempt that is there already": Changes(attempts=[ended(5, 1)]),
     "a change of a task that is not there": Changes(tasks={9: task(9)}),
-    "the end of a task that is not there": Changes(finished={9: (Outcome.DEAD, 1.0)}),
+    "the end of a task that is not there": Changes(finished={9: Finish(Outcome.DEAD, 1.0)}),
     "a body that is not there": Changes(bodies=[1, 9]),
     "a task in flight without a worker": Changes(tasks={1: task(1, state=TaskState.WORKING)}),
     "a waiting task with a worker": Changes(tasks={1: task(1, worker="w")}),
@@ -378,9 +379,9 @@ async def test_changes_that_do_not_fit_the_rows(twin: Twin, reign: IReign, refus
 async def test_finished_guids(reign: IReign) -> None:
     """Those in history, however often; not those that wait."""
     await reign.commit(Changes(accepted=[(task(1), b""), (task(2, guid="ü|'\\"), b""), (task(3), b"")]))
-    await reign.commit(Changes(finished={1: (Outcome.DEAD, 1.0), 2: (Outcome.STOPPED, 1.0)}))
+    await reign.commit(Changes(finished={1: Finish(Outcome.DEAD, 1.0), 2: Finish(Outcome.STOPPED, 1.0)}))
     await reign.commit(Changes(accepted=[(task(4, guid="guid-1"), b"")]))
-    await reign.commit(Changes(finished={4: (Outcome.DEAD, 1.0)}))
+    await reign.commit(Changes(finished={4: Finish(Outcome.DEAD, 1.0)}))
     assert await reign.finished(["guid-1", "guid-3", "ü|'\\", "guid-1", "?"]) == {"guid-1", "ü|'\\"}
     assert await reign.finished([]) == frozenset()
 
@@ -389,7 +390,7 @@ async def test_finished_guids(reign: IReign) -> None:
 async def test_history_is_forgotten_in_steps(twin: Twin, reign: IReign) -> None:
     """Oldest first, attempts with their tasks, nothing that is as young as the limit or still waits."""
     accepted = [(task(id), b"") for id in range(1, 8)]
-    finished = {id: (Outcome.COMPLETED, 100.0 - id) for id in range(1, 7)}
+    finished = {id: Finish(Outcome.COMPLETED, 100.0 - id) for id in range(1, 7)}
     attempts = [ended(10 + id, id) for id in range(1, 8)]
     await reign.commit(Changes(accepted=accepted, attempts=attempts, finished=finished))
     steps = [await reign.forget(98.0, 2) for _ in range(3)]
@@ -466,7 +467,7 @@ async def test_an_older_reign_can_write_nothing(twin: Twin, reign: IReign) -> No
 @pytest_twisted.ensureDeferred
 async def test_an_older_reign_can_forget_nothing(twin: Twin, reign: IReign) -> None:
     """History is fenced as well."""
-    await reign.commit(Changes(accepted=[(task(1), b"")], finished={1: (Outcome.DEAD, 1.0)}))
+    await reign.commit(Changes(accepted=[(task(1), b"")], finished={1: Finish(Outcome.DEAD, 1.0)}))
     twin.depose()
     with pytest.raises(ReignOver):
         await reign.forget(100.0, 10)

@@ -283,9 +283,10 @@ def _apply(rows: Rows, changes: Changes) -> Bodies:
     rows.manager = changes.manager or rows.manager
     _write_tasks(rows, changes)
     _write_attempts(rows, changes)
-    for id, (outcome, at) in changes.finished.items():
+    for id, (outcome, at, attempts) in changes.finished.items():
         row, body = rows.tasks.pop(_known(rows.tasks, id))
-        rows.history[_new(rows.history, id)] = FinishedTask(row, outcome, at, body)
+        finished = FinishedTask(replace(row, attempts=attempts), outcome, at, body)
+        rows.history[_new(rows.history, id)] = finished
     rows.workers.update(changes.workers)
     for name in changes.left:
         rows.workers.pop(name, None)

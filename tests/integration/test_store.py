@@ -14,7 +14,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock, deferLater
 
-from tefmanager.core.values import Changes, Outcome, TaskRow, TaskSpec
+from tefmanager.core.values import Changes, Finish, Outcome, TaskRow, TaskSpec
 from tefmanager.interfaces import SchemaTooNew, StoreConflict, StoreLost
 from tefmanager.sandbox import Sandbox
 from tefmanager.store import Store
@@ -411,7 +411,7 @@ async def test_a_turn_of_very_many_bytes(
     monkeypatch.setattr(reign_module, "PACK_BYTES", 5000)
     accepted = [(task(id), bytes([id]) * (500 * (id % 7))) for id in range(1, 60)]
     last = 59 if fits else 60
-    changes = Changes(accepted=accepted, finished={last: (Outcome.STOPPED, 1.0)}, bodies=[1, 59])
+    changes = Changes(accepted=accepted, finished={last: Finish(Outcome.STOPPED, 1.0)}, bodies=[1, 59])
     if fits:
         assert await reign.commit(changes) == {1: b"\1" * 500, 59: bytes([59]) * 1500}
     else:

@@ -79,7 +79,7 @@ class Grid:
     def _carry_out(self, changes: Changes, wanted: list[effects.Effect]) -> list[events.Event]:
         self.changes.append(changes)
         self.guids.update({row.spec.id: row.spec.guid for row, _ in changes.accepted})
-        self.outcomes.update({self.guids[key]: outcome for key, (outcome, _) in changes.finished.items()})
+        self.outcomes.update({self.guids[key]: finish.outcome for key, finish in changes.finished.items()})
         self.effects += wanted
         return [answer for effect in wanted for answer in self._answers(effect)]
 

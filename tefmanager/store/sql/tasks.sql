@@ -37,13 +37,15 @@ with r as (
 select {t}expect('TEF02', 'tasks to change', (select count(*) from r), (select count(*) from written));
 
 -- name: finish_tasks
--- Move tasks to history; $1: their ids, outcomes and times.
+-- Move tasks to history; $1: their ids, outcomes, times and attempts.
 with r as (
-    select * from json_to_recordset($1::json) as r (id bigint, outcome text, finished_at float8)
+    select * from json_to_recordset($1::json) as r (
+        id bigint, outcome text, finished_at float8, attempts integer
+    )
 ), gone as (
     delete from {t}tasks as t using r where t.id = r.id
     returning
-        t.id, t.guid, t.task_type, t.priority, t.resources, t.suite, t.time_limit, t.received, t.attempts,
+        t.id, t.guid, t.task_type, t.priority, t.resources, t.suite, t.time_limit, t.received, r.attempts,
         r.outcome, to_timestamp(r.finished_at), t.body
 ), kept as (
     insert into {t}history (
