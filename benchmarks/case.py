@@ -1,0 +1,40 @@
+"""A case: one thing that can be measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from benchmarks.results import Facts, Outcome
+from benchmarks.services.bench import Bench
+
+Measure: TypeAlias = Callable[[Bench], Outcome]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing that can be measured.
+
+    Attributes:
+        group: what it is measured for.
+        facts: what tells it from the others of its group.
+        seconds: how long that takes, about.
+        headline: name of the number that people see at once.
+        measure: does it.
+        once: in the first round only.
+    """
+
+    group: str
+    facts: Facts
+    seconds: float
+    headline: str
+    measure: Measure
+    once: bool = False
+
+    @property
+    def title(self) -> str:
+        """What it is, for people."""
+        return f"{self.group}: " + ", ".join(
+            str(value) if isinstance(value, str) else f"{value} {key}" for key, value in self.facts.items()
+        )
