@@ -1,0 +1,92 @@
+"""Tasks a second of the others, in the same two ways as ours.
+
+*End to end* is from the first submit to the end of the last task, workers being there and warm.
+*Draining* is with all tasks submitted before the workers start, from the start of the first task to the
+end of the last one: what a program needs to start does not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.case import Case
+from benchmarks.peers.kinds import CELERY, DASK, DRAMATIQ, PROCRASTINATE, Kind
+from benchmarks.peers.runner import WARM_UP, Peer, open_peer
+from benchmarks.results import Outcome
+from benchmarks.scenarios.throughput import DRAINING, END_TO_END, GROUP, RATE
+from benchmarks.services.bench import Bench, Options
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One of the others, set up in one way.
+
+    Attributes:
+        kind: which one.
+        speed: tasks a second, about; of slow ones fewer tasks are measured.
+        confirm: each submit is confirmed by the broker.
+        resources: each task needs so many.
+    """
+
+    kind: Kind
+    speed: int
+    confirm: bool = False
+    resources: int = 0
+
+    @property
+    def facts(self) -> dict[str, str | int]:
+        """What tells it from the others."""
+        kinds = {CELERY: self.confirm, DRAMATIQ: self.confirm}
+        safe = "confirmed" if kinds.get(self.kind, self.kind is PROCRASTINATE) else "unconfirmed"
+        return {"who": self.kind.name, "submits": safe, "resources": self.resources}
+
+
+CONTENDERS = (
+    Contender(CELERY, 900),
+    Contender(CELERY, 400, confirm=True),
+    Contender(DRAMATIQ, 2000),
+    Contender(DRAMATIQ, 600, confirm=True),
+    Contender(PROCRASTINATE, 200),
+    Contender(DASK, 500),
+    Contender(DASK, 250, resources=3),
+)
+
+
+def cases(options: Options) -> Iterator[Case]:
+    """Go through the cases."""
+    for contender in CONTENDERS:
+        tasks = options.tasks if contender.speed > 300 else max(50, options.tasks * 2 // 5)
+        for how in (END_TO_END, DRAINING):
+            if how == END_TO_END or not contender.confirm:
+                yield _case(contender, how, tasks)
+
+
+def _case(contender: Contender, how: str, tasks: int) -> Case:
+    measure = _end_to_end if how == END_TO_END else _draining
+    facts = {"how": how, **contender.facts}
+    seconds = 6 + tasks / contender.speed
+    return Case(GROUP, facts, seconds, RATE, lambda bench: _measured(bench, contender, measure, tasks))
+
+
+def _measured(bench: Bench, contender: Contender, measure: Any, tasks: int) -> Outcome:
+    resources = contender.resources
+    with open_peer(bench, contender.kind, confirm=contender.confirm, resources=resources) as peer:
+        return Outcome(measure(peer, tasks))
+
+
+def _end_to_end(peer: Peer, tasks: int) -> dict[str, float]:
+    peer.start_workers()
+    peer.warm_up()
+    submitted = peer.submitted(peer.submit(tasks))
+    last = peer.wait(WARM_UP + tasks)[-1][1]
+    span = submitted["last"] - submitted["first"]
+    return {RATE: tasks / (last - submitted["first"]), "submits/s": tasks / span}
+
+
+def _draining(peer: Peer, tasks: int) -> dict[str, float]:
+    peer.submitted(peer.submit(tasks))
+    peer.start_workers()
+    done = peer.wait(tasks)
+    return {RATE: (tasks - 1) / (done[-1][1] - done[0][1])}
