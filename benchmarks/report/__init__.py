@@ -1,0 +1,1 @@
+"""Tables and plots of what was measured. Standard library and matplotlib only."""
