@@ -13,6 +13,8 @@ from types import FrameType
 
 ROOT = Path(__file__).parents[1]
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 class Stopped(BaseException):
     """A signal wants it to end."""
@@ -55,10 +57,10 @@ def main(arguments: Sequence[str]) -> int:
         write(options.results, options.output)
         return 0
     try:
-        for number in (signal.SIGTERM, signal.SIGHUP):
+        for number in _SIGNALS:
             signal.signal(number, _stop)
         return _measure(options)
-    except (KeyboardInterrupt, Stopped):
+    except Stopped:
         return _complain(["stopped; nothing is left running"])
 
 
@@ -97,6 +99,8 @@ def _draw(results: Path, output: Path) -> None:
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
+    for each in _SIGNALS:  # whatever the user's patience, everything is to be removed
+        signal.signal(each, signal.SIG_IGN)
     raise Stopped(number)
 
 

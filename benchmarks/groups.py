@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from benchmarks.case import Case
-from benchmarks.scenarios import backlog, heartbeats, intake, latency, others, sweeps, throughput
+from benchmarks.scenarios import backlog, fairness, heartbeats, intake, latency, others, sweeps, throughput
 from benchmarks.services.bench import Options
 
 
@@ -22,6 +22,7 @@ GROUPS: dict[str, Callable[[Options], Iterator[Case]]] = {
     "intake": intake.cases,
     "workers": sweeps.worker_cases,
     "resources": sweeps.resource_cases,
+    "fairness": fairness.cases,
 }
 """What makes the cases of each group."""
 

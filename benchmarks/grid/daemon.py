@@ -74,6 +74,11 @@ class Daemon:
             raise BenchmarkError("the manager was not started")
         return self._program
 
+    def last_words(self) -> str:
+        """Return the end of its log."""
+        lines = self.log.read_text("utf-8", "replace").splitlines() if self.log.exists() else ["no log"]
+        return "\n".join(line[:300] for line in lines[-5:])
+
     def stop(self) -> None:
         """End it in good order, if it runs."""
         if self._program is not None:

@@ -10,7 +10,7 @@ from benchmarks.grid.daemon import Daemon, Tables
 from benchmarks.grid.spec import LoadSpec
 from benchmarks.services.bench import Bench
 from benchmarks.services.etcd import Etcd
-from benchmarks.services.programs import Helper
+from benchmarks.services.programs import BenchmarkError, Helper
 from benchmarks.services.usage import Meter
 
 
@@ -92,4 +92,7 @@ def open_grid(
         stack.callback(tables.drop)
         daemon = Daemon(bench, prefix, [f"--etcd-api={resources.api}", *options], list(twistd))
         stack.callback(daemon.stop)
-        yield Grid(bench, prefix, daemon, tables)
+        try:
+            yield Grid(bench, prefix, daemon, tables)
+        except BenchmarkError as error:
+            raise BenchmarkError(f"{error}\n{daemon.last_words()}") from error

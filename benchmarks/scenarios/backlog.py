@@ -82,7 +82,7 @@ def _measure(bench: Bench, size: int, tasks: int) -> Outcome:
 
 def _values(grid: Grid, load: Helper, skipped: int) -> dict[str, float]:
     began = grid.daemon.start()
-    load.wait("worked", 180)
+    load.wait("worked", 120)
     now, peak = memory(grid.daemon.program.pid)
     grid.daemon.kill()  # it would go on with what is left
     load.tell("samples")

@@ -1,0 +1,107 @@
+"""The core with a simulated clock: tasks that come, take their time on workers, and are done. Pure."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from tefmanager.core.attempts import Limits
+from tests.unit.grid import Grid
+
+NEVER = 1e9
+"""Seconds that nothing simulated lasts."""
+
+_EPOCH = 1000.0
+"""The simulated grid's monotonic clock at its begin."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A task to be.
+
+    Attributes:
+        guid: names it.
+        seconds: that it takes.
+        fields: of its message, such as ``suite``.
+    """
+
+    guid: str
+    seconds: float
+    fields: Mapping[str, object]
+
+
+class Simulated:
+    """A grid whose workers take as long for a task as the task says.
+
+    Attributes:
+        came, began, ended: seconds at which tasks did so, by guid.
+        on_begin: called with the guid of each task that begins.
+    """
+
+    def __init__(self, workers: int, patience: float, resources: Mapping[str, int]) -> None:
+        limits = Limits(NEVER, NEVER, NEVER, patience=patience)
+        self._grid = Grid(limits)
+        for name, limit in resources.items():
+            self._grid.resource(name, limit)
+        self._jobs: dict[str, Job] = {}
+        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._numbers = itertools.count()
+        self._seen = 0
+        self.came: dict[str, float] = {}
+        self.began: dict[str, float] = {}
+        self.ended: dict[str, float] = {}
+        self.on_begin: Callable[[str], None] = lambda guid: None
+        for number in range(workers):
+            self._grid.say(f"worker-{number}", "idle")
+
+    @property
+    def now(self) -> float:
+        """Seconds since the begin."""
+        return self._grid.time
+
+    def at(self, time: float, action: Callable[[], None]) -> None:
+        """Let something happen at a time."""
+        heapq.heappush(self._due, (time, next(self._numbers), action))
+
+    def submit(self, job: Job) -> None:
+        """Let a task come now."""
+        self._jobs[job.guid] = job
+        self.came[job.guid] = self.now
+        self._grid.submit(job.guid, **job.fields)
+        self._begin()
+
+    def run(self, until: float) -> None:
+        """Let time pass."""
+        while (step := min(self._next(), until)) < until:
+            self._pass_to(step)
+            while self._due and self._due[0][0] <= self.now:
+                heapq.heappop(self._due)[2]()
+                self._begin()
+        self._pass_to(until)
+
+    def _next(self) -> float:
+        """Return when something happens next, outside the core or in it."""
+        look = self._grid.core.next_look()
+        within = NEVER if look is None else max(self.now + 1e-3, look - _EPOCH)
+        return min(within, self._due[0][0] if self._due else NEVER)
+
+    def _pass_to(self, time: float) -> None:
+        self._grid.wait(time - self.now)
+        self._begin()
+
+    def _begin(self) -> None:
+        while self._seen < len(self._grid.sent):
+            worker, guid = self._grid.sent[self._seen]
+            self._seen += 1
+            self.began[guid] = self.now
+            self._grid.say(worker, "working")
+            self.at(self.now + self._jobs[guid].seconds, partial(self._end, worker, guid))
+            self.on_begin(guid)
+
+    def _end(self, worker: str, guid: str) -> None:
+        self.ended[guid] = self.now
+        self._grid.say(worker, "task_complete")
+        self._grid.say(worker, "idle")
