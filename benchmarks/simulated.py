@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from tefmanager.core.attempts import Limits
+from tefmanager.loglines import RESOURCE_WAIT
 from tests.unit.grid import Grid
 
 NEVER = 1e9
@@ -37,7 +38,8 @@ class Simulated:
     """A grid whose workers take as long for a task as the task says.
 
     Attributes:
-        came, began, ended: seconds at which tasks did so, by guid.
+        waited: seconds at which tasks were first in line but for resources for the first time, by guid.
+        began, ended: seconds at which tasks did so, by guid.
         on_begin: called with the guid of each task that begins.
     """
 
@@ -50,7 +52,8 @@ class Simulated:
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self._seen = 0
-        self.came: dict[str, float] = {}
+        self._lines = 0
+        self.waited: dict[str, float] = {}
         self.began: dict[str, float] = {}
         self.ended: dict[str, float] = {}
         self.on_begin: Callable[[str], None] = lambda guid: None
@@ -69,7 +72,6 @@ class Simulated:
     def submit(self, job: Job) -> None:
         """Let a task come now."""
         self._jobs[job.guid] = job
-        self.came[job.guid] = self.now
         self._grid.submit(job.guid, **job.fields)
         self._begin()
 
@@ -93,6 +95,11 @@ class Simulated:
         self._begin()
 
     def _begin(self) -> None:
+        for line in self._grid.lines[self._lines :]:
+            name, *fields = line.split("|")
+            if name == RESOURCE_WAIT.name:
+                self.waited.setdefault(fields[1], self.now)
+        self._lines = len(self._grid.lines)
         while self._seen < len(self._grid.sent):
             worker, guid = self._grid.sent[self._seen]
             self._seen += 1

@@ -84,6 +84,7 @@ def open_grid(
     with ExitStack() as stack:
         etcd = Etcd(bench.etcd, resources.api)
         stack.callback(etcd.close)
+        stack.callback(etcd.clear)
         etcd.clear()
         if resources.each:
             etcd.make(resources.names, resources.limit)

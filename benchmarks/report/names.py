@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+US = "tef-manager"
+
 
 @dataclass(frozen=True)
 class Row:
@@ -21,7 +23,7 @@ class Row:
     @property
     def ours(self) -> bool:
         """Whether it is the manager's."""
-        return self.facts.get("who") == "tef-manager"
+        return self.facts.get("who") == US
 
 
 def _ours(workers: int, resources: int, api: str = "v3") -> Row:
@@ -65,11 +67,11 @@ BARS = (
 """All that throughput was measured of."""
 
 IDLE = tuple(
-    Row(f"tef-manager, {name}", {"who": "tef-manager", "what": "idle", "resources": each})
+    Row(f"tef-manager, {name}", {"who": US, "what": "idle", "resources": each})
     for name, each in (("idle", 0), ("idle, 3 resources", 3))
 )
 BUSY = tuple(
-    Row(f"tef-manager, {name}", {"who": "tef-manager", "what": "300 tasks/s", "resources": each})
+    Row(f"tef-manager, {name}", {"who": US, "what": "300 tasks/s", "resources": each})
     for name, each in (("300 tasks/s", 0), ("300 tasks/s, 3 resources", 3))
 )
 ROUND_TRIP = Row("bare round trip through RabbitMQ", {"who": "bare", "what": "round trip"})

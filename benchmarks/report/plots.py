@@ -22,7 +22,7 @@ def throughput(results: Results, folder: Path) -> bool:
     rows = [row for row in BARS if results.values(RATE, "throughput", how="end to end", **row.facts)]
     if not rows:
         return False
-    with figure(folder, "throughput", 9, 1.2 + 0.48 * len(rows)) as axes:
+    with figure(folder, "throughput", 9, 1.2 + 0.4 * len(rows)) as axes:
         for place, row in enumerate(reversed(rows)):
             _bar(axes, results, row, place)
         axes.set_yticks(range(len(rows)), [row.name for row in reversed(rows)])
@@ -107,12 +107,10 @@ def backlog(results: Results, folder: Path) -> bool:
         for one, (name, title) in zip(axes, (*wanted, ("MB, most", "MB of memory, most")), strict=True):
             _line(one, found, "waiting", name, OURS)
             one.set_xscale("symlog", linthresh=100, linscale=0.6)
-            one.set_xticks([0, 100, 10_000, 1_000_000], ["0", "100", "10,000", "1,000,000"])
+            one.set_xticks([0, 100, 10_000, 1_000_000], ["0", "100", "10 k", "1 M"])
             one.set_xlabel("waiting tasks, 90 % of them parked")
             one.set_title(title)
-            one.set_ylim(bottom=0)
-            one.margins(x=0.08)
-            thousands(one.yaxis)
+            _from_zero(one)
     return True
 
 
@@ -133,9 +131,8 @@ def workers(results: Results, folder: Path) -> bool:
         axes.set_xlabel("workers (logarithmic)")
         axes.set_ylabel("tasks/s")
         axes.set_title("Throughput against the number of workers")
-        axes.set_ylim(bottom=0)
+        _from_zero(axes)
         axes.legend(loc="best")
-        thousands(axes.yaxis)
     return True
 
 
@@ -156,9 +153,15 @@ def resources(results: Results, folder: Path) -> bool:
         right.set_xlabel("resources there are, 3 needed (logarithmic)")
         right.set_title("100 workers")
         for axes in (left, right):
-            axes.set_ylim(bottom=0)
-            thousands(axes.yaxis)
+            _from_zero(axes)
     return True
+
+
+def _from_zero(axes: Any) -> None:
+    axes.margins(x=0.06, y=0.1)
+    axes.autoscale_view()
+    axes.set_ylim(bottom=0)
+    thousands(axes.yaxis)
 
 
 def _line(
@@ -189,10 +192,10 @@ def fairness(results: Results, folder: Path) -> bool:
         left.legend(title="suite", loc="upper left")
         for one, colour in zip(patience, SEVERAL, strict=False):
             _waits(right, one, colour)
-        right.set_xlabel("s first in line (simulated); dotted: patience and longest task")
+        right.set_xlabel("s first in line (simulated); dotted: patience + longest task")
         right.set_ylabel("% of stories in which it has begun")
         right.set_title("A task of three resources behind a stream")
-        right.legend(title="patience", loc="lower right")
+        right.legend(title="patience", loc="center", bbox_to_anchor=(0.75, 0.45))
         right.set_ylim(0, 103)
     return True
 
@@ -220,7 +223,7 @@ def intake(results: Results, folder: Path) -> bool:
         axes.set_xlabel("s from the first task published")
         axes.set_ylabel("MB of memory")
         axes.set_title(f"{int(found[0].facts['tasks']):,} tasks published at full speed")
-        axes.set_ylim(bottom=0)
+        _from_zero(axes)
         axes.legend(loc="lower right")
     return True
 

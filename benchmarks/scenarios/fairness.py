@@ -1,9 +1,10 @@
 """Who goes first, simulated: the manager's core with a clock of its own, and no servers.
 
 *Suites*: 10 workers; a suite of many tasks, two that come later, and one of higher priority. *Patience*:
-resources that are always in use by tasks that need one of them, and one task that needs three at once.
-How long that is first in line (no older task waits) must not be more than the patience and the longest
-task that runs. A fourth resource, which it does not need, must stay in use.
+resources that are always in use by tasks that need one of them, with one more waiting for each; and one
+task that needs three at once. From when it is first in line but for resources, it must not wait longer
+than the patience and the longest task that runs. A fourth resource, which it does not need, must stay in
+use.
 """
 
 from __future__ import annotations
@@ -37,8 +38,11 @@ SUITES = {
 TOGETHER = (120.0, 250.0)
 """Seconds in which the first three share."""
 
-PATIENCES = (10, 30, 60, 3600)
-"""Seconds; the last is more than a story lasts, so that it is as good as none."""
+PATIENCES = (30, 60, 120, 3600)
+"""Seconds; the last is more than a story lasts, so that it is as good as none.
+
+All are more than the tasks of the stream wait: of two that lost their patience, the first has the claim.
+"""
 
 SHORTEST, LONGEST = 5.0, 20.0
 
@@ -121,7 +125,7 @@ class Stream:
         self._grid.at(_COMES, lambda: self._grid.submit(Job("wide", LONGEST, {"resources": _WIDE})))
         self._grid.run(_ENDS)
         began = self._grid.began.get("wide", _ENDS)
-        return began - self._first_in_line(), self._used("d", _COMES, began)
+        return began - self._grid.waited.get("wide", began), self._used("d", _COMES, began)
 
     def _come(self, name: str) -> None:
         self._count += 1
@@ -132,11 +136,6 @@ class Stream:
         name = guid.partition("-")[0]
         if name in _ALL:
             self._grid.at(self._grid.now, partial(self._come, name))
-
-    def _first_in_line(self) -> float:
-        older = [guid for guid, time in self._grid.came.items() if time <= _COMES and guid != "wide"]
-        needed = [guid for guid in older if guid[0] in _WIDE]
-        return max(_COMES, *(self._grid.began.get(guid, _ENDS) for guid in needed))
 
     def _used(self, name: str, since: float, until: float) -> float:
         spans = [
