@@ -60,7 +60,7 @@ def cases(options: Options) -> Iterator[Case]:
 def _case(size: int, tasks: int) -> Case:
     facts: Facts = {"who": US, "waiting": size, "workers": WORKERS}
     return Case(
-        GROUP, facts, 8 + tasks / 700 + size / 25_000, RATE, lambda bench: _measure(bench, size, tasks)
+        GROUP, facts, 6 + tasks / 1000 + size / 25_000, RATE, lambda bench: _measure(bench, size, tasks)
     )
 
 

@@ -18,7 +18,7 @@ INTERVAL = 20.0
 SHARE = "% of a core"
 PEAK = "MB, most"
 
-_SECONDS = 60.0
+_SECONDS = 2 * INTERVAL
 _SETTLE = 5.0
 
 

@@ -47,8 +47,8 @@ Timed: TypeAlias = Callable[[Bench, int], Sequence[float]]
 
 def cases(options: Options) -> Iterator[Case]:
     """Go through the cases."""
-    tasks = options.scaled(500)
-    seconds = 5 + tasks * 0.03
+    tasks = options.scaled(350)
+    seconds = 3 + tasks * 0.028
     for what, measure in (
         ("round trip", _round_trip),
         ("commit", _commit),
@@ -59,7 +59,7 @@ def cases(options: Options) -> Iterator[Case]:
         yield _grid_case(IDLE, tasks, IDLE_WORKERS, each, seconds)
     busy = RATE * (2 if options.quick else _SECONDS)
     for each in (0, 3):
-        yield _grid_case(f"{RATE} tasks/s", busy, BUSY_WORKERS, each, 8 + busy / RATE)
+        yield _grid_case(f"{RATE} tasks/s", busy, BUSY_WORKERS, each, 5 + busy / RATE)
     for kind in (CELERY, DRAMATIQ, PROCRASTINATE, DASK):
         yield Case(GROUP, {"who": kind.name, "what": IDLE}, 5 + seconds, MEDIAN, _peer(kind, tasks))
 

@@ -57,7 +57,7 @@ CONTENDERS = (
 def cases(options: Options) -> Iterator[Case]:
     """Go through the cases."""
     for contender in CONTENDERS:
-        tasks = options.tasks if contender.speed > 300 else max(50, options.tasks * 2 // 5)
+        tasks = options.tasks if contender.speed > 450 else max(50, options.tasks * 2 // 5)
         for how in (END_TO_END, DRAINING):
             if how == END_TO_END or not contender.confirm:
                 yield _case(contender, how, tasks)
@@ -66,7 +66,7 @@ def cases(options: Options) -> Iterator[Case]:
 def _case(contender: Contender, how: str, tasks: int) -> Case:
     measure = _end_to_end if how == END_TO_END else _draining
     facts = {"how": how, **contender.facts}
-    seconds = 6 + tasks / contender.speed
+    seconds = (7 if contender.kind is CELERY else 3) + tasks / contender.speed
     return Case(GROUP, facts, seconds, RATE, lambda bench: _measured(bench, contender, measure, tasks))
 
 

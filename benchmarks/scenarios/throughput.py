@@ -23,6 +23,12 @@ RATE = "tasks/s"
 END_TO_END = "end to end"
 DRAINING = "draining"
 
+SPEED = 1000
+"""Tasks a second, about, from which it is estimated how long a case takes."""
+
+SPEEDS = {"v3": 500, "v2": 150}
+"""The same with resources, by Etcd's API."""
+
 _PATIENCE = 300.0
 
 
@@ -32,7 +38,7 @@ def cases(options: Options) -> Iterator[Case]:
         for workers in WORKERS:
             yield grid_case(GROUP, options.tasks, workers, Resources(each=each))
     for workers in (8, 100):
-        yield grid_case(GROUP, options.tasks, workers, Resources(each=3, api="v2"))
+        yield grid_case(GROUP, options.scaled(2000), workers, Resources(each=3, api="v2"))
     for each in (0, 3):
         for workers in (8, 100):
             yield grid_case(GROUP, options.tasks, workers, Resources(each=each), DRAINING)
@@ -49,9 +55,8 @@ def grid_case(group: str, tasks: int, workers: int, resources: Resources, how: s
         "api": resources.api,
     }
     measure = _end_to_end if how == END_TO_END else _draining
-    return Case(
-        group, facts, 7 + tasks / 700, RATE, lambda bench: measure(bench, tasks, workers, resources)
-    )
+    seconds = 4 + workers / 100 + tasks / (SPEED if not resources.each else SPEEDS[resources.api])
+    return Case(group, facts, seconds, RATE, lambda bench: measure(bench, tasks, workers, resources))
 
 
 def _end_to_end(bench: Bench, tasks: int, workers: int, resources: Resources) -> Outcome:
