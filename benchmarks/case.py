@@ -35,6 +35,10 @@ class Case:
     @property
     def title(self) -> str:
         """What it is, for people."""
-        return f"{self.group}: " + ", ".join(
-            str(value) if isinstance(value, str) else f"{value} {key}" for key, value in self.facts.items()
-        )
+        return f"{self.group}: " + ", ".join(_shown(key, value) for key, value in self.facts.items())
+
+
+def _shown(key: str, value: str | int) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{key} {value}" if key in ("of", "patience") else f"{value} {key}"

@@ -9,10 +9,12 @@ from benchmarks.report.names import (
     BARS,
     BUSY,
     CELERY,
+    CELERY_CONFIRMED,
     COMMIT,
     DASK_RESOURCES,
     IDLE,
     IDLE_OTHERS,
+    OTHERS,
     PROCRASTINATE,
     ROUND_TRIP,
     TRANSACTION,
@@ -75,20 +77,21 @@ def throughput(results: Results) -> str:
 def compared(results: Results) -> str:
     """Return how our rates compare with each of the others that is like it."""
     pairs = [
-        (_ours(100), CELERY),
-        (_ours(20), CELERY),
-        (_ours(20), PROCRASTINATE),
-        (_ours(100, 3), CELERY),
+        *((_ours(100), other) for other in OTHERS[:-1]),
+        *((_ours(20), other) for other in (CELERY, CELERY_CONFIRMED, PROCRASTINATE)),
+        *((_ours(100, 3), other) for other in (CELERY, CELERY_CONFIRMED, DASK_RESOURCES)),
         (_ours(8, 3), DASK_RESOURCES),
     ]
     rows = []
-    for ours, other in pairs:
-        values = [
-            results.median(RATE, "throughput", how="end to end", **row.facts) for row in (ours, other)
-        ]
-        if None not in values:
-            rows.append((f"{ours.name} : {other.name}", ratio(values[0], values[1])))
-    return table(("end to end", "ratio"), rows)
+    for pair in pairs:
+        cells = [_ratio_of(results, pair, how) for how in ("end to end", "draining")]
+        if cells != [NONE, NONE]:
+            rows.append((f"{pair[0].name} : {pair[1].name}", *cells))
+    return table(("", "end to end", "draining"), rows)
+
+
+def _ratio_of(results: Results, pair: tuple[Row, Row], how: str) -> str:
+    return ratio(*(results.median(RATE, "throughput", how=how, **row.facts) for row in pair))
 
 
 def _ours(workers: int, resources: int = 0) -> Row:
