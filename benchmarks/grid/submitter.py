@@ -59,8 +59,8 @@ class Submitter(ChannelEvents):
     def send(self, count: int) -> None:
         """Send so many, or as many as are left."""
         first, self._next = self._next, min(self._next + count, self.spec.tasks)
-        self._protocol.transport.write(b"".join(self._frames[first : self._next]))
         now = time.monotonic()
+        self._protocol.transport.write(b"".join(self._frames[first : self._next]))
         for number in range(first, self._next):
             self.sent[number] = now
             self._unconfirmed.add(number + 1)
