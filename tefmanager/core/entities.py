@@ -41,6 +41,7 @@ class Task:
         attempt: its live attempt, one that is reserving included.
         lane: where it waits, or None.
         claim: number of its claim on its resources, counting up; None while it has none.
+        order: its place among tasks of its lane: higher priority first, then the older.
     """
 
     spec: TaskSpec
@@ -50,11 +51,10 @@ class Task:
     attempt: Attempt | None = None
     lane: Lane | None = None
     claim: int | None = None
+    order: tuple[float, int] = field(init=False)
 
-    @property
-    def order(self) -> tuple[float, int]:
-        """Its place among tasks of its lane: higher priority first, then the older."""
-        return (-self.spec.priority, self.spec.id)
+    def __post_init__(self) -> None:
+        self.order = (-self.spec.priority, self.spec.id)
 
     def row(self) -> TaskRow:
         """Return its row."""

@@ -18,7 +18,7 @@ import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import count
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from tefmanager.core.entities import Task
 from tefmanager.core.lazyqueue import LazyQueue
@@ -85,7 +85,12 @@ class _SuiteLanes:
 
     Args:
         turns: when each suite of the yard was served last.
+
+    Attributes:
+        best: the lane whose place `key` has returned.
     """
+
+    best: Lane
 
     def __init__(self, suite: str | None, turns: Mapping[str | None, int]) -> None:
         self.count = 0
@@ -95,16 +100,16 @@ class _SuiteLanes:
 
     def key(self) -> Place | None:
         """Return the place of its best lane among those of all suites."""
-        lane = self.lanes.best()
-        return None if lane is None else _place(lane, self._turns.get(self._suite, 0))
+        first = self.lanes.first()
+        if first is None:
+            return None
+        place, self.best = first
+        return _among_suites(place, self._turns.get(self._suite, 0))
 
 
-def _place(lane: Lane, turn: int) -> Place | None:
+def _among_suites(place: Place, turn: int) -> Place:
     """Return a lane's place among those of all suites, its own having been served at this turn."""
-    key = lane.key()
-    if key is None:
-        return None
-    priority, unclaimed, claim, age = key
+    priority, unclaimed, claim, age = place
     return (priority, unclaimed, turn if unclaimed else claim, age)
 
 
@@ -114,7 +119,12 @@ class Line:
     Args:
         turns: when each suite of the yard was served last.
         short: the resource that they were found short of, or None.
+
+    Attributes:
+        best: the lane whose place `key` has returned.
     """
+
+    best: Lane
 
     def __init__(self, turns: Mapping[str | None, int], short: str | None = None) -> None:
         self.short = short
@@ -126,6 +136,15 @@ class Line:
     def __bool__(self) -> bool:
         """Tell whether any lane stands here."""
         return bool(self._suites)
+
+    def key(self) -> Place | None:
+        """Return the place of the lane whose turn it is, or None."""
+        first = self._queue.first()
+        if first is None:
+            return None
+        place, suite = first
+        self.best = suite.best
+        return cast(Place, place)
 
     def enter(self, lane: Lane) -> None:
         """Let a lane stand here."""
@@ -150,13 +169,6 @@ class Line:
         if not suite.count:
             self._queue.discard(suite)
             del self._suites[lane.suite]
-
-    def best(self) -> tuple[Place, Lane] | None:
-        """Return the lane whose turn it is, with its place, or None."""
-        suite = self._queue.best()
-        lane = None if suite is None else suite.lanes.best()
-        place = None if suite is None else suite.key()
-        return None if lane is None or place is None else (place, lane)
 
     def set_aside(self, lane: Lane) -> None:
         """Keep a lane from competing until it is offered again."""
@@ -185,7 +197,7 @@ class Yard:
         self._turn = 0
         self._ready = Line(self._served)
         self._short: dict[str, Line] = {}
-        self._giving: dict[str, None] = {}
+        self._lines: LazyQueue[Line] = LazyQueue(Line.key)
         self._first: dict[tuple[str, ...], Lane] = {}
 
     def best(self, gives: Callable[[str], bool]) -> Lane | None:
@@ -193,10 +205,17 @@ class Yard:
 
         ``gives`` tells whether a resource has a reference to give.
         """
-        self._giving = {name: None for name in self._giving if gives(name)}
-        lines = (self._ready, *(self._short[name] for name in self._giving))
-        found = min((best for line in lines if (best := line.best()) is not None), default=None)
-        return None if found is None else found[1]
+        while (first := self._lines.first()) is not None:
+            line = first[1]
+            if line.short is None or gives(line.short):
+                return line.best
+            self._lines.discard(line)  # until it is woken
+        return None
+
+    def offer(self, lane: Lane) -> None:
+        """Let a lane compete, or move it forward, after its head or its state changed."""
+        lane.line.offer(lane)
+        self._lines.offer(lane.line)
 
     def serve(self, lane: Lane) -> None:
         """Note that a lane's suite had its turn."""
@@ -231,21 +250,28 @@ class Yard:
             if line is None:
                 line = self._short[name] = Line(self._served, name)
             line.enter(lane)
+            if line in self._lines:
+                self._lines.offer(line)
         return self._step_forward(lane)
 
     def unpark(self, lane: Lane) -> None:
         """Let a lane stand among those that may go."""
         self._leave(lane)
         self._ready.enter(lane)
+        self._lines.offer(self._ready)
 
     def _step_forward(self, lane: Lane) -> bool:
         first = self._first.get(lane.resources)
         if first is not None and first is not lane:
-            place, mine = (_place(one, self._served.get(one.suite, 0)) for one in (first, lane))
+            place, mine = (self._place(one) for one in (first, lane))
             if place is not None and mine is not None and place < mine:
                 return False
         self._first[lane.resources] = lane
         return True
+
+    def _place(self, lane: Lane) -> Place | None:
+        key = lane.key()
+        return None if key is None else _among_suites(key, self._served.get(lane.suite, 0))
 
     def _step_back(self, lane: Lane) -> None:
         if self._first.get(lane.resources) is lane:
@@ -256,14 +282,14 @@ class Yard:
         line.leave(lane)
         if line.short is not None and not line:
             del self._short[line.short]
-            self._giving.pop(line.short, None)
+            self._lines.discard(line)
 
     def wake(self, name: str) -> None:
         """Let those that are short of a resource compete, as long as it has something to give."""
         line = self._short.get(name)
         if line is not None:
-            self._giving[name] = None
             line.reconsider()
+            self._lines.offer(line)
 
     def shortages(self) -> Iterable[str]:
         """Return the resources at which lanes stand."""
@@ -286,7 +312,7 @@ class Backlog:
         lane = self._lane_of(task)
         lane.add(task)
         self.waiting += 1
-        lane.line.offer(lane)
+        lane.yard.offer(lane)
 
     def remove(self, task: Task) -> None:
         """Take a waiting task out of its lane."""
@@ -314,7 +340,7 @@ class Backlog:
         lanes = self.suite_lanes(suite)
         for lane in lanes:
             lane.held = False
-            lane.line.offer(lane)
+            lane.yard.offer(lane)
         return lanes
 
     def wake(self, names: Iterable[str]) -> None:

@@ -34,8 +34,12 @@ class LazyQueue(Generic[T]):
         """Take an item out of the line until it is offered again."""
         self._places.pop(item, None)
 
-    def best(self) -> T | None:
-        """Return the item with the least key, leaving it in line; None where nobody stands in line."""
+    def __contains__(self, item: T) -> bool:
+        """Tell whether an item stands in line, as far as known."""
+        return item in self._places
+
+    def first(self) -> tuple[Any, T] | None:
+        """Return the least key and its item, leaving it in line; None where nobody stands in line."""
         while self._entries:
             key, _, item = self._entries[0]
             if self._places.get(item) != key:
@@ -43,7 +47,7 @@ class LazyQueue(Generic[T]):
                 continue
             now = self._key(item)
             if now == key:
-                return item
+                return now, item
             heapq.heappop(self._entries)
             del self._places[item]
             if now is not None:

@@ -74,7 +74,7 @@ class Planner:
             else:
                 self._serve(lane, worker, now)
         for lane in aside:
-            lane.line.offer(lane)
+            lane.yard.offer(lane)
 
     def _serve(self, lane: Lane, worker: Worker, now: Moment) -> None:
         """Give a worker the head of a lane, or park the lane at what its head is short of."""
@@ -104,4 +104,4 @@ class Planner:
         if self._pool.waits.get(wait.task.spec.id) is wait:
             self._pool.claim(wait)
             if wait.task.lane is not None:
-                wait.task.lane.line.offer(wait.task.lane)
+                wait.task.lane.yard.offer(wait.task.lane)
