@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock
@@ -21,8 +21,8 @@ from tefmanager.backoff import Backoff
 from tefmanager.etcd import tree
 from tefmanager.etcd.cache import Cache, Everything, Lock, Locks
 from tefmanager.etcd.http import Endpoint, HttpClient
-from tefmanager.etcd.jobs import Job, Jobs, Kind, all_done
-from tefmanager.etcd.plan import Plan, plan
+from tefmanager.etcd.jobs import Job, Jobs, Kind, Room, all_done
+from tefmanager.etcd.plan import NOTHING_LOWERED, Plan, plan
 from tefmanager.etcd.settle import INTENT
 from tefmanager.interfaces import (
     Claim,
@@ -89,7 +89,9 @@ class EtcdReservations(ABC):
         self._cache = Cache()
         self._locks = Locks()
         self._uncertain: set[int] = set()
-        self._jobs = Jobs(self._work, self._fits, self.max_batches)
+        self._jobs = Jobs(
+            self._work, self._new_room, self.max_batches, lambda call: reactor.callLater(0, call)
+        )
         self._reading = DeferredLock()
         self._observer: IResourceObserver | None = None
         self._lost: str | None = "not read yet"
@@ -160,16 +162,12 @@ class EtcdReservations(ABC):
         """Call `_read_and_tell`, and tell of all changes since, for as long as that is possible."""
 
     @abstractmethod
-    async def _take(self, jobs: Sequence[Job]) -> None:
-        """Take references, finishing each job with `Granted` or `Refused`."""
+    async def _carry_out(self, takes: Sequence[Job], gives: Sequence[Job]) -> None:
+        """Give references back, finishing jobs with None, and take others, finishing with an outcome."""
 
     @abstractmethod
-    async def _give(self, jobs: Sequence[Job]) -> None:
-        """Give references back, finishing each job with None."""
-
-    @abstractmethod
-    def _fits(self, batch: Sequence[Job], job: Job) -> bool:
-        """Tell whether a job fits into a batch; into an empty one each does."""
+    def _new_room(self) -> Room:
+        """Return the room of an empty batch."""
 
     @abstractmethod
     async def _look_up(self, attempt: int, name: str) -> None:
@@ -324,12 +322,12 @@ class EtcdReservations(ABC):
             if job.error is not None:
                 raise job.error
 
-    async def _work(self, kind: Kind, jobs: Sequence[Job]) -> None:
+    async def _work(self, jobs: Sequence[Job]) -> None:
         self._check()
-        if kind is Kind.TAKE:
-            self._keep_held(jobs)
+        takes, gives = ([job for job in jobs if job.kind is kind] for kind in Kind)
+        self._keep_held(takes)
         try:
-            await (self._take(jobs) if kind is Kind.TAKE else self._give(jobs))
+            await self._carry_out(takes, gives)
         except ReservationsLost as lost:
             self._uncertain.update(job.attempt for job in jobs)
             self._lose(str(lost))
@@ -355,9 +353,9 @@ class EtcdReservations(ABC):
             self._lose(str(lost))
             raise
 
-    def _plan(self, jobs: Sequence[Job]) -> Plan[Job]:
-        """Refuse what there is no room for, and return what there is."""
-        planned = plan(jobs, self._cache.get, self._local_time())
+    def _plan(self, jobs: Sequence[Job], lowered: Mapping[str, int] = NOTHING_LOWERED) -> Plan[Job]:
+        """Refuse what there is no room for, and return what there is, once some counts are lowered."""
+        planned = plan(jobs, self._cache.get, self._local_time(), lowered)
         for job, short in planned.refused:
             job.finish(Refused(job.attempt, short))
         return planned

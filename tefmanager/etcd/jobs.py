@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.logger import Logger
@@ -60,26 +60,37 @@ class Job:
             self.done.callback(None)
 
 
+class Room(Protocol):
+    """What is left in a batch."""
+
+    def admits(self, job: Job) -> bool:
+        """Tell whether a job fits, too, and keep its place if it does."""
+
+
 class Jobs:
-    """Starts jobs: those of one kind together as far as they fit, in the order they came on each resource.
+    """Starts jobs: together as far as they fit, in the order they came on each resource.
 
     Args:
         work: does a batch, finishing each of its jobs or raising.
-        fits: tells whether a job still fits into a batch.
+        new_room: returns the room of an empty batch.
         max_batches: how many may be under way at a time.
+        soon: calls a function when all that comes together has come.
     """
 
     _log = Logger()
 
     def __init__(
         self,
-        work: Callable[[Kind, Sequence[Job]], Coroutine[Deferred[Any], Any, None]],
-        fits: Callable[[Sequence[Job], Job], bool],
+        work: Callable[[Sequence[Job]], Coroutine[Deferred[Any], Any, None]],
+        new_room: Callable[[], Room],
         max_batches: int,
+        soon: Callable[[Callable[[], None]], object],
     ) -> None:
         self._work = work
-        self._fits = fits
+        self._new_room = new_room
         self._max_batches = max_batches
+        self._soon = soon
+        self._pumping = False
         self._waiting: list[Job] = []
         self._under_way: dict[Deferred[None], Sequence[Job]] = {}
         self._busy: set[str] = set()
@@ -87,7 +98,9 @@ class Jobs:
     def add(self, jobs: Sequence[Job]) -> None:
         """Do these, too."""
         self._waiting.extend(jobs)
-        self._pump()
+        if not self._pumping:
+            self._pumping = True
+            self._soon(self._pump)
 
     def taking(self) -> set[int]:
         """Return the attempts for which references are being taken."""
@@ -107,6 +120,7 @@ class Jobs:
             deferred.cancel()
 
     def _pump(self) -> None:
+        self._pumping = False
         while self._waiting and len(self._under_way) < self._max_batches:
             batch = self._next_batch()
             if not batch:
@@ -118,9 +132,10 @@ class Jobs:
         rest: list[Job] = []
         blocked = set(self._busy)
         references: set[tuple[int, str]] = set()
+        room = self._new_room()
         for job in self._waiting:
             free = blocked.isdisjoint(job.names) and references.isdisjoint(job.references())
-            if free and self._belongs(batch, job):
+            if free and (room.admits(job) or not batch):
                 batch.append(job)
                 references.update(job.references())
             else:
@@ -129,13 +144,10 @@ class Jobs:
         self._waiting = rest
         return batch
 
-    def _belongs(self, batch: Sequence[Job], job: Job) -> bool:
-        return not batch or (batch[0].kind is job.kind and self._fits(batch, job))
-
     def _begin(self, batch: Sequence[Job]) -> None:
         names = {name for job in batch for name in job.names}
         self._busy |= names
-        deferred = Deferred.fromCoroutine(self._work(batch[0].kind, batch))
+        deferred = Deferred.fromCoroutine(self._work(batch))
         self._under_way[deferred] = batch
 
         def ended(result: object) -> object:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar
@@ -36,14 +36,24 @@ class Plan(Generic[WantedT]):
     counts: dict[str, int] = field(default_factory=dict)
 
 
+NOTHING_LOWERED: Mapping[str, int] = {}
+
+
 def plan(
-    wanted: Sequence[WantedT], get: Callable[[str], Resource | None], local: datetime
+    wanted: Sequence[WantedT],
+    get: Callable[[str], Resource | None],
+    local: datetime,
+    lowered: Mapping[str, int] = NOTHING_LOWERED,
 ) -> Plan[WantedT]:
-    """Go through the claims in order, each all or none; names without an entry limit nothing."""
+    """Go through the claims in order, each all or none; names without an entry limit nothing.
+
+    ``lowered`` are counts of resources of which something is given back before that.
+    """
     result: Plan[WantedT] = Plan()
     for one in wanted:
         known = {name: found for name in one.names if (found := get(name)) is not None}
-        added = {name: result.counts.get(name, known[name].held) + 1 for name in known}
+        held = {name: lowered.get(name, found.held) for name, found in known.items()}
+        added = {name: result.counts.get(name, held[name]) + 1 for name in known}
         short = next((name for name in known if not _room(known[name], added[name], local)), None)
         if short is not None:
             result.refused.append((one, short))

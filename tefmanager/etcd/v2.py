@@ -12,7 +12,7 @@ from tefmanager.etcd import tree
 from tefmanager.etcd.adapter import EtcdReservations
 from tefmanager.etcd.cache import Entry, Everything, Lock
 from tefmanager.etcd.gather import gather
-from tefmanager.etcd.jobs import Job
+from tefmanager.etcd.jobs import Job, Kind, Room
 from tefmanager.etcd.plan import plan
 from tefmanager.etcd.settle import INTENT, uncounted
 from tefmanager.etcd.v2keys import Keys, OneResource
@@ -27,6 +27,22 @@ SETTLE_READS = 8
 """Reads after which a resource is settled though others go on changing it."""
 
 _REMOVED = frozenset({"delete", "expire", "compareAndDelete"})
+
+
+@dataclass(slots=True)
+class _Room:
+    """Room for so many references, all to take or all to give."""
+
+    kind: Kind | None = None
+    references: int = 0
+
+    def admits(self, job: Job) -> bool:
+        """See `Room`."""
+        if self.kind not in (None, job.kind) or self.references + len(job.names) > MAX_REFERENCES:
+            return False
+        self.kind = job.kind
+        self.references += len(job.names)
+        return True
 
 
 @dataclass(slots=True, eq=False)
@@ -97,8 +113,14 @@ class EtcdV2Reservations(EtcdReservations):
             if lock.attempt == attempt:
                 self._locks.add(lock)
 
-    def _fits(self, batch: Sequence[Job], job: Job) -> bool:
-        return not batch or sum(len(one.names) for one in (*batch, job)) <= MAX_REFERENCES
+    def _new_room(self) -> Room:
+        return _Room()
+
+    async def _carry_out(self, takes: Sequence[Job], gives: Sequence[Job]) -> None:
+        if gives:
+            await self._give(gives)
+        if takes:
+            await self._take(takes)
 
     # --- settling ---
 

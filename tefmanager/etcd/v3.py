@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import count as count_up
+from itertools import takewhile
 
 from tefmanager.etcd import tree, v3wire
 from tefmanager.etcd.adapter import EtcdReservations
 from tefmanager.etcd.cache import Entry, Everything, Lock
-from tefmanager.etcd.jobs import Job, Kind
+from tefmanager.etcd.jobs import Job, Kind, Room
+from tefmanager.etcd.plan import Plan
 from tefmanager.etcd.v3watch import watch
 from tefmanager.etcd.v3wire import Compare, KeyValue, Operation, RangeAnswer, Transaction, TransactionAnswer
 from tefmanager.interfaces import Granted, Refused
@@ -25,11 +27,56 @@ _READS = 4
 """Operations by which all of a resource but its locks is read."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """Lock keys that go and that come, and the counts that result."""
+
+    given: Sequence[Lock]
+    taken: Sequence[Lock]
+    counts: Mapping[str, int]
+
+    def __bool__(self) -> bool:
+        """Tell whether anything is to be written."""
+        return bool(self.given or self.taken)
+
+
+class _Room:
+    """What still fits into a transaction.
+
+    Args:
+        compares: returns how many comparisons it takes to take references of a resource.
+    """
+
+    def __init__(self, compares: Callable[[str], int]) -> None:
+        self._compares_of = compares
+        self._taking: set[str] = set()
+        self._names: set[str] = set()
+        self._compares = 0
+        self._writes = 0
+
+    def admits(self, job: Job) -> bool:
+        """See `Room`."""
+        taking = job.kind is Kind.TAKE
+        names = self._names.union(job.names)
+        writes = self._writes + len(job.names) + len(names) - len(self._names)
+        new = set(job.names) - (self._taking if taking else self._names)
+        compares = self._compares + (
+            sum(map(self._compares_of, new)) if taking else len(job.names) + len(new)
+        )
+        if max(compares, writes) > MAX_OPERATIONS:
+            return False
+        self._names, self._compares, self._writes = names, compares, writes
+        if taking:
+            self._taking.update(job.names)
+        return True
+
+
 class EtcdV3Reservations(EtcdReservations):
     """Reservations through the v3 JSON gateway.
 
     A transaction compares the revision of everything that a decision was made by, so it is done on exactly
-    that or not at all; where not, its answer brings the fresh values.
+    that or not at all; where not, all of it is read anew. References are given back and taken in one
+    transaction.
     """
 
     # --- reading and watching ---
@@ -89,47 +136,40 @@ class EtcdV3Reservations(EtcdReservations):
 
     # --- both ways ---
 
-    def _fits(self, batch: Sequence[Job], job: Job) -> bool:
-        if not batch:
-            return True
-        jobs = (*batch, job)
-        names = {name for one in jobs for name in one.names}
-        writes = len(names) + sum(len(one.names) for one in jobs)
-        compares = sum(self._compares(name) for name in names) if job.kind is Kind.TAKE else 0
-        return max(compares, writes) <= MAX_OPERATIONS
-
-    async def _commit(self, transaction: Transaction) -> TransactionAnswer:
-        await self._reigning()
-        return await v3wire.ask(self._http, "kv/txn", transaction, TransactionAnswer)
-
-    # --- taking ---
+    def _new_room(self) -> Room:
+        return _Room(self._compares)
 
     def _compares(self, name: str) -> int:
         windows = min(len(self._cache.windows(name)), MAX_WINDOW_KEYS)
         return max(_READS, len(_SINGLE) + 1 + windows)
 
-    async def _take(self, jobs: Sequence[Job]) -> None:
-        parts = list(self._parts(jobs[0])) if len(jobs) == 1 else []
+    async def _commit(self, transaction: Transaction) -> TransactionAnswer:
+        await self._reigning()
+        return await v3wire.ask(self._http, "kv/txn", transaction, TransactionAnswer)
+
+    async def _carry_out(self, takes: Sequence[Job], gives: Sequence[Job]) -> None:
+        parts = [] if gives or len(takes) != 1 else list(self._parts(takes[0]))
         if len(parts) > 1:
-            await self._take_in_parts(jobs[0], parts)
+            await self._take_in_parts(takes[0], parts)
         else:
-            await self._take_together(jobs)
+            await self._together(takes, gives)
 
     def _parts(self, job: Job) -> Iterable[Job]:
         """Cut a job into ones that fit into a transaction each."""
         names: list[str] = []
+        room = self._new_room()
         for name in job.names:
-            part = Job(job.kind, job.attempt, tuple(names))
-            if names and not self._fits([part], Job(job.kind, job.attempt, (name,))):
-                yield part
-                names = []
+            if not room.admits(one := Job(job.kind, job.attempt, (name,))) and names:
+                yield Job(job.kind, job.attempt, tuple(names))
+                names, room = [], self._new_room()
+                room.admits(one)
             names.append(name)
         yield Job(job.kind, job.attempt, tuple(names))
 
     async def _take_in_parts(self, job: Job, parts: Sequence[Job]) -> None:
         taken: list[str] = []
         for part in parts:
-            await self._take_together([part])
+            await self._together([part], [])
             outcome = part.outcome
             if isinstance(outcome, Refused):
                 await self._give_names(job.attempt, taken)
@@ -138,47 +178,87 @@ class EtcdV3Reservations(EtcdReservations):
             taken.extend(outcome.reserved if isinstance(outcome, Granted) else ())
         self._grant(job, taken)
 
-    async def _take_together(self, jobs: Sequence[Job]) -> None:
+    async def _give_names(self, attempt: int, names: Sequence[str]) -> None:
+        for name in names:
+            await self._together([], [Job(Kind.GIVE, attempt, (name,))])
+
+    async def _together(self, takes: Sequence[Job], gives: Sequence[Job]) -> None:
+        """Give and take in one transaction, again and again until it is done on what is so."""
         for conflicts in count_up(1):
-            waiting = [job for job in jobs if not job.done.called]
-            fitting = self._first_that_fit(waiting)
-            planned = self._plan(fitting)
-            locks = [
-                Lock(job.attempt, name, self._lock_field(job, after), str(after), 0)
-                for job, added in planned.granted
-                for name, after in added.items()
+            given = [
+                lock for job in gives for name in job.names for lock in self._locks.of(job.attempt, name)
             ]
-            if not locks or await self._write_taken(planned.counts, locks):
-                for job, added in planned.granted:
-                    self._grant(job, added)
-                if len(fitting) == len(waiting):
+            lowered = self._lowered(given)
+            fitting = self._first_that_fit([job for job in takes if not job.done.called], gives)
+            planned = self._plan(fitting, lowered)
+            change = _Change(given, list(self._new_locks(planned)), {**lowered, **planned.counts})
+            if not change or await self._write(change):
+                self._finish(planned, gives)
+                if all(job.done.called for job in takes):
                     return
+                gives = []
             else:
                 await self._pause_after_conflict(conflicts)
 
-    def _first_that_fit(self, jobs: Sequence[Job]) -> list[Job]:
-        # Windows may have been added since the batch was put together.
-        fitting: list[Job] = []
-        for job in jobs:
-            if not self._fits(fitting, job):
-                break
-            fitting.append(job)
-        return fitting
+    def _finish(self, planned: Plan[Job], gives: Sequence[Job]) -> None:
+        for job in gives:
+            job.finish(None)
+        for job, added in planned.granted:
+            self._grant(job, added)
 
-    async def _write_taken(self, counts: Mapping[str, int], locks: Sequence[Lock]) -> bool:
+    def _first_that_fit(self, takes: Sequence[Job], gives: Sequence[Job]) -> list[Job]:
+        # Windows may have been added since the batch was put together.
+        room = self._new_room()
+        for job in gives:
+            room.admits(job)
+        return list(takewhile(lambda job: room.admits(job) or (not gives and job is takes[0]), takes))
+
+    def _new_locks(self, planned: Plan[Job]) -> Iterable[Lock]:
+        for job, added in planned.granted:
+            for name, after in added.items():
+                yield Lock(job.attempt, name, self._lock_field(job, after), str(after), 0)
+
+    async def _write(self, change: _Change) -> bool:
         """Write counts and lock keys, or take in the values that are no longer what we knew."""
-        writes = [v3wire.put(self._key(name, tree.REF_COUNT), str(after)) for name, after in counts.items()]
-        writes += [v3wire.put(self._key(lock.name, lock.field), lock.value) for lock in locks]
-        compares = [compare for name in counts for compare in self._as_known(name)]
-        reads = [read for name in counts for read in self._reads(name)]
-        answer = await self._commit(Transaction(compares, writes, reads))
-        if not answer.succeeded:
-            self._take_in(list(counts), answer)
-            return False
-        for lock in locks:
-            self._locks.add(replace(lock, revision=answer.header.revision))
-        self._counted(counts, answer.header.revision)
-        return True
+        taking = sorted({lock.name for lock in change.taken})
+        giving = sorted({lock.name for lock in change.given} - set(taking))
+        compares = [v3wire.exists(self._key(lock.name, lock.field)) for lock in change.given]
+        compares += [self._count_as_known(name) for name in giving]
+        compares += [compare for name in taking for compare in self._as_known(name)]
+        writes = [v3wire.delete(self._key(lock.name, lock.field)) for lock in change.given]
+        writes += [v3wire.put(self._key(lock.name, lock.field), lock.value) for lock in change.taken]
+        writes += [
+            v3wire.put(self._key(name, tree.REF_COUNT), str(count)) for name, count in change.counts.items()
+        ]
+        answer = await self._commit(Transaction(compares, writes, []))
+        if answer.succeeded:
+            self._written(change, answer.header.revision)
+        else:
+            await self._read_again(taking, giving, change.given)
+        return answer.succeeded
+
+    def _written(self, change: _Change, revision: int) -> None:
+        for lock in change.given:
+            self._locks.drop(lock, revision)
+        for lock in change.taken:
+            self._locks.add(replace(lock, revision=revision))
+        entries = {name: Entry(str(count), revision) for name, count in change.counts.items()}
+        self._tell([name for name in entries if self._cache.put(name, tree.REF_COUNT, entries[name])])
+
+    async def _read_again(
+        self, taking: Sequence[str], giving: Sequence[str], given: Sequence[Lock]
+    ) -> None:
+        """Read what a transaction was decided by: others have changed some of it."""
+        reads = [v3wire.get(self._key(lock.name, lock.field)) for lock in given]
+        reads += [v3wire.get(self._key(name, tree.REF_COUNT)) for name in giving]
+        reads += [read for name in taking for read in self._reads(name)]
+        answer = await self._commit(Transaction([], reads, []))
+        self._take_in(taking, answer)
+        self._take_in_counts(given, giving, answer)
+
+    def _count_as_known(self, name: str) -> Compare:
+        revision = self._cache.entry(name, tree.REF_COUNT).revision
+        return v3wire.unchanged(self._key(name, tree.REF_COUNT), revision)
 
     def _as_known(self, name: str) -> Iterable[Compare]:
         for field in _SINGLE:
@@ -205,53 +285,6 @@ class EtcdV3Reservations(EtcdReservations):
                 fields[at.name][at.field] = _entry(pair)
         revision = answer.header.revision
         self._tell([name for name in names if self._cache.read(name, fields[name], revision)])
-
-    def _counted(self, counts: Mapping[str, int], revision: int) -> None:
-        """Take in counts that we wrote ourselves."""
-        entries = {name: Entry(str(count), revision) for name, count in counts.items()}
-        self._tell([name for name in entries if self._cache.put(name, tree.REF_COUNT, entries[name])])
-
-    # --- giving ---
-
-    async def _give(self, jobs: Sequence[Job]) -> None:
-        for conflicts in count_up(1):
-            locks = [
-                lock for job in jobs for name in job.names for lock in self._locks.of(job.attempt, name)
-            ]
-            if not locks or await self._write_given(locks):
-                break
-            await self._pause_after_conflict(conflicts)
-        for job in jobs:
-            job.finish(None)
-
-    async def _give_names(self, attempt: int, names: Sequence[str]) -> None:
-        for name in names:
-            await self._give([Job(Kind.GIVE, attempt, (name,))])
-
-    async def _write_given(self, locks: Sequence[Lock]) -> bool:
-        """Delete lock keys and lower counts, or take in what is no longer as we knew."""
-        names = sorted({lock.name for lock in locks})
-        counts = self._lowered(locks)
-        compares = [v3wire.exists(self._key(lock.name, lock.field)) for lock in locks]
-        compares += [self._count_as_known(name) for name in names]
-        writes = [v3wire.delete(self._key(lock.name, lock.field)) for lock in locks]
-        writes += [
-            v3wire.put(self._key(name, tree.REF_COUNT), str(count)) for name, count in counts.items()
-        ]
-        reads = [v3wire.get(self._key(lock.name, lock.field)) for lock in locks]
-        reads += [v3wire.get(self._key(name, tree.REF_COUNT)) for name in names]
-        answer = await self._commit(Transaction(compares, writes, reads))
-        if answer.succeeded:
-            for lock in locks:
-                self._locks.drop(lock, answer.header.revision)
-            self._counted(counts, answer.header.revision)
-        else:
-            self._take_in_counts(locks, names, answer)
-        return answer.succeeded
-
-    def _count_as_known(self, name: str) -> Compare:
-        revision = self._cache.entry(name, tree.REF_COUNT).revision
-        return v3wire.unchanged(self._key(name, tree.REF_COUNT), revision)
 
     def _take_in_counts(
         self, locks: Sequence[Lock], names: Sequence[str], answer: TransactionAnswer

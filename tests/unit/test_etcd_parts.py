@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 import pytest
@@ -296,7 +296,7 @@ class Work:
     def __init__(self) -> None:
         self.batches: list[tuple[Sequence[Job], Deferred[None]]] = []
 
-    async def __call__(self, kind: Kind, jobs: Sequence[Job]) -> None:
+    async def __call__(self, jobs: Sequence[Job]) -> None:
         done: Deferred[None] = Deferred()
         self.batches.append((jobs, done))
         await done
@@ -308,23 +308,56 @@ class Work:
         return [[one.attempt for one in jobs] for jobs, _ in self.batches]
 
 
-def test_jobs_on_one_resource_wait_and_then_go_together() -> None:
-    """Nothing is done twice at a time on a resource; what waits goes in one batch, in order, by kind."""
+class OfKind:
+    """Room for so many jobs, of the first one's kind unless they may be mixed."""
+
+    def __init__(self, most: int = 99, *, mixed: bool = True) -> None:
+        self.left, self.mixed = most, mixed
+        self.kind: Kind | None = None
+
+    def admits(self, job: Job) -> bool:
+        self.kind = self.kind or job.kind
+        if not self.left or not (self.mixed or job.kind is self.kind):
+            return False
+        self.left -= 1
+        return True
+
+
+def at_once(call: Callable[[], None]) -> None:
+    """Call it now."""
+    call()
+
+
+@pytest.mark.parametrize("mixed", [True, False])
+def test_jobs_on_one_resource_wait_and_then_go_together(mixed: bool) -> None:
+    """Nothing is done twice at a time on a resource; what waits goes in one batch, in order."""
     work = Work()
-    jobs = Jobs(work, lambda batch, job: True, 4)
+    jobs = Jobs(work, lambda: OfKind(mixed=mixed), 4, at_once)
     jobs.add([job(1, "r")])
     jobs.add([job(2, "r"), job(3, "s", "r"), job(4, "t"), job(5, "s"), job(6, "r", kind=Kind.GIVE)])
     assert work.attempts() == [[1], [4]]
     work.batches[0][1].callback(None)
-    assert work.attempts() == [[1], [4], [2, 3, 5]]
+    assert work.attempts()[2:] == ([[2, 3, 5, 6]] if mixed else [[2, 3, 5]])
     work.batches[2][1].callback(None)
-    assert work.attempts()[3:] == [[6]]
+    assert work.attempts()[3:] == ([] if mixed else [[6]])
+
+
+def test_jobs_that_come_together_go_together() -> None:
+    """What is given back and what is taken in the same moment is one batch."""
+    work, soon = Work(), list[Callable[[], None]]()
+    jobs = Jobs(work, OfKind, 4, soon.append)
+    jobs.add([job(1, "r")])
+    jobs.add([job(2, "s", kind=Kind.GIVE)])
+    assert work.attempts() == []
+    (pump,) = soon
+    pump()
+    assert work.attempts() == [[1, 2]]
 
 
 def test_jobs_for_one_reference_go_one_after_the_other() -> None:
     """The same reference is never handled twice in one batch."""
     work = Work()
-    jobs = Jobs(work, lambda batch, job: True, 4)
+    jobs = Jobs(work, OfKind, 4, at_once)
     jobs.add([job(1, "r", kind=Kind.GIVE), job(1, "r", kind=Kind.GIVE)])
     assert work.attempts() == [[1]]
 
@@ -332,7 +365,7 @@ def test_jobs_for_one_reference_go_one_after_the_other() -> None:
 def test_jobs_have_limits() -> None:
     """A batch takes what fits, and only so many batches are under way."""
     work = Work()
-    jobs = Jobs(work, lambda batch, job: len(batch) < 2, 2)
+    jobs = Jobs(work, lambda: OfKind(2), 2, at_once)
     jobs.add([job(number, str(number)) for number in range(5)])
     assert work.attempts() == [[0, 1], [2, 3]]
     work.batches[0][1].callback(None)
@@ -342,7 +375,7 @@ def test_jobs_have_limits() -> None:
 def test_a_batch_that_fails() -> None:
     """All its jobs fail, and the queue goes on."""
     work = Work()
-    jobs = Jobs(work, lambda batch, job: True, 1)
+    jobs = Jobs(work, OfKind, 1, at_once)
     first, second, third = job(1, "r"), job(2, "s"), job(3, "r")
     jobs.add([first, second])
     jobs.add([third])
