@@ -41,7 +41,7 @@ class Task:
         attempt: its live attempt, one that is reserving included.
         lane: where it waits, or None.
         claim: number of its claim on its resources, counting up; None while it has none.
-        order: its place among tasks of its lane: higher priority first, then the older.
+        order: higher priority first, then the older.
     """
 
     spec: TaskSpec
@@ -55,6 +55,12 @@ class Task:
 
     def __post_init__(self) -> None:
         self.order = (-self.spec.priority, self.spec.id)
+
+    @property
+    def place(self) -> tuple[float, int, int, int]:
+        """Its place among tasks of its lane: those with a claim go before their equals, as claims do."""
+        priority, age = self.order
+        return (priority, 1, 0, age) if self.claim is None else (priority, 0, self.claim, age)
 
     def row(self) -> TaskRow:
         """Return its row."""

@@ -47,14 +47,18 @@ class Lane:
         self.avoid = avoid
         self.held = False
         self.size = 0
-        self._heap: list[tuple[tuple[float, int], int, Task]] = []
+        self._heap: list[tuple[Place, int, Task]] = []
         self._ties = count()
 
     def add(self, task: Task) -> None:
         """Put a task in its place; one that was here before gets its old place."""
         task.lane = self
         self.size += 1
-        heapq.heappush(self._heap, (task.order, next(self._ties), task))
+        self.move(task)
+
+    def move(self, task: Task) -> None:
+        """Give one of its tasks the place that is its now."""
+        heapq.heappush(self._heap, (task.place, next(self._ties), task))
 
     def remove(self, task: Task) -> None:
         """Take a task out, wherever it stands."""
@@ -63,9 +67,16 @@ class Lane:
 
     def head(self) -> Task | None:
         """Return the task whose turn it is in this lane, or None."""
-        while self._heap and self._heap[0][-1].lane is not self:
+        first = self._first()
+        return None if first is None else first[-1]
+
+    def _first(self) -> tuple[Place, int, Task] | None:
+        while self._heap:
+            place, _, task = self._heap[0]
+            if task.lane is self and place[2] == (task.claim or 0):
+                return self._heap[0]
             heapq.heappop(self._heap)
-        return self._heap[0][-1] if self._heap else None
+        return None
 
     def tasks(self) -> list[Task]:
         """Return all its tasks, oldest first."""
@@ -73,11 +84,8 @@ class Lane:
 
     def key(self) -> Place | None:
         """Return its place among its suite's lanes, or None where it does not compete."""
-        head = None if self.held else self.head()
-        if head is None:
-            return None
-        priority, age = head.order
-        return (priority, 1, 0, age) if head.claim is None else (priority, 0, head.claim, age)
+        first = None if self.held else self._first()
+        return None if first is None else first[0]
 
 
 class _SuiteLanes:

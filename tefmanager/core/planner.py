@@ -104,4 +104,5 @@ class Planner:
         if self._pool.waits.get(wait.task.spec.id) is wait:
             self._pool.claim(wait)
             if wait.task.lane is not None:
+                wait.task.lane.move(wait.task)
                 wait.task.lane.yard.offer(wait.task.lane)

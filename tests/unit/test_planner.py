@@ -391,3 +391,19 @@ def test_two_claims_do_not_wait_for_each_other() -> None:
     grid.submit("younger", resources=["r", "s"], suite="B").wait(61)
     grid.resource("r", 1).resource("s", 2)
     assert grid.guids_sent == ["first", "older"]
+
+
+def test_claims_in_one_lane_do_not_wait_for_each_other() -> None:
+    """A task that comes back to its old place goes behind a younger one whose claim is older."""
+    limits = Limits(patience=60, dispatch_timeout=1e9, missing_interval=1e9, time_limit=1e9)
+    entries = {"r": Resource("r", limit=1), "s": Resource("s", held=1, limit=1)}
+    grid = Grid(limits, resources=entries)
+    grid.say("v", "idle").say("w", "idle").say("u", "idle", worker_type="other")
+    grid.submit("older", resources=["r"]).say("v", "working").submit("younger", resources=["r"])
+    grid.submit("first", resources=["r", "s"], task_type="other", priority=5.0).wait(61)
+    grid.say("w", "offline").say("v", "offline").say("x", "idle").wait(61)
+    grid.resource("s", 1, held=0).say("u", "working", worker_type="other")
+    grid.say("u", "task_complete", worker_type="other")
+    assert grid.guids_sent == ["older", "first", "younger"]
+    grid.say("x", "working").say("x", "task_complete").say("x", "idle")
+    assert grid.guids_sent[-1] == "older"
