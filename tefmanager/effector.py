@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
@@ -14,10 +15,12 @@ from tefmanager import loglines
 from tefmanager.backoff import Backoff
 from tefmanager.core import events
 from tefmanager.core.effects import (
+    Acknowledge,
     Bury,
     Effect,
     Log,
     Publish,
+    Receipt,
     Release,
     Reply,
     ReplyTo,
@@ -83,6 +86,7 @@ class Effector:
 
     Args:
         post: takes what came of an effect, as an event.
+        acknowledge: acknowledges a message.
         attempts: reads the ended attempts of a task.
         on_failure: is told of a failure that nobody expected.
         on_idle: is told when nothing is under way any more.
@@ -95,6 +99,7 @@ class Effector:
         reservations: IReservations,
         queues: Queues,
         post: Callable[[events.Event], None],
+        acknowledge: Callable[[Receipt], None],
         attempts: Callable[[int], Awaitable[Sequence[AttemptRow]]],
         on_failure: Callable[[Failure], None],
         on_idle: Callable[[], None],
@@ -104,6 +109,7 @@ class Effector:
         self._reservations = reservations
         self._queues = queues
         self._post = post
+        self._acknowledge = acknowledge
         self._attempts = attempts
         self._nursery = Nursery(on_failure, on_idle)
         self._to_reserve: list[Claim] = []
@@ -111,6 +117,7 @@ class Effector:
         self._reserving = False
         self._releasing = False
         self._refusing: set[bytes] = set()
+        self._probe: Deferred[None] | None = None
         self._patience = Backoff(clock)
 
     def carry_out(self, effects: Sequence[Effect], bodies: Bodies) -> None:
@@ -119,6 +126,8 @@ class Effector:
             match effect:
                 case Log(line):
                     emit(line)
+                case Acknowledge(receipt):
+                    self._acknowledge(receipt)
                 case Publish():
                     self._nursery.run(self._publish(effect, bodies[effect.task_id]))
                 case Reserve(attempt, resources):
@@ -159,7 +168,9 @@ class Effector:
     def probe(self, token: str) -> None:
         """Send the manager a message of its own, to see when it comes."""
         body = msgspec.json.encode({"type": "dispatch_tasks", "probe": token})
-        self._nursery.run(self._send_probe(Message(body, content_type=_CONTENT_TYPE)))
+        if self._probe is not None:
+            self._probe.cancel()  # it has not left for want of a connection, or is lost
+        self._probe = self._nursery.run(self._send_probe(Message(body, content_type=_CONTENT_TYPE)))
 
     async def _send_probe(self, message: Message) -> None:
         outcome = await self._publisher.send(self._queues.own, message)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from tefmanager.kinds import is_host
 from tefmanager.tls_files import TlsFiles
 
 DEFAULT_PORTS = {"amqp": 5672, "amqps": 5671}
@@ -90,10 +91,13 @@ def parse_amqp_url(url: str, heartbeat: int = DEFAULT_HEARTBEAT) -> AmqpEndpoint
     Raises `ValueError` with a text for people that never holds the password.
     """
     parts, port = _split(url.strip())
+    host = unquote(parts.hostname or "") or "127.0.0.1"
+    if not is_host(host):
+        raise ValueError("its host can't be looked up (a name has letters, digits, hyphens and dots)")
     user, password = _account(parts)
     options = _query(parts.query)
     return AmqpEndpoint(
-        host=unquote(parts.hostname or "") or "127.0.0.1",
+        host=host,
         port=DEFAULT_PORTS[parts.scheme] if port is None else port,
         user=user,
         password=password,

@@ -109,7 +109,15 @@ class Engine:
         self._nursery = Nursery(self._fail, self._wake)
         self._hearing = Hearing(f"{reign.epoch}", lambda token: self._effector.probe(token))
         self._effector = Effector(
-            clock, publisher, reservations, queues, self.post, reign.attempts, self._fail, self._wake
+            clock,
+            publisher,
+            reservations,
+            queues,
+            self.post,
+            lambda receipt: consumer.ack(receipt[0], [receipt[1]]),
+            reign.attempts,
+            self._fail,
+            self._wake,
         )
 
     # --- the inbox ---
@@ -241,6 +249,7 @@ class Engine:
     def _happened(self, event: events.Event, now: Moment) -> None:
         self._core.apply(event, now)
         if isinstance(event, events.ResourcesRead):
+            reach(CrashPoint.REIGN_RECONCILED)
             self._effector.etcd_is_back()
 
     async def _commit(self, bodies: dict[int, bytes]) -> None:
@@ -295,6 +304,8 @@ class Engine:
                 self._core.apply(_event(delivery, parsed, finished), now)
             except Exception as error:
                 raise Poisoned(delivery.body, f"{type(error).__name__}: {error}") from error
+            if self._core.ledger.keeps((delivery.session, delivery.tag)):
+                return
         acks[delivery.session].append(delivery.tag)
 
     def _refuse(self, delivery: Delivery, invalid: Invalid) -> None:
@@ -345,7 +356,8 @@ def _event(delivery: Delivery, parsed: Parsed | None, finished: frozenset[str]) 
             done = parsed.guid in finished
             return events.TaskSubmitted(parsed, delivery.body, delivery.redelivered, done, reply)
         case WorkerMessage():
-            return events.WorkerReported(parsed, delivery.redelivered, reply)
+            receipt = (delivery.session, delivery.tag)
+            return events.WorkerReported(parsed, delivery.redelivered, reply, receipt)
         case None | Invalid():
             raise ValueError(f"{parsed!r} is no event")
         case _:

@@ -214,14 +214,20 @@ class IDeliveries(Interface):
 class IConsumer(Interface):
     """The manager's queue. Declares queues, exchanges and bindings at each (re)connect."""
 
-    def start(deliveries: IDeliveries) -> None:
-        """Connect and consume, for ever: reconnects by itself, with jittered backoff."""
+    def start(deliveries: IDeliveries, rank: int = 0) -> None:
+        """Connect and consume, for ever: reconnects by itself, with jittered backoff.
+
+        Another manager's consumer, of a lower rank, may be there still: nothing new goes to that one.
+        """
 
     def ack(session: int, tags: Sequence[int]) -> None:
         """Acknowledge deliveries, in any order; ones of a past session are ignored."""
 
-    def cease() -> None:
-        """Ask for no more deliveries; those that have come may still be acknowledged, until `stop`."""
+    async def cease() -> None:
+        """Ask for no more deliveries, and return when the last has come, or soon if nobody answers.
+
+        Those that have come may still be acknowledged, until `stop`.
+        """
 
     async def stop() -> None:
         """Stop consuming; what is not acknowledged goes back to the queue. May be started again.

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, TypeVar
 
+_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?")
+
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
 
@@ -166,6 +168,13 @@ def _binding(text: str) -> tuple[str, str]:
     return exchange, key
 
 
+def is_host(text: str) -> bool:
+    """Tell whether a text may be a host: an address, or a name that can be looked up."""
+    if ":" in text or not text.isascii():
+        return True  # an IPv6 address, or an internationalized name
+    return all(_LABEL.fullmatch(label) for label in text.removesuffix(".").split("."))
+
+
 def _hosts(text: str) -> tuple[tuple[str, int | None], ...]:
     parts = [part.strip() for part in text.split(",")]
     return tuple(dict.fromkeys(_host(part) for part in parts if part))
@@ -173,7 +182,7 @@ def _hosts(text: str) -> tuple[tuple[str, int | None], ...]:
 
 def _host(text: str) -> tuple[str, int | None]:
     match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([\w.-]+))(?::([0-9]+))?", text)
-    if match is None:
+    if match is None or not is_host(match[1] or match[2]):
         raise ValueError
     port = match[3]
     return match[1] or match[2], None if port is None else _port(port)

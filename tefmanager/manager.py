@@ -49,6 +49,9 @@ log = Logger()
 _HANDOVER = 5.0
 """Seconds that a stop waits for what is under way."""
 
+_STOP_LIMIT = 9.0
+"""Seconds that a stop may take."""
+
 _CAREFUL = 2000
 """Turns of one message each, after a reign failed for another reason than lost services; more than the
 messages that come again then."""
@@ -124,12 +127,31 @@ class Manager(Service):
         self._reigns = self._nursery.run(self._reign_for_ever())
 
     def stopService(self) -> Deferred[None]:
-        """Finish what is under way, hand over, disconnect."""
+        """Finish what is under way, hand over, disconnect; for some seconds at most.
+
+        After that it is as if the process had died: whoever reigns next puts everything in order.
+        """
         super().stopService()  # type: ignore[no-untyped-call]
-        return Deferred.fromCoroutine(self._stop())
+        stopped: Deferred[None] = Deferred()
+
+        def end(result: object) -> None:
+            if isinstance(result, Failure) and not result.check(CancelledError):  # type: ignore[no-untyped-call]
+                log.failure("stopping failed", result)
+            if late.active():
+                late.cancel()
+            if not stopped.called:
+                stopped.callback(None)
+
+        late = self._clock.callLater(_STOP_LIMIT, self._too_late, stopped)
+        Deferred.fromCoroutine(self._stop()).addBoth(end)
+        return stopped
+
+    def _too_late(self, stopped: Deferred[None]) -> None:
+        log.warn("stopped without waiting any longer for services that do not answer")
+        stopped.callback(None)
 
     async def _stop(self) -> None:
-        self._consumer.cease()
+        await self._consumer.cease()
         reach(CrashPoint.STOPPING)
         if self._engine is not None:
             self._engine.stop(within=_HANDOVER)
@@ -207,7 +229,7 @@ class Manager(Service):
         reign.watch(engine.lose)
         emit(loglines.REIGN_BEGUN(reign.epoch, len(snapshot.tasks), len(snapshot.workers)))
         reservations.start(self)
-        self._consumer.start(self)
+        self._consumer.start(self, reign.epoch)
         passes = LoopingCall(self._pass, engine)
         passes.clock = self._clock
         self._nursery.run(_until_stopped(passes, self._ways.dispatch_interval))
@@ -243,11 +265,14 @@ class Manager(Service):
     async def _hand_over(self, reign: IReign) -> None:
         engine, self._engine = self._engine, None
         reservations, self._reservations = self._reservations, None
-        await self._consumer.stop()
-        if engine is not None:
-            await engine.abandon()
-        if reservations is not None:
-            await reservations.stop()
+        try:
+            await self._consumer.stop()
+            if engine is not None:
+                await engine.abandon()
+            if reservations is not None:
+                await reservations.stop()
+        except Exception:
+            log.failure("a part of the reign did not end well")
         reach(CrashPoint.REIGN_ENDING)
         await reign.end()
 
@@ -276,6 +301,7 @@ class Manager(Service):
 
     def delivered(self, delivery: Delivery) -> None:
         """Take in a message."""
+        reach(CrashPoint.REIGN_CONSUMING)
         if self._engine is not None:
             self._engine.post(delivery)
 

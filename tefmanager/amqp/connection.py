@@ -27,6 +27,8 @@ CONNECT_TIMEOUT = 10.0
 
 T = TypeVar("T")
 
+_log = Logger()
+
 LASTING = 10.0
 """Seconds after which a connection counts as good: the delay begins from the first again."""
 
@@ -68,7 +70,11 @@ async def connect(reactor: Any, endpoint: AmqpEndpoint, name: str, tls: Tls) -> 
         protocol.abort("given up")
         if isinstance(error, FAULTS):
             raise AmqpUnavailable(reason or _text(error)) from None
-        raise
+        if not isinstance(error, Exception) or isinstance(error, CancelledError | ConnectingCancelledError):
+            raise
+        # Whatever it is, there may be other brokers, and a better time.
+        _log.failure("AMQP connection {name}: an unexpected error", name=name)
+        raise AmqpUnavailable(f"{type(error).__name__}: {error}") from error
     return protocol
 
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
+from twisted.internet.defer import TimeoutError
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from txamqp.client import Closed
 from zope.interface import implementer
 
 from tefmanager.amqp.acks import AckTracker
@@ -23,6 +28,14 @@ CHANNEL = 1
 CONSUMER = "tef-manager"
 PREFETCH = 1000
 BYTE_LIMIT = 64 * 1024 * 1024
+
+CEASE_LIMIT = 1.0
+"""Seconds that the broker has to answer when the consumer is cancelled."""
+
+SUCCESSION_LIMIT = 6.0
+"""Seconds that another consumer of the queue has to go: what it got comes back, and stands first then."""
+
+_LOOK_INTERVAL = 0.25
 
 
 class _Session(ChannelEvents):
@@ -52,9 +65,11 @@ class _Session(ChannelEvents):
             ),
         )
 
-    def cease(self) -> None:
-        """Cancel the consumer, without waiting for the broker's answer: there is nobody to act on it."""
-        self._protocol.channels[CHANNEL].basic_cancel(consumer_tag=CONSUMER, nowait=True)
+    async def cease(self, clock: IReactorTime) -> None:
+        """Cancel the consumer; what the broker has sent before its answer has come with it."""
+        cancelled = self._protocol.channels[CHANNEL].basic_cancel(consumer_tag=CONSUMER)
+        with suppress(Closed, TimeoutError):  # what has not come then comes again, elsewhere
+            await cancelled.addTimeout(CEASE_LIMIT, clock)
 
     def ack(self, tags: Sequence[int]) -> None:
         acks = self.tracker.ack(tags)
@@ -111,18 +126,21 @@ class Consumer:
         self._session: _Session | None = None
         self._sessions = 0
         self._ceased = False
+        self._reactor = reactor
+        self._rank = 0
 
-    def start(self, deliveries: IDeliveries) -> None:
+    def start(self, deliveries: IDeliveries, rank: int = 0) -> None:
         """Connect and consume, for ever."""
         self._deliveries = deliveries
         self._ceased = False
+        self._rank = rank % 2**31
         self._link.start()
 
-    def cease(self) -> None:
+    async def cease(self) -> None:
         """Ask for no more deliveries; those that have come may still be acknowledged."""
         self._ceased = True
         if self._session is not None:
-            self._session.cease()
+            await self._session.cease(self._reactor)
 
     async def stop(self) -> None:
         """Stop consuming; what is not acknowledged goes back to the queue. May be started again."""
@@ -154,6 +172,24 @@ class Consumer:
         channel = await protocol.open_channel(CHANNEL, session)
         await declare(protocol, channel, self._topology)
         await channel.basic_qos(prefetch_count=self._prefetch)
+        await self._succeed(channel)
         self._session = session  # before the answer, since deliveries may come along with it
         if not self._ceased:
-            await channel.basic_consume(queue=self._topology.in_queue, consumer_tag=CONSUMER)
+            await channel.basic_consume(
+                queue=self._topology.in_queue,
+                consumer_tag=CONSUMER,
+                arguments={"x-priority": self._rank},
+            )
+
+    async def _succeed(self, channel: Any) -> None:
+        """Wait until nobody else consumes, for some time at most: two would get the messages out of order.
+
+        The broker keeps the consumer of a manager that is frozen, or cut off, until it misses heartbeats.
+        """
+        until = self._reactor.seconds() + SUCCESSION_LIMIT
+        while self._reactor.seconds() < until:
+            found = await channel.queue_declare(queue=self._topology.in_queue, passive=True)
+            if not found.consumer_count:
+                return
+            await deferLater(self._reactor, _LOOK_INTERVAL)
+        self._log.warn("another consumer of {queue} is still there", queue=self._topology.in_queue)

@@ -8,7 +8,7 @@ from functools import partial
 from math import inf
 
 from tefmanager import loglines
-from tefmanager.core.effects import Bury, Publish, Release, Reserve
+from tefmanager.core.effects import Acknowledge, Bury, Publish, Release, Reserve
 from tefmanager.core.entities import Attempt, Phase, Task, Worker
 from tefmanager.core.lanes import Backlog
 from tefmanager.core.ledger import Ledger
@@ -145,8 +145,16 @@ class Attempts:
         self._workforce.changed(attempt.worker, now)
         self.watch(attempt)
 
+    def settle_doubt(self, attempt: Attempt) -> None:
+        """It is clear again what becomes of an attempt."""
+        attempt.in_doubt = False
+        for receipt in attempt.receipts:
+            self._ledger.do(Acknowledge(receipt))
+        attempt.receipts.clear()
+
     def start(self, attempt: Attempt, now: Moment) -> None:
         """Its worker says *working*."""
+        attempt.first_hand = True
         self._enter(attempt, Phase.WORKING, now)
         self._log(loglines.TASK_WORKING, attempt)
 
@@ -237,6 +245,7 @@ class Attempts:
 
     def _end(self, attempt: Attempt, end: AttemptEnd, now: Moment, *, unresolved: bool) -> None:
         attempt.live = False
+        self.settle_doubt(attempt)
         del self.in_flight[attempt.id]
         self.owed.pop(attempt.id, None)
         if unresolved:

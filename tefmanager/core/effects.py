@@ -17,6 +17,17 @@ class ReplyTo:
     correlation_id: bytes
 
 
+Receipt: TypeAlias = tuple[int, int]
+"""A delivery: the number of the consumer's channel, and its tag there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledge:
+    """Acknowledge a message that was kept, since what it means was not clear."""
+
+    receipt: Receipt
+
+
 @dataclass(frozen=True, slots=True)
 class Log:
     """Write a line to the log."""
@@ -86,4 +97,4 @@ class Bury:
     reason: str
 
 
-Effect: TypeAlias = Log | Reply | ReplyWorkers | Reserve | Release | Publish | Bury
+Effect: TypeAlias = Acknowledge | Log | Reply | ReplyWorkers | Reserve | Release | Publish | Bury

@@ -18,6 +18,7 @@ from tefmanager.core.values import (
 )
 
 if TYPE_CHECKING:
+    from tefmanager.core.effects import Receipt
     from tefmanager.core.lanes import Lane
 
 
@@ -85,7 +86,10 @@ class Attempt:
         dispatched, started: unix times, or None.
         since: monotonic time at which its phase began.
         quiet: monotonic time at which its worker said that it is free, against what we hold; or None.
-        in_doubt: what the worker said means *done* if nothing contradicts it within the release grace.
+        first_hand: its worker has said *working* to this reign, in a message that was not told before.
+        in_doubt: what the worker said means *done* if nothing contradicts it: within the release grace, or
+            where *working* was heard first-hand before the next word that is.
+        receipts: messages that are not acknowledged while it is in doubt.
         seen_free: monotonic time at which its worker, having had time enough to begin it, said that it is
             free; or None. Only of one that is not live.
         live: False once the task was taken away or finished; the worker may still have it.
@@ -104,7 +108,9 @@ class Attempt:
     started: float | None = None
     since: float = 0.0
     quiet: float | None = None
+    first_hand: bool = False
     in_doubt: bool = False
+    receipts: list[Receipt] = field(default_factory=list)
     seen_free: float | None = None
     live: bool = True
     wants: tuple[str, ...] = ()

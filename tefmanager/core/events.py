@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from tefmanager.core.effects import ReplyTo
+from tefmanager.core.effects import Receipt, ReplyTo
 from tefmanager.core.resources import Resource
 from tefmanager.messages import (
     DispatchTasks,
@@ -39,11 +39,19 @@ class TaskSubmitted:
 
 @dataclass(frozen=True, slots=True)
 class WorkerReported:
-    """A ``worker_status`` came."""
+    """A ``worker_status`` came.
+
+    Attributes:
+        message: what it says.
+        redelivered: the broker may have delivered it before.
+        reply: where to answer, or None.
+        receipt: by which it is acknowledged.
+    """
 
     message: WorkerMessage
     redelivered: bool = False
     reply: ReplyTo | None = None
+    receipt: Receipt | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -214,31 +214,45 @@ class Reports:
 
     def _done(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
         if event.redelivered and event.message.task is None:
-            self._doubt(meant, now)
+            self._doubt(meant, event, now)
         else:
             self._complete(worker, meant, now)
 
     def _done_and_free(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
         if event.redelivered:
-            self._doubt(meant, now)
+            self._doubt(meant, event, now)
         else:
             self._complete(worker, meant, now)
             self._free(worker, None, event, now)
 
     def _quiet(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
-        if meant.quiet is None:
+        if meant.first_hand and event.redelivered:
+            return  # it may be of the time before; the next heartbeat tells
+        if meant.first_hand and meant.in_doubt:
+            self._complete(worker, meant, now)
+            self._free(worker, None, event, now)
+        elif meant.quiet is None:
             meant.quiet = now.monotonic
             self._attempts.watch(meant)
 
-    def _doubt(self, meant: Attempt, now: Moment) -> None:
-        """It may be the end of the task before, told twice: believe it unless *working* follows."""
-        meant.quiet = now.monotonic
+    def _doubt(self, meant: Attempt, event: WorkerReported, now: Moment) -> None:
+        """It may be the end of the task before, told twice: believe it unless *working* follows.
+
+        Where *working* was heard first-hand, what was told before decides nothing by itself. The message is
+        not acknowledged until it is clear what it means: a crash must not take it along.
+        """
         meant.in_doubt = True
-        self._attempts.watch(meant)
+        if event.receipt is not None:
+            meant.receipts.append(event.receipt)
+            self._ledger.keep(event.receipt)
+        if not meant.first_hand:
+            meant.quiet = now.monotonic
+            self._attempts.watch(meant)
 
     def _carry_on(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
         meant.quiet = None
-        meant.in_doubt = False
+        self._attempts.settle_doubt(meant)
+        meant.first_hand = meant.first_hand or not event.redelivered
 
     def _regain(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
         meant.phase = Phase.WORKING

@@ -127,6 +127,13 @@ class AutoReservations:
             except ReservationsLost as lost:
                 self._lose(str(lost), observer)
                 await self._backoff.pause()
+            except CancelledError:
+                raise
+            except Exception as error:
+                # Whatever it is, nothing would ever be reserved if this ended.
+                self._log.failure("could not find out which API to use; trying again")
+                self._lose(f"unexpected: {error!r}", observer)
+                await self._backoff.pause()
 
     def _use(self, chosen: EtcdV2Reservations | EtcdV3Reservations, observer: IResourceObserver) -> None:
         self._chosen = chosen

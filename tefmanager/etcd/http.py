@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 from OpenSSL import SSL
 from treq.client import HTTPClient
 from twisted.internet import error as net
-from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, succeed
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, fail, succeed
 from twisted.internet.interfaces import IConsumer, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -42,6 +42,8 @@ CONNECT_TIMEOUT = 2.0
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
+
+_TOO_LATE = "another manager may reign by now"
 
 _NEVER_SENT = (net.ConnectError, net.DNSLookupError, tls.TlsError)
 """Errors before which nothing of a request can have left."""
@@ -87,13 +89,19 @@ class Answer:
 
 @implementer(IBodyProducer)
 class _Body:
-    """Writes a request's body at once, so that it leaves in one piece with the headers."""
+    """Writes a request's body at once, so that it leaves in one piece with the headers.
 
-    def __init__(self, body: bytes) -> None:
+    Unless it may not any more: connecting may have taken longer than the lease lasts.
+    """
+
+    def __init__(self, body: bytes, may: Callable[[], bool]) -> None:
         self._body = body
+        self._may = may
         self.length = len(body)
 
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        if not self._may():
+            return fail(ReservationsLost(_TOO_LATE))
         consumer.write(self._body)
         return succeed(None)
 
@@ -321,8 +329,9 @@ class HttpClient:
         return await self._tracked(self._named(place, exchange()), limit)
 
     async def _send(self, endpoint: Endpoint, request: Request, authorization: str) -> IResponse:
-        if request.writes and not self._lease.holds:
-            raise ReservationsLost("another manager may reign by now")
+        may = self._may_write if request.writes else _always
+        if not may():
+            raise ReservationsLost(_TOO_LATE)
         headers = Headers({})
         if request.body is not None:
             headers.setRawHeaders("Content-Type", [request.content_type])
@@ -332,11 +341,14 @@ class HttpClient:
             request.method,
             f"{self._scheme}://{_shown(endpoint)}{request.path}",
             headers=headers,
-            data=cast(Any, None if request.body is None else _Body(request.body)),
+            data=cast(Any, None if request.body is None else _Body(request.body, may)),
             allow_redirects=False,
             unbuffered=True,
         )
         return cast(IResponse, response)
+
+    def _may_write(self) -> bool:
+        return self._lease.holds
 
     async def _named(self, place: str, work: Work[T]) -> T:
         """Turn what goes wrong on the wire into `ReservationsLost`, or `_NotSent`."""
@@ -354,6 +366,10 @@ class HttpClient:
             if not isinstance(error, _WIRE_ERRORS):
                 raise
             raise ReservationsLost(f"etcd {place}: {_text(error)}") from error
+
+
+def _always() -> bool:
+    return True
 
 
 def _raiser(text: str) -> Callable[[object, float], object]:

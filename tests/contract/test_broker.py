@@ -266,7 +266,7 @@ async def test_ceased(twin: Twin) -> None:
     twin.put(twin.queue, b"1", b"2")
     twin.consumer.start(inbox)
     await twin.until(lambda: len(inbox.deliveries) == 2)
-    twin.consumer.cease()
+    await twin.end(twin.consumer.cease())
     await twin.pause()
     twin.put(twin.queue, b"3")
     await twin.pause()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -23,18 +23,36 @@ OPTIONS = (
 )
 
 PASSES = {
-    CrashPoint.TURN_APPLIED: 6,
-    CrashPoint.TURN_COMMITTED: 6,
-    CrashPoint.TURN_CARRIED_OUT: 6,
-    CrashPoint.TURN_ACKNOWLEDGED: 6,
-    CrashPoint.RESERVING: 2,
-    CrashPoint.RESERVED: 2,
-    CrashPoint.PUBLISHING: 3,
-    CrashPoint.PUBLISHED: 3,
-    CrashPoint.RELEASING: 2,
-    CrashPoint.RELEASED: 2,
+    **dict.fromkeys(
+        (
+            CrashPoint.TURN_APPLIED,
+            CrashPoint.TURN_COMMITTED,
+            CrashPoint.TURN_CARRIED_OUT,
+            CrashPoint.TURN_ACKNOWLEDGED,
+        ),
+        (2, 5, 9, 14),
+    ),
+    CrashPoint.RESERVING: (2,),
+    CrashPoint.RESERVED: (2,),
+    CrashPoint.PUBLISHING: (3,),
+    CrashPoint.PUBLISHED: (3,),
+    CrashPoint.RELEASING: (2,),
+    CrashPoint.RELEASED: (2,),
 }
-"""How often a step goes well before the one at which the daemon dies: it dies in the midst of work."""
+"""How often a step goes well before the one at which the daemon dies: it dies in the midst of work.
+
+Turns take tasks in, begin, and complete them, whichever it is at the time.
+"""
+
+CASES = [(point, passes) for point in CrashPoint for passes in PASSES.get(point, (0,))]
+
+TAKEOVER = (
+    CrashPoint.REIGN_BEGUN,
+    CrashPoint.REIGN_LOADED,
+    CrashPoint.REIGN_CONSUMING,
+    CrashPoint.REIGN_RECONCILED,
+)
+"""Steps that a standby takes when it takes over."""
 
 AT_THE_END = (CrashPoint.STOPPING, CrashPoint.REIGN_ENDING)
 """Steps that only a stop comes to."""
@@ -78,8 +96,8 @@ class Story:
             worker.heartbeat()
         return {row["guid"] for row in daemon.rows("history")} == {*self.guids, self.doomed}
 
-    def judge(self, daemon: Daemon) -> None:
-        """Check that nothing is lost, left held, or was done twice without a reason."""
+    def judge(self, daemon: Daemon, excuses: Sequence[str] = ()) -> None:
+        """Check that nothing is lost, left held, or was done twice without a reason in a log."""
         assert {received.guid for received in self.grid.take_all(f"{daemon.prefix}.manager.dead", 1)} == {
             self.doomed
         }
@@ -89,7 +107,7 @@ class Story:
             (row,) = daemon.rows("history", guid=guid)
             assert row["outcome"] == ("dead" if guid == self.doomed else "completed")
         runs = Counter(received.guid for worker in self.workers for received in worker.received)
-        excused = {line.split("|")[2] for line in daemon.logged(EXCUSES)}
+        excused = {line.split("|")[2] for line in (*daemon.logged(EXCUSES), *excuses)}
         assert {guid for guid, count in runs.items() if count > 1} <= excused
         assert daemon.rows("tasks") == []
         until(lambda: all_back(*self.resources), "all references back")
@@ -102,14 +120,16 @@ def make(services: Services) -> Iterator[Make]:
         yield make
 
 
-@pytest.mark.parametrize("point", CrashPoint)
-def test_killed_at(services: Services, tmp_path: Path, unique: str, make: Make, point: CrashPoint) -> None:
+@pytest.mark.parametrize(("point", "passes"), CASES)
+def test_killed_at(
+    services: Services, tmp_path: Path, unique: str, make: Make, point: CrashPoint, passes: int
+) -> None:
     """Killed there, the daemon makes good everything when it is started again."""
     daemon = Daemon(services, tmp_path, unique, *OPTIONS)
     grid = Grid(services.amqp_url, daemon.prefix)
     try:
         story = Story(grid, make)
-        daemon.start(ready=False, variables={VARIABLE: f"{point}:{PASSES.get(point, 0)}"})
+        daemon.start(ready=False, variables={VARIABLE: f"{point}:{passes}"})
         grid.channel.queue_declare(daemon.queue, durable=True)
         story.tell()
         if point in AT_THE_END:
@@ -123,4 +143,31 @@ def test_killed_at(services: Services, tmp_path: Path, unique: str, make: Make, 
         story.judge(daemon)
     finally:
         daemon.end()
+        grid.close()
+
+
+@pytest.mark.parametrize("point", TAKEOVER)
+def test_killed_while_taking_over(
+    services: Services, tmp_path: Path, unique: str, make: Make, point: CrashPoint
+) -> None:
+    """A standby that dies as it takes over leaves nothing worse than it found it."""
+    first, second = (Daemon(services, tmp_path / name, unique, *OPTIONS) for name in ("first", "second"))
+    grid = Grid(services.amqp_url, first.prefix)
+    try:
+        story = Story(grid, make)
+        first.start()
+        second.start(ready=False, variables={VARIABLE: f"{point}:0"})
+        story.tell()
+        grid.wait(lambda: len(first.logged(("TASK_COMPLETED|",))) > 3, "some tasks done")
+        first.kill()
+        grid.wait(lambda: not second.alive, "the death of the standby")
+        second.killed()
+        second.start()
+        grid.wait(lambda: story.over(second), "the end of all tasks", 30.0)
+        second.stop()
+        excuses = first.logged(EXCUSES)
+        story.judge(second, excuses)
+    finally:
+        first.end()
+        second.end()
         grid.close()

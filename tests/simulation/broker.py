@@ -36,6 +36,17 @@ class Link(Protocol):
         """The broker takes messages again, or no more."""
 
 
+class Taker(Protocol):
+    """A consumer of a queue."""
+
+    @property
+    def takes(self) -> bool:
+        """Whether it takes a message now."""
+
+    def take(self, message: Stored) -> None:
+        """Take a message."""
+
+
 class Broker:
     """Queues, and who is told when something comes into them.
 
@@ -56,6 +67,7 @@ class Broker:
         self.audit: Callable[[str, bytes], None] = lambda queue, body: None
         self._watchers: dict[str, list[Callable[[], None]]] = {}
         self._links: list[Link] = []
+        self._takers: dict[str, list[Taker]] = {}
         self._held: list[Callable[[], object]] = []
 
     def declare(self, queue: str) -> None:
@@ -87,6 +99,17 @@ class Broker:
         self.declare(queue)
         self.queues[queue].extendleft(replace(message, redelivered=True) for message in reversed(messages))
         self.changed(queue)
+
+    def consume(self, queue: str, taker: Taker) -> None:
+        """Deal the messages of a queue to a consumer, and to others that it may have."""
+        self._takers.setdefault(queue, []).append(taker)
+        self.watch(queue, lambda: self.deal(queue))
+
+    def deal(self, queue: str) -> None:
+        """Give what waits in a queue to its consumers; the broker does not care which of them gets what."""
+        messages = self.queues.get(queue)
+        while messages and (takers := [each for each in self._takers.get(queue, ()) if each.takes]):
+            self.world.chance.choice(takers).take(messages.popleft())
 
     def watch(self, queue: str, call: Callable[[], None]) -> None:
         """Call something whenever a queue may have something new."""

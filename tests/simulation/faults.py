@@ -19,7 +19,7 @@ from tests.simulation.world import Fate, Process, World
 
 QUEUE = "tef.manager"
 
-DEAD_PEER = (10.0, 12.0)
+DEAD_PEER = (10.0, 15.0)
 """Seconds after which RabbitMQ takes a client that says nothing for dead."""
 
 SLOW = (0.2, 1.5)

@@ -145,9 +145,8 @@ class Judge:
                 not runnable[other.spec.guid] and set(other.spec.resources) & set(row.spec.resources)
                 for other in waiting
             )
-            worker = runnable[row.spec.guid]
-            if worker and not claimed:
-                yield f"{row.spec.guid} could run on {worker} and is not dispatched"
+            if runnable[row.spec.guid] and not claimed:
+                yield f"{row.spec.guid} could run and is not dispatched"
 
     def _worker_for(self, rows: Rows, row: TaskRow, workers: Sequence[Program]) -> str:
         """Return a worker that could take a task now and since when, or nothing."""

@@ -48,14 +48,14 @@ class SimConsumer:
         self._tag = 0
         self._unacked: OrderedDict[int, Stored] = OrderedDict()
         broker.attach(self)
-        broker.watch(queue, self._pump)
+        broker.consume(queue, self)
         process.deaths.append(self.broken)
 
     @property
     def _way(self) -> tuple[float, float]:
         return self._process.world.way("broker")
 
-    def start(self, deliveries: IDeliveries) -> None:
+    def start(self, deliveries: IDeliveries, rank: int = 0) -> None:
         """See `IConsumer.start`."""
         self._process.step()
         if self._process.alive:
@@ -75,20 +75,26 @@ class SimConsumer:
         self._tag = 0
         self._pump()
 
-    def cease(self) -> None:
+    async def cease(self) -> None:
         """See `IConsumer.cease`."""
         self._process.step()
         if self._process.alive:
             self._ceased = True
 
+    @property
+    def takes(self) -> bool:
+        """See `Taker`."""
+        return self._connected and not self._ceased and len(self._unacked) < self._prefetch
+
+    def take(self, message: Stored) -> None:
+        """See `Taker`."""
+        self._tag += 1
+        self._unacked[self._tag] = message
+        delivery = Delivery(self._session, self._tag, message.redelivered, message.body)
+        self._process.hear("consumer", self._way, self._deliver, delivery)
+
     def _pump(self) -> None:
-        queue = self._broker.queues.get(self._queue)
-        while self._connected and not self._ceased and queue and len(self._unacked) < self._prefetch:
-            message = queue.popleft()
-            self._tag += 1
-            self._unacked[self._tag] = message
-            delivery = Delivery(self._session, self._tag, message.redelivered, message.body)
-            self._process.hear("consumer", self._way, self._deliver, delivery)
+        self._broker.deal(self._queue)
 
     def _deliver(self, delivery: Delivery) -> None:
         if self._deliveries is not None and delivery.session == self._session:

@@ -86,6 +86,9 @@ def test_heartbeat_off() -> None:
         "amqp://u:1?hunter2@h",
         "amqp://u:1#hunter2@h",
         "amqp://u:hunter2@h/" + "v" * 256,
+        "amqp://u:hunter2@mq_1/",
+        "amqp://u:hunter2@mq..example/",
+        "amqp://u:hunter2@-mq/",
     ],
 )
 def test_bad_url(url: str) -> None:

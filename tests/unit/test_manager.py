@@ -39,7 +39,7 @@ class Idle:
     def start(self, *_: object) -> None:
         """Do nothing."""
 
-    def cease(self) -> None:
+    async def cease(self) -> None:
         """Do nothing."""
 
     async def stop(self) -> None:

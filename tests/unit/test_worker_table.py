@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from tefmanager.core import events
+from tefmanager.core import effects, events
 from tefmanager.core.attempts import Limits
 from tefmanager.core.resources import Resource
 from tefmanager.core.values import (
     AttemptEnd,
     AttemptRow,
+    ManagerRow,
     Outcome,
     Snapshot,
     TaskRow,
@@ -194,12 +196,42 @@ def test_working_complete_redelivered_of_the_task_before() -> None:
     assert grid.status("w") == "working"
 
 
+def at_work_since_before() -> Grid:
+    """Worker w works at task T since before this reign, which has not heard it say so."""
+    spec = TaskSpec(1, "T", "t", 1.0, (), None, None, 0.0)
+    task = TaskRow(spec, TaskState.WORKING, 1, attempt=1, worker="w", dispatched=0.0, started=0.0)
+    worker = WorkerRow("w", "t", "w", WorkerStatus.WORKING, 0.0)
+    return Grid(snapshot=Snapshot(ManagerRow(task_ids=2, attempt_ids=2), (task,), (worker,)))
+
+
 def test_working_complete_redelivered_and_true() -> None:
     """A redelivered completion that nothing contradicts is believed after the grace."""
-    grid = working().say("w", "task_complete", redelivered=True).say("w", "idle", redelivered=True)
+    grid = at_work_since_before().say("w", "task_complete", redelivered=True)
+    grid.say("w", "idle", redelivered=True)
     assert grid.outcomes == {}
     assert grid.wait(2.1).outcomes == {"T": Outcome.COMPLETED}
-    assert grid.status("w") == "idle"
+    assert grid.say("w", "idle").status("w") == "idle"
+
+
+@pytest.mark.parametrize("word", ["task_complete", "ready"])
+def test_working_first_hand_and_complete_redelivered(word: str) -> None:
+    """What was told before decides nothing against *working* heard first-hand; the next word does."""
+    grid = working().say("w", word, redelivered=True).say("w", "idle", redelivered=True).wait(10.0)
+    assert (grid.outcomes, grid.status("w")) == ({}, "working")
+    grid.say("w", "working").wait(10.0)
+    assert (grid.outcomes, grid.status("w")) == ({}, "working")
+    grid.say("w", word, redelivered=True).say("w", "idle")
+    assert (grid.outcomes, grid.status("w")) == ({"T": Outcome.COMPLETED}, "idle")
+
+
+def test_message_in_doubt_is_not_acknowledged() -> None:
+    """It comes again after a crash, until it is clear what it means."""
+    grid = at_work_since_before()
+    message = reported("w", "task_complete", redelivered=True)
+    grid.turn(replace(message, receipt=(1, 7)))
+    assert not [effect for effect in grid.effects if isinstance(effect, effects.Acknowledge)]
+    grid.wait(2.1)
+    assert effects.Acknowledge((1, 7)) in grid.effects
 
 
 # --- either ---
