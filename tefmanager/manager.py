@@ -68,6 +68,8 @@ class Ways:
         limits: times and counts for the core.
         queues: for dead tasks and rejected messages.
         dispatch_interval: seconds between two slow catch-all passes.
+        read_interval: seconds between two reads of all resources, which also find out whether Etcd is
+            there still.
         message_limit: bytes that a message may have.
         history: seconds that finished tasks stay in history.
     """
@@ -75,6 +77,7 @@ class Ways:
     limits: Limits
     queues: Queues
     dispatch_interval: float = 10.0
+    read_interval: float = 6.0
     message_limit: int = 16 * 1024 * 1024
     history: float = 7 * 86400.0
 
@@ -230,13 +233,19 @@ class Manager(Service):
         emit(loglines.REIGN_BEGUN(reign.epoch, len(snapshot.tasks), len(snapshot.workers)))
         reservations.start(self)
         self._consumer.start(self, reign.epoch)
-        passes = LoopingCall(self._pass, engine)
-        passes.clock = self._clock
-        self._nursery.run(_until_stopped(passes, self._ways.dispatch_interval))
+        passes = self._again_and_again(engine.tidy, self._ways.dispatch_interval)
+        reads = self._again_and_again(self._refresh, self._ways.read_interval)
         try:
             await engine.run()
         finally:
             passes.stop()
+            reads.stop()
+
+    def _again_and_again(self, call: Callable[[], None], interval: float) -> LoopingCall:
+        calls = LoopingCall(call)
+        calls.clock = self._clock
+        self._nursery.run(_until_stopped(calls, interval))
+        return calls
 
     def _make_engine(self, reign: IReign, core: Core, reservations: IReservations) -> Engine:
         careful, self._careful = self._careful, 0
@@ -276,11 +285,7 @@ class Manager(Service):
         reach(CrashPoint.REIGN_ENDING)
         await reign.end()
 
-    # --- the slow pass ---
-
-    def _pass(self, engine: Engine) -> None:
-        engine.tidy()
-        self._refresh()
+    # --- looking at Etcd ---
 
     def _refresh(self) -> None:
         """Read all resources again, unless that is being done."""

@@ -121,6 +121,7 @@ def _ways(config: Config) -> Ways:
             *(name.encode() for name in (config.in_queue, config.dead_queue, config.rejected_queue))
         ),
         dispatch_interval=config.dispatch_interval,
+        read_interval=min(config.dispatch_interval, config.silence_limit / 2),
         message_limit=config.message_limit,
         history=config.history_days * _DAY,
     )

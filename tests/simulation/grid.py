@@ -55,6 +55,7 @@ class Grid(Faults):
             limits=Limits(time_limit=60.0, patience=20.0, max_attempts=most),
             queues=Queues(QUEUE.encode(), b"dead", b"rejected"),
             dispatch_interval=INTERVAL,
+            read_interval=INTERVAL,
         )
         self.judge = Judge(self.observer, self.etcd.keys, self.database, self.broker, PREFIX, QUEUE, most)
         self.mended: float | None = None
