@@ -127,8 +127,9 @@ async def test_raw_headers(services: Services, unique: str) -> None:
         await inbox.wait(len(RAW_TABLES) + 1)
         assert states.count(LinkState.LOST) == 0
     for fields, delivery in zip(RAW_TABLES.values(), inbox.deliveries, strict=False):
-        assert delivery.headers == struct.pack(">I", len(fields)) + fields
-        assert decode_table(delivery.headers)
+        # RabbitMQ 4 sorts them.
+        assert delivery.headers is not None
+        assert decode_table(delivery.headers) == decode_table(struct.pack(">I", len(fields)) + fields)
 
 
 class _RawProperties(pika.BasicProperties):  # type: ignore[misc]  # pika has no types

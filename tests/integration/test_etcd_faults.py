@@ -213,7 +213,7 @@ async def test_nothing_is_left_after_the_end(house: House) -> None:
     with pytest.raises(ReservationsLost):
         await refreshing
     await until(lambda: not house.proxy.links)
-    assert not {id(call) for call in CLOCK.getDelayedCalls()} - before
+    await until(lambda: not {id(call) for call in CLOCK.getDelayedCalls()} - before)
 
 
 @pytest_twisted.ensureDeferred
