@@ -324,7 +324,8 @@ class Attempts:
 
     def _never_began(self, attempt: Attempt, now: Moment) -> None:
         worker = attempt.worker
-        silent = now.monotonic - worker.heard >= self._limits.missing_interval / _HEARTBEATS
+        silence = now.monotonic - worker.heard
+        silent = worker.heard <= attempt.since and silence >= self._limits.missing_interval / _HEARTBEATS
         self._log(loglines.DISPATCH_TIMEOUT, attempt)
         self.take_back(attempt, AttemptEnd.DISPATCH_TIMEOUT, now, unresolved=True)
         if silent:

@@ -9,25 +9,21 @@ from typing import Any, TypeAlias, TypeVar, cast
 from OpenSSL import SSL
 from treq.client import HTTPClient
 from twisted.internet import error as net
-from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, fail, succeed
-from twisted.internet.interfaces import IConsumer, IReactorTime
-from twisted.internet.protocol import Protocol, connectionDone
-from twisted.python.failure import Failure
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
+from twisted.internet.interfaces import IReactorTime
 from twisted.web._newclient import ParseError, RequestNotSent, RequestTransmissionFailed
 from twisted.web.client import (
     Agent,
     HTTPConnectionPool,
-    ResponseDone,
     ResponseFailed,
     _HTTP11ClientFactory,
 )
-from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IBodyProducer, IResponse
-from zope.interface import implementer
+from twisted.web.iweb import IResponse
 
 from tefmanager import tls
 from tefmanager.etcd import auth
+from tefmanager.etcd.bodies import TOO_LATE, RequestBody, collect
 from tefmanager.etcd.cluster import Cluster, Endpoint, TlsPolicy
 from tefmanager.interfaces import ReservationsLost
 from tefmanager.lease import Lease
@@ -42,8 +38,6 @@ CONNECT_TIMEOUT = 2.0
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
-
-_TOO_LATE = "another manager may reign by now"
 
 _NEVER_SENT = (net.ConnectError, net.DNSLookupError, tls.TlsError)
 """Errors before which nothing of a request can have left."""
@@ -87,68 +81,6 @@ class Answer:
     place: str
 
 
-@implementer(IBodyProducer)
-class _Body:
-    """Writes a request's body at once, so that it leaves in one piece with the headers.
-
-    Unless it may not any more: connecting may have taken longer than the lease lasts.
-    """
-
-    def __init__(self, body: bytes, may: Callable[[], bool]) -> None:
-        self._body = body
-        self._may = may
-        self.length = len(body)
-
-    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        if not self._may():
-            return fail(ReservationsLost(_TOO_LATE))
-        consumer.write(self._body)
-        return succeed(None)
-
-    def pauseProducing(self) -> None:
-        """Nothing is left to pause."""
-
-    def resumeProducing(self) -> None:
-        """Nothing is left to resume."""
-
-    def stopProducing(self) -> None:
-        """Nothing is left to stop."""
-
-
-class _Collector(Protocol):
-    """Hands the pieces of a body on; ``done`` fires at its end, and cancelling it closes the connection."""
-
-    def __init__(self, on_data: Callable[[bytes], None]) -> None:
-        self.done: Deferred[None] = Deferred(self._abort)
-        self._on_data: Callable[[bytes], None] | None = on_data
-
-    def dataReceived(self, data: bytes) -> None:
-        if self._on_data is None:
-            return
-        try:
-            self._on_data(data)
-        except Exception as error:
-            self._finish(error)
-            self._close()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        complete = isinstance(reason.value, ResponseDone | PotentialDataLoss)
-        self._finish(None if complete else reason.value)
-
-    def _abort(self, _: Deferred[None]) -> None:
-        self._on_data = None
-        self._close()
-
-    def _close(self) -> None:
-        if self.transport is not None:
-            self.transport.loseConnection()
-
-    def _finish(self, reason: BaseException | None) -> None:
-        self._on_data = None
-        if not self.done.called:
-            self.done.callback(None) if reason is None else self.done.errback(reason)
-
-
 class _QuietFactory(_HTTP11ClientFactory):
     """Twisted's own, which would log a line for each connection."""
 
@@ -172,11 +104,11 @@ class Stream:
 
         Raises `ReservationsLost`.
         """
-        await self._run(_collect(self._response, on_data))
+        await self._run(collect(self._response, on_data))
 
     def close(self) -> None:
         """Close the connection, unless the body has been read."""
-        deferred = Deferred.fromCoroutine(_collect(self._response, lambda _: None))
+        deferred = Deferred.fromCoroutine(collect(self._response, lambda _: None))
         deferred.addErrback(lambda _: None)
         deferred.cancel()
 
@@ -244,7 +176,7 @@ class HttpClient:
     async def _whole(self, request: Request, authorization: str) -> Answer:
         async def exchange(place: str, response: IResponse) -> Answer:
             pieces: list[bytes] = []
-            await _collect(response, pieces.append)
+            await collect(response, pieces.append)
             return Answer(response.code, _index(response), b"".join(pieces), place)
 
         return await self._each(lambda endpoint: self._exchange(endpoint, request, authorization, exchange))
@@ -331,7 +263,7 @@ class HttpClient:
     async def _send(self, endpoint: Endpoint, request: Request, authorization: str) -> IResponse:
         may = self._may_write if request.writes else _always
         if not may():
-            raise ReservationsLost(_TOO_LATE)
+            raise ReservationsLost(TOO_LATE)
         headers = Headers({})
         if request.body is not None:
             headers.setRawHeaders("Content-Type", [request.content_type])
@@ -341,7 +273,7 @@ class HttpClient:
             request.method,
             f"{self._scheme}://{_shown(endpoint)}{request.path}",
             headers=headers,
-            data=cast(Any, None if request.body is None else _Body(request.body, may)),
+            data=cast(Any, None if request.body is None else RequestBody(request.body, may)),
             allow_redirects=False,
             unbuffered=True,
         )
@@ -379,12 +311,6 @@ def _raiser(text: str) -> Callable[[object, float], object]:
     return timed_out
 
 
-async def _collect(response: IResponse, on_data: Callable[[bytes], None]) -> None:
-    collector = _Collector(on_data)
-    cast(Any, response).deliverBody(collector)
-    await collector.done
-
-
 def _index(response: IResponse) -> int:
     """Return v2's index of the store, 0 where there is none."""
     found = response.headers.getRawHeaders("X-Etcd-Index") or ["0"]
@@ -393,7 +319,7 @@ def _index(response: IResponse) -> int:
 
 async def _error_text(response: IResponse) -> str:
     pieces: list[bytes] = []
-    await _collect(response, pieces.append)
+    await collect(response, pieces.append)
     return f"HTTP {response.code}: {b''.join(pieces)[:200].decode('utf-8', 'replace').strip()}"
 
 

@@ -1,0 +1,89 @@
+"""Bodies of HTTP requests, written at once, and of answers, handed on as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IConsumer
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseDone
+from twisted.web.http import PotentialDataLoss
+from twisted.web.iweb import IBodyProducer, IResponse
+from zope.interface import implementer
+
+from tefmanager.interfaces import ReservationsLost
+
+TOO_LATE = "another manager may reign by now"
+"""Why something is not written."""
+
+
+@implementer(IBodyProducer)
+class RequestBody:
+    """Writes a request's body at once, so that it leaves in one piece with the headers.
+
+    Unless it may not any more: connecting may have taken longer than the lease lasts.
+    """
+
+    def __init__(self, body: bytes, may: Callable[[], bool]) -> None:
+        self._body = body
+        self._may = may
+        self.length = len(body)
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        if not self._may():
+            return fail(ReservationsLost(TOO_LATE))
+        consumer.write(self._body)
+        return succeed(None)
+
+    def pauseProducing(self) -> None:
+        """Nothing is left to pause."""
+
+    def resumeProducing(self) -> None:
+        """Nothing is left to resume."""
+
+    def stopProducing(self) -> None:
+        """Nothing is left to stop."""
+
+
+class _Collector(Protocol):
+    """Hands the pieces of a body on; ``done`` fires at its end, and cancelling it closes the connection."""
+
+    def __init__(self, on_data: Callable[[bytes], None]) -> None:
+        self.done: Deferred[None] = Deferred(self._abort)
+        self._on_data: Callable[[bytes], None] | None = on_data
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._on_data is None:
+            return
+        try:
+            self._on_data(data)
+        except Exception as error:
+            self._finish(error)
+            self._close()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        complete = isinstance(reason.value, ResponseDone | PotentialDataLoss)
+        self._finish(None if complete else reason.value)
+
+    def _abort(self, _: Deferred[None]) -> None:
+        self._on_data = None
+        self._close()
+
+    def _close(self) -> None:
+        if self.transport is not None:
+            self.transport.loseConnection()
+
+    def _finish(self, reason: BaseException | None) -> None:
+        self._on_data = None
+        if not self.done.called:
+            self.done.callback(None) if reason is None else self.done.errback(reason)
+
+
+async def collect(response: IResponse, on_data: Callable[[bytes], None]) -> None:
+    """Hand the pieces of an answer's body on until it ends; cancelling closes the connection."""
+    collector = _Collector(on_data)
+    cast(Any, response).deliverBody(collector)
+    await collector.done
