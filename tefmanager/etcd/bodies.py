@@ -33,6 +33,7 @@ class RequestBody:
         self.length = len(body)
 
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        """Write all of it."""
         if not self._may():
             return fail(ReservationsLost(TOO_LATE))
         consumer.write(self._body)
