@@ -15,7 +15,7 @@ from typing import TypeAlias
 from zope.interface import Attribute, Interface
 
 from tefmanager.core.resources import Resource
-from tefmanager.core.values import AttemptRow, Bodies, Changes, Snapshot
+from tefmanager.core.values import AttemptRow, Bodies, Changes, Snapshot, Stretch, TaskRow
 
 # --- PostgreSQL ------------------------------------------------------------------------------
 
@@ -53,8 +53,24 @@ class IReign(Interface):
         At once where that is known already; never after `end`.
         """
 
-    async def load() -> Snapshot:
-        """Read all rows."""
+    async def load(at_most: int | None = None) -> Snapshot:
+        """Read all rows.
+
+        Where there are more than ``at_most`` tasks, the plain ones (`TaskRow.plain`) are only counted,
+        but for the first of each road, by priority and age.
+        """
+
+    async def tasks(guids: Sequence[str]) -> Sequence[TaskRow]:
+        """Return the tasks of these guids that are not finished, by id."""
+
+    async def heads(task_type: str, resources: Sequence[str], each: int) -> Sequence[TaskRow]:
+        """Return the first plain tasks of each suite on a road, at most ``each``.
+
+        Those of one suite stand together, in their order.
+        """
+
+    async def following(stretches: Sequence[Stretch]) -> Sequence[Sequence[TaskRow]]:
+        """Return the plain tasks of each stretch, in their order."""
 
     async def commit(changes: Changes) -> Bodies:
         """Write a turn's changes in one transaction and return the bodies it asked for.

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
+from math import inf
+from typing import NamedTuple, TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,13 @@ class WorkerStatus(StrEnum):
     MISSING = "missing"
 
 
+Order: TypeAlias = tuple[float, int]
+"""Place of a task among those of its lane: higher priority first, then the older."""
+
+NOTHING: Order = (-inf, 0)
+"""The place before all of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class TaskSpec:
     """What a sender said of a task, but for its body. Never changes.
@@ -105,6 +113,11 @@ class TaskSpec:
     suite: str | None
     time_limit: float | None
     received: float
+
+    @property
+    def order(self) -> Order:
+        """Its place in its lane."""
+        return (-self.priority, self.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +143,11 @@ class TaskRow:
     dispatched: float | None = None
     started: float | None = None
     avoid: tuple[str, ...] = ()
+
+    @property
+    def plain(self) -> bool:
+        """Whether it waits and nothing was ever done with it; others are always in memory."""
+        return self.state is TaskState.WAITING and not self.attempts and not self.avoid
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,15 +212,50 @@ class ManagerRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Unread:
+    """Waiting tasks that are alike in type and resources and that are not read.
+
+    Attributes:
+        task_type, resources: theirs.
+        count: how many.
+        best: none has a higher priority.
+    """
+
+    task_type: str
+    resources: tuple[str, ...]
+    count: int
+    best: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Part of a lane, to be read.
+
+    Attributes:
+        task_type, resources, suite: the lane's.
+        after: place of what goes before.
+        at_most: tasks.
+    """
+
+    task_type: str
+    resources: tuple[str, ...]
+    suite: str | None
+    after: Order
+    at_most: int
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """All rows, as a reign begins.
 
     Attributes:
         manager: the manager's own row.
-        tasks: every task that is not finished, by id.
+        tasks: the tasks that are not finished and were read, by id.
         workers: the collective.
         paused_suites: guids.
         unresolved: ended attempts that their workers may still have, by id.
+        unread: the tasks that were not read.
+        unread_suites: how many of them there are, by type and suite.
     """
 
     manager: ManagerRow = ManagerRow()
@@ -210,6 +263,13 @@ class Snapshot:
     workers: tuple[WorkerRow, ...] = ()
     paused_suites: frozenset[str] = frozenset()
     unresolved: tuple[AttemptRow, ...] = ()
+    unread: tuple[Unread, ...] = ()
+    unread_suites: Mapping[tuple[str, str | None], int] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """How many tasks are not finished."""
+        return len(self.tasks) + sum(road.count for road in self.unread)
 
 
 @dataclass(slots=True)

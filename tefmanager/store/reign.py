@@ -5,17 +5,19 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from tefmanager.core.values import AttemptRow, Bodies, Changes, Snapshot, TaskRow
+from tefmanager.core.values import AttemptRow, Bodies, Changes, Snapshot, Stretch, TaskRow
 from tefmanager.interfaces import IReign, StoreConflict, StoreLost
 from tefmanager.lease import Lease
 from tefmanager.store import rows
 from tefmanager.store.queries import Query
 from tefmanager.store.session import Row, Session
+from tefmanager.store.shelves import Shelves
 
 T = TypeVar("T")
 
@@ -27,6 +29,9 @@ BATCH_BYTES = 2**25
 
 PACK_BYTES = 2**26
 """Bytes that go to the server at once, unless a single statement is longer. It takes 1 GiB at most."""
+
+_SURVEY = 300.0
+"""Seconds that it may take to count all tasks. It is done once, before anything else."""
 
 _LAST_WORD = 2.0
 """Seconds that giving back the lock may take; closing the session gives it back anyway."""
@@ -70,24 +75,41 @@ class Reign:
         self._queries = queries
         self._key = key
         self._quote = session.quoter()
+        self._shelves = Shelves(self._run, self._survey)
 
     def watch(self, tell: Callable[[StoreLost], None]) -> None:
         """See `IReign.watch`."""
         self._session.watch(tell)
 
-    async def load(self) -> Snapshot:
+    async def load(self, at_most: int | None = None) -> Snapshot:
         """See `IReign.load`."""
         [manager] = await self._run("load_manager")
         workers = await self._run("load_workers")
         paused = await self._run("load_paused")
-        with _no_collections():
-            return Snapshot(
-                manager=rows.manager_row(manager),
-                tasks=tuple(await self._all("load_tasks", rows.task_row)),
-                workers=tuple(rows.worker_row(row) for row in workers),
-                paused_suites=frozenset(guid for (guid,) in paused),
-                unresolved=tuple(await self._all("load_unresolved", rows.attempt_row)),
-            )
+        if at_most is not None and await self._shelves.hold_more_than(at_most):
+            snapshot = await self._shelves.load()
+        else:
+            with _no_collections():
+                snapshot = Snapshot(tasks=tuple(await self._all("load_tasks", rows.task_row)))
+        return replace(
+            snapshot,
+            manager=rows.manager_row(manager),
+            workers=tuple(rows.worker_row(row) for row in workers),
+            paused_suites=frozenset(guid for (guid,) in paused),
+            unresolved=tuple(await self._all("load_unresolved", rows.attempt_row)),
+        )
+
+    async def tasks(self, guids: Sequence[str]) -> Sequence[TaskRow]:
+        """See `IReign.tasks`."""
+        return await self._shelves.tasks(guids)
+
+    async def heads(self, task_type: str, resources: Sequence[str], each: int) -> Sequence[TaskRow]:
+        """See `IReign.heads`."""
+        return await self._shelves.heads(task_type, resources, each)
+
+    async def following(self, stretches: Sequence[Stretch]) -> Sequence[Sequence[TaskRow]]:
+        """See `IReign.following`."""
+        return await self._shelves.following(stretches)
 
     async def _all(self, query: str, read: Callable[[Row], T]) -> list[T]:
         """Read rows by id, in portions; the server finds the next while we take in the last."""
@@ -185,6 +207,15 @@ class Reign:
 
     async def _run(self, name: str, *values: object) -> list[Row]:
         return await self._session.run(self._call(name, *values))
+
+    async def _survey(self) -> tuple[list[Row], list[Row]]:
+        """Read all of a large table: by no index, and without sorting it."""
+        settings = "enable_seqscan = on; set local enable_sort = off; set local statement_timeout = 0"
+        await self._session.run(f"begin; set local {settings}")
+        counts = await self._session.run(self._call("survey"), _SURVEY)
+        others = await self._session.run(self._call("others"), _SURVEY)
+        await self._session.run("commit")
+        return counts, others
 
 
 @contextmanager

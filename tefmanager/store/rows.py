@@ -6,7 +6,7 @@ are unix times, bodies base64. They come in as tuples, in the order that the que
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -17,9 +17,11 @@ from tefmanager.core.values import (
     Finish,
     ManagerRow,
     ManagerState,
+    Stretch,
     TaskRow,
     TaskSpec,
     TaskState,
+    Unread,
     WorkerRow,
     WorkerStatus,
 )
@@ -53,6 +55,22 @@ def finished_json(finished: Mapping[int, Finish]) -> str:
     )
 
 
+def stretches_json(stretches: Iterable[Stretch]) -> str:
+    """Return parts of lanes as JSON, each with its number. Infinity is null."""
+    return as_json(
+        {
+            "lane": lane,
+            "task_type": stretch.task_type,
+            "resources": stretch.resources,
+            "suite": stretch.suite,
+            "priority": stretch.after[0],
+            "id": stretch.after[1],
+            "at_most": stretch.at_most,
+        }
+        for lane, stretch in enumerate(stretches)
+    )
+
+
 def _changed(row: TaskRow) -> dict[str, object]:
     return {
         "id": row.spec.id,
@@ -81,12 +99,18 @@ def _accepted(row: TaskRow, body: bytes) -> dict[str, object]:
     }
 
 
-def task_row(row: tuple[Any, ...]) -> TaskRow:
-    """Return the task of a row of ``load_tasks``."""
+def task_row(row: Sequence[Any]) -> TaskRow:
+    """Return the task of a row of ``load_tasks``, or of another query that reads tasks."""
     id, guid, task_type, priority, resources, suite, time_limit, received, state, *rest = row
     attempts, attempt, worker, dispatched, started, avoid = rest
     spec = TaskSpec(id, guid, task_type, priority, tuple(resources), suite, time_limit, received)
     return TaskRow(spec, _STATES[state], attempts, attempt, worker, dispatched, started, tuple(avoid))
+
+
+def unread_row(row: Sequence[Any]) -> Unread:
+    """Return what is unread of a road of ``survey`` once its first task was read."""
+    task_type, resources, _, count, best, *_ = row
+    return Unread(task_type, tuple(resources), count - 1, best)
 
 
 def attempt_row(row: tuple[Any, ...]) -> AttemptRow:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from dataclasses import replace
+from itertools import groupby
 from typing import Any, TypeVar
 
 import pytest
@@ -16,6 +17,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from zope.interface.verify import verifyObject
 
 from tefmanager.core.values import (
+    NOTHING,
     AttemptEnd,
     AttemptRow,
     Changes,
@@ -24,9 +26,11 @@ from tefmanager.core.values import (
     ManagerState,
     Outcome,
     Snapshot,
+    Stretch,
     TaskRow,
     TaskSpec,
     TaskState,
+    Unread,
     WorkerRow,
     WorkerStatus,
 )
@@ -270,6 +274,132 @@ async def test_no_changes_are_a_commit_too(reign: IReign) -> None:
     """They write nothing and return nothing."""
     assert await reign.commit(Changes()) == {}
     assert await reign.load() == Snapshot()
+
+
+# A backlog that is read in part -----------------------------------------------------------------
+
+
+def waiting(id: int, priority: float, resources: str = "", suite: str | None = None) -> TaskRow:
+    """Return a plain row; each letter is a resource."""
+    return task(id, priority=priority, resources=tuple(resources), suite=suite)
+
+
+def numbers_of(rows: Iterable[TaskRow]) -> list[int]:
+    """Return ids."""
+    return [row.spec.id for row in rows]
+
+
+BACKLOG = [
+    waiting(1, 1.0, "r", "A"),
+    waiting(2, 3.0, "r", "B"),
+    waiting(3, 1.0, "r", "A"),
+    waiting(4, 3.0, "r", "A"),
+    waiting(5, 2.0, "rs", "A"),
+    waiting(6, 1.0),
+    waiting(7, 1.0),
+    waiting(8, -1.5, "r"),
+    replace(waiting(9, 9.0, "r", "A"), attempts=1),
+    replace(waiting(10, 9.0, "r", "A"), avoid=("w",)),
+    in_flight(waiting(11, 9.0, "r", "A"), 4),
+    replace(waiting(12, 9.0, "q", "C"), state=TaskState.DYING),
+    replace(waiting(13, 5.0, "r", "A"), spec=replace(waiting(13, 5.0, "r", "A").spec, task_type="other")),
+]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_large_backlog_is_counted(reign: IReign) -> None:
+    """What waits is counted by roads and by suites, but for the first of each road; the others are read."""
+    await reign.commit(Changes(accepted=[(row, b"") for row in BACKLOG]))
+    assert await reign.load(len(BACKLOG)) == await reign.load()
+    found = await reign.load(len(BACKLOG) - 1)
+    assert numbers_of(found.tasks) == [2, 5, 6, 9, 10, 11, 12, 13]
+    assert set(found.unread) == {Unread("type", ("r",), 4, 3.0), Unread("type", (), 1, 1.0)}
+    assert found.unread_suites == {("type", "A"): 3, ("type", None): 2}
+    assert found.count == len(BACKLOG)
+    assert await reign.load() == Snapshot(tasks=tuple(BACKLOG))
+
+
+@pytest_twisted.ensureDeferred
+async def test_tasks_by_guid(reign: IReign) -> None:
+    """By id; those that are not there, or in history, are left out."""
+    await reign.commit(Changes(accepted=[(row, b"") for row in BACKLOG]))
+    await reign.commit(Changes(finished={3: Finish(Outcome.DEAD, 1.0)}))
+    found = await reign.tasks(["guid-6", "guid-1", "guid-3", "nothing", "guid-1", "guid-9"])
+    assert list(found) == [BACKLOG[0], BACKLOG[5], BACKLOG[8]]
+    assert list(await reign.tasks([])) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_heads_of_a_road(reign: IReign) -> None:
+    """The first plain tasks of each suite, by priority and age; other types and resources do not matter."""
+    await reign.commit(Changes(accepted=[(row, b"") for row in BACKLOG]))
+    assert _by_suite(await reign.heads("type", ["r"], 2)) == {"A": [4, 1], "B": [2], None: [8]}
+    assert _by_suite(await reign.heads("type", ["r"], 9)) == {"A": [4, 1, 3], "B": [2], None: [8]}
+    assert _by_suite(await reign.heads("type", [], 1)) == {None: [6]}
+    assert _by_suite(await reign.heads("type", ["s"], 1)) == {}
+    assert _by_suite(await reign.heads("none", ["r"], 1)) == {}
+
+
+def _by_suite(rows: Iterable[TaskRow]) -> dict[str | None, list[int]]:
+    return {suite: numbers_of(same) for suite, same in groupby(rows, lambda row: row.spec.suite)}
+
+
+@pytest_twisted.ensureDeferred
+async def test_heads_of_very_many_suites(reign: IReign) -> None:
+    """They are read in portions, and none is left out."""
+    rows = [waiting(id, id % 3, "r", f"suite {id % 1201}") for id in range(1, 3001)]
+    await reign.commit(Changes(accepted=[(row, b"") for row in rows]))
+    wanted = groupby(
+        sorted(rows, key=lambda row: (row.spec.suite, row.spec.order)), lambda row: row.spec.suite
+    )
+    found = _by_suite(await reign.heads("type", ["r"], 2))
+    assert found == {suite: numbers_of(same)[:2] for suite, same in wanted}
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_follows_in_lanes(reign: IReign) -> None:
+    """After a place, up to a number, lane by lane as they were asked for."""
+    await reign.commit(Changes(accepted=[(row, b"") for row in BACKLOG]))
+    whole = Stretch("type", ("r",), "A", NOTHING, 9)
+    stretches = [
+        whole,
+        replace(whole, at_most=2),
+        replace(whole, after=BACKLOG[3].spec.order),
+        replace(whole, after=BACKLOG[0].spec.order, at_most=1),
+        replace(whole, suite=None),
+        replace(whole, suite="C"),
+        replace(whole, resources=(), suite=None, after=BACKLOG[5].spec.order),
+        whole,
+    ]
+    found = await reign.following(stretches)
+    wanted = [[4, 1, 3], [4, 1], [1, 3], [3], [8], [], [7], [4, 1, 3]]
+    assert [numbers_of(rows) for rows in found] == wanted
+    assert list(await reign.following([])) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_any_road_can_be_read(reign: IReign) -> None:
+    """Whatever its names are, and however many."""
+    for accepted in drawn(st.lists(st.tuples(rows(), bodies), min_size=1, max_size=4)):
+        row = replace(accepted[0][0], state=TaskState.WAITING, attempt=None, worker=None)
+        row = replace(row, dispatched=None, started=None, attempts=0, avoid=())
+        spec = replace(row.spec, suite=row.spec.suite or None)
+        row = replace(row, spec=spec)
+        await reign.commit(Changes(accepted=[(row, b"")]))
+        assert row in await reign.heads(spec.task_type, spec.resources, 1000)
+        stretch = Stretch(spec.task_type, spec.resources, spec.suite, NOTHING, 1000)
+        [found] = await reign.following([stretch])
+        assert row in found
+        assert list(await reign.tasks([spec.guid])) == [row]
+
+
+@pytest_twisted.ensureDeferred
+async def test_names_as_long_as_they_may_be(reign: IReign) -> None:
+    """A thousand of them, of 255 bytes each, stand in no index."""
+    names = tuple(f"{number:0>255}" for number in range(1000))
+    row = task(1, guid="g" * 255, task_type="t" * 255, suite="s" * 255, resources=names)
+    await reign.commit(Changes(accepted=[(row, b"")]))
+    assert list(await reign.heads("t" * 255, names, 1)) == [row]
 
 
 # A task's way -----------------------------------------------------------------------------------

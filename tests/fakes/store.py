@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from itertools import groupby
 from math import isfinite
 
 from twisted.internet.defer import Deferred
@@ -17,8 +19,10 @@ from tefmanager.core.values import (
     ManagerRow,
     Outcome,
     Snapshot,
+    Stretch,
     TaskRow,
     TaskState,
+    Unread,
     WorkerRow,
 )
 from tefmanager.interfaces import IReign, IStore, ReignOver, StoreConflict, StoreLost
@@ -193,17 +197,55 @@ class FakeReign:
         elif not self._ended:
             tell(self._over)
 
-    async def load(self) -> Snapshot:
+    async def load(self, at_most: int | None = None) -> Snapshot:
         """See `IReign.load`."""
         self._check()
         rows = self._database.rows
+        all_fit = at_most is None or len(rows.tasks) <= at_most
+        unread = [] if all_fit else list(self._plain())
+        for _, road in groupby(sorted(unread, key=_road), _road):
+            unread.remove(min(road, key=lambda row: row.spec.order))
         return Snapshot(
             manager=rows.manager,
-            tasks=tuple(row for _, (row, _) in sorted(rows.tasks.items())),
+            tasks=tuple(row for _, (row, _) in sorted(rows.tasks.items()) if row not in unread),
+            unread=tuple(_unread(road) for _, road in groupby(sorted(unread, key=_road), _road)),
+            unread_suites=Counter((row.spec.task_type, row.spec.suite) for row in unread),
             workers=tuple(worker for _, worker in sorted(rows.workers.items())),
             paused_suites=frozenset(rows.paused),
             unresolved=tuple(row for _, row in sorted(rows.attempts.items()) if row.unresolved),
         )
+
+    def _plain(self) -> Iterable[TaskRow]:
+        """Return the plain tasks, in their order."""
+        rows = [row for row, _ in self._database.rows.tasks.values() if row.plain]
+        return sorted(rows, key=lambda row: row.spec.order)
+
+    async def tasks(self, guids: Sequence[str]) -> Sequence[TaskRow]:
+        """See `IReign.tasks`."""
+        self._check()
+        return [row for _, (row, _) in sorted(self._database.rows.tasks.items()) if row.spec.guid in guids]
+
+    async def heads(self, task_type: str, resources: Sequence[str], each: int) -> Sequence[TaskRow]:
+        """See `IReign.heads`."""
+        self._check()
+        suites: dict[str | None, list[TaskRow]] = {}
+        for row in self._plain():
+            if _road(row) == (task_type, tuple(resources)):
+                suites.setdefault(row.spec.suite, []).append(row)
+        return [row for rows in suites.values() for row in rows[:each]]
+
+    async def following(self, stretches: Sequence[Stretch]) -> Sequence[Sequence[TaskRow]]:
+        """See `IReign.following`."""
+        self._check()
+        return [
+            [
+                row
+                for row in self._plain()
+                if _road(row) == (stretch.task_type, stretch.resources)
+                if row.spec.suite == stretch.suite and row.spec.order > stretch.after
+            ][: stretch.at_most]
+            for stretch in stretches
+        ]
 
     async def commit(self, changes: Changes) -> Bodies:
         """See `IReign.commit`."""
@@ -276,6 +318,15 @@ class FakeReign:
             for tell in watchers:
                 tell(error)
         return error
+
+
+def _road(row: TaskRow) -> tuple[str, tuple[str, ...]]:
+    return row.spec.task_type, row.spec.resources
+
+
+def _unread(road: Iterable[TaskRow]) -> Unread:
+    rows = list(road)
+    return Unread(*_road(rows[0]), len(rows), max(row.spec.priority for row in rows))
 
 
 def _apply(rows: Rows, changes: Changes) -> Bodies:
