@@ -35,6 +35,7 @@ from tefmanager.interfaces import (
     StoreLost,
 )
 from tefmanager.messages import DispatchTasks, Invalid, Parsed, TaskMessage, WorkerMessage, parse
+from tefmanager.pager import Pager
 from tefmanager.spawn import Nursery
 
 TURN_SIZE = 500
@@ -90,6 +91,7 @@ class Engine:
         self._clocks = clocks
         self._core = core
         self._reign = reign
+        self._pager = Pager(core.backlog, reign)
         self._consumer = consumer
         self._poison = poison
         self._careful = careful
@@ -196,7 +198,7 @@ class Engine:
         """Wait for an event, or for the time at which something is due."""
         if self._failure is not None:
             self._failure.raiseException()
-        if self._inbox or self._done():
+        if self._inbox or self._core.backlog.hungry or self._done():
             return
         due = self._next_look()
         if due is not None:
@@ -228,6 +230,7 @@ class Engine:
 
     async def _take_in(self, batch: Sequence[Item]) -> None:
         items = [(item, self._read(item)) for item in batch if not self._stale(item)]
+        await self._pager.prepare(parsed for _, parsed in items)
         finished = await self._finished(items)
         now = self._clocks()
         bodies: dict[int, bytes] = {}

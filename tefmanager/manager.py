@@ -1,6 +1,6 @@
 """The service: one reign after the other, for ever.
 
-A reign begins when the store grants it, reads all rows, and takes turns until something makes it
+A reign begins when the store grants it, reads the rows, and takes turns until something makes it
 untrustworthy. Then everything it held in memory is thrown away and the next one reads the rows anew:
 recovering from an outage and starting are the same thing.
 """
@@ -224,13 +224,13 @@ class Manager(Service):
 
     async def _reign(self, reign: IReign) -> None:
         reach(CrashPoint.REIGN_BEGUN)
-        snapshot = await reign.load()
+        snapshot = await reign.load(self._ways.limits.memory.tasks)
         reach(CrashPoint.REIGN_LOADED)
         core = Core(self._ways.limits, snapshot, self._clocks())
         reservations = self._reservations = self._make_reservations()
         engine = self._engine = self._make_engine(reign, core, reservations)
         reign.watch(engine.lose)
-        emit(loglines.REIGN_BEGUN(reign.epoch, len(snapshot.tasks), len(snapshot.workers)))
+        emit(loglines.REIGN_BEGUN(reign.epoch, snapshot.count, len(snapshot.workers)))
         reservations.start(self)
         self._consumer.start(self, reign.epoch)
         passes = self._again_and_again(engine.tidy, self._ways.dispatch_interval)

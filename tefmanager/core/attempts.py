@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from math import inf
 
 from tefmanager import loglines
+from tefmanager.core.backlog import Backlog, Memory
 from tefmanager.core.effects import Acknowledge, Bury, Publish, Release, Reserve
 from tefmanager.core.entities import Attempt, Phase, Task, Worker
-from tefmanager.core.lanes import Backlog
 from tefmanager.core.ledger import Ledger
 from tefmanager.core.pool import Pool
 from tefmanager.core.timers import Timers
@@ -34,6 +34,7 @@ class Limits:
         max_attempts: attempts after which a task is dead; 0 is never.
         hold_unknown: a resource without an entry in Etcd holds a task back.
         forget_after: how long a missing worker is remembered.
+        memory: how much of the backlog is in memory; no operator sets it.
     """
 
     missing_interval: float = 90.0
@@ -44,6 +45,7 @@ class Limits:
     max_attempts: int = 5
     hold_unknown: bool = False
     forget_after: float = 7 * 86400.0
+    memory: Memory = field(default_factory=Memory)
 
 
 class Attempts:

@@ -13,11 +13,11 @@ from typing import Any
 from tefmanager import loglines
 from tefmanager.core import events
 from tefmanager.core.attempts import Attempts, Limits
+from tefmanager.core.backlog import Backlog
 from tefmanager.core.complaints import Complaints
 from tefmanager.core.effects import Effect
 from tefmanager.core.entities import Attempt, Phase, Task
 from tefmanager.core.intake import Intake
-from tefmanager.core.lanes import Backlog
 from tefmanager.core.ledger import Ledger
 from tefmanager.core.load import load
 from tefmanager.core.numbers import Numbers
@@ -42,7 +42,7 @@ class Core:
 
     def __init__(self, limits: Limits, snapshot: Snapshot, now: Moment) -> None:
         self.ledger = Ledger()
-        self.backlog = Backlog()
+        self.backlog = Backlog(limits.memory, self._pinned)
         self.workforce = Workforce(self.ledger)
         self.timers = Timers()
         self.numbers = Numbers(snapshot.manager, self.ledger)
@@ -103,7 +103,9 @@ class Core:
 
     def close(self) -> tuple[Changes, list[Effect]]:
         """End the turn: return what is to be written, and what is to be done after that."""
-        return self.ledger.close()
+        closed = self.ledger.close()
+        self.backlog.close()
+        return closed
 
     def next_look(self) -> float | None:
         """Return the monotonic time at which `advance` has something to do, or None."""
@@ -113,6 +115,10 @@ class Core:
         """Tell whether a task would run if it had its resources."""
         paused = task.spec.suite is not None and task.spec.suite in self.backlog.paused
         return not paused and self.workforce.serves(task.spec.task_type, task.avoid)
+
+    def _pinned(self, task: Task) -> bool:
+        """Tell whether a waiting task is known by more than its row, which says that it only waits."""
+        return bool(task.attempts or task.avoid or task.spec.id in self.pool.waits)
 
     # --- what Etcd answers ---
 

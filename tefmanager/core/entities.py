@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tefmanager.core.values import (
     AttemptEnd,
     AttemptRow,
+    Order,
     TaskRow,
     TaskSpec,
     TaskState,
@@ -52,10 +53,10 @@ class Task:
     attempt: Attempt | None = None
     lane: Lane | None = None
     claim: int | None = None
-    order: tuple[float, int] = field(init=False)
+    order: Order = field(init=False)
 
     def __post_init__(self) -> None:
-        self.order = (-self.spec.priority, self.spec.id)
+        self.order = self.spec.order
 
     @property
     def place(self) -> tuple[float, int, int, int]:

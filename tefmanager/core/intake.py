@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from tefmanager import loglines
 from tefmanager.core.attempts import Attempts
+from tefmanager.core.backlog import Backlog
 from tefmanager.core.effects import Reply, ReplyTo, ReplyWorkers, WorkerInfo
 from tefmanager.core.entities import Attempt, Phase, Task, Worker
 from tefmanager.core.events import Commanded, TaskSubmitted
-from tefmanager.core.lanes import Backlog
 from tefmanager.core.ledger import Ledger
 from tefmanager.core.pool import Pool
 from tefmanager.core.values import ManagerState, Moment, Outcome, TaskSpec
@@ -126,19 +126,19 @@ class Intake:
             self._ledger.paused(suite)
         self._backlog.hold(suite)
         self._backlog.wake_all()
-        self._ledger.log(loglines.SUITE_PAUSED(suite, self._waiting(suite)))
+        self._ledger.log(loglines.SUITE_PAUSED(suite, self._backlog.suite_size(suite)))
 
     def _ready(self, suite: str, now: Moment) -> None:
         if suite in self._backlog.paused:
             self._ledger.readied(suite)
         self._backlog.ready(suite)
-        self._ledger.log(loglines.SUITE_READIED(suite, self._waiting(suite)))
+        self._ledger.log(loglines.SUITE_READIED(suite, self._backlog.suite_size(suite)))
 
     def _stop(self, suite: str, now: Moment) -> None:
         for attempt in self._booked(suite):
             self._attempts.unbook(attempt, now)
         tasks = [task for lane in self._backlog.suite_lanes(suite) for task in lane.tasks()]
-        for task in tasks:
+        for task in sorted(tasks, key=lambda task: task.spec.id):
             self._backlog.remove(task)
             self._ledger.log(loglines.TASK_STOPPED(task.spec.task_type, task.spec.guid, suite))
             self._attempts.finish(task, Outcome.STOPPED, now)
@@ -151,6 +151,3 @@ class Intake:
             for attempt in asked
             if attempt.live and attempt.phase is Phase.RESERVING and attempt.task.spec.suite == suite
         ]
-
-    def _waiting(self, suite: str) -> int:
-        return sum(lane.size for lane in self._backlog.suite_lanes(suite))

@@ -57,3 +57,9 @@ class LazyQueue(Generic[T]):
     def _push(self, key: Any, item: T) -> None:
         self._places[item] = key
         heapq.heappush(self._entries, (key, next(self._ties), item))
+        if len(self._entries) > 2 * len(self._places) + 8:
+            self._forget_old_places()
+
+    def _forget_old_places(self) -> None:
+        self._entries = [(key, next(self._ties), item) for item, key in self._places.items()]
+        heapq.heapify(self._entries)

@@ -27,6 +27,10 @@ def load(core: Core, snapshot: Snapshot, now: Moment) -> list[Attempt]:
     The manager heard nobody while it was away, so silence is counted from now.
     """
     core.backlog.paused.update(snapshot.paused_suites)
+    for unread in snapshot.unread:
+        core.backlog.lay_up(unread)
+    for (task_type, suite), count in snapshot.unread_suites.items():
+        core.backlog.lay_up_suite(task_type, suite, count)
     for row in snapshot.workers:
         core.workforce.restore(_worker(row, now))
     in_flight = []

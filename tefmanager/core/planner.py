@@ -6,8 +6,9 @@ from functools import partial
 
 from tefmanager import loglines
 from tefmanager.core.attempts import Attempts
+from tefmanager.core.backlog import Backlog
 from tefmanager.core.entities import Task, Worker
-from tefmanager.core.lanes import Backlog, Lane
+from tefmanager.core.lanes import Lane
 from tefmanager.core.ledger import Ledger
 from tefmanager.core.pool import NOT_READ, Pool, Wait
 from tefmanager.core.timers import Timers
@@ -47,9 +48,14 @@ class Planner:
                 self._attempts.reserve(attempt)
 
     def plan(self, now: Moment) -> None:
-        """Book a worker for every waiting task that can run."""
+        """Book a worker for every waiting task that can run, until one comes up that must be read before.
+
+        The engine takes another turn at once, which begins with reading it.
+        """
         for worker_type in self._workforce.types():
             self._plan_type(worker_type, now)
+            if self._backlog.hungry:
+                return
         for worker in self._workforce.doubtful():
             self._send_again(worker, now)
 
@@ -71,29 +77,42 @@ class Planner:
             if worker is None:
                 lane.line.set_aside(lane)
                 aside.append(lane)
-            else:
-                self._serve(lane, worker, now)
+            elif (task := lane.head()) is not None:
+                self._serve(lane, task, worker, now)
+            elif self._must_read(lane, now):
+                break
         for lane in aside:
-            lane.yard.offer(lane)
+            lane.road.yard.offer(lane)
 
-    def _serve(self, lane: Lane, worker: Worker, now: Moment) -> None:
+    def _must_read(self, lane: Lane, now: Moment) -> bool:
+        """What is first in a lane is not in memory: have it read, unless the lane is short for anyone.
+
+        A cold road is parked without being read, if somebody is there to wait for it.
+        """
+        short = self._pool.lacking(lane.road.resources, now)
+        first = lane.road.first() if lane is lane.road.cold else None
+        if short is None or (first is None and short != NOT_READ):
+            self._backlog.ask(lane)
+            return True
+        self._park(lane, first, short, now)
+        return False
+
+    def _serve(self, lane: Lane, task: Task, worker: Worker, now: Moment) -> None:
         """Give a worker the head of a lane, or park the lane at what its head is short of."""
-        task = lane.head()
-        if task is None:
-            raise ValueError("the lane whose turn it is has no task")
         short = self._pool.short(task, now)
         if short is not None:
             self._park(lane, task, short, now)
             return
-        lane.yard.serve(lane)
+        yard = lane.road.yard
+        self._backlog.serve(lane)
         self._attempts.book(task, worker, now)
-        waits_at = lane.line.short if lane.size else None
+        waits_at = lane.line.short if lane.stands else None
         if waits_at is not None and self._pool.gives(waits_at, now):
-            lane.yard.unpark(lane)
+            yard.unpark(lane)
 
-    def _park(self, lane: Lane, task: Task, short: str, now: Moment) -> None:
-        first = lane.yard.park(lane, short)
-        if not first or short == NOT_READ:
+    def _park(self, lane: Lane, task: Task | None, short: str, now: Moment) -> None:
+        first = lane.road.yard.park(lane, short)
+        if not first or task is None or short == NOT_READ:
             return
         wait = self._pool.wait(task, now)
         if wait is not None:
@@ -105,4 +124,4 @@ class Planner:
             self._pool.claim(wait)
             if wait.task.lane is not None:
                 wait.task.lane.move(wait.task)
-                wait.task.lane.yard.offer(wait.task.lane)
+                wait.task.lane.road.yard.offer(wait.task.lane)

@@ -69,9 +69,17 @@ class Pool:
         names = task.spec.resources
         return next((name for name in names if not self._free(name, now, task)), None)
 
+    def lacking(self, names: Iterable[str], now: Moment) -> str | None:
+        """Return the first of some resources that has no reference for anyone, or None."""
+        if not names:
+            return None
+        if not self.ready:
+            return NOT_READ
+        return next((name for name in names if not self._free(name, now, None)), None)
+
     def fits(self, attempt: Attempt, now: Moment) -> bool:
         """Tell whether an attempt's references could be taken, claims of others aside."""
-        return self.ready and all(self._free(name, now, None) for name in attempt.wants)
+        return self.ready and self.lacking(attempt.wants, now) is None
 
     def gives(self, name: str, now: Moment) -> bool:
         """Tell whether a resource has a reference to give, to some task at least."""
@@ -84,8 +92,9 @@ class Pool:
         if name in self._refused:
             return False
         free = resource.free_at(now.local) - self.pending[name]
-        ahead = 0 if task is None else self._ahead(name, now, task)
-        return free - ahead >= 1
+        if task is None or free < 1:
+            return free >= 1
+        return free - self._ahead(name, now, task) >= 1
 
     def _ahead(self, name: str, now: Moment, task: Task) -> int:
         """Count the claims on a resource that go before a task."""

@@ -16,10 +16,10 @@ from math import inf
 
 from tefmanager import loglines
 from tefmanager.core.attempts import Attempts, Limits
+from tefmanager.core.backlog import Backlog
 from tefmanager.core.effects import Reply
 from tefmanager.core.entities import Attempt, Phase, Worker
 from tefmanager.core.events import WorkerReported
-from tefmanager.core.lanes import Backlog
 from tefmanager.core.ledger import Ledger
 from tefmanager.core.timers import Timers
 from tefmanager.core.values import AttemptEnd, Moment, TaskState

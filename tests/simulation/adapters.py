@@ -11,7 +11,7 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tefmanager.core.values import AttemptRow, Bodies, Changes, Snapshot
+from tefmanager.core.values import AttemptRow, Bodies, Changes, Snapshot, Stretch, TaskRow
 from tefmanager.interfaces import IReign, IStore, StoreLost
 from tefmanager.lease import Lease
 from tests.fakes.store import FakeDatabase, FakeReign
@@ -217,9 +217,21 @@ class SimReign:
             "database", self._world.way("database"), self._world.reach, "database", call, *args
         )
 
-    async def load(self) -> Snapshot:
+    async def load(self, at_most: int | None = None) -> Snapshot:
         """See `IReign.load`."""
-        return await self._trip(self._inner.load)
+        return await self._trip(lambda: self._inner.load(at_most))
+
+    async def tasks(self, guids: Sequence[str]) -> Sequence[TaskRow]:
+        """See `IReign.tasks`."""
+        return await self._trip(lambda: self._inner.tasks(guids))
+
+    async def heads(self, task_type: str, resources: Sequence[str], each: int) -> Sequence[TaskRow]:
+        """See `IReign.heads`."""
+        return await self._trip(lambda: self._inner.heads(task_type, resources, each))
+
+    async def following(self, stretches: Sequence[Stretch]) -> Sequence[Sequence[TaskRow]]:
+        """See `IReign.following`."""
+        return await self._trip(lambda: self._inner.following(stretches))
 
     async def commit(self, changes: Changes) -> Bodies:
         """See `IReign.commit`."""

@@ -7,6 +7,7 @@ from functools import partial
 from twisted.internet.defer import Deferred
 
 from tefmanager.core.attempts import Limits
+from tefmanager.core.backlog import Memory
 from tefmanager.effector import Queues
 from tefmanager.lease import Lease
 from tefmanager.manager import Manager, Ways
@@ -19,7 +20,16 @@ from tests.simulation.faults import QUEUE, Faults
 from tests.simulation.judge import INTERVAL, LOOK, Judge
 from tests.simulation.links import SimConsumer, SimPublisher
 from tests.simulation.observer import Observer
-from tests.simulation.story import DURATION, LIMITS, SUITES, TYPES, WORKERS, Step
+from tests.simulation.story import (
+    CROWDED,
+    DURATION,
+    LIMITS,
+    SUITES,
+    TYPES,
+    WORKERS,
+    Step,
+    crowded,
+)
 from tests.simulation.workers import SimWorker
 from tests.simulation.world import Process, World
 
@@ -30,6 +40,10 @@ MENDING = 900.0
 
 MOST_ATTEMPTS = (5, 3)
 """Attempts after which a task is dead, in one grid and in the other."""
+
+
+LITTLE = (Memory(tasks=0, first=1, most=2), Memory(tasks=5, first=2, most=4))
+"""How much of the backlog is in memory in crowded grids."""
 
 
 class Grid(Faults):
@@ -51,8 +65,9 @@ class Grid(Faults):
         self.etcd.watch(self.observer.key_changed)
         self.broker.audit = partial(self.observer.put, self.broker)
         most = MOST_ATTEMPTS[seed % 3 == 0]
+        memory = LITTLE[seed // CROWDED % 2] if crowded(seed) else Memory()
         self.ways = Ways(
-            limits=Limits(time_limit=60.0, patience=20.0, max_attempts=most),
+            limits=Limits(time_limit=60.0, patience=20.0, max_attempts=most, memory=memory),
             queues=Queues(QUEUE.encode(), b"dead", b"rejected"),
             dispatch_interval=INTERVAL,
             read_interval=INTERVAL,

@@ -84,6 +84,15 @@ MORE_FAULTS = {
 """What breaks besides; drawn by themselves, so that a seed's story is the old one with something added."""
 
 
+CROWDED = 5
+"""In one of so many grids almost none of the backlog is in memory, and there is more of it."""
+
+
+def crowded(seed: int) -> bool:
+    """Tell whether a seed's grid is such a one."""
+    return seed % CROWDED == CROWDED - 1
+
+
 def draw(seed: int, tasks: int = 30, faults: int = 12, more: int = 8) -> list[Step]:
     """Return a story."""
     chance, extra = random.Random(seed), random.Random(f"{seed} more")
@@ -93,6 +102,9 @@ def draw(seed: int, tasks: int = 30, faults: int = 12, more: int = 8) -> list[St
     count = extra.randrange(more + 1)
     kinds = extra.choices(list(MORE_FAULTS), weights=list(MORE_FAULTS.values()), k=count)
     steps += [_other_fault(extra, kind, tasks) for kind in kinds]
+    if more and crowded(seed):
+        bursts = random.Random(f"{seed} bursts")
+        steps += [step for number in range(bursts.randrange(1, 6)) for step in _burst(bursts, number)]
     return sorted(steps, key=lambda step: step.at)
 
 
@@ -112,6 +124,20 @@ def _task(chance: random.Random, extra: random.Random | None, number: int) -> St
         seconds,
     )
     return Step(chance.uniform(0.0, DURATION * 0.7), "submit", details)
+
+
+def _burst(chance: random.Random, number: int) -> list[Step]:
+    """Return many short tasks that come at once and need the same."""
+    at = chance.uniform(0.0, DURATION * 0.7)
+    task_type = chance.choice(TYPES)
+    names = tuple(name for name in RESOURCES if chance.random() < 0.3)
+    steps = []
+    for each in range(chance.randrange(5, 25)):
+        priority, suite = float(chance.choice((1, 1, 5))), chance.choice(SUITES)
+        seconds = chance.choice((0.1, 0.1, 1.0))
+        details = (f"b{number}.{each}", task_type, priority, names, suite, seconds)
+        steps.append(Step(at + each / 1000, "submit", details))
+    return steps
 
 
 def _fault(chance: random.Random, kind: str) -> Step:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any, TypeVar
 
 from tefmanager.core import effects, events
 from tefmanager.core.attempts import Limits
@@ -12,6 +13,10 @@ from tefmanager.core.core import Core
 from tefmanager.core.resources import Resource
 from tefmanager.core.values import Changes, ManagerState, Moment, Outcome, Snapshot
 from tefmanager.messages import SetState, SuiteCommand, TaskMessage, WorkerMessage
+from tefmanager.pager import Pager
+from tests.fakes.store import FakeDatabase, FakeReign
+
+T = TypeVar("T")
 
 START = datetime(2026, 3, 4, 12, 0)
 """A Wednesday noon."""
@@ -37,6 +42,7 @@ class Grid:
 
     def __post_init__(self) -> None:
         self.time = 0.0
+        self.reign: FakeReign | None = None
         self.core = Core(self.limits, self.snapshot, self.now)
         self.guids = {row.spec.id: row.spec.guid for row in self.snapshot.tasks}
         self.held: dict[int, tuple[str, ...]] = {}
@@ -46,9 +52,26 @@ class Grid:
         self.effects: list[effects.Effect] = []
         self.outcomes: dict[str, Outcome] = {}
         self.changes: list[Changes] = []
+        self._begin()
+
+    def _begin(self) -> None:
         self.turn()
         if self.grant:
-            self.turn(events.ResourcesRead(dict(self.resources), {}))
+            held = {attempt: frozenset(names) for attempt, names in self.held.items()}
+            self.turn(events.ResourcesRead(dict(self.resources), held))
+
+    def on(self, database: FakeDatabase) -> Grid:
+        """Keep rows from now on; only then there is anything that could be unread."""
+        self.reign = database.crown("test")
+        return self
+
+    def restart(self) -> Grid:
+        """Begin another reign."""
+        assert self.reign is not None
+        at_most = self.limits.memory.tasks
+        self.core = Core(self.limits, finish(self.reign.load(at_most)), self.now)
+        self._begin()
+        return self
 
     @property
     def now(self) -> Moment:
@@ -59,13 +82,24 @@ class Grid:
         """Take events in, and do what the core wants done, until it wants nothing more."""
         todo = list(happened)
         while True:
-            for event in todo:
-                self.core.apply(event, self.now)
-            self.core.advance(self.now)
-            self.core.plan(self.now)
-            todo = self._carry_out(*self.core.close())
+            wanted = self._plan(todo)
+            while self.core.backlog.hungry:  # the next turn begins before anything comes of the effects
+                wanted += self._plan([])
+            todo = self._carry_out(wanted)
             if not todo:
                 return self
+
+    def _plan(self, happened: list[events.Event]) -> list[effects.Effect]:
+        if self.reign is not None:
+            messages = [getattr(event, "message", None) for event in happened]
+            finish(Pager(self.core.backlog, self.reign).prepare(messages))
+        for event in happened:
+            self.core.apply(event, self.now)
+        self.core.advance(self.now)
+        self.core.plan(self.now)
+        changes, wanted = self.core.close()
+        self._write(changes)
+        return wanted
 
     def wait(self, seconds: float) -> Grid:
         """Let time pass, stopping wherever the core wants to look."""
@@ -76,10 +110,14 @@ class Grid:
         self.time = until
         return self.turn()
 
-    def _carry_out(self, changes: Changes, wanted: list[effects.Effect]) -> list[events.Event]:
+    def _write(self, changes: Changes) -> None:
         self.changes.append(changes)
+        if self.reign is not None:
+            finish(self.reign.commit(changes))
         self.guids.update({row.spec.id: row.spec.guid for row, _ in changes.accepted})
-        self.outcomes.update({self.guids[key]: finish.outcome for key, finish in changes.finished.items()})
+        self.outcomes.update({self.guids[key]: end.outcome for key, end in changes.finished.items()})
+
+    def _carry_out(self, wanted: list[effects.Effect]) -> list[events.Event]:
         self.effects += wanted
         return [answer for effect in wanted for answer in self._answers(effect)]
 
@@ -181,6 +219,16 @@ def reported(
     address = more.get("address") or name
     message = WorkerMessage(name, address, status, more.get("worker_type", "t"), task)
     return events.WorkerReported(message, redelivered)
+
+
+def finish(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that never has to wait, and return what it does."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    raise AssertionError("it waits")
 
 
 def _task_message(guid: str, fields: dict[str, object]) -> TaskMessage:

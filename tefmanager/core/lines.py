@@ -1,0 +1,243 @@
+"""Lines and yards: whose turn it is.
+
+A lane stands in a *line*: in its yard's line of those that may go, or, once it was found short of a
+resource, in the line at that resource. There it costs nothing while the resource has nothing to give, and
+when it has, only the lane whose turn it is steps forward. So the price of a dispatch grows neither with
+the backlog nor with the number of lanes.
+
+Whose turn it is: the highest priority; among equals those who claim their resources, in the order of their
+claims; then the suite that was served longest ago; within a suite the oldest.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import cast
+
+from tefmanager.core.lanes import Lane, Place
+from tefmanager.core.lazyqueue import LazyQueue
+
+
+class _SuiteLanes:
+    """The lanes of one suite in one line.
+
+    Args:
+        turns: when each suite of the yard was served last.
+
+    Attributes:
+        best: the lane whose place `key` has returned.
+    """
+
+    best: Lane
+
+    def __init__(self, suite: str | None, turns: Mapping[str | None, int]) -> None:
+        self.count = 0
+        self.lanes: LazyQueue[Lane] = LazyQueue(Lane.key)
+        self._suite = suite
+        self._turns = turns
+
+    def key(self) -> Place | None:
+        """Return the place of its best lane among those of all suites."""
+        first = self.lanes.first()
+        if first is None:
+            return None
+        place, self.best = first
+        return _among_suites(place, self._turns.get(self._suite, 0))
+
+
+def _among_suites(place: Place, turn: int) -> Place:
+    """Return a lane's place among those of all suites, its own having been served at this turn."""
+    priority, unclaimed, claim, age = place
+    return (priority, unclaimed, turn if unclaimed else claim, age)
+
+
+class Line:
+    """Lanes that stand in line at one place.
+
+    Args:
+        turns: when each suite of the yard was served last.
+        short: the resource that they were found short of, or None.
+
+    Attributes:
+        best: the lane whose place `key` has returned.
+    """
+
+    best: Lane
+
+    def __init__(self, turns: Mapping[str | None, int], short: str | None = None) -> None:
+        self.short = short
+        self._turns = turns
+        self._suites: dict[str | None, _SuiteLanes] = {}
+        self._queue: LazyQueue[_SuiteLanes] = LazyQueue(_SuiteLanes.key)
+        self._passed_over: list[Lane] = []
+
+    def __bool__(self) -> bool:
+        """Tell whether any lane stands here."""
+        return bool(self._suites)
+
+    def key(self) -> Place | None:
+        """Return the place of the lane whose turn it is, or None."""
+        first = self._queue.first()
+        if first is None:
+            return None
+        place, suite = first
+        self.best = suite.best
+        return cast(Place, place)
+
+    def enter(self, lane: Lane) -> None:
+        """Let a lane stand here."""
+        lane.line, lane.stands = self, True
+        suite = self._suites.get(lane.suite)
+        if suite is None:
+            suite = self._suites[lane.suite] = _SuiteLanes(lane.suite, self._turns)
+        suite.count += 1
+        self.offer(lane)
+
+    def offer(self, lane: Lane) -> None:
+        """Let one of its lanes compete, or move it forward, after its head or its state changed."""
+        suite = self._suites[lane.suite]
+        suite.lanes.offer(lane)
+        self._queue.offer(suite)
+
+    def leave(self, lane: Lane) -> None:
+        """Let a lane go."""
+        suite = self._suites[lane.suite]
+        lane.stands = False
+        suite.lanes.discard(lane)
+        suite.count -= 1
+        if not suite.count:
+            self._queue.discard(suite)
+            del self._suites[lane.suite]
+
+    def set_aside(self, lane: Lane) -> None:
+        """Keep a lane from competing until it is offered again."""
+        self._suites[lane.suite].lanes.discard(lane)
+
+    def pass_over(self, lane: Lane) -> None:
+        """Keep a lane from competing until all are reconsidered."""
+        self.set_aside(lane)
+        self._passed_over.append(lane)
+
+    def reconsider(self) -> None:
+        """Let the lanes that were passed over compete again."""
+        lanes, self._passed_over = self._passed_over, []
+        for lane in lanes:
+            if lane.stands and lane.line is self:
+                self.offer(lane)
+
+
+class Yard:
+    """All that waits for one worker type; ``waiting`` counts its tasks by suite, unread ones too."""
+
+    def __init__(self, task_type: str) -> None:
+        self.task_type = task_type
+        self._served: dict[str | None, int] = {}
+        self.waiting: Counter[str | None] = Counter()
+        self._turn = 0
+        self._ready = Line(self._served)
+        self._short: dict[str, Line] = {}
+        self._lines: LazyQueue[Line] = LazyQueue(Line.key)
+        self._first: dict[tuple[str, ...], Lane] = {}
+
+    def best(self, gives: Callable[[str], bool]) -> Lane | None:
+        """Return the lane whose turn it is, of those that may go, or None.
+
+        ``gives`` tells whether a resource has a reference to give.
+        """
+        while (first := self._lines.first()) is not None:
+            line = first[1]
+            if line.short is None or gives(line.short):
+                return line.best
+            self._lines.discard(line)  # until it is woken
+        return None
+
+    def offer(self, lane: Lane) -> None:
+        """Let a lane compete, or move it forward, after its head or its state changed."""
+        lane.line.offer(lane)
+        self._lines.offer(lane.line)
+
+    def serve(self, lane: Lane) -> None:
+        """Note that a lane's suite had its turn."""
+        self._turn += 1
+        self._served[lane.suite] = self._turn
+        self._step_back(lane)
+
+    def open(self, lane: Lane) -> None:
+        """Take in a new lane."""
+        self._ready.enter(lane)
+        self._lines.offer(self._ready)
+
+    def close(self, lane: Lane) -> None:
+        """Drop a lane."""
+        self._leave(lane)
+        self._step_back(lane)
+
+    def came(self, suite: str | None, tasks: int = 1) -> None:
+        """Count tasks of a suite that wait now."""
+        self.waiting[suite] += tasks
+
+    def went(self, suite: str | None) -> None:
+        """Count one task less, and forget the turns of a suite that has nothing left to wait."""
+        self.waiting[suite] -= 1
+        if not self.waiting[suite]:
+            del self.waiting[suite]
+            self._served.pop(suite, None)
+
+    def park(self, lane: Lane, name: str) -> bool:
+        """Let a lane stand in the line at a resource that it is short of.
+
+        Returns whether it is the first of the lanes that need the same resources.
+        """
+        if lane.line.short == name:
+            lane.line.pass_over(lane)
+        else:
+            self._leave(lane)
+            line = self._short.get(name)
+            if line is None:
+                line = self._short[name] = Line(self._served, name)
+            line.enter(lane)
+            if line in self._lines:
+                self._lines.offer(line)
+        return self._step_forward(lane)
+
+    def unpark(self, lane: Lane) -> None:
+        """Let a lane stand among those that may go."""
+        self._leave(lane)
+        self._ready.enter(lane)
+        self._lines.offer(self._ready)
+
+    def _step_forward(self, lane: Lane) -> bool:
+        first = self._first.get(lane.road.resources)
+        if first is not None and first is not lane:
+            place, mine = (self._place(one) for one in (first, lane))
+            if place is not None and mine is not None and place < mine:
+                return False
+        self._first[lane.road.resources] = lane
+        return True
+
+    def _place(self, lane: Lane) -> Place | None:
+        key = lane.key()
+        return None if key is None else _among_suites(key, self._served.get(lane.suite, 0))
+
+    def _step_back(self, lane: Lane) -> None:
+        if self._first.get(lane.road.resources) is lane:
+            del self._first[lane.road.resources]
+
+    def _leave(self, lane: Lane) -> None:
+        line = lane.line
+        line.leave(lane)
+        if line.short is not None and not line:
+            del self._short[line.short]
+            self._lines.discard(line)
+
+    def wake(self, name: str) -> None:
+        """Let those that are short of a resource compete, as long as it has something to give."""
+        line = self._short.get(name)
+        if line is not None:
+            line.reconsider()
+            self._lines.offer(line)
+
+    def shortages(self) -> Iterable[str]:
+        """Return the resources at which lanes stand."""
+        return self._short.keys()
