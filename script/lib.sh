@@ -73,6 +73,8 @@ install_packages() {
         services+=($(services_of "$package"))
     done
     say "Installing Debian packages: $* (their services stay off)"
+    [ "$(id -u)" = 0 ] || command -v sudo >/dev/null ||
+        die "neither root nor sudo: please run as root: apt-get install --no-install-recommends $*"
     as_root apt-get update -qq
     keep_off "${services[@]}"
     local status=0
@@ -90,8 +92,8 @@ keep_off() {
 }
 
 leave_disabled() {
-    [ $# -gt 0 ] && has_systemd || return 0
-    as_root systemctl --quiet --runtime unmask "$@"
+    [ $# -gt 0 ] && command -v systemctl >/dev/null || return 0
+    ! has_systemd || as_root systemctl --quiet --runtime unmask "$@"
     as_root systemctl --quiet disable "$@" 2>/dev/null || true # one of them may not have come
 }
 

@@ -168,7 +168,7 @@ def _fault(error: configparser.Error) -> str:
         case configparser.DuplicateOptionError():
             return f"{_printable(error.option)} stands there a second time"
         case configparser.DuplicateSectionError():
-            return f"[{_printable(error.section)}] stands there a second time"
+            return f"[{_printable(str(error.section))}] stands there a second time"
         case configparser.MissingSectionHeaderError():
             return f"expected [{SECTION}] before the first key"
     return "expected 'key = value'"

@@ -35,15 +35,20 @@ def refuse(line: str, twistd: Mapping[str, Any] | None) -> NoReturn:
 
 def exit_with(reactor: Any) -> Callable[[str], None]:
     """Return what ends a process whose reactor runs: one line on stderr and in the log, exit status 1."""
+    given_up = False
 
     def give_up(line: str) -> None:
+        nonlocal given_up
+        if given_up:
+            return  # one reason is enough
+        given_up = True
         message = f"tef-manager: {line}"
         Logger("tefmanager").critical("{message}", message=message)
         if sys.__stderr__ is not None:
             print(message, file=sys.__stderr__, flush=True)
         # twistd ends with status 0 whatever made the reactor stop, so the status is set when Python ends.
         atexit.register(os._exit, 1)
-        reactor.stop()
+        reactor.callWhenRunning(reactor.stop)  # services start before the reactor runs
 
     return give_up
 

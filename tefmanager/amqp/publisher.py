@@ -34,6 +34,9 @@ REMEMBERED = 4096
 
 DISPATCH_KEY = b"task"
 
+INTERNAL_ERROR = "541 "
+"""How the broker's reason begins when it has failed itself."""
+
 T = TypeVar("T")
 
 
@@ -252,5 +255,7 @@ class Publisher:
             except ChannelClosed:
                 return refused
             except Closed:
-                continue
+                # RabbitMQ 4 fails itself, and ends the connection, when asked for some strange names.
+                if (protocol.reason or "").startswith(INTERNAL_ERROR):
+                    return refused
         return refused

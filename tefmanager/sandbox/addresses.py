@@ -57,6 +57,6 @@ def describe(addresses: Addresses, env: str = "dev") -> list[str]:
         f"  export TEF_ETCD_HOST_{suffix}={host} TEF_ETCD_PORT_{suffix}={port}",
         "To look inside:",
         f"  psql {addresses.database_url}",
-        f"  ETCDCTL_API=3 etcdctl --endpoints={addresses.etcd_url} get --prefix /",
+        f"  ETCDCTL_API=3 ETCDCTL_ENDPOINTS={addresses.etcd_url} etcdctl get --prefix /",
         f"  curl {addresses.etcd_url}/v2/keys/tef?recursive=true",
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 
 import treq
@@ -21,13 +22,22 @@ class Etcd(Server):
         reactor, folder, account: see `Server`.
         program: ``etcd``.
         fast: trade safety of the data against speed.
+        ports: for clients and for peers; None finds free ones.
     """
 
     name = "etcd"
 
-    def __init__(self, reactor: Reactor, folder: Path, account: Account, program: Path, fast: bool) -> None:
+    def __init__(
+        self,
+        reactor: Reactor,
+        folder: Path,
+        account: Account,
+        program: Path,
+        fast: bool,
+        ports: Sequence[int] | None = None,
+    ) -> None:
         super().__init__(reactor, folder, account)
-        self.port, self._peer_port = free_ports(2)
+        self.port, self._peer_port = ports or free_ports(2)
         self._program = program
         self._fast = fast
         self._options: list[str] = []

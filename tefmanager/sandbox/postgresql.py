@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -29,15 +30,23 @@ class PostgreSQL(Server):
         reactor, folder, account: see `Server`.
         initdb, postgres: the programs.
         fast: do not wait for the disk; a crash of the machine may destroy the data, one of the server not.
+        ports: one, for clients; None finds a free one.
     """
 
     name = "postgresql"
 
     def __init__(
-        self, reactor: Reactor, folder: Path, account: Account, initdb: Path, postgres: Path, fast: bool
+        self,
+        reactor: Reactor,
+        folder: Path,
+        account: Account,
+        initdb: Path,
+        postgres: Path,
+        fast: bool,
+        ports: Sequence[int] | None = None,
     ) -> None:
         super().__init__(reactor, folder, account)
-        [self.port] = free_ports(1)
+        [self.port] = ports or free_ports(1)
         self.password = secrets.token_hex(8)
         self._data = folder / "data"
         self._initdb = initdb

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 from twisted.internet.defer import Deferred
@@ -21,13 +22,21 @@ class RabbitMQ(Server):
     Args:
         reactor, folder, account: see `Server`.
         program: ``rabbitmq-server``, not Debian's wrapper of it that insists on its own user.
+        ports: for clients, for its distribution and for its port mapper; None finds free ones.
     """
 
     name = "rabbitmq"
 
-    def __init__(self, reactor: Reactor, folder: Path, account: Account, program: Path) -> None:
+    def __init__(
+        self,
+        reactor: Reactor,
+        folder: Path,
+        account: Account,
+        program: Path,
+        ports: Sequence[int] | None = None,
+    ) -> None:
         super().__init__(reactor, folder, account)
-        self.port, self.distribution_port, self.mapper_port = free_ports(3)
+        self.port, self.distribution_port, self.mapper_port = ports or free_ports(3)
         self.node = f"tef{self.port}@localhost"
         self._program = program
 
@@ -42,6 +51,7 @@ class RabbitMQ(Server):
             "loopback_users.guest = true",
             f"listeners.tcp.1 = {HOST}:{self.port}",
             "log.console.level = warning",
+            "max_message_size = 134217728",  # as in RabbitMQ 3; 4 takes 16 MiB unless told otherwise
         ]
         (self.folder / "rabbitmq.conf").write_text("".join(f"{line}\n" for line in lines))
         (self.folder / "enabled_plugins").write_text("[].\n")

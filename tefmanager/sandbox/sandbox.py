@@ -13,7 +13,7 @@ from twisted.logger import Logger
 
 from tefmanager.sandbox.addresses import Addresses
 from tefmanager.sandbox.etcd import Etcd
-from tefmanager.sandbox.machine import HOST, Account, Programs, SandboxError
+from tefmanager.sandbox.machine import HOST, Account, Programs, SandboxError, free_ports
 from tefmanager.sandbox.postgresql import PostgreSQL
 from tefmanager.sandbox.process import Command, Process
 from tefmanager.sandbox.rabbitmq import RabbitMQ
@@ -97,12 +97,13 @@ class Sandbox:
         return account.make_folder(self._made)
 
     def _make_servers(self, programs: Programs, account: Account, folder: Path) -> list[Server]:
-        common = self._reactor
-        self.rabbitmq = RabbitMQ(common, folder / "rabbitmq", account, programs.rabbitmq_server)
+        common, fast = self._reactor, self._fast
+        ports = free_ports(6)  # together, so that no two servers get the same
+        self.rabbitmq = RabbitMQ(common, folder / "rabbitmq", account, programs.rabbitmq_server, ports[:3])
         self.postgresql = PostgreSQL(
-            common, folder / "postgresql", account, programs.initdb, programs.postgres, self._fast
+            common, folder / "postgresql", account, programs.initdb, programs.postgres, fast, ports[3:4]
         )
-        self.etcd = Etcd(common, folder / "etcd", account, programs.etcd, self._fast)
+        self.etcd = Etcd(common, folder / "etcd", account, programs.etcd, fast, ports[4:])
         return [self.rabbitmq, self.postgresql, self.etcd]
 
     def _write_database_file(self, folder: Path) -> None:
