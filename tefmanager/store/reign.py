@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from tefmanager.core.values import AttemptRow, Bodies, Changes, Snapshot, Stretch, TaskRow
-from tefmanager.interfaces import IReign, StoreConflict, StoreLost
+from tefmanager.interfaces import IReign, StoreLost
 from tefmanager.lease import Lease
 from tefmanager.store import rows
 from tefmanager.store.queries import Query
@@ -25,7 +25,7 @@ PORTION = 5_000
 """Rows read at a time, so that the reactor gets its turn and memory stays bounded."""
 
 BATCH_BYTES = 2**25
-"""Bytes of bodies that one statement writes, unless a single body is longer."""
+"""Bytes of bodies that one statement writes, or reads, unless a single body is longer."""
 
 PACK_BYTES = 2**26
 """Bytes that go to the server at once, unless a single statement is longer. It takes 1 GiB at most."""
@@ -48,7 +48,8 @@ class Reign:
     The first statement fences: it counts the turn in the manager's row, and raises where the row's
     epoch is another's. Statements that change or move tasks raise unless every row was there; taking
     away what is not there (workers, suites' pauses, unresolved marks) is no error. Bodies are read
-    last, from history too, so a task may be finished in the commit that asks for its body.
+    last, from history too, so a task may be finished in the commit that asks for its body; very many
+    bytes of them in several portions, of which all but the first come after the commit.
 
     Args:
         session: holds the lock.
@@ -125,11 +126,12 @@ class Reign:
         """See `IReign.commit`. Raises `StoreConflict` where the changes do not fit the rows."""
         wanted = sorted(set(changes.bodies))
         found = await self._write(_packed(self._statements(changes, wanted)))
-        if not wanted:
-            return {}
-        bodies = {id: bytes(body) for id, body in found}
-        if len(bodies) != len(wanted):
-            raise StoreConflict(f"bodies: expected {len(wanted)}, found {len(bodies)}")
+        bodies: dict[int, bytes] = {}
+        while wanted:
+            bodies.update({id: bytes(body) for id, body in found})
+            wanted = [id for id in wanted if id not in bodies]
+            if wanted:
+                found = await self._run("bodies", wanted, BATCH_BYTES)
         return bodies
 
     async def _write(self, packs: Iterator[bytes]) -> list[Row]:
@@ -158,7 +160,7 @@ class Reign:
             yield self._call("finish_tasks", rows.finished_json(changes.finished))
         yield from self._collective(changes)
         if wanted:
-            yield self._call("bodies", wanted)
+            yield self._call("bodies", wanted, BATCH_BYTES)
 
     def _collective(self, changes: Changes) -> Iterator[bytes]:
         if changes.workers:

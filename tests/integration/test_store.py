@@ -425,6 +425,16 @@ async def test_a_turn_of_very_many_bytes(
 
 
 @pytest_twisted.ensureDeferred
+async def test_very_many_bytes_to_read(reign: Reign, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are read in portions, each of which is answered in time; none is left out."""
+    bodies = {id: bytes([id]) * (700 * (id % 4)) for id in range(1, 40)}
+    await reign.commit(Changes(accepted=[(task(id), body) for id, body in bodies.items()]))
+    monkeypatch.setattr(reign_module, "BATCH_BYTES", 2000)
+    finished = {id: Finish(Outcome.STOPPED, 1.0) for id in range(1, 10)}
+    assert await reign.commit(Changes(finished=finished, bodies=list(bodies))) == bodies
+
+
+@pytest_twisted.ensureDeferred
 async def test_every_commit_counts_a_turn(twin: RealTwin, reign: Reign) -> None:
     """In the manager's row, beside the epoch."""
     await reign.commit(Changes())

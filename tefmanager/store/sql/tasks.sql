@@ -58,15 +58,21 @@ with r as (
 select {t}expect('TEF02', 'tasks to finish', (select count(*) from r), (select count(*) from kept));
 
 -- name: bodies
--- Read the messages of tasks, finished ones too; $1: ids, each once.
+-- Read the messages of tasks, finished ones too; $1: ids, each once. After $2 bytes only what is begun.
 with wanted as materialized (
-    select id, body from {t}tasks where id = any ($1::bigint[])
+    select id, octet_length(body) as size from {t}tasks where id = any ($1::bigint[])
     union all
-    select id, body from {t}history where id = any ($1::bigint[])
+    select id, octet_length(body) from {t}history where id = any ($1::bigint[])
 ), counted as materialized (
     select {t}expect('TEF02', 'bodies', cardinality($1::bigint[]), (select count(*) from wanted))
+), near as materialized (
+    select id from (select id, sum(size) over (order by id) - size as before from wanted) as each
+    where before <= $2::bigint
 )
-select wanted.id, wanted.body from counted left join wanted on true;
+select near.id, coalesce(t.body, h.body)
+from counted cross join near
+left join {t}tasks as t on t.id = near.id
+left join {t}history as h on h.id = near.id;
 
 -- name: load_tasks
 -- Read the $2 tasks that follow id $1, without their bodies.
