@@ -153,12 +153,10 @@ async def test_exchange_vanishes(services: Services, unique: str) -> None:
 @pytest.mark.parametrize("address", ["", "x" * 255, "é" * 127, "é" * 128, "amq.nothing", "'/\n"])
 @awaited
 async def test_strange_addresses(services: Services, address: str) -> None:
-    """An address where nothing is, however strange, only returns the message.
-
-    RabbitMQ 4 ends the connection over one of them: it is made anew, and nobody asks for that again.
-    """
+    """An address where nothing is, however strange, only returns the message."""
     async with publishing(endpoint_of(services)) as (publisher, states):
         assert await publisher.dispatch(address, Message(b"x")) is RETURNED
+        # RabbitMQ 4 ends the connection over one of them: it is made anew, and nobody asks for that again.
         assert await publisher.send(b"nowhere", Message(b"x")) in (RETURNED, Delivered.LOST)
         assert await publisher.send(address.encode(), Message(b"x")) is RETURNED
         assert states.count(LinkState.LOST) <= 1
