@@ -25,6 +25,7 @@ from twisted.internet.defer import Deferred, TimeoutError
 from tefmanager.sandbox import Addresses, Programs, Sandbox, SandboxError, describe
 from tefmanager.sandbox import guard as guard_module
 from tefmanager.sandbox.server import NotReady, Server
+from tests.integration.amqp_support import rabbitmqctl
 from tests.services import Services
 
 SERVERS = ("rabbitmq", "postgresql", "etcd")
@@ -74,6 +75,8 @@ def write(services: Services, key: str) -> None:
         channel.confirm_delivery()
         channel.queue_declare(key, durable=True)
         channel.basic_publish("", key, key.encode(), pika.BasicProperties(delivery_mode=2))
+    # RabbitMQ 4 tells that a queue is there before the disk has it.
+    rabbitmqctl(services, "eval", "mnesia:sync_log().")
     with psycopg2.connect(**services.database) as session, session.cursor() as cursor:
         cursor.execute(f"CREATE TABLE t{key} AS SELECT %s AS key", [key])
     session.close()
