@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogBeginner, globalLogPublisher
 from zope.interface import provider
@@ -21,6 +22,9 @@ from tests.simulation.story import DURATION, Step, draw
 
 BATCH = 50
 """Seeds that a process plays before its memory is given back."""
+
+KEPT = Path(__file__).with_name("kept_seeds.txt")
+"""Seeds that ended badly, one a line; what begins with # is a comment."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +128,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     took = time.monotonic() - began
     print(f"{options.seeds} seeds, {len(bad)} end badly; {took:.0f} s, {simulated / took:.0f} × real time")
     if bad:
-        print(f"they are: {', '.join(map(str, bad))}\n{describe(bad[0])}")
+        keep(bad)
+        print(
+            f"they are: {', '.join(map(str, bad))}; tests from now on, by {KEPT.name}\n{describe(bad[0])}"
+        )
     return 1 if bad else 0
+
+
+def kept() -> list[int]:
+    """Return the seeds that ended badly once, and that nobody has said anything about yet."""
+    return [int(line) for line in KEPT.read_text().splitlines() if not line.startswith("#")]
+
+
+def keep(seeds: Iterable[int]) -> None:
+    """Make seeds tests."""
+    new = [seed for seed in seeds if seed not in kept()]
+    with KEPT.open("a") as file:
+        file.writelines(f"{seed}\n" for seed in new)
 
 
 def _be_quiet() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from tests.simulation.play import Play, describe, play
+from tests.simulation.play import Play, describe, keep, kept, play
 from tests.simulation.story import Step, draw
 
 SEEDS = 200
@@ -34,7 +36,7 @@ ONCE_BAD_PLAIN = {
 }
 
 
-@pytest.mark.parametrize("seed", ONCE_BAD)
+@pytest.mark.parametrize("seed", [*ONCE_BAD, *kept()])
 def test_what_once_went_wrong(seed: int) -> None:
     """A history that ended badly once stays a test."""
     assert not play(seed).violations, describe(seed)
@@ -100,3 +102,13 @@ def test_every_request_unanswered(part: int, fate: str) -> None:
     """Whichever request is lost, or its answer, is settled by looking and not by guessing."""
     for steps in range(1 + part, STEPS, 4):
         assert brief(Step(0.0, "disturb_at_step", (steps, fate))).violations == (), steps
+
+
+def test_bad_seeds_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each once, below what the file says already."""
+    monkeypatch.setattr("tests.simulation.play.KEPT", tmp_path / "kept.txt")
+    (tmp_path / "kept.txt").write_text("# why\n7\n")
+    keep([9, 7])
+    keep([9])
+    assert kept() == [7, 9]
+    assert (tmp_path / "kept.txt").read_text().startswith("# why\n")
