@@ -32,7 +32,7 @@ BYTE_LIMIT = 64 * 1024 * 1024
 CEASE_LIMIT = 1.0
 """Seconds that the broker has to answer when the consumer is cancelled."""
 
-SUCCESSION_LIMIT = 6.0
+SUCCESSION_LIMIT = 4.5
 """Seconds that another consumer of the queue has to go: what it got comes back, and stands first then."""
 
 _LOOK_INTERVAL = 0.25
