@@ -127,9 +127,10 @@ async def test_raw_headers(services: Services, unique: str) -> None:
         await inbox.wait(len(RAW_TABLES) + 1)
         assert states.count(LinkState.LOST) == 0
     for fields, delivery in zip(RAW_TABLES.values(), inbox.deliveries, strict=False):
-        # RabbitMQ 4 sorts them.
+        sent = decode_table(struct.pack(">I", len(fields)) + fields)
         assert delivery.headers is not None
-        assert decode_table(delivery.headers) == decode_table(struct.pack(">I", len(fields)) + fields)
+        # RabbitMQ 4 sorts them, and makes the largest number of 64 bits the smallest negative one.
+        assert decode_table(delivery.headers) in (sent, {**sent, "L": -1})
 
 
 class _RawProperties(pika.BasicProperties):  # type: ignore[misc]  # pika has no types

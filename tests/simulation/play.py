@@ -10,8 +10,8 @@ import argparse
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import Pool
 from pathlib import Path
 
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogBeginner, globalLogPublisher
@@ -161,11 +161,11 @@ def _play_all(seeds: range) -> tuple[list[int], float]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with (
         Progress(*columns) as progress,
-        # Python (3.11 to 3.15, gh-115634) does not replace workers that reached a higher limit.
-        ProcessPoolExecutor(max_tasks_per_child=1, initializer=_be_quiet) as pool,
+        # Not concurrent.futures: it does not replace workers that reached the limit (gh-115634).
+        Pool(initializer=_be_quiet, maxtasksperchild=4) as pool,
     ):
         bar = progress.add_task("seeds", total=len(seeds))
-        for plays in pool.map(batch, batches):
+        for plays in pool.imap(batch, batches):
             bad += [each.seed for each in plays if each.violations]
             simulated += sum(each.simulated for each in plays)
             progress.update(bar, advance=len(plays), description=f"seeds, {len(bad)} bad")
