@@ -7,7 +7,7 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -61,13 +61,20 @@ class Load:
         await strike()
         pause = Pause(self._received)
         self.grid.wait(lambda: pause.over(TASKS), "all tasks at workers", BACK + 30.0)
-        self.grid.wait(lambda: self._completed() >= set(guids), "all tasks", BACK)
+        self.grid.wait(lambda: self._over(guids), "all tasks", BACK)
         runs = Counter(received.guid for worker in self.workers for received in worker.received)
         excused = {line.split("|")[2] for line in self.daemon.logged(EXCUSES)}
         assert {guid for guid, count in runs.items() if count > 1} <= excused
         assert set(runs) == set(guids)
         self.grid.wait(lambda: all_back(*self.resources), "all references back")
         _log.info("%.0f tasks/s before; then a pause of %.1f s", rate, pause.longest)
+
+    def _over(self, guids: Sequence[str]) -> bool:
+        """Let workers say how they are, as they do in the field, and tell whether all tasks are done."""
+        self.grid.serve(0.5)
+        for worker in self.workers:
+            worker.heartbeat()
+        return self._completed() >= set(guids)
 
     def _received(self) -> int:
         return sum(len(worker.received) for worker in self.workers)
