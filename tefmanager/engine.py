@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
@@ -347,7 +347,8 @@ def reply_to(delivery: Delivery) -> ReplyTo | None:
 def _blamed(batch: Sequence[Item], error: Exception) -> Exception:
     """Return what a turn of at most one item failed of: the message, unless the services are to blame."""
     services = isinstance(error, StoreLost) and not isinstance(error, StoreConflict)
-    if services or isinstance(error, Poisoned) or not batch or not isinstance(batch[0], Delivery):
+    known = services or isinstance(error, Poisoned | CancelledError)
+    if known or not batch or not isinstance(batch[0], Delivery):
         return error
     return Poisoned(batch[0].body, f"{type(error).__name__}: {error}")
 

@@ -7,7 +7,7 @@ recovering from an outage and starting are the same thing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from twisted.application.service import Service
@@ -274,14 +274,16 @@ class Manager(Service):
     async def _hand_over(self, reign: IReign) -> None:
         engine, self._engine = self._engine, None
         reservations, self._reservations = self._reservations, None
-        try:
-            await self._consumer.stop()
-            if engine is not None:
-                await engine.abandon()
-            if reservations is not None:
-                await reservations.stop()
-        except Exception:
-            log.failure("a part of the reign did not end well")
+        steps: list[Callable[[], Awaitable[None]]] = [self._consumer.stop]
+        if engine is not None:
+            steps.append(engine.abandon)
+        if reservations is not None:
+            steps.append(reservations.stop)
+        for step in steps:
+            try:
+                await step()
+            except Exception:
+                log.failure("a part of the reign did not end well")
         reach(CrashPoint.REIGN_ENDING)
         await reign.end()
 
