@@ -17,6 +17,7 @@ Times are those of ``time.monotonic``, which all processes share.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections import Counter
@@ -194,7 +195,9 @@ async def serve(reactor: Any, spec: LoadSpec) -> None:
     load = Load(reactor, spec)
     await load.open()
     lines = _Lines(load)
-    StandardIO(lines, reactor=reactor)  # type: ignore[no-untyped-call]
+    # Not on our own output: it would no longer block, and of a long event a part would be lost.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    StandardIO(lines, reactor=reactor, stdout=nowhere)  # type: ignore[no-untyped-call]
     told(event="open")
     await lines.ended
     await load.close()
