@@ -23,12 +23,16 @@ class LazyQueue(Generic[T]):
         self._places: dict[T, Any] = {}
         self._ties = count()
 
-    def offer(self, item: T) -> None:
-        """Let an item stand in line, or move it forward."""
+    def offer(self, item: T) -> bool:
+        """Let an item stand in line, or move it forward; return whether it may be the first now."""
         key = self._key(item)
-        if key is None or (item in self._places and self._places[item] <= key):
-            return
+        if key is None:
+            return False
+        place = self._places.get(item)
+        if place is not None and place <= key:
+            return False
         self._push(key, item)
+        return self._entries[0][2] is item
 
     def discard(self, item: T) -> None:
         """Take an item out of the line until it is offered again."""
@@ -40,18 +44,19 @@ class LazyQueue(Generic[T]):
 
     def first(self) -> tuple[Any, T] | None:
         """Return the least key and its item, leaving it in line; None where nobody stands in line."""
-        while self._entries:
-            key, _, item = self._entries[0]
-            if self._places.get(item) != key:
-                heapq.heappop(self._entries)
-                continue
-            now = self._key(item)
-            if now == key:
-                return now, item
-            heapq.heappop(self._entries)
-            del self._places[item]
-            if now is not None:
-                self._push(now, item)
+        entries, places = self._entries, self._places
+        while entries:
+            key, _, item = entries[0]
+            if places.get(item) is key:
+                now = self._key(item)
+                if now == key:
+                    return now, item
+                del places[item]
+                if now is not None:
+                    places[item] = now
+                    heapq.heapreplace(entries, (now, next(self._ties), item))
+                    continue
+            heapq.heappop(entries)
         return None
 
     def _push(self, key: Any, item: T) -> None:
@@ -61,5 +66,5 @@ class LazyQueue(Generic[T]):
             self._forget_old_places()
 
     def _forget_old_places(self) -> None:
-        self._entries = [(key, next(self._ties), item) for item, key in self._places.items()]
+        self._entries[:] = [(key, next(self._ties), item) for item, key in self._places.items()]
         heapq.heapify(self._entries)

@@ -97,8 +97,8 @@ class Line:
     def offer(self, lane: Lane) -> None:
         """Let one of its lanes compete, or move it forward, after its head or its state changed."""
         suite = self._suites[lane.suite]
-        suite.lanes.offer(lane)
-        self._queue.offer(suite)
+        if suite.lanes.offer(lane) or suite not in self._queue:
+            self._queue.offer(suite)
 
     def leave(self, lane: Lane) -> None:
         """Let a lane go."""
@@ -184,11 +184,8 @@ class Yard:
             del self.waiting[suite]
             self._served.pop(suite, None)
 
-    def park(self, lane: Lane, name: str) -> bool:
-        """Let a lane stand in the line at a resource that it is short of.
-
-        Returns whether it is the first of the lanes that need the same resources.
-        """
+    def park(self, lane: Lane, name: str) -> None:
+        """Let a lane stand in the line at a resource that it is short of."""
         if lane.line.short == name:
             lane.line.pass_over(lane)
         else:
@@ -199,7 +196,6 @@ class Yard:
             line.enter(lane)
             if line in self._lines:
                 self._lines.offer(line)
-        return self._step_forward(lane)
 
     def unpark(self, lane: Lane) -> None:
         """Let a lane stand among those that may go."""
@@ -207,7 +203,8 @@ class Yard:
         self._ready.enter(lane)
         self._lines.offer(self._ready)
 
-    def _step_forward(self, lane: Lane) -> bool:
+    def step_forward(self, lane: Lane) -> bool:
+        """Tell whether a lane is the first of those that need the same resources."""
         first = self._first.get(lane.road.resources)
         if first is not None and first is not lane:
             place, mine = (self._place(one) for one in (first, lane))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 
 from tefmanager import loglines
@@ -73,7 +74,7 @@ class Planner:
         aside: list[Lane] = []
         gives = partial(self._pool.gives, now=now)
         while (free := self._workforce.free(worker_type)) and (lane := yard.best(gives)) is not None:
-            worker = next((worker for worker in free if worker.name not in lane.avoid), None)
+            worker = _first_but(free, lane.avoid)
             if worker is None:
                 lane.line.set_aside(lane)
                 aside.append(lane)
@@ -111,11 +112,12 @@ class Planner:
             yard.unpark(lane)
 
     def _park(self, lane: Lane, task: Task | None, short: str, now: Moment) -> None:
-        first = lane.road.yard.park(lane, short)
-        if not first or task is None or short == NOT_READ:
+        yard = lane.road.yard
+        yard.park(lane, short)
+        if task is None or short == NOT_READ or task.spec.id in self._pool.waits:
             return
-        wait = self._pool.wait(task, now)
-        if wait is not None:
+        if yard.step_forward(lane):
+            wait = self._pool.wait(task, now)
             self._ledger.log(loglines.RESOURCE_WAIT(task.spec.task_type, task.spec.guid, short))
             self._timers.at(now.monotonic + self._patience, partial(self._lose_patience, wait))
 
@@ -125,3 +127,10 @@ class Planner:
             if wait.task.lane is not None:
                 wait.task.lane.move(wait.task)
                 wait.task.lane.road.yard.offer(wait.task.lane)
+
+
+def _first_but(free: Iterable[Worker], avoid: frozenset[str]) -> Worker | None:
+    """Return the first free worker that is none of those to be avoided."""
+    if not avoid:
+        return next(iter(free))
+    return next((worker for worker in free if worker.name not in avoid), None)

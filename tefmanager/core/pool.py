@@ -6,8 +6,9 @@ What is seen here is a hint that saves requests; the reservation in Etcd decides
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from math import inf
 
 from tefmanager.core.entities import Attempt, Task
 from tefmanager.core.resources import Resource
@@ -56,6 +57,8 @@ class Pool:
         self._refused: set[str] = set()
         self._doubted: set[str] = set()
         self._claims: dict[str, dict[int, Wait]] = {}
+        self._counted: dict[str, float] = {}
+        self._counted_at: Moment | None = None
         self._claimed = 0
 
     # --- what is free ---
@@ -66,16 +69,20 @@ class Pool:
             return None
         if not self.ready:
             return NOT_READ
-        names = task.spec.resources
-        return next((name for name in names if not self._free(name, now, task)), None)
+        if not self._claims:
+            return self.lacking(task.spec.resources, now)
+        return next((name for name in task.spec.resources if not self._free(name, now, task)), None)
 
-    def lacking(self, names: Iterable[str], now: Moment) -> str | None:
+    def lacking(self, names: Collection[str], now: Moment) -> str | None:
         """Return the first of some resources that has no reference for anyone, or None."""
         if not names:
             return None
         if not self.ready:
             return NOT_READ
-        return next((name for name in names if not self._free(name, now, None)), None)
+        for name in names:
+            if self._left(name, now) < 1:
+                return name
+        return None
 
     def fits(self, attempt: Attempt, now: Moment) -> bool:
         """Tell whether an attempt's references could be taken, claims of others aside."""
@@ -83,18 +90,29 @@ class Pool:
 
     def gives(self, name: str, now: Moment) -> bool:
         """Tell whether a resource has a reference to give, to some task at least."""
-        return self.ready and (name == NOT_READ or self._free(name, now, None))
+        return self.ready and (name == NOT_READ or self._left(name, now) >= 1)
 
-    def _free(self, name: str, now: Moment, task: Task | None) -> bool:
+    def _free(self, name: str, now: Moment, task: Task) -> bool:
+        left = self._left(name, now)
+        return left >= 1 and left - self._ahead(name, now, task) >= 1
+
+    def _left(self, name: str, now: Moment) -> float:
+        """Return how many references a resource has left, claims aside; kept, since it is asked for often."""
+        if now is not self._counted_at:
+            self._counted_at = now
+            self._counted.clear()
+        left = self._counted.get(name)
+        if left is None:
+            left = self._counted[name] = self._count(name, now)
+        return left
+
+    def _count(self, name: str, now: Moment) -> float:
         resource = self.seen.get(name)
         if resource is None:
-            return not self._hold_unknown
+            return 0 if self._hold_unknown else inf
         if name in self._refused:
-            return False
-        free = resource.free_at(now.local) - self.pending[name]
-        if task is None or free < 1:
-            return free >= 1
-        return free - self._ahead(name, now, task) >= 1
+            return 0
+        return resource.free_at(now.local) - self.pending[name]
 
     def _ahead(self, name: str, now: Moment, task: Task) -> int:
         """Count the claims on a resource that go before a task."""
@@ -118,11 +136,14 @@ class Pool:
         """Count references that are being asked for."""
         attempt.reserving = True
         self.pending.update(attempt.wants)
+        for name in attempt.wants:
+            self._counted.pop(name, None)
 
     def unbook(self, attempt: Attempt) -> None:
         """Stop counting them: Etcd has answered, or will not."""
         attempt.reserving = False
         self.pending.subtract(attempt.wants)
+        self._counted_at = None
         for name in attempt.wants:
             if not self.pending[name]:
                 del self.pending[name]
@@ -136,6 +157,7 @@ class Pool:
                 self.seen.pop(name, None)
             else:
                 self.seen[name] = resource
+        self._counted_at = None
         self._refused.difference_update(seen)
         self._doubted.difference_update(seen)
 
@@ -156,10 +178,12 @@ class Pool:
         """
         if name in self._doubted:
             self._refused.add(name)
+            self._counted_at = None
         self._doubted.add(name)
 
     def second_look(self) -> None:
         """Let resources that were refused be tried again."""
+        self._counted_at = None
         self._refused.clear()
         self._doubted.clear()
 
