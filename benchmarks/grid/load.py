@@ -197,7 +197,7 @@ async def serve(reactor: Any, spec: LoadSpec) -> None:
     lines = _Lines(load)
     # Not on our own output: it would no longer block, and of a long event a part would be lost.
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    StandardIO(lines, reactor=reactor, stdout=nowhere)  # type: ignore[no-untyped-call]
+    StandardIO(lines, reactor=reactor, stdout=nowhere)  # type: ignore[no-untyped-call, call-arg]
     told(event="open")
     await lines.ended
     await load.close()

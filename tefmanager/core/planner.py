@@ -21,7 +21,7 @@ class Planner:
     """Plans until every free worker has a task or no waiting task can run.
 
     Args:
-        patience: seconds a task is first in line but for its resources before it claims them.
+        patience: seconds a task of several resources is first in line but for them before it claims them.
     """
 
     def __init__(
@@ -119,7 +119,8 @@ class Planner:
         if yard.step_forward(lane):
             wait = self._pool.wait(task, now)
             self._ledger.log(loglines.RESOURCE_WAIT(task.spec.task_type, task.spec.guid, short))
-            self._timers.at(now.monotonic + self._patience, partial(self._lose_patience, wait))
+            if len(task.spec.resources) > 1:  # what needs one only is served in its turn
+                self._timers.at(now.monotonic + self._patience, partial(self._lose_patience, wait))
 
     def _lose_patience(self, wait: Wait, now: Moment) -> None:
         if self._pool.waits.get(wait.task.spec.id) is wait:

@@ -97,7 +97,7 @@ class Pool:
         return left >= 1 and left - self._ahead(name, now, task) >= 1
 
     def _left(self, name: str, now: Moment) -> float:
-        """Return how many references a resource has left, claims aside; kept, since it is asked for often."""
+        """Return how many references a resource has left, claims aside; kept, for it is asked for often."""
         if now is not self._counted_at:
             self._counted_at = now
             self._counted.clear()
@@ -189,12 +189,10 @@ class Pool:
 
     # --- patience ---
 
-    def wait(self, task: Task, now: Moment) -> Wait | None:
-        """Note that a task is first in line but for its resources; None where that is known already."""
-        if task.spec.id in self.waits:
-            return None
-        self.waits[task.spec.id] = Wait(task, now.monotonic)
-        return self.waits[task.spec.id]
+    def wait(self, task: Task, now: Moment) -> Wait:
+        """Note that a task is first in line but for its resources."""
+        wait = self.waits[task.spec.id] = Wait(task, now.monotonic)
+        return wait
 
     def claim(self, wait: Wait) -> None:
         """A task's patience is over."""
@@ -222,13 +220,12 @@ class Pool:
 
 
 def _goes_before(claimant: Task, task: Task) -> bool:
-    """Tell whether a claim keeps a task from what it needs: one of a lower priority, or a younger one.
+    """Tell whether a claim keeps a task from what it needs: the order is that of the lanes.
 
-    Among those who have claims of their own the earlier claim counts, as it does in the lanes: otherwise
-    two of them could wait for each other.
+    Otherwise two tasks could wait for each other.
     """
     if claimant is task:
         return False
     if task.claim is None or claimant.claim is None:
-        return claimant.order < task.order
+        return claimant.spec.priority >= task.spec.priority
     return (-claimant.spec.priority, claimant.claim) < (-task.spec.priority, task.claim)

@@ -222,7 +222,7 @@ def test_memory_is_bounded() -> None:
 
 def test_a_cold_road_is_not_read_while_it_is_short() -> None:
     """One task stands for it: it waits, loses patience and claims, as the first in line does."""
-    part = filled(Memory(tasks=1, first=1, most=2), 9, resources=["p"])
+    part = filled(Memory(tasks=1, first=1, most=2), 9, resources=["p", "q"])
     part.resource("p", 0).say("w", "idle")
     assert part.logged("RESOURCE_WAIT") == ["RESOURCE_WAIT|t|g0|p"]
     for _ in range(5):

@@ -301,6 +301,26 @@ def test_without_patience_it_would_starve() -> None:
     assert "both" not in grid.guids_sent
 
 
+def test_only_who_needs_several_claims() -> None:
+    """What needs one resource is served in its turn, and would take from others what they claim."""
+    grid = Grid(Limits(patience=60, missing_interval=1e9), resources={"r": Resource("r", limit=0)})
+    grid.say("w", "idle").submit("one", resources=["r"]).submit("both", resources=["r", "s"]).wait(61)
+    assert grid.logged("RESOURCE_WAIT") == ["RESOURCE_WAIT|t|one|r", "RESOURCE_WAIT|t|both|r"]
+    claims = {wait.task.spec.guid: wait.task.claim for wait in grid.core.pool.waits.values()}
+    assert claims == {"one": None, "both": 1}
+
+
+def test_a_claim_goes_before_older_tasks() -> None:
+    """In the pool as in the lanes: otherwise it would wait longer than its patience and a task."""
+    limits = Limits(patience=60, missing_interval=1e9, time_limit=1e9)
+    grid = Grid(limits, resources={name: Resource(name, held=1, limit=1) for name in ("r", "s")})
+    for number in range(3):
+        grid.submit(f"older{number}", resources=["r"], suite="A")
+    grid.submit("both", resources=["r", "s"]).say("w", "idle").wait(61)
+    assert grid.resource("r", 2, held=1).sent == []
+    assert grid.resource("s", 2, held=1).guids_sent == ["both"]
+
+
 def test_backfill_uses_what_nobody_ahead_can_use() -> None:
     """A claim keeps one reference, not the resource; and a claim that cannot be used keeps nothing."""
     limits = Limits(patience=60, missing_interval=1e9)
@@ -372,10 +392,11 @@ def check(grid: Grid, submitted: list[str]) -> None:
 
 def test_a_claim_goes_before_the_turn_of_a_suite() -> None:
     """Else the one with the claim would wait for a turn that its own claim keeps from coming."""
-    grid = Grid(Limits(patience=60, missing_interval=1e9), resources={"r": Resource("r", limit=0)})
+    entries = {"r": Resource("r", limit=0), "s": Resource("s", limit=9)}
+    grid = Grid(Limits(patience=60, missing_interval=1e9), resources=entries)
     grid.say("w", "idle").submit("a1", suite="A", resources=["r"], priority=2.0).resource("r", 1)
-    grid.say("w", "working").submit("a2", suite="A", resources=["r"]).say("v", "idle").wait(61)
-    grid.submit("b1", suite="B", resources=["r"])
+    grid.say("w", "working").submit("a2", suite="A", resources=["r", "s"]).say("v", "idle").wait(61)
+    grid.submit("b1", suite="B", resources=["r", "s"])
     assert grid.say("w", "task_complete").sent[-1] == ("v", "a2")
     grid.say("w", "idle").say("v", "working").say("v", "task_complete")
     assert grid.sent[-1] == ("w", "b1")
@@ -396,10 +417,14 @@ def test_two_claims_do_not_wait_for_each_other() -> None:
 def test_claims_in_one_lane_do_not_wait_for_each_other() -> None:
     """A task that comes back to its old place goes behind a younger one whose claim is older."""
     limits = Limits(patience=60, dispatch_timeout=1e9, missing_interval=1e9, time_limit=1e9)
-    entries = {"r": Resource("r", limit=1), "s": Resource("s", held=1, limit=1)}
+    entries = {
+        "r": Resource("r", limit=1),
+        "s": Resource("s", held=1, limit=1),
+        "t": Resource("t", limit=9),
+    }
     grid = Grid(limits, resources=entries)
     grid.say("v", "idle").say("w", "idle").say("u", "idle", worker_type="other")
-    grid.submit("older", resources=["r"]).say("v", "working").submit("younger", resources=["r"])
+    grid.submit("older", resources=["r", "t"]).say("v", "working").submit("younger", resources=["r", "t"])
     grid.submit("first", resources=["r", "s"], task_type="other", priority=5.0).wait(61)
     grid.say("w", "offline").say("v", "offline").say("x", "idle").wait(61)
     grid.resource("s", 1, held=0).say("u", "working", worker_type="other")
