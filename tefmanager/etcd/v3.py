@@ -29,7 +29,7 @@ _READS = 4
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """Lock keys that go and that come, and the counts that result."""
+    """Lock keys that go and that come, and the counts that change by that."""
 
     given: Sequence[Lock]
     taken: Sequence[Lock]
@@ -191,7 +191,8 @@ class EtcdV3Reservations(EtcdReservations):
             lowered = self._lowered(given)
             fitting = self._first_that_fit([job for job in takes if not job.done.called], gives)
             planned = self._plan(fitting, lowered)
-            change = _Change(given, list(self._new_locks(planned)), {**lowered, **planned.counts})
+            counts = self._changed_counts({**lowered, **planned.counts})
+            change = _Change(given, list(self._new_locks(planned)), counts)
             if not change or await self._write(change):
                 self._finish(planned, gives)
                 if all(job.done.called for job in takes):
@@ -212,6 +213,14 @@ class EtcdV3Reservations(EtcdReservations):
         for job in gives:
             room.admits(job)
         return list(takewhile(lambda job: room.admits(job) or (not gives and job is takes[0]), takes))
+
+    def _changed_counts(self, counts: Mapping[str, int]) -> dict[str, int]:
+        """Return the counts to write: one reference given back and another taken leave a count as it is."""
+        return {
+            name: count
+            for name, count in counts.items()
+            if str(count) != self._cache.entry(name, tree.REF_COUNT).value
+        }
 
     def _new_locks(self, planned: Plan[Job]) -> Iterable[Lock]:
         for job, added in planned.granted:

@@ -321,6 +321,22 @@ async def test_release_is_idempotent(twin: Twin, managers: Managers) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_one_follows_the_other(twin: Twin, managers: Managers) -> None:
+    """A reference given back and taken again at once: the count stays, the lock key is another."""
+    await twin.foreign.set("r/ref_limit", "1")
+    reservations, _ = await managers.start()
+    await reservations.reserve([Claim(1, ("r",))])
+    released = Deferred.fromCoroutine(reservations.release([Claim(1, ("r",))]))
+    assert await reservations.reserve([Claim(2, ("r",))]) == [Granted(2, ("r",))]
+    await released
+    keys = await twin.foreign.dump()
+    assert keys["r/ref_count"] == "1"
+    assert lock_keys(keys) == {f"r/locks/tef.dev:2~{WALL_TIME}~1": "1"}
+    await reservations.release([Claim(2, ("r",))])
+    assert await twin.foreign.dump() == {"r/ref_limit": "1", "r/ref_count": "0"}
+
+
+@pytest_twisted.ensureDeferred
 async def test_removed_lock_key_lowers_nothing(twin: Twin, managers: Managers) -> None:
     """A reference whose lock key somebody removed is no longer ours to give back."""
     await twin.foreign.set("r/ref_limit", "9")
