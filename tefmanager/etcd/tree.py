@@ -75,6 +75,12 @@ def _field_begins(parts: list[str]) -> int:
     return locks[-1] if locks else 0
 
 
+def is_lock_key(key: bytes) -> bool:
+    """Tell, without parsing it, whether a key certainly is a lock key; of some it does not tell."""
+    *_, folder, last = (b"", b"", *key.rsplit(b"/", 2))
+    return folder == LOCKS.encode() and b"~" in last
+
+
 def client_id(prefix: str, attempt: int) -> str:
     """Return who holds a lock key: ``<name prefix>:<attempt id>``.
 

@@ -101,6 +101,8 @@ class EtcdV3Reservations(EtcdReservations):
         self._news += 1
         names = set()
         for event in events:
+            if tree.is_lock_key(event.kv.key):
+                continue  # most are, and most of them are our own: it is not worth while to parse them
             at = self._place(event.kv)
             if at is None or at.is_lock:
                 continue

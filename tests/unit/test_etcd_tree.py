@@ -61,6 +61,16 @@ def test_every_key_leads_back(name: str, field: str) -> None:
 
 
 @unhurried
+@given(names, fields | window_fields | st.builds("locks/{}~{}".format, part, part))
+def test_lock_keys_are_told_from_others(name: str, field: str) -> None:
+    """At a glance: ours are, and no key of a resource is taken for one."""
+    at = tree.place(f"{name}/{field}")
+    told = tree.is_lock_key(f"/tef/dev/resources/{name}/{field}".encode())
+    assert told == field.startswith("locks/")
+    assert not told or (at is not None and at.is_lock)
+
+
+@unhurried
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.integers(0, 10**17), st.integers(0, 10**17))
 def test_own_lock_keys(prefix: str, attempt: int, count: int) -> None:
     """A lock key is one part of a path, not hidden, and leads back to its attempt, for no other prefix."""
