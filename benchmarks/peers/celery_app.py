@@ -15,7 +15,6 @@ app.conf.update(
     task_acks_late=True,
     task_default_delivery_mode="persistent",
     task_ignore_result=True,
-    worker_prefetch_multiplier=16,  # faster than the default of 4, or none, where tasks are short
     broker_transport_options={"confirm_publish": os.environ["BENCH_CONFIRM"] == "yes"},
     worker_send_task_events=False,
 )

@@ -26,12 +26,14 @@ class Kind:
 
     Attributes:
         name: its name.
+        app: module of its tasks, before ``_app``.
         worker: makes the command of its workers from the variables of its programs.
         prepare: makes what it needs.
         clean: removes what it leaves on the servers.
     """
 
     name: str
+    app: str
     worker: Callable[[Mapping[str, str]], Sequence[str]]
     prepare: Callable[[Peer], None]
     clean: Callable[[Bench, Mapping[str, str]], None]
@@ -54,9 +56,18 @@ def _procrastinate_worker(variables: Mapping[str, str]) -> Sequence[str]:
 
 
 def _dask_worker(variables: Mapping[str, str]) -> Sequence[str]:
+    return _dask(variables, "--nworkers=1", f"--nthreads={SLOTS}", "--no-nanny")
+
+
+def _dask_processes(variables: Mapping[str, str]) -> Sequence[str]:
+    return _dask(variables, f"--nworkers={SLOTS}", "--nthreads=1")
+
+
+def _dask(variables: Mapping[str, str], *slots: str) -> Sequence[str]:
+    # Each process has resources of its own: only where there is one, its limits are those of all tasks.
     resources = " ".join(f"r{number}=15" for number in range(20))
-    kind = ("--nworkers=1", f"--nthreads={SLOTS}", "--no-nanny", "--no-dashboard")
-    return ("dask", "worker", variables["BENCH_SCHEDULER"], *kind, f"--resources={resources}")
+    where = variables["BENCH_SCHEDULER"]
+    return ("dask", "worker", where, *slots, "--no-dashboard", f"--resources={resources}")
 
 
 def _nothing(peer: Peer) -> None:
@@ -112,7 +123,10 @@ def _start_scheduler(peer: Peer) -> None:
     peer.variables["BENCH_SCHEDULER"] = found[0]
 
 
-CELERY = Kind("celery", _celery_worker, _nothing, _delete_queues)
-DRAMATIQ = Kind("dramatiq", _dramatiq_worker, _nothing, _delete_queues)
-PROCRASTINATE = Kind("procrastinate", _procrastinate_worker, _make_database, _drop_database)
-DASK = Kind("dask", _dask_worker, _start_scheduler, _no_trace)
+CELERY = Kind("celery", "celery", _celery_worker, _nothing, _delete_queues)
+DRAMATIQ = Kind("dramatiq", "dramatiq", _dramatiq_worker, _nothing, _delete_queues)
+PROCRASTINATE = Kind(
+    "procrastinate", "procrastinate", _procrastinate_worker, _make_database, _drop_database
+)
+DASK = Kind("dask", "dask", _dask_worker, _start_scheduler, _no_trace)
+DASK_PROCESSES = Kind("dask-processes", "dask", _dask_processes, _start_scheduler, _no_trace)

@@ -63,7 +63,7 @@ class Peer:
     def submit(self, count: int, pause: float = 0.0) -> Program:
         """Begin to submit; return the program that does."""
         first, self.next = self.next, self.next + count
-        module = f"benchmarks.peers.{self.kind.name}_app"
+        module = f"benchmarks.peers.{self.kind.app}_app"
         arguments = ("python", "-P", "-m", module, str(first), str(count), f"--pause={pause}")
         return self.start(f"submit{first}", *arguments)
 

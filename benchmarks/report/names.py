@@ -45,6 +45,10 @@ CELERY = _other("Celery", "celery", "unconfirmed")
 CELERY_CONFIRMED = _other("Celery, submits confirmed", "celery", "confirmed")
 PROCRASTINATE = _other("procrastinate", "procrastinate", "confirmed")
 DASK = _other("dask.distributed (in memory)", "dask", "unconfirmed")
+DASK_PROCESSES = _other("dask.distributed, 8 processes", "dask-processes", "unconfirmed")
+DASK_PROCESSES_RESOURCES = _other(
+    "dask.distributed, 8 processes, 3 resources", "dask-processes", "unconfirmed", 3
+)
 DASK_RESOURCES = _other("dask.distributed (in memory), 3 resources", "dask", "unconfirmed", 3)
 
 OTHERS = (
@@ -55,6 +59,8 @@ OTHERS = (
     PROCRASTINATE,
     DASK,
     DASK_RESOURCES,
+    DASK_PROCESSES,
+    DASK_PROCESSES_RESOURCES,
 )
 """The others, as they were measured."""
 

@@ -11,6 +11,7 @@ from benchmarks.report.names import (
     CELERY,
     CELERY_CONFIRMED,
     COMMIT,
+    DASK_PROCESSES_RESOURCES,
     DASK_RESOURCES,
     IDLE,
     IDLE_OTHERS,
@@ -77,10 +78,10 @@ def throughput(results: Results) -> str:
 def compared(results: Results) -> str:
     """Return how our rates compare with each of the others that is like it."""
     pairs = [
-        *((_ours(100), other) for other in OTHERS[:-1]),
+        *((_ours(100), other) for other in OTHERS if not other.facts["resources"]),
         *((_ours(20), other) for other in (CELERY, CELERY_CONFIRMED, PROCRASTINATE)),
         *((_ours(100, 3), other) for other in (CELERY, CELERY_CONFIRMED, DASK_RESOURCES)),
-        (_ours(8, 3), DASK_RESOURCES),
+        *((_ours(8, 3), other) for other in (DASK_RESOURCES, DASK_PROCESSES_RESOURCES)),
     ]
     rows = []
     for pair in pairs:
@@ -105,15 +106,18 @@ def _ours(workers: int, resources: int = 0) -> Row:
 
 
 def cpu(results: Results) -> str:
-    """Return the milliseconds of CPU that a task costs everyone."""
+    """Return the milliseconds of CPU that a task costs everyone, and the rates that this allows at most."""
     names = ("manager", "rabbitmq", "postgresql", "etcd", "load")
+    cores = int(results.machine["machine"].split()[0])
     rows = []
     for row in BARS:
         found = results.find("throughput", how="end to end", **row.facts)
         if row.ours and found:
             medians = [statistics.median(each.values[f"cpu_ms {name}"] for each in found) for name in names]
-            rows.append((row.name, *(f"{value:.2f}" for value in medians)))
-    return table(("", "manager", "RabbitMQ", "PostgreSQL", "Etcd", "workers and client"), rows)
+            limits = (1000 * cores / cost for cost in (sum(medians), sum(medians[1:])))
+            rows.append((row.name, *(f"{value:.2f}" for value in medians), *map(number, limits)))
+    head = ("manager", "RabbitMQ", "PostgreSQL", "Etcd", "workers and client")
+    return table(("", *head, "tasks/s at most", "with a manager that costs nothing"), rows)
 
 
 def latency(results: Results) -> str:

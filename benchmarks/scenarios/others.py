@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.case import Case
-from benchmarks.peers.kinds import CELERY, DASK, DRAMATIQ, PROCRASTINATE, Kind
+from benchmarks.peers.kinds import CELERY, DASK, DASK_PROCESSES, DRAMATIQ, PROCRASTINATE, Kind
 from benchmarks.peers.runner import WARM_UP, Peer, open_peer
 from benchmarks.results import Outcome
 from benchmarks.scenarios.throughput import DRAINING, END_TO_END, GROUP, RATE
@@ -44,13 +44,15 @@ class Contender:
 
 
 CONTENDERS = (
-    Contender(CELERY, 900),
-    Contender(CELERY, 400, confirm=True),
-    Contender(DRAMATIQ, 2000),
-    Contender(DRAMATIQ, 600, confirm=True),
-    Contender(PROCRASTINATE, 200),
-    Contender(DASK, 500),
-    Contender(DASK, 250, resources=3),
+    Contender(CELERY, 1900),
+    Contender(CELERY, 900, confirm=True),
+    Contender(DRAMATIQ, 3000),
+    Contender(DRAMATIQ, 1200, confirm=True),
+    Contender(PROCRASTINATE, 500),
+    Contender(DASK, 1300),
+    Contender(DASK, 1900, resources=3),
+    Contender(DASK_PROCESSES, 500),
+    Contender(DASK_PROCESSES, 500, resources=3),
 )
 
 
