@@ -207,7 +207,7 @@ class Core:
     def _seen(self, event: events.ResourcesSeen, now: Moment) -> None:
         self.pool.see(event.seen)
         self.complaints.look(event.seen, now)
-        self.backlog.wake(event.seen)
+        self.backlog.wake(self.pool.beside(event.seen))
 
     def _read(self, event: events.ResourcesRead, now: Moment) -> None:
         if not self.pool.ready:
@@ -259,7 +259,7 @@ class Core:
 
     def _minute(self, now: Moment) -> None:
         """Limits may follow the time of day: let those who wait for such resources look again."""
-        self.backlog.wake(self.pool.timed(self.backlog.shortages()))
+        self.backlog.wake(self.pool.beside(self.pool.timed(self.backlog.shortages())))
         self.timers.at(self._next_minute(now), self._minute)
 
     def _next_minute(self, now: Moment) -> float:

@@ -213,6 +213,15 @@ class Pool:
                 del self._claims[name]
         self._wake(task.spec.resources)
 
+    def beside(self, names: Iterable[str]) -> set[str]:
+        """Return these resources, and those claimed together with one of them.
+
+        Where a claim can no longer be used, because a resource was closed, it keeps back none of its others.
+        """
+        found = set(names)
+        claimed = [claims for name, claims in self._claims.items() if name in found]
+        return found.union(*(wait.task.spec.resources for claims in claimed for wait in claims.values()))
+
     def timed(self, names: Iterable[str]) -> list[str]:
         """Return those of the resources, and of the claimed ones, whose limits follow the time of day."""
         every = sorted({*names, *self._claims})
