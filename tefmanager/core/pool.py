@@ -216,7 +216,7 @@ class Pool:
     def beside(self, names: Iterable[str]) -> set[str]:
         """Return these resources, and those claimed together with one of them.
 
-        Where a claim can no longer be used, because a resource was closed, it keeps back none of its others.
+        A claim that can't be used, because one of its resources was closed, keeps back none of the others.
         """
         found = set(names)
         claimed = [claims for name, claims in self._claims.items() if name in found]

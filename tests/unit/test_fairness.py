@@ -56,13 +56,14 @@ Step = tuple[str, str, str]
 
 
 def steps() -> st.SearchStrategy[list[Step]]:
-    """Return histories: tasks that need some of three resources, workers that are done, limits, time."""
+    """Return histories: tasks that need some of three resources, workers that are done, limits, time, ends."""
     needs = st.sets(st.sampled_from(NAMES), min_size=1).map("".join)
-    submit = st.tuples(st.just("submit"), st.sampled_from("123"), needs)
+    submit = st.tuples(st.just("submit"), st.sampled_from("12"), needs)
     finish = st.tuples(st.just("finish"), st.sampled_from(WORKERS), st.just(""))
     limit = st.tuples(st.just("limit"), st.sampled_from(NAMES), st.sampled_from("012"))
     wait = st.tuples(st.just("wait"), st.sampled_from(["1", "7"]), st.just(""))
-    return st.lists(submit | submit | finish | finish | limit | wait, min_size=20, max_size=60)
+    stop = st.tuples(st.just("stop_suite"), st.sampled_from("123"), st.just(""))
+    return st.lists(submit | submit | finish | finish | limit | wait | stop, min_size=20, max_size=60)
 
 
 @settings(deadline=None, max_examples=200)
@@ -75,13 +76,16 @@ def test_nothing_idles_that_somebody_can_use(history: list[Step], patience: floa
         grid.say(worker, "idle")
     for number, (what, first, second) in enumerate(history):
         if what == "submit":
-            grid.submit(str(number), priority=float(first), resources=list(second), suite=first)
+            suite = str(number % 3 + 1)
+            grid.submit(str(number), priority=float(first), resources=list(second), suite=suite)
         elif what == "finish":
             grid.say(first, "working").say(first, "task_complete").say(first, "idle")
         elif what == "limit":
             grid.resource(first, int(second), held=grid.resources[first].held)
-        else:
+        elif what == "wait":
             grid.wait(float(first))
+        else:
+            grid.suite(what, first)
         check_use(grid)
 
 
