@@ -56,7 +56,7 @@ Step = tuple[str, str, str]
 
 
 def steps() -> st.SearchStrategy[list[Step]]:
-    """Return histories: tasks that need some of three resources, workers that are done, limits, time, ends."""
+    """Return histories: tasks that need some of three resources, workers that are done, and more."""
     needs = st.sets(st.sampled_from(NAMES), min_size=1).map("".join)
     submit = st.tuples(st.just("submit"), st.sampled_from("12"), needs)
     finish = st.tuples(st.just("finish"), st.sampled_from(WORKERS), st.just(""))

@@ -321,6 +321,15 @@ def test_a_claim_goes_before_older_tasks() -> None:
     assert grid.resource("s", 2, held=1).guids_sent == ["both"]
 
 
+def test_a_claim_that_ends_lets_others_go() -> None:
+    """At once, and not with the next pass."""
+    entries = {"r": Resource("r", limit=1), "s": Resource("s", held=1, limit=1)}
+    grid = Grid(Limits(patience=60, missing_interval=1e9), resources=entries).say("w", "idle")
+    grid.submit("both", suite="A", resources=["r", "s"]).wait(61).submit("one", resources=["r"])
+    assert grid.sent == []
+    assert grid.suite("stop_suite", "A").guids_sent == ["one"]
+
+
 def test_backfill_uses_what_nobody_ahead_can_use() -> None:
     """A claim keeps one reference, not the resource; and a claim that cannot be used keeps nothing."""
     limits = Limits(patience=60, missing_interval=1e9)
