@@ -16,12 +16,35 @@ from tefmanager.config_sources import ConfigError, Found, Sources, gather
 from tefmanager.config_tls import etcd_access, with_tls
 from tefmanager.database_yml import read_database
 from tefmanager.endpoints import AmqpEndpoint, EtcdAccess, parse_amqp_url
-from tefmanager.kinds import ETCD_PORTS, EtcdApi, UnknownResources, shown, shown_path
+from tefmanager.kinds import (
+    ETCD_PORTS,
+    EtcdApi,
+    LogFormat,
+    Threshold,
+    UnknownResources,
+    shown,
+    shown_path,
+)
 
-__all__ = ["Config", "ConfigError", "config_from"]
+__all__ = ["Config", "ConfigError", "LogConfig", "config_from", "log_config_from"]
 
 NO_DATABASE: Mapping[str, str] = MappingProxyType({})
 """What ``Config.database`` is while the sandbox is still to give one."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    """Where the log goes, and how.
+
+    Attributes:
+        file: its name, or empty.
+        format: what its lines look like.
+        level: the least important level that is logged.
+    """
+
+    file: str = ""
+    format: LogFormat = LogFormat.TEXT
+    level: Threshold = Threshold.INFO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +74,7 @@ class Config:
         history_days: for which finished tasks are kept.
         message_limit: bytes.
         sandbox: whether the services are to be started, not found.
+        log: where the log goes.
     """
 
     env: str
@@ -75,6 +99,7 @@ class Config:
     history_days: float = 7.0
     message_limit: int = 16 * 1024 * 1024
     sandbox: bool = False
+    log: LogConfig = field(default_factory=LogConfig)
 
     @property
     def dead_queue(self) -> str:
@@ -147,6 +172,20 @@ def _behaviour(sources: Sources) -> Config:
         history_days=sources.value(settings.HISTORY_DAYS),
         message_limit=sources.value(settings.MESSAGE_LIMIT),
         sandbox=sources.value(settings.SANDBOX),
+        log=_log(sources),
+    )
+
+
+def log_config_from(options: Mapping[str, object], environ: Mapping[str, str]) -> LogConfig:
+    """Return where the log goes, however much else is wrong: that is to be told there."""
+    return _log(gather(options, environ))
+
+
+def _log(sources: Sources) -> LogConfig:
+    return LogConfig(
+        sources.optional(settings.LOG_FILE) or "",
+        sources.value(settings.LOG_FORMAT),
+        sources.value(settings.LOG_LEVEL),
     )
 
 

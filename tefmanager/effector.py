@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger, LogLevel
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tefmanager import loglines
@@ -41,7 +41,7 @@ from tefmanager.interfaces import (
     Refused,
     ReservationsLost,
 )
-from tefmanager.loglines import Line
+from tefmanager.logfile.emit import emit
 from tefmanager.spawn import Nursery
 
 log = Logger()
@@ -70,12 +70,6 @@ class Queues:
     own: bytes
     dead: bytes
     rejected: bytes
-
-
-def emit(line: Line) -> None:
-    """Write a line to the log."""
-    level = LogLevel.lookupByName(line.event.level)
-    log.emit(level, "{line}", line=line.text, event=line.event.name, values=line.values)
 
 
 class Effector:
@@ -121,11 +115,16 @@ class Effector:
         self._patience = Backoff(clock)
 
     def carry_out(self, effects: Sequence[Effect], bodies: Bodies) -> None:
-        """Begin to carry out a turn's effects, in order. ``bodies`` are the tasks' messages."""
+        """Begin to carry out a turn's effects, in order. ``bodies`` are the tasks' messages.
+
+        What is to be logged is written first, and in one piece: so what anybody can see of the other
+        effects stands in the log already, even if the process dies at once.
+        """
+        emit(*(effect.line for effect in effects if isinstance(effect, Log)))
         for effect in effects:
             match effect:
-                case Log(line):
-                    emit(line)
+                case Log():
+                    pass
                 case Acknowledge(receipt):
                     self._acknowledge(receipt)
                 case Publish():

@@ -23,7 +23,7 @@ from tefmanager.core.core import Core
 from tefmanager.core.effects import Reply, ReplyTo
 from tefmanager.core.values import Bodies, Moment
 from tefmanager.crashpoints import CrashPoint, reach
-from tefmanager.effector import Effector, Queues, emit
+from tefmanager.effector import Effector, Queues
 from tefmanager.hearing import Hearing
 from tefmanager.interfaces import (
     Delivery,
@@ -34,6 +34,7 @@ from tefmanager.interfaces import (
     StoreConflict,
     StoreLost,
 )
+from tefmanager.logfile.emit import emit
 from tefmanager.messages import DispatchTasks, Invalid, Parsed, TaskMessage, WorkerMessage, parse
 from tefmanager.pager import Pager
 from tefmanager.spawn import Nursery

@@ -50,6 +50,22 @@ class UnknownResources(StrEnum):
     """The task waits until there is an entry."""
 
 
+class LogFormat(StrEnum):
+    """What the lines of the log look like."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class Threshold(StrEnum):
+    """The least important level that is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARN = "warn"
+    ERROR = "error"
+
+
 @dataclass(frozen=True, slots=True)
 class Kind(Generic[T]):
     """One kind of value.
@@ -222,4 +238,6 @@ BINDINGS = Kind(
 HOSTS = Kind(_hosts, "host or host:port (no URL; IPv6 in brackets); several separated by commas", "HOST")
 ENVIRONMENT = _choice(Environment, "ENV")
 ETCD_API = _choice(EtcdApi, "API")
+LOG_FORMAT = _choice(LogFormat, "FORMAT")
+LOG_LEVEL = _choice(Threshold, "LEVEL")
 UNKNOWN_RESOURCES = _choice(UnknownResources, "WHAT")

@@ -25,7 +25,7 @@ from tefmanager.core.attempts import Limits
 from tefmanager.core.core import Core
 from tefmanager.core.values import Moment
 from tefmanager.crashpoints import CrashPoint, reach
-from tefmanager.effector import Queues, emit
+from tefmanager.effector import Queues
 from tefmanager.engine import Engine, Poisoned
 from tefmanager.interfaces import (
     Delivery,
@@ -42,6 +42,7 @@ from tefmanager.interfaces import (
     StoreConflict,
     StoreLost,
 )
+from tefmanager.logfile.emit import emit
 from tefmanager.spawn import Nursery
 
 log = Logger()

@@ -297,6 +297,26 @@ HISTORY_DAYS = Setting(
     "history-days", kinds.DAYS, "7", "Days for which finished tasks are kept in history; may be a fraction."
 )
 
+LOG_FILE = Setting(
+    "log-file",
+    kinds.FILE,
+    "",
+    "File to append the log to; it is opened anew on SIGHUP, and when it was renamed or removed.",
+    default_note="none: standard output, or what twistd's own options say",
+)
+LOG_FORMAT = Setting(
+    "log-format",
+    kinds.LOG_FORMAT,
+    "text",
+    "What a line of the log is: text, or json, an object with the same fields.",
+)
+LOG_LEVEL = Setting(
+    "log-level",
+    kinds.LOG_LEVEL,
+    "info",
+    "Least important level that is logged: debug, info, warn or error.",
+)
+
 GROUPS: dict[str, tuple[Setting[Any], ...]] = {
     "General": (CONFIG, ENV, SANDBOX),
     "Services": (
@@ -329,6 +349,7 @@ GROUPS: dict[str, tuple[Setting[Any], ...]] = {
         SILENCE_LIMIT,
     ),
     "Tasks": (MAX_ATTEMPTS, UNKNOWN_RESOURCES, HISTORY_DAYS),
+    "Log": (LOG_FILE, LOG_FORMAT, LOG_LEVEL),
 }
 """All settings, in the order in which people are shown them."""
 

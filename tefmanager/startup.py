@@ -16,18 +16,24 @@ from typing import Any, NoReturn, cast
 
 from twisted.logger import ILogObserver, LegacyLogObserverWrapper, Logger, textFileLogObserver
 
+from tefmanager.config import LogConfig
+from tefmanager.logfile.wiring import file_log
+
 log = Logger()
 
 
-def refuse(line: str, twistd: Mapping[str, Any] | None) -> NoReturn:
-    """End the process: ``line`` goes to stderr and to the log that twistd's own options name.
+def refuse(line: str, twistd: Mapping[str, Any] | None, log: LogConfig | None = None) -> NoReturn:
+    """End the process: ``line`` goes to stderr and to the log file, ours or the one of twistd's options.
 
-    Where that is standard output (``twistd -n`` without ``--logfile``) stderr is enough. ``twistd`` is
+    Where the log is standard output (``twistd -n`` without a file) stderr is enough. ``twistd`` is
     None where the options have no parent. Raises `SystemExit`: only for the time before the reactor runs.
     """
     message = f"tef-manager: {line}"
     try:
-        _log(message, twistd or {})
+        if log is not None and log.file:
+            _tell(file_log(log, _never)[1], message)
+        else:
+            _log(message, twistd or {})
     except OSError as error:
         message += f" (and the log can't be written: {error.strerror})"
     raise SystemExit(message)
@@ -71,6 +77,10 @@ def end_well(reactor: Any) -> None:
         reactor.callFromThread(stop)
 
     reactor.callWhenRunning(signal.signal, signal.SIGTERM, handle)
+
+
+def _never(seconds: float, call: Callable[[], None]) -> None:
+    """Take the place of a reactor that will not run."""
 
 
 def _log(message: str, twistd: Mapping[str, Any]) -> None:

@@ -18,15 +18,17 @@ from tefmanager.amqp.consumer import Consumer
 from tefmanager.amqp.publisher import Publisher
 from tefmanager.amqp.topology import Topology
 from tefmanager.clocks import read_clocks
-from tefmanager.config import Config, ConfigError, config_from
+from tefmanager.config import Config, ConfigError, config_from, log_config_from
 from tefmanager.core.attempts import Limits
-from tefmanager.effector import Queues, emit
+from tefmanager.effector import Queues
 from tefmanager.etcd.auto import AutoReservations
 from tefmanager.etcd.cluster import Cluster
 from tefmanager.etcd.v2 import EtcdV2Reservations
 from tefmanager.etcd.v3 import EtcdV3Reservations
-from tefmanager.kinds import EtcdApi, UnknownResources
+from tefmanager.kinds import EtcdApi, UnknownResources, shown_path
 from tefmanager.lease import Lease
+from tefmanager.logfile.emit import emit
+from tefmanager.logfile.wiring import Logged, open_log
 from tefmanager.manager import Manager, Ways
 from tefmanager.options import Options
 from tefmanager.sandboxed import Sandboxed
@@ -51,7 +53,7 @@ def load_config(options: Options) -> Config:
     try:
         return config_from(options, os.environ)
     except ConfigError as error:
-        refuse(str(error), options.parent)
+        refuse(str(error), options.parent, log_config_from(options, os.environ))
 
 
 def makeService(options: Options) -> IService:
@@ -59,7 +61,17 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor  # by now twistd has installed the one it was asked for
 
     config = load_config(options)
+    try:
+        log = open_log(reactor, config.log, options.parent)
+    except OSError as error:
+        name = shown_path(config.log.file or "standard output")
+        refuse(f"the log can't be written to {name}: {error.strerror}", options.parent)
     end_well(reactor)
+    service = _service(reactor, config)
+    return service if log is None else Logged(service, log)
+
+
+def _service(reactor: Any, config: Config) -> IService:
     give_up = exit_with(reactor)
     if config.sandbox:
         return Sandboxed(reactor, config, lambda found: make_manager(reactor, found, give_up), give_up)

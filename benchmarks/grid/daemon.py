@@ -44,13 +44,9 @@ class Daemon:
         self.log.unlink(missing_ok=True)
         self._starts += 1
         began = time.monotonic()
-        command = [
-            str(Path(sys.executable).with_name("twistd")),
-            "-n",
-            "--pidfile=",
-            f"--logfile={self.log}",
-        ]
-        arguments = ["tef-manager", f"--name-prefix={self._prefix}", *self._options]
+        command = [str(Path(sys.executable).with_name("twistd")), "-n", "--pidfile="]
+        named = (f"--name-prefix={self._prefix}", f"--log-file={self.log}")
+        arguments = ["tef-manager", *named, *self._options]
         self._program = Program(
             f"{self._prefix}.{self._starts}",
             [*command, *self._twistd, *arguments],

@@ -124,8 +124,8 @@ class Grid:
 
         Raises `DemoError` if they don't come up.
         """
-        twistd = [_twistd(), "-n", "--pidfile=", f"--logfile={self.log}"]
-        arguments = [*twistd, "tef-manager", "--sandbox", f"--etcd-api={etcd_api}"]
+        options = ("--sandbox", f"--etcd-api={etcd_api}", f"--log-file={self.log}")
+        arguments = [_twistd(), "-n", "--pidfile=", "tef-manager", *options]
         errors = self.folder / "manager.errors"
         manager = Child("the manager", arguments, self._environment, errors, subprocess.PIPE)
         self._children.append(manager)

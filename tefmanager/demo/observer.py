@@ -19,7 +19,7 @@ from tefmanager.demo.suite import LIMITS, DemoTask
 INTERVAL = 0.2
 """Seconds between two questions to the manager and Etcd."""
 
-_EVENT = re.compile(r"\[[^]]*\] ([A-Z_]{4,}(?:\|.*|$))")
+_EVENT = re.compile(r"\S+ [a-z]+ ([A-Z_]{4,}(?:\|.*|$))")
 _KEPT_EVENTS = 50
 
 
@@ -167,5 +167,5 @@ class _LogTail:
             text = log.read()
         text = text[: text.rfind(b"\n") + 1]
         self._position += len(text)
-        found = (_EVENT.search(line) for line in text.decode("utf-8", "replace").splitlines())
+        found = (_EVENT.fullmatch(line) for line in text.decode("utf-8", "replace").splitlines())
         return [match[1] for match in found if match]

@@ -36,11 +36,11 @@ QUICK = (
 CALM = ("--dispatch-interval=60",)
 """Options that leave the slow pass out, so that only events dispatch."""
 
-_LINE = re.compile(r"\S+ \[[^\]]*\] (.*)")
+_LINE = re.compile(r"\S+ (?:debug|info|warn|error|critical) (.*)")
 _BREAKS = ("Cc", "Cs", "Zl", "Zp")
 """Unicode's categories of control characters, lone surrogates, and separators of lines and paragraphs."""
 
-FAULTS = ("Traceback", "Unhandled", "#critical", "never awaited", "Unable to format")
+FAULTS = ("Traceback", "Unhandled", " critical [", "never awaited", "Unable to format")
 """What must not be in a log: it would be the daemon's own fault."""
 
 
@@ -64,7 +64,7 @@ class Log:
         return self._lines
 
     def events(self, start: str = "") -> list[str]:
-        """Return the events that begin with a text, the time and the system before them left out."""
+        """Return the events that begin with a text, the time and the level before them left out."""
         found = (_LINE.fullmatch(line) for line in self.lines)
         return [match[1] for match in found if match and match[1].startswith(start)]
 
@@ -242,7 +242,7 @@ class Daemon:
 
     def _environment(self) -> dict[str, str]:
         kept = {name: text for name, text in os.environ.items() if not name.upper().startswith("TEF_")}
-        path = [str(_plugin_folder(self._folder)), str(ROOT), kept.get("PYTHONPATH", "")]
+        path = [str(plugin_folder(self._folder)), str(ROOT), kept.get("PYTHONPATH", "")]
         suffix = self.env.upper()
         host, port = self._services.etcd
         return {
@@ -265,7 +265,7 @@ class Daemon:
         return self._folder
 
 
-def _plugin_folder(folder: Path) -> Path:
+def plugin_folder(folder: Path) -> Path:
     """Return a folder in which Twisted finds the plugin where an installation puts it."""
     target = folder / "plugins" / "twisted" / "plugins"
     target.mkdir(parents=True, exist_ok=True)

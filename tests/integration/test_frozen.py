@@ -44,7 +44,7 @@ def test_frozen_and_thawed(services: Services, tmp_path: Path, unique: str, api:
             first.log.wait("REIGN_LOST|")
             first.log.wait("WAITING_FOR|another manager is active")
             # What it had sent before it froze, and heard of only now, it may still tell.
-            told = {guid_of(line) for line in first.log.lines[said:] if "] DISPATCH|" in line}
+            told = {guid_of(line) for line in first.log.lines[said:] if " info DISPATCH|" in line}
             assert told <= sent
             assert runs_twice(workers) <= {guid_of(line) for line in second.log.events("DISPATCH_TIMEOUT|")}
             grid.wait(lambda: all_back(*resources), "all references back")

@@ -33,7 +33,7 @@ def written(field: str, text: str) -> bytes:
     return task(**{field: "?"}).replace(b'"?"', text.encode())
 
 
-FORGERY = "x|y\nDISPATCH|forged|guid|worker\r2026-01-01T00:00:00+0000 [x#info] DISPATCH|forged|guid|worker"
+FORGERY = "x|y\nDISPATCH|forged|guid|worker\r2026-01-01T00:00:00.000+00:00 info DISPATCH|forged|guid|worker"
 
 NO_TASKS: dict[str, Callable[[], bytes]] = {
     # not JSON

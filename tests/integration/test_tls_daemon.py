@@ -137,7 +137,7 @@ def only(daemon: Daemon, start: str) -> str:
 
 def troubles(daemon: Daemon) -> list[str]:
     """Return what it has logged that is more than information."""
-    return [line for line in daemon.log.lines if re.search("#(warn|error|critical)]", line)]
+    return [line for line in daemon.log.lines if re.match(r"\S+ (warn|error|critical) ", line)]
 
 
 def quiet(daemon: Daemon, *secrets: str) -> None:

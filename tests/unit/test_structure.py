@@ -25,6 +25,7 @@ PURE = (
     "tefmanager.core",
     "tefmanager.messages",
     "tefmanager.loglines",
+    "tefmanager.logfile.forms",
     "tefmanager.config",
     "tefmanager.config_sources",
     "tefmanager.config_tls",

@@ -1,0 +1,32 @@
+"""Logs events of the catalogue."""
+
+from __future__ import annotations
+
+from time import time
+
+from twisted.logger import LogLevel, globalLogPublisher
+
+from tefmanager.loglines import Line
+
+MORE = "tef_more"
+"""Key of an event that tells that another one follows at once, so that both may be written together."""
+
+_LEVELS = {level.name: level for level in LogLevel.iterconstants()}
+
+
+def emit(*lines: Line) -> None:
+    """Log lines, all with the time of now; when this returns they are in the log."""
+    now = time()
+    last = len(lines) - 1
+    for index, line in enumerate(lines):
+        # What Logger.emit would publish, in a quarter of its time. Those who want the text make it.
+        globalLogPublisher(
+            {
+                "log_level": _LEVELS[line.event.level],
+                "log_namespace": "tefmanager",
+                "log_format": "{line}",
+                "log_time": now,
+                "line": line,
+                MORE: index < last,
+            }
+        )

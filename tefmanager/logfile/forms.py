@@ -1,0 +1,119 @@
+"""What the lines of the log look like."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import datetime
+
+from tefmanager.loglines import Line, cut, one_line
+
+LONGEST_TEXT = 8000
+"""Characters that are logged of a text that is no event, such as a traceback. Even if each of them has to
+be escaped, the line is shorter than the longest that journald takes (48 KiB)."""
+
+_PRIORITIES = {"debug": 7, "info": 6, "warn": 4, "error": 3, "critical": 2}
+"""What syslog and systemd call the levels."""
+
+
+class Stamps:
+    """Writes local times in ISO 8601, with milliseconds and offset; most of that changes once a second."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._head = self._tail = ""
+        self._time = math.nan
+        self._stamp = ""
+
+    def stamp(self, time: float) -> str:
+        """Return a unix time for people."""
+        if time != self._time:
+            self._time = time
+            self._stamp = self._written(time)
+        return self._stamp
+
+    def _written(self, time: float) -> str:
+        second = math.floor(time)
+        if second != self._second:
+            self._second = second
+            text = datetime.fromtimestamp(second).astimezone().isoformat()
+            self._head, self._tail = text[:19], text[19:]
+        return f"{self._head}.{int((time - second) * 1000):03d}{self._tail}"
+
+
+class TextForm:
+    """Time, level, text; a text that is no event begins with its origin in brackets.
+
+    Args:
+        bare: time and level are left out, as somebody else writes them.
+    """
+
+    def __init__(self, *, bare: bool = False) -> None:
+        self._stamps = Stamps()
+        self._bare = bare
+
+    def line(self, time: float, level: str, line: Line) -> str:
+        """Return an event of the catalogue on one line."""
+        return line.text if self._bare else f"{self._stamps.stamp(time)} {level} {line.text}"
+
+    def other(self, time: float, level: str, origin: str, text: str) -> str:
+        """Return anything else on one line."""
+        start = "" if self._bare else f"{self._stamps.stamp(time)} {level} "
+        return f"{start}[{one_line(origin)}] {one_line(shortened(text))}"
+
+
+class JsonForm:
+    """An object a line: time, level, event and its fields by name; or time, level, origin and text.
+
+    All of it is ASCII, so whatever is in a field there is no program for which it is more than one line.
+    """
+
+    def __init__(self) -> None:
+        self._stamps = Stamps()
+        self._encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
+    def line(self, time: float, level: str, line: Line) -> str:
+        """Return an event of the catalogue on one line."""
+        found: dict[str, object] = {
+            "time": self._stamps.stamp(time),
+            "level": level,
+            "event": line.event.name,
+        }
+        for name, value in zip(line.event.fields, line.values, strict=True):
+            found[name] = value if isinstance(value, int) else cut(str(value))
+        return self._encoded(found)
+
+    def other(self, time: float, level: str, origin: str, text: str) -> str:
+        """Return anything else on one line."""
+        stamp = self._stamps.stamp(time)
+        return self._encoded({"time": stamp, "level": level, "origin": origin, "text": shortened(text)})
+
+    def _encoded(self, found: dict[str, object]) -> str:
+        return self._encode(found).replace("\x7f", r"\u007f")
+
+
+class JournalForm:
+    """For systemd's journal: another form's lines, each with its priority in front."""
+
+    def __init__(self, inner: TextForm | JsonForm) -> None:
+        self._inner = inner
+
+    def line(self, time: float, level: str, line: Line) -> str:
+        """Return an event of the catalogue on one line."""
+        return f"<{_PRIORITIES[level]}>{self._inner.line(time, level, line)}"
+
+    def other(self, time: float, level: str, origin: str, text: str) -> str:
+        """Return anything else on one line."""
+        return f"<{_PRIORITIES[level]}>{self._inner.other(time, level, origin, text)}"
+
+
+Form = TextForm | JsonForm | JournalForm
+
+
+def shortened(text: str) -> str:
+    """Return a text, or beginning and end of a long one: a traceback says at its end what happened."""
+    left_out = len(text) - LONGEST_TEXT
+    if left_out <= 0:
+        return text
+    half = LONGEST_TEXT // 2
+    return f"{text[:half]} … ({left_out} characters) … {text[-half:]}"

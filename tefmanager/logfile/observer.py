@@ -1,0 +1,117 @@
+"""Takes in all that is logged in the process, by whatever means, and writes it line by line."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+
+from twisted.logger import (
+    ILogObserver,
+    LogEvent,
+    Logger,
+    LogLevel,
+    eventAsText,
+    globalLogPublisher,
+)
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tefmanager.logfile.emit import MORE
+from tefmanager.logfile.forms import Form
+from tefmanager.logfile.outputs import Output
+from tefmanager.loglines import Line
+
+_log = Logger("python")
+
+_PYTHON = {
+    LogLevel.debug: logging.DEBUG,
+    LogLevel.info: logging.INFO,
+    LogLevel.warn: logging.WARNING,
+    LogLevel.error: logging.ERROR,
+    LogLevel.critical: logging.CRITICAL,
+}
+"""What Python's logging calls the levels."""
+
+_RANKS = {level: rank for rank, level in enumerate(LogLevel.iterconstants())}
+
+
+def line_of(form: Form, event: LogEvent) -> str:
+    """Return an event on one line."""
+    time, level = event["log_time"], event["log_level"].name
+    line = event.get("line")
+    if isinstance(line, Line):
+        return form.line(time, level, line)
+    text = eventAsText(event, includeTimestamp=False, includeSystem=False)
+    return form.other(time, level, str(event.get("log_namespace", "-")), text.strip("\n"))
+
+
+@implementer(ILogObserver)
+class LogObserver:
+    """Writes each event of at least a level as one line.
+
+    Args:
+        output: where lines go.
+        form: makes them.
+        level: name of the least important level that is written.
+    """
+
+    def __init__(self, output: Output, form: Form, level: str) -> None:
+        self.output = output
+        self._form = form
+        self._least = _RANKS[LogLevel.lookupByName(level)]
+        self._lines: list[str] = []
+
+    def __call__(self, event: LogEvent) -> None:
+        """Write an event; one that says that more follow waits for them."""
+        with self.output.lock:
+            if _RANKS[event["log_level"]] >= self._least:
+                self._lines.append(line_of(self._form, event))
+            if self._lines and not event.get(MORE):
+                lines, self._lines = self._lines, []
+                self.output.write(("\n".join(lines) + "\n").encode())
+
+
+def take_in_everything(level: str) -> None:
+    """Let all that Python logs or complains of by itself become an event as well, each on one line."""
+    root = logging.getLogger()
+    root.addHandler(_Forwarder())
+    root.setLevel(_PYTHON[LogLevel.lookupByName(level)])
+    sys.excepthook = lambda kind, error, trace: _complain("an exception ended the program", error)
+    threading.excepthook = lambda args: _complain("an exception ended a thread", args.exc_value)
+    sys.unraisablehook = lambda args: _complain(args.err_msg or "an exception was ignored", args.exc_value)
+
+
+class _Forwarder(logging.Handler):
+    """Publishes the records of Python's logging."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Publish one."""
+        failure = {}
+        if record.exc_info and record.exc_info[1] is not None:
+            failure = {"log_failure": _failure(record.exc_info[1])}
+        globalLogPublisher(
+            {
+                "log_level": _level_of(record.levelno),
+                "log_namespace": record.name,
+                "log_format": "{message}",
+                "log_time": record.created,
+                "message": record.getMessage(),
+                **failure,
+            }
+        )
+
+
+def _level_of(number: int) -> object:
+    return next((level for level in reversed(_PYTHON) if _PYTHON[level] <= number), LogLevel.debug)
+
+
+def _complain(what: str, error: BaseException | None) -> None:
+    if error is None:
+        _log.critical("{what}", what=what)
+    else:
+        _log.failure("{what}", _failure(error), what=what)
+
+
+def _failure(error: BaseException) -> Failure:
+    return Failure(error, type(error), error.__traceback__)  # type: ignore[no-untyped-call]

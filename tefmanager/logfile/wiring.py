@@ -1,0 +1,91 @@
+"""Where the log of this process goes, by our options and by twistd's, and how twistd is told."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from time import time
+from typing import Any
+
+from twisted.application.service import IService, MultiService
+from twisted.logger import ILogObserver
+from twisted.python.components import Componentized
+
+from tefmanager.config import LogConfig
+from tefmanager.kinds import LogFormat
+from tefmanager.logfile.forms import Form, JournalForm, JsonForm, TextForm
+from tefmanager.logfile.observer import LogObserver, take_in_everything
+from tefmanager.logfile.outputs import FileOutput, Later, StreamOutput
+from tefmanager.loglines import Line
+
+_STDOUT = 1
+
+
+class Logged(MultiService):
+    """Runs a service, and lets twistd log to an observer of ours.
+
+    twistd looks for one among the components of the application, to which it adds the service first.
+    """
+
+    def __init__(self, service: IService, observer: ILogObserver) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._observer = observer
+        service.setServiceParent(self)  # type: ignore[no-untyped-call]
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Become a part of the application."""
+        super().setServiceParent(parent)  # type: ignore[no-untyped-call]
+        if isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self._observer)  # type: ignore[no-untyped-call]
+
+
+def open_log(reactor: Any, config: LogConfig, twistd: Mapping[str, Any] | None) -> LogObserver | None:
+    """Return what writes the log, or None where twistd does that by itself.
+
+    ``twistd`` are its options, or None where it is not there. Raises OSError when the file can't be opened.
+    """
+    if not config.file and not logs_to_stdout(twistd):
+        return None
+    if config.file:
+        output, observer = file_log(config, reactor.callLater)
+        signal.signal(signal.SIGHUP, lambda number, frame: reactor.callFromThread(output.reopen))
+    else:
+        form = form_for(config.format, journal=is_journal(_STDOUT, os.environ))
+        stream = StreamOutput(_STDOUT, reactor.callLater, _renderer(form))
+        observer = LogObserver(stream, form, config.level)
+    reactor.addSystemEventTrigger("after", "shutdown", observer.output.catch_up)
+    take_in_everything(config.level)
+    return observer
+
+
+def file_log(config: LogConfig, later: Later) -> tuple[FileOutput, LogObserver]:
+    """Return what writes the log file; ``later`` calls something in so many seconds. Raises OSError."""
+    form = form_for(config.format)
+    output = FileOutput(Path(config.file).absolute(), later, _renderer(form))
+    return output, LogObserver(output, form, config.level)
+
+
+def logs_to_stdout(twistd: Mapping[str, Any] | None) -> bool:
+    """Tell whether twistd's options let the log go to standard output."""
+    if twistd is None or twistd.get("logger") or twistd.get("syslog"):
+        return False
+    return bool(twistd.get("nodaemon")) and twistd.get("logfile") in (None, "", "-")
+
+
+def is_journal(fd: int, environ: Mapping[str, str]) -> bool:
+    """Tell whether a file descriptor leads to systemd's journal, which says so in ``JOURNAL_STREAM``."""
+    found = os.fstat(fd)
+    return environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
+def form_for(wanted: LogFormat, *, journal: bool = False) -> Form:
+    """Return what makes lines in a format."""
+    if wanted is LogFormat.JSON:
+        return JournalForm(JsonForm()) if journal else JsonForm()
+    return JournalForm(TextForm(bare=True)) if journal else TextForm()
+
+
+def _renderer(form: Form) -> Callable[[Line], bytes]:
+    return lambda line: (form.line(time(), line.event.level, line) + "\n").encode()
