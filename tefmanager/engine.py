@@ -99,6 +99,7 @@ class Engine:
         self._message_limit = message_limit
         self._history = history
         self._inbox: deque[Item] = deque()
+        self._rejected: list[tuple[Delivery, str, Reply | None]] = []
         self._lost_session = -1
         self._session = -1
         self._wakeup: Deferred[None] | None = None
@@ -245,6 +246,7 @@ class Engine:
         self._core.plan(now)
         reach(CrashPoint.TURN_APPLIED)
         await self._commit(bodies)
+        self._reject_all()
         reach(CrashPoint.TURN_CARRIED_OUT)
         for session, tags in acks.items():
             self._consumer.ack(session, tags)
@@ -318,9 +320,15 @@ class Engine:
         reply = reply_to(delivery)
         answer = None if reply is None else Reply(reply, invalid.line.text)
         if invalid.rejected is not None:
-            self._nursery.run(self._reject(delivery, invalid.rejected, answer))
+            self._rejected.append((delivery, invalid.rejected, answer))
         elif answer is not None:
             self._core.ledger.do(answer)
+
+    def _reject_all(self) -> None:
+        """Let what the turn refused go where it belongs, now that the log tells of it."""
+        rejected, self._rejected = self._rejected, []
+        for each in rejected:
+            self._nursery.run(self._reject(*each))
 
     async def _reject(self, delivery: Delivery, reason: str, answer: Reply | None) -> None:
         await self._effector.reject(delivery, reason)
