@@ -11,7 +11,6 @@ import pytest
 from tefmanager.core import events
 from tefmanager.core.reports import TABLE, Holds, Word
 from tefmanager.core.values import AttemptEnd, WorkerStatus
-from tefmanager.loglines import CATALOGUE
 from tefmanager.messages import Invalid, parse
 from tefmanager.settings import SETTINGS
 from tests.unit.grid import Grid
@@ -226,16 +225,6 @@ def test_ends_of_attempts() -> None:
     """The page names every way an attempt can end."""
     rows = table(section("Rejected messages and dead tasks"), "end", "meaning")
     assert sorted(word for row in rows for word in words(row[0])) == sorted(AttemptEnd)
-
-
-# --- log lines ---
-
-
-def test_catalogue_of_log_lines() -> None:
-    """The page has every event of the code with its fields and its level, in the same order."""
-    rows = table(section("Log lines"), "text", "level", "when")
-    found = [(words(row[0])[0].replace("\\|", "|"), row[1]) for row in rows]
-    assert found == [("|".join((event.name, *event.fields)), event.level) for event in CATALOGUE]
 
 
 # --- examples ---
