@@ -97,6 +97,24 @@ leave_disabled() {
     as_root systemctl --quiet disable "$@" 2>/dev/null || true # one of them may not have come
 }
 
+# Unpack packages into the virtual environment, unless they are there: for programs that would bring a mail
+# server or cron along, or begin to work by themselves as soon as they are installed.
+unpack_packages() {
+    local package folder missing=()
+    for package in "$@"; do
+        [ -e "$VENV/debian/usr/share/doc/$package" ] || missing+=("$package")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    say "Unpacking Debian packages into $VENV/debian: ${missing[*]}"
+    as_root apt-get update -qq
+    folder=$(mktemp -d)
+    (cd "$folder" && apt-get download -qq -o APT::Sandbox::User="$(id -un)" "${missing[@]}")
+    for package in "$folder"/*.deb; do
+        dpkg -x "$package" "$VENV/debian"
+    done
+    rm -rf "$folder"
+}
+
 # --- Python ------------------------------------------------------------------------------------
 
 pip_install() { "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check "$@"; }
