@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+from time import time as now
+from typing import Any
 
 from twisted.logger import (
     ILogObserver,
@@ -36,9 +38,14 @@ _PYTHON = {
 _RANKS = {level: rank for rank, level in enumerate(LogLevel.iterconstants())}
 
 
+def level_of(event: LogEvent) -> Any:
+    """Return an event's level; one that was published without any is information."""
+    return event.get("log_level") or LogLevel.info
+
+
 def line_of(form: Form, event: LogEvent) -> str:
     """Return an event on one line."""
-    time, level = event["log_time"], event["log_level"].name
+    time, level = event.get("log_time") or now(), level_of(event).name
     line = event.get("line")
     if isinstance(line, Line):
         return form.line(time, level, line)
@@ -65,7 +72,7 @@ class LogObserver:
     def __call__(self, event: LogEvent) -> None:
         """Write an event; one that says that more follow waits for them."""
         with self.output.lock:
-            if _RANKS[event["log_level"]] >= self._least:
+            if _RANKS[level_of(event)] >= self._least:
                 self._lines.append(line_of(self._form, event))
             if self._lines and not event.get(MORE):
                 lines, self._lines = self._lines, []

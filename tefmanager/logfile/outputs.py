@@ -92,13 +92,13 @@ class Output:
     def _again(self) -> None:
         self._trying = False
         self.catch_up()
-        if self._kept or self._lost:
-            self._try_later()
 
     def catch_up(self) -> None:
         """Try again to write what is kept; if all of it is out, tell how much was lost."""
         with self.lock:
             self._catch_up()
+            if self._kept or self._lost:
+                self._try_later()
 
     def _catch_up(self) -> None:
         rest = self._put(self._kept, 0.0)
@@ -111,15 +111,15 @@ class Output:
 
     def _put(self, lines: bytes, patience: float) -> bytes:
         """Write as much as can be written, and return the rest."""
-        written = 0
+        written, end = 0, time.monotonic() + patience
         try:
             while written < len(lines):
-                written += self._write_some(memoryview(lines)[written:], patience)
+                written += self._write_some(memoryview(lines)[written:], end)
         except OSError as error:
             self._reason = error.strerror or str(error)
         return lines[written:]
 
-    def _write_some(self, lines: memoryview, patience: float) -> int:
+    def _write_some(self, lines: memoryview, end: float) -> int:
         return os.write(self._fd, lines)
 
 
@@ -136,8 +136,8 @@ class StreamOutput(Output):
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
 
-    def _write_some(self, lines: memoryview, patience: float) -> int:
-        if not self._poll.poll(patience * 1000):
+    def _write_some(self, lines: memoryview, end: float) -> int:
+        if not self._poll.poll(max(0.0, end - time.monotonic()) * 1000):
             raise BlockingIOError(0, "nobody reads it")
         return os.write(self._fd, lines[:_PIECE])
 
@@ -158,7 +158,7 @@ class FileOutput(Output):
         self._path = path
         self._look = time.monotonic() + RETRY
         self._refused = False
-        self._end_torn()
+        self._begin()
 
     def write(self, lines: bytes) -> None:
         """Write whole lines."""
@@ -202,17 +202,17 @@ class FileOutput(Output):
             self._torn = False
             self._kept = self._kept[self._kept.index(b"\n") + 1 :]
             self._lost += 1
-        self._end_torn()
+        if self._ends_torn():
+            self._kept = b"\n" + self._kept
         if self._kept or self._lost:
             self.catch_up()
 
-    def _end_torn(self) -> None:
-        """End a line that was torn when a process or a machine died."""
+    def _ends_torn(self) -> bool:
+        """Tell whether its last line was torn when a process or a machine died."""
         found = os.fstat(self._fd)
         if not (stat.S_ISREG(found.st_mode) and found.st_size):
-            return
-        if os.pread(self._fd, 1, found.st_size - 1) != b"\n":
-            super().write(b"\n")
+            return False
+        return os.pread(self._fd, 1, found.st_size - 1) != b"\n"
 
 
 def _open(path: Path) -> int:

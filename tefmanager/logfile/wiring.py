@@ -48,12 +48,16 @@ def open_log(reactor: Any, config: LogConfig, twistd: Mapping[str, Any] | None) 
     """
     if not config.file and not logs_to_stdout(twistd):
         return None
+
+    def later(seconds: float, call: Callable[[], None]) -> None:
+        reactor.callFromThread(reactor.callLater, seconds, call)  # any thread may log
+
     if config.file:
-        output, observer = file_log(config, reactor.callLater)
+        output, observer = file_log(config, later)
         signal.signal(signal.SIGHUP, lambda number, frame: reactor.callFromThread(output.reopen))
     else:
         form = form_for(config.format, journal=is_journal(_STDOUT, os.environ))
-        stream = StreamOutput(_STDOUT, reactor.callLater, _renderer(form))
+        stream = StreamOutput(_STDOUT, later, _renderer(form))
         observer = LogObserver(stream, form, config.level)
     reactor.addSystemEventTrigger("after", "shutdown", observer.output.catch_up)
     take_in_everything(config.level)

@@ -113,6 +113,12 @@ def test_what_twisted_logs(written: Writes) -> None:
     assert written.lines == ["warn [a.b] {x}", r"info [log_legacy] old\nway"]
 
 
+def test_an_event_without_level_and_time(written: Writes) -> None:
+    """It is information of now."""
+    globalLogPublisher({"log_format": "x"})
+    assert written.lines == ["info [-] x"]
+
+
 def raised() -> ZeroDivisionError:
     """Return an exception that was raised somewhere."""
     try:

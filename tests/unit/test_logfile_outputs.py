@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -217,6 +218,27 @@ def test_rotating_with_nothing_but_a_torn_line(path: Path, timers: Timers) -> No
     assert path.read_bytes() == b"LOG_LOST|1|File too large\n"
 
 
+def test_a_torn_line_in_the_new_file_while_the_disk_is_full(path: Path, timers: Timers) -> None:
+    """It is ended before what was kept is written, and not after it."""
+    output = FileOutput(path, timers, render)
+    with full_at(0):
+        output.write(b"one\n")
+        path.rename(f"{path}.1")
+    path.write_bytes(b"to")
+    output.reopen()
+    assert path.read_bytes() == b"to\none\n"
+
+
+def test_a_torn_line_and_a_full_disk_at_the_start(path: Path, timers: Timers) -> None:
+    """The process starts, and the line is ended when there is room."""
+    path.write_bytes(b"to")
+    with full_at(2):
+        output = FileOutput(path, timers, render)
+        output.write(b"one\n")
+    timers.ring()
+    assert path.read_bytes() == b"to\none\n"
+
+
 # --- a pipe ---
 
 
@@ -256,6 +278,27 @@ def test_a_pipe_that_nobody_reads(pipe: tuple[int, int], timers: Timers) -> None
     *kept, told = (found + drained(read)).splitlines(keepends=True)
     assert set(kept) == {line}
     assert told == b"LOG_LOST|%d|nobody reads it\n" % (1000 - len(kept))
+
+
+def test_a_pipe_that_is_read_slowly(pipe: tuple[int, int], timers: Timers) -> None:
+    """A long turn does not wait for each of its pieces, but a moment for all."""
+    read, write = pipe
+    output = StreamOutput(write, timers, render)
+    stop = threading.Event()
+
+    def drip() -> None:
+        while not stop.wait(PATIENCE / 2):
+            os.read(read, 4096)
+
+    reader = threading.Thread(target=drip)
+    reader.start()
+    begin = time.monotonic()
+    output.write((b"x" * 999 + b"\n") * 200)
+    took = time.monotonic() - begin
+    stop.set()
+    reader.join()
+    assert took < 5 * PATIENCE
+    assert len(timers.waiting) == 1
 
 
 def test_a_pipe_whose_reader_is_gone(timers: Timers) -> None:
