@@ -167,8 +167,13 @@ class Reports:
     # --- the table's actions; each takes (worker, the attempt meant, the event, now) ---
 
     def _free(self, worker: Worker, meant: Attempt | None, event: WorkerReported, now: Moment) -> None:
+        in_time = not (worker.stalled or worker.missing)
+        may_cross = in_time and event.message.status == Word.IDLE
         for attempt in [each for each in worker.queue if each.phase is Phase.WORKING]:
-            self._attempts.resolve(attempt)
+            if may_cross and attempt.quiet is None:
+                attempt.quiet = now.monotonic  # it may have crossed its *working*: the next one tells
+            else:
+                self._attempts.resolve(attempt)
         self._attempts.seen_free(worker, now)
         self._back(worker, now)
         if worker.stalled:

@@ -308,6 +308,34 @@ def test_late_completion_of_a_waiting_task() -> None:
     assert grid.say("w", "idle").status("w") == "idle"
 
 
+def superseded() -> Grid:
+    """Worker w works at task T, which worker v has completed late."""
+    grid = Grid(Limits(time_limit=30, dispatch_timeout=1e9, missing_interval=1e9, max_attempts=0))
+    grid.say("v", "idle").submit("T").say("v", "working").wait(31)
+    grid.say("w", "idle").say("w", "working").say("v", "task_complete")
+    assert grid.outcomes == {"T": Outcome.COMPLETED}
+    return grid.submit("next")
+
+
+def test_idle_that_crossed_working_at_a_finished_task() -> None:
+    """The worker goes on with it: another one's name would come to stand on what it says then."""
+    grid = superseded().say("w", "idle")
+    assert grid.guids_sent == ["T", "T"]
+    assert grid.say("w", "working").say("w", "task_complete").logged("TASK_COMPLETED|t|next") == []
+    assert grid.say("w", "idle").sent[-1] == ("w", "next")
+
+
+def test_idle_after_another_has_completed_the_task() -> None:
+    """It has given the task up: a heartbeat later that is clear."""
+    grid = superseded().say("w", "idle").wait(20).say("w", "idle")
+    assert grid.sent[-1] == ("w", "next")
+
+
+def test_ready_after_another_has_completed_the_task() -> None:
+    """Who says *ready* never says so in the midst of a task."""
+    assert superseded().say("w", "ready").sent[-1] == ("w", "next")
+
+
 def test_message_left_in_the_queue_of_a_slow_worker() -> None:
     """It gets nothing else meanwhile: what it says is about the task that stands in its queue."""
     grid = dispatched().wait(29).say("w", "idle").say("v", "idle").wait(2).say("v", "working")
