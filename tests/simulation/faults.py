@@ -9,6 +9,7 @@ from functools import partial
 from tefmanager.manager import Manager
 from tests.fakes.reservations import FakeEtcd
 from tests.fakes.store import Breaks, FakeDatabase
+from tests.simulation.adapters import LEASE
 from tests.simulation.broker import Broker
 from tests.simulation.etcd import SimReservations
 from tests.simulation.judge import Judge
@@ -205,7 +206,7 @@ class Faults:
 
     def database_away(self, seconds: float) -> None:
         """PostgreSQL is down."""
-        self.database.go_away("the database is down")
+        self._end_sessions("the database is down")
         self.world.later(seconds, seconds, self.database.come_back)
 
     def database_silent(self, seconds: float) -> None:
@@ -215,8 +216,15 @@ class Faults:
 
     def session_dies(self) -> None:
         """The database ends all sessions."""
-        self.database.go_away("the session was killed")
+        self._end_sessions("the session was killed")
         self.database.come_back()
+
+    def _end_sessions(self, reason: str) -> None:
+        """The lock is free at once; who is cut off learns of that when its lease ends, or later."""
+        self.database.go_away(reason)
+        for process, _, _ in self.managers:
+            if process.cut:
+                self.observer.excuse(process.name, LEASE)
 
     def commit_lost(self, when: str) -> None:
         """The next commit loses its session."""

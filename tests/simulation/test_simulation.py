@@ -26,6 +26,8 @@ ONCE_BAD = {
     1025: "a heartbeat that crossed *working* gave the task up, and its end counted for the next one",
     1183: "the same, after two takeovers",
     1287: "the same, with a manager killed in between",
+    2144: "the same, at a task that another worker had completed",
+    2211: "a manager that was cut off could not know that its session had been ended, and went on with its lease",
 }
 
 # The same, from the time in which stories had fewer kinds of faults.
