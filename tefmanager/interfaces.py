@@ -283,8 +283,11 @@ class Message:
 class IPublisher(Interface):
     """Publishing with the broker's confirm. Messages to one place arrive in the order of the calls."""
 
-    def start() -> None:
-        """Connect, for ever: reconnects by itself, with jittered backoff."""
+    def start(unblocked: Callable[[], None]) -> None:
+        """Connect, for ever: reconnects by itself, with jittered backoff.
+
+        ``unblocked`` is called when the broker, having taken no messages from anyone, takes them again.
+        """
 
     async def send(queue: bytes, message: Message) -> Delivered:
         """Publish to a queue through the default exchange, mandatory.

@@ -127,7 +127,7 @@ class Manager(Service):
     def startService(self) -> None:
         """Connect, and begin to wait for a reign."""
         super().startService()  # type: ignore[no-untyped-call]
-        self._publisher.start()
+        self._publisher.start(lambda: self._tell(events.HearingAgain()))
         self._reigns = self._nursery.run(self._reign_for_ever())
 
     def stopService(self) -> Deferred[None]:

@@ -145,5 +145,7 @@ def _tell(who: str) -> OnState:
         LinkState.CONNECTED: loglines.BROKER_CONNECTED,
         LinkState.LOST: loglines.BROKER_LOST,
         LinkState.WAITING: loglines.BROKER_WAITING,
+        LinkState.BLOCKED: loglines.BROKER_BLOCKED,
+        LinkState.UNBLOCKED: loglines.BROKER_UNBLOCKED,
     }
     return lambda state, detail: emit(lines[state](who, detail))

@@ -47,6 +47,9 @@ class LinkState(StrEnum):
     LOST = "lost"
     WAITING = "waiting"
     """It could not be made; another attempt follows."""
+    BLOCKED = "blocked"
+    """It stands, but the broker takes no messages."""
+    UNBLOCKED = "unblocked"
 
 
 OnState: TypeAlias = Callable[[LinkState, str], None]

@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from tefmanager.amqp.codec import MAX_SHORT_TEXT
 from tefmanager.amqp.confirms import ConfirmChannel
-from tefmanager.amqp.connection import Link, OnState, Tls, ignore_state
+from tefmanager.amqp.connection import Link, LinkState, OnState, Tls, ignore_state
 from tefmanager.amqp.declare import declare_queue, exchange_exists
 from tefmanager.amqp.protocol import AmqpProtocol
 from tefmanager.amqp.tls import client_tls
@@ -107,15 +107,19 @@ class Publisher:
         self._protocol: AmqpProtocol | None = None
         self._connected: list[Deferred[None]] = []
         self._full = False
+        self._blocked = False
+        self._unblocked: Callable[[], None] = lambda: None
+        self._on_state = on_state
         self._stopped = False
         self._open = 0
         self._idle: Deferred[None] | None = None
 
     # --- Life ---
 
-    def start(self) -> None:
-        """Connect, for ever."""
+    def start(self, unblocked: Callable[[], None] = lambda: None) -> None:
+        """Connect, for ever; ``unblocked`` is called when the broker takes messages again."""
         self._stopped = False
+        self._unblocked = unblocked
         self._link.start()
 
     async def stop(self) -> None:
@@ -134,8 +138,8 @@ class Publisher:
         protocol.on_blocked = self._flow
         self._protocol = protocol
         self._full = False
+        self._flow()
         for channel in self._channels.values():
-            channel.set_writable(True)
             await channel.open(protocol)
         protocol.transport.registerProducer(self, True)
         self._wake()
@@ -161,9 +165,21 @@ class Publisher:
         """The connection is lost; the channels are told of it otherwise."""
 
     def _flow(self) -> None:
-        blocked = self._protocol is not None and self._protocol.blocked is not None
+        reason = None if self._protocol is None else self._protocol.blocked
         for channel in self._channels.values():
-            channel.set_writable(not (self._full or blocked))
+            channel.set_writable(not self._full and reason is None)
+        if self._blocked != (reason is not None):
+            self._blocked = reason is not None
+            self._tell_blocked(reason)
+
+    def _tell_blocked(self, reason: str | None) -> None:
+        if reason is not None:
+            self._on_state(LinkState.BLOCKED, reason)
+        else:
+            self._on_state(
+                LinkState.UNBLOCKED, "" if self._protocol is None else str(self._protocol.endpoint)
+            )
+            self._unblocked()
 
     # --- Publishing ---
 

@@ -28,6 +28,10 @@ def twin(request: pytest.FixtureRequest, unique: str) -> Iterator[Twin]:
             pytest_twisted.blockon(Deferred.fromCoroutine(ours.stop()))
 
 
+def do_nothing() -> None:
+    """Whether the broker was blocked is of no matter here."""
+
+
 def test_interfaces(twin: Twin) -> None:
     """Both have all that is asked for."""
     assert verifyObject(IConsumer, twin.consumer)
@@ -41,7 +45,7 @@ def test_interfaces(twin: Twin) -> None:
 async def test_confirmed_in_order(twin: Twin) -> None:
     """Messages to one queue are confirmed, and stand in it in the order of the calls."""
     twin.declare(queue := f"{twin.queue}.worker")
-    twin.publisher.start()
+    twin.publisher.start(do_nothing)
     sent = [later(twin.publisher.send(queue.encode(), Message(b"%d" % n))) for n in range(50)]
     await twin.until(lambda: all(each.called for each in sent))
     assert [await each for each in sent] == [CONFIRMED] * 50
@@ -52,7 +56,7 @@ async def test_confirmed_in_order(twin: Twin) -> None:
 async def test_returned(twin: Twin) -> None:
     """What has no queue, and no exchange, is returned; what is sent beside it arrives."""
     twin.declare(queue := f"{twin.queue}.worker")
-    twin.publisher.start()
+    twin.publisher.start(do_nothing)
     assert await twin.end(twin.publisher.send(b"nowhere", Message(b"1"))) is RETURNED
     assert await twin.end(twin.publisher.dispatch("nowhere", Message(b"2"))) is RETURNED
     assert await twin.end(twin.publisher.dispatch(queue, Message(b"3"))) is CONFIRMED
@@ -65,7 +69,7 @@ async def test_declared(twin: Twin) -> None:
     twin.declare(queue := f"{twin.queue}.gone")
     twin.delete(queue)
     made = later(twin.publisher.declare(queue.encode()))
-    twin.publisher.start()
+    twin.publisher.start(do_nothing)
     await twin.until(lambda: made.called)
     assert await twin.end(twin.publisher.send(queue.encode(), Message(b"1"))) is CONFIRMED
     await twin.end(twin.publisher.declare(queue.encode()))
@@ -77,7 +81,7 @@ async def test_dispatched_to_an_exchange(twin: Twin) -> None:
     """An address without a queue may be an exchange; a queue of that name goes first."""
     twin.declare(queue := f"{twin.queue}.behind")
     twin.bind(exchange := f"{twin.queue}.exchange", queue)
-    twin.publisher.start()
+    twin.publisher.start(do_nothing)
     assert await twin.end(twin.publisher.send(exchange.encode(), Message(b"1"))) is RETURNED
     assert await twin.end(twin.publisher.dispatch(exchange, Message(b"2"))) is CONFIRMED
     assert twin.take(queue) == [b"2"]
@@ -91,7 +95,7 @@ async def test_waits_for_a_connection(twin: Twin) -> None:
     sent[1].cancel()
     await twin.pause()
     assert [each.called for each in sent] == [False, True, False]
-    twin.publisher.start()
+    twin.publisher.start(do_nothing)
     await twin.until(lambda: all(each.called for each in sent))
     with pytest.raises(CancelledError):
         await sent[1]
@@ -101,10 +105,11 @@ async def test_waits_for_a_connection(twin: Twin) -> None:
 
 @awaited
 async def test_blocked(twin: Twin) -> None:
-    """A blocked broker goes on delivering; what is sent meanwhile waits, and goes out in order."""
+    """A blocked broker goes on delivering; what is sent waits, and goes out in order; the end is told."""
     twin.declare(queue := f"{twin.queue}.worker")
     inbox = Inbox()
-    twin.publisher.start()
+    told: list[str] = []
+    twin.publisher.start(lambda: told.append("unblocked"))
     assert await twin.end(twin.publisher.send(queue.encode(), Message(b"0"))) is CONFIRMED
     twin.declare(twin.queue)
     twin.put(twin.queue, b"x")
@@ -116,11 +121,13 @@ async def test_blocked(twin: Twin) -> None:
         twin.consumer.start(inbox)
         await twin.until(lambda: inbox.bodies == [b"x"])
         assert not any(each.called for each in sent)
+        assert told == []
     finally:
         twin.unblock()
     await twin.until(lambda: all(each.called for each in sent))
     assert [await each for each in sent] == [CONFIRMED] * 3
     assert twin.take(queue) == [b"0", b"1", b"2", b"3"]
+    assert told == ["unblocked"]
     await twin.end(twin.consumer.stop())
 
 
@@ -128,7 +135,7 @@ async def test_blocked(twin: Twin) -> None:
 async def test_connection_lost(twin: Twin) -> None:
     """What was under way is lost or confirmed; a confirmed message has arrived, and later ones go out."""
     twin.declare(queue := f"{twin.queue}.worker")
-    twin.publisher.start()
+    twin.publisher.start(do_nothing)
     assert await twin.end(twin.publisher.send(queue.encode(), Message(b"first"))) is CONFIRMED
     sent = [later(twin.publisher.send(queue.encode(), Message(b"%d" % n))) for n in range(9)]
     twin.break_connections()
@@ -146,13 +153,13 @@ async def test_connection_lost(twin: Twin) -> None:
 async def test_stop_waits_for_confirms(twin: Twin) -> None:
     """What is under way when it stops is still confirmed; after that all is lost until it starts again."""
     twin.declare(queue := f"{twin.queue}.worker")
-    twin.publisher.start()
+    twin.publisher.start(do_nothing)
     assert await twin.end(twin.publisher.send(queue.encode(), Message(b"1"))) is CONFIRMED
     sent = later(twin.publisher.send(queue.encode(), Message(b"2")))
     await twin.end(twin.publisher.stop())
     assert await sent is CONFIRMED
     assert await twin.end(twin.publisher.send(queue.encode(), Message(b"3"))) is LOST
-    twin.publisher.start()
+    twin.publisher.start(do_nothing)
     assert await twin.end(twin.publisher.send(queue.encode(), Message(b"4"))) is CONFIRMED
     assert twin.take(queue) == [b"1", b"2", b"4"]
 

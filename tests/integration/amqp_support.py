@@ -163,7 +163,7 @@ async def publishing(endpoint: AmqpEndpoint, **options: Any) -> AsyncIterator[tu
     """Run a publisher."""
     states = States()
     publisher = Publisher(the_reactor(), [endpoint], on_state=states, **options)
-    publisher.start()
+    publisher.start(lambda: states(LinkState.UNBLOCKED, "told"))
     try:
         yield publisher, states
     finally:

@@ -287,5 +287,8 @@ async def test_blocked(services: Services, unique: str) -> None:
             assert await gatherResults([first, *waiting]) == [CONFIRMED] * 3
             assert protocol.blocked is None
             assert states.count(LinkState.LOST) == 0
+            assert states.count(LinkState.BLOCKED) == 1
+            blocked = [detail for state, detail in states.seen if state is LinkState.UNBLOCKED]
+            assert blocked == [str(protocol.endpoint), "told"]
         got = [channel.basic_get(unique, auto_ack=True)[2] for _ in range(4)]
         assert got == [b"0", b"1", b"2", b"4"]

@@ -177,6 +177,7 @@ class SimPublisher:
         self._connected = False
         self._started = self._stopped = False
         self._writable = True
+        self._unblocked: Callable[[], None] = lambda: None
         self._waiting: deque[Entry] = deque()
         self._open: list[Entry] = []
         lease.watch(self._drain)
@@ -187,8 +188,9 @@ class SimPublisher:
     def _way(self) -> tuple[float, float]:
         return self._process.world.way("broker")
 
-    def start(self) -> None:
+    def start(self, unblocked: Callable[[], None] = lambda: None) -> None:
         """See `IPublisher.start`."""
+        self._unblocked = unblocked
         self._started = True
         self._stopped = False
         self._process.later(0.01, 0.1, self._connect)
@@ -219,7 +221,9 @@ class SimPublisher:
         self._process.hear("publisher", self._way, self._flow)
 
     def _flow(self) -> None:
-        self._writable = not self._broker.blocked
+        was, self._writable = self._writable, not self._broker.blocked
+        if self._writable and not was:
+            self._unblocked()
         self._drain()
 
     async def send(self, queue: bytes, message: Message) -> Delivered:
