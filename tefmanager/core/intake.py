@@ -57,12 +57,12 @@ class Intake:
             state = "finished" if known is None else known.state
             line = loglines.TASK_DUPLICATE(message.task_type, message.guid, state)
             self._answer(event.reply, line.text)
+            self._ledger.log(line)
         else:
-            line = self._accept(event, now)
+            self._accept(event, now)
             self._answer(event.reply, True)
-        self._ledger.log(line)
 
-    def _accept(self, event: TaskSubmitted, now: Moment) -> loglines.Line:
+    def _accept(self, event: TaskSubmitted, now: Moment) -> None:
         message = event.message
         spec = TaskSpec(
             id=self._number(),
@@ -77,8 +77,11 @@ class Intake:
         task = Task(spec)
         self._backlog.by_guid[spec.guid] = task
         self._backlog.add(task)
+        self._attempts.suites.came(spec.suite)
         self._ledger.accepted(task, event.body)
-        return loglines.TASK_ACCEPTED(spec.task_type, spec.guid, f"{spec.priority:g}", spec.suite or "")
+        priority = f"{spec.priority:g}"
+        line = loglines.TASK_ACCEPTED(spec.task_type, spec.guid, priority, spec.suite or "")
+        self._ledger.log(line, spec)
 
     def commanded(self, event: Commanded, now: Moment) -> None:
         """Do what a control message asks for. ``dispatch_tasks`` is done by the plan of its turn."""
@@ -140,7 +143,8 @@ class Intake:
         tasks = [task for lane in self._backlog.suite_lanes(suite) for task in lane.tasks()]
         for task in sorted(tasks, key=lambda task: task.spec.id):
             self._backlog.remove(task)
-            self._ledger.log(loglines.TASK_STOPPED(task.spec.task_type, task.spec.guid, suite))
+            spec = task.spec
+            self._ledger.log(loglines.TASK_STOPPED(spec.task_type, spec.guid, suite), spec)
             self._attempts.finish(task, Outcome.STOPPED, now)
         self._ledger.log(loglines.SUITE_STOPPED(suite, len(tasks)))
 
