@@ -1,4 +1,4 @@
-"""Publishing what happens, for whoever listens: at best effort, and at next to no cost where nobody does."""
+"""Publishing what happens, for whoever listens: best effort, and next to no cost where nobody does."""
 
 from __future__ import annotations
 

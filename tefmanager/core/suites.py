@@ -35,7 +35,10 @@ class Suites:
         known.left += tasks
 
     def ended(self, suite: str | None, outcome: Outcome) -> tuple[int, int, int] | None:
-        """Count a task that ended; if it was the suite's last, return how many were completed, stopped, dead."""
+        """Count a task that ended; where it was the last one, return how many ended how.
+
+        These are the completed, the stopped and the dead ones.
+        """
         if suite is None:
             return None
         known = self._open[suite]

@@ -73,7 +73,7 @@ def test_a_message_is_transient_json() -> None:
 
 
 def test_nothing_is_kept_for_later() -> None:
-    """Without a connection, while the socket is full or the lease does not hold, messages are dropped unmade."""
+    """Without a connection, and while the socket is full, messages are dropped unmade."""
     rig = Rig()
     assert rig.announce() == []
     rig.open()
