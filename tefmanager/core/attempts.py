@@ -79,6 +79,7 @@ class Attempts:
         self.reserving: dict[int, Attempt] = {}
         self.releasing: dict[int, tuple[str, ...]] = {}
         self.owed: dict[int, Attempt] = {}
+        self.dying: dict[int, Task] = {}
 
     # --- booked: in memory, while Etcd is asked ---
 
@@ -210,6 +211,7 @@ class Attempts:
 
     def bury(self, task: Task) -> None:
         """Send a task to the queue of the dead; it moves to history when that has confirmed it."""
+        self.dying[task.spec.id] = task
         self._pool.settle(task)
         self._ledger.body(task)
         self._ledger.do(Bury(task.spec.id, task.spec.guid, f"given back {task.attempts} times"))
@@ -238,6 +240,7 @@ class Attempts:
     def finish(self, task: Task, outcome: Outcome, now: Moment) -> None:
         """Move a task to history."""
         task.attempt = None
+        self.dying.pop(task.spec.id, None)
         self._pool.settle(task)
         del self._backlog.by_guid[task.spec.guid]
         self._ledger.finished(task, outcome, now)

@@ -38,9 +38,13 @@ class Core:
         limits: what the operator set.
         snapshot: the rows, as the reign begins.
         now: when it begins; everyone gets full intervals from here.
+
+    Attributes:
+        began: unix time of that.
     """
 
     def __init__(self, limits: Limits, snapshot: Snapshot, now: Moment) -> None:
+        self.began = now.wall
         self.ledger = Ledger()
         self.backlog = Backlog(limits.memory, self._pinned)
         self.workforce = Workforce(self.ledger)

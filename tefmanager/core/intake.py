@@ -22,7 +22,7 @@ class Intake:
 
     Args:
         number: gives out numbers for tasks.
-        set_state: makes a state the manager's.
+        set_state: makes a state the manager's, at a unix time.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Intake:
         pool: Pool,
         attempts: Attempts,
         number: Callable[[], int],
-        set_state: Callable[[ManagerState], None],
+        set_state: Callable[[ManagerState, float], None],
     ) -> None:
         self._ledger = ledger
         self._backlog = backlog
@@ -90,7 +90,7 @@ class Intake:
                 self._list_workers(event.reply)
                 return
             case SetState(state):
-                self._set_state(state)
+                self._set_state(state, now.wall)
             case SuiteCommand(command, suite):
                 self._suite_actions[command](suite, now)
             case DispatchTasks():
