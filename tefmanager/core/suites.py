@@ -31,7 +31,7 @@ class Suites:
             return
         known = self._open.get(suite)
         if known is None:
-            known = self._open[suite] = self._over.pop(suite, None) or _Suite()
+            known = self._open[suite] = self._over.pop(suite) if suite in self._over else _Suite()
         known.left += tasks
 
     def ended(self, suite: str | None, outcome: Outcome) -> tuple[int, int, int] | None:

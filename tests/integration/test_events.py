@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,7 @@ class Listener:
 
 
 @pytest.fixture
-def listener(grid: Grid) -> Iterator[Listener]:
+def listener(grid: Grid) -> Listener:
     """Somebody who hears everything."""
     listener = Listener(grid, "#")
     grid.serve(QUIET)
