@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from tefmanager import settings
+from tefmanager.config_http import HttpConfig, http_config
 from tefmanager.config_sources import ConfigError, Found, Sources, gather
 from tefmanager.config_tls import etcd_access, with_tls
 from tefmanager.database_yml import read_database
@@ -26,7 +27,7 @@ from tefmanager.kinds import (
     shown_path,
 )
 
-__all__ = ["Config", "ConfigError", "LogConfig", "config_from", "log_config_from"]
+__all__ = ["Config", "ConfigError", "HttpConfig", "LogConfig", "config_from", "log_config_from"]
 
 NO_DATABASE: Mapping[str, str] = MappingProxyType({})
 """What ``Config.database`` is while the sandbox is still to give one."""
@@ -76,6 +77,7 @@ class Config:
         events: whether they are published.
         sandbox: whether the services are to be started, not found.
         log: where the log goes.
+        http: what is served.
     """
 
     env: str
@@ -102,6 +104,7 @@ class Config:
     events: bool = True
     sandbox: bool = False
     log: LogConfig = field(default_factory=LogConfig)
+    http: HttpConfig = field(default_factory=HttpConfig)
 
     @property
     def dead_queue(self) -> str:
@@ -176,6 +179,7 @@ def _behaviour(sources: Sources) -> Config:
         events=not sources.value(settings.NO_EVENTS),
         sandbox=sources.value(settings.SANDBOX),
         log=_log(sources),
+        http=http_config(sources),
     )
 
 

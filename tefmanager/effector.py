@@ -38,6 +38,7 @@ from tefmanager.interfaces import (
     Delivered,
     Delivery,
     Granted,
+    IMeter,
     IPublisher,
     IReservations,
     Message,
@@ -87,6 +88,7 @@ class Effector:
         attempts: reads the ended attempts of a task.
         on_failure: is told of a failure that nobody expected.
         on_idle: is told when nothing is under way any more.
+        meter: is told what is measured.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class Effector:
         attempts: Callable[[int], Awaitable[Sequence[AttemptRow]]],
         on_failure: Callable[[Failure], None],
         on_idle: Callable[[], None],
+        meter: IMeter,
     ) -> None:
         self._clock = clock
         self._publisher = publisher
@@ -108,6 +111,7 @@ class Effector:
         self._post = post
         self._acknowledge = acknowledge
         self._attempts = attempts
+        self._meter = meter
         self._nursery = Nursery(on_failure, on_idle)
         self._to_reserve: list[Claim] = []
         self._to_release: dict[int, Claim] = {}
@@ -143,13 +147,16 @@ class Effector:
                 case Bury():
                     self._nursery.run(self._bury(effect, bodies[effect.task_id]))
         self._ask_etcd()
-        self._announce(effects)
+        self._tell(effects)
 
-    def _announce(self, effects: Sequence[Effect]) -> None:
+    def _tell(self, effects: Sequence[Effect]) -> None:
+        """Publish, and measure, what has been logged."""
         now = time()
         for effect in effects:
             if isinstance(effect, Log) and (topic := effect.line.event.topic):
                 self._publisher.announce(topic, partial(announcement, effect, now))
+                if effect.line.event is loglines.DISPATCH and effect.about is not None:
+                    self._meter.dispatched(now - effect.about.received, now)
 
     @property
     def idle(self) -> bool:
@@ -247,8 +254,12 @@ class Effector:
             outcomes = await self._reservations.reserve(claims)
         except ReservationsLost as lost:
             log.debug("reservations: {reason}", reason=str(lost))
+            self._meter.reserved("unknown", len(claims))
             return [events.ReservationUnknown(claim.attempt) for claim in claims]
         reach(CrashPoint.RESERVED)
+        granted = sum(isinstance(outcome, Granted) for outcome in outcomes)
+        self._meter.reserved("granted", granted)
+        self._meter.reserved("refused", len(outcomes) - granted)
         return [_answer_of(outcome) for outcome in outcomes]
 
     def etcd_is_back(self) -> None:

@@ -28,6 +28,7 @@ from tefmanager.hearing import Hearing
 from tefmanager.interfaces import (
     Delivery,
     IConsumer,
+    IMeter,
     IPublisher,
     IReign,
     IReservations,
@@ -70,6 +71,11 @@ class Engine:
         careful: turns to begin with that take in one item each, to find out which message is to blame.
         message_limit: bytes that a message may have.
         history: seconds that finished tasks stay in history.
+        meter: is told what is measured.
+
+    Attributes:
+        core: as given.
+        turn_began: monotonic time at which the turn under way began, or None between two.
     """
 
     def __init__(
@@ -87,11 +93,14 @@ class Engine:
         careful: int,
         message_limit: int,
         history: float,
+        meter: IMeter,
     ) -> None:
         self._clock = clock
         self._clocks = clocks
-        self._core = core
+        self.core = core
+        self.turn_began: float | None = None
         self._reign = reign
+        self._meter = meter
         self._pager = Pager(core.backlog, reign)
         self._consumer = consumer
         self._poison = poison
@@ -122,6 +131,7 @@ class Engine:
             reign.attempts,
             self._fail,
             self._wake,
+            meter,
         )
 
     # --- the inbox ---
@@ -175,7 +185,7 @@ class Engine:
         Or after some seconds.
         """
         self._stopping = True
-        self._core.drain()
+        self.core.drain()
         self._clock_out = self._clock.callLater(within, self._time_is_up)
         self._wake()
 
@@ -200,7 +210,7 @@ class Engine:
         """Wait for an event, or for the time at which something is due."""
         if self._failure is not None:
             self._failure.raiseException()
-        if self._inbox or self._core.backlog.hungry or self._done():
+        if self._inbox or self.core.backlog.hungry or self._done():
             return
         due = self._next_look()
         if due is not None:
@@ -213,12 +223,18 @@ class Engine:
 
     def _next_look(self) -> float | None:
         """Return when a turn is needed though nothing happens: something is due, or has to be asked for."""
-        due = self._core.next_look()
+        due = self.core.next_look()
         if due is None or due > self._clocks().monotonic:
             return due
         return due if self._hearing.until >= due else self._hearing.ask(self._clocks().monotonic)
 
     async def _turn(self) -> None:
+        self.turn_began = began = self._clocks().monotonic
+        await self._take_turn()
+        self.turn_began = None
+        self._meter.turned(self._clocks().monotonic - began)
+
+    async def _take_turn(self) -> None:
         most = 1 if self._careful else TURN_SIZE
         batch = [self._inbox.popleft() for _ in range(min(len(self._inbox), most))]
         if not self._careful:
@@ -242,8 +258,8 @@ class Engine:
                 self._deliver(item, parsed, finished, now, acks)
             else:
                 self._happened(item, now)
-        self._core.advance(replace(now, monotonic=min(now.monotonic, self._hearing.until)))
-        self._core.plan(now)
+        self.core.advance(replace(now, monotonic=min(now.monotonic, self._hearing.until)))
+        self.core.plan(now)
         reach(CrashPoint.TURN_APPLIED)
         await self._commit(bodies)
         self._reject_all()
@@ -253,13 +269,13 @@ class Engine:
         reach(CrashPoint.TURN_ACKNOWLEDGED)
 
     def _happened(self, event: events.Event, now: Moment) -> None:
-        self._core.apply(event, now)
+        self.core.apply(event, now)
         if isinstance(event, events.ResourcesRead):
             reach(CrashPoint.REIGN_RECONCILED)
             self._effector.etcd_is_back()
 
     async def _commit(self, bodies: dict[int, bytes]) -> None:
-        changes, effects = self._core.close()
+        changes, effects = self.core.close()
         bodies.update({row.spec.id: body for row, body in changes.accepted})
         if changes:
             read: Bodies = await self._reign.commit(changes)
@@ -297,7 +313,7 @@ class Engine:
     ) -> None:
         if delivery.session != self._session:
             self._session = delivery.session
-            self._core.apply(events.HearingAgain(), now)
+            self.core.apply(events.HearingAgain(), now)
         probe = parsed.probe if isinstance(parsed, DispatchTasks) else None
         if probe is not None and self._hearing.came(probe):
             pass  # that it came is all it says
@@ -307,22 +323,22 @@ class Engine:
                 return
         else:
             try:
-                self._core.apply(_event(delivery, parsed, finished), now)
+                self.core.apply(_event(delivery, parsed, finished), now)
             except Exception as error:
                 raise Poisoned(delivery.body, f"{type(error).__name__}: {error}") from error
-            if self._core.ledger.keeps((delivery.session, delivery.tag)):
+            if self.core.ledger.keeps((delivery.session, delivery.tag)):
                 return
         acks[delivery.session].append(delivery.tag)
 
     def _refuse(self, delivery: Delivery, invalid: Invalid) -> None:
         """Log and answer a message that can't be used; acknowledge it when its copy is safe."""
-        self._core.ledger.log(invalid.line)
+        self.core.ledger.log(invalid.line)
         reply = reply_to(delivery)
         answer = None if reply is None else Reply(reply, invalid.line.text)
         if invalid.rejected is not None:
             self._rejected.append((delivery, invalid.rejected, answer))
         elif answer is not None:
-            self._core.ledger.do(answer)
+            self.core.ledger.do(answer)
 
     def _reject_all(self) -> None:
         """Let what the turn refused go where it belongs, now that the log tells of it."""

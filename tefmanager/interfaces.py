@@ -12,10 +12,40 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
-from zope.interface import Attribute, Interface
+from zope.interface import Attribute, Interface, implementer
 
 from tefmanager.core.resources import Resource
 from tefmanager.core.values import AttemptRow, Bodies, Changes, Snapshot, Stretch, TaskRow
+
+# --- Measuring -------------------------------------------------------------------------------
+
+
+class IMeter(Interface):
+    """Who counts what the log does not tell. Nothing is raised and nothing waits."""
+
+    def turned(seconds: float) -> None:
+        """A turn that took something in has ended, and took so long."""
+
+    def dispatched(waited: float, time: float) -> None:
+        """At a unix time a task was dispatched, so many seconds after it came in."""
+
+    def reserved(outcome: str, claims: int = 1) -> None:
+        """Etcd's answer to so many claims was ``granted``, ``refused`` or ``unknown``."""
+
+
+@implementer(IMeter)
+class NoMeter:
+    """Counts nothing."""
+
+    def turned(self, seconds: float) -> None:
+        """See `IMeter.turned`."""
+
+    def dispatched(self, waited: float, time: float) -> None:
+        """See `IMeter.dispatched`."""
+
+    def reserved(self, outcome: str, claims: int = 1) -> None:
+        """See `IMeter.reserved`."""
+
 
 # --- PostgreSQL ------------------------------------------------------------------------------
 

@@ -159,6 +159,8 @@ BROKER_WAITING = Event("BROKER_WAITING", ("connection", "reason"), "warn")
 DELIVERIES_LOST = Event("DELIVERIES_LOST", ("reason",), "warn")
 REPLY_FAILED = Event("REPLY_FAILED", ("reply_to", "outcome"), "warn")
 HISTORY_REMOVED = Event("HISTORY_REMOVED", ("tasks",))
+HTTP_LISTENING = Event("HTTP_LISTENING", ("address",))
+HTTP_UNAVAILABLE = Event("HTTP_UNAVAILABLE", ("address", "reason"), "warn")
 LOG_LOST = Event("LOG_LOST", ("lines", "reason"), "error")
 LOG_NOT_REOPENED = Event("LOG_NOT_REOPENED", ("file", "reason"), "warn")
 

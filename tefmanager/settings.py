@@ -30,6 +30,7 @@ class Setting(Generic[T]):
         in_file: it may be given in the INI file.
         secret: its text may hold a password and is never shown.
         repeatable: the option may be given several times.
+        may_be_empty: an empty text counts like any other.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Setting(Generic[T]):
     in_file: bool = True
     secret: bool = False
     repeatable: bool = False
+    may_be_empty: bool = False
 
     def variable_names(self, env: str) -> Iterator[str]:
         """Yield the environment variables that may hold it, the first of them that is set wins."""
@@ -323,6 +325,21 @@ LOG_LEVEL = Setting(
     "Least important level that is logged: debug, info, warn or error.",
 )
 
+HTTP = Setting(
+    "http",
+    kinds.ENDPOINT,
+    "tcp:8090:interface=127.0.0.1",
+    "Where the page, JSON and metrics are, as Twisted names places; empty: nowhere.",
+    may_be_empty=True,
+)
+HTTP_TOKEN_FILE = Setting(
+    "http-token-file",
+    kinds.FILE,
+    "",
+    "File with the token that lets the page do something.",
+    default_note="none",
+)
+
 GROUPS: dict[str, tuple[Setting[Any], ...]] = {
     "General": (CONFIG, ENV, SANDBOX),
     "Services": (
@@ -356,6 +373,7 @@ GROUPS: dict[str, tuple[Setting[Any], ...]] = {
     ),
     "Tasks": (MAX_ATTEMPTS, UNKNOWN_RESOURCES, HISTORY_DAYS),
     "Log": (LOG_FILE, LOG_FORMAT, LOG_LEVEL),
+    "Page": (HTTP, HTTP_TOKEN_FILE),
 }
 """All settings, in the order in which people are shown them."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
 from enum import Enum
+from time import monotonic
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredLock
@@ -107,7 +108,7 @@ class Publisher:
             Place.QUEUE: ConfirmChannel(QUEUE_CHANNEL, lease),
             Place.EXCHANGE: ConfirmChannel(EXCHANGE_CHANNEL, lease),
         }
-        self._announcer = Announcer(EVENTS_CHANNEL, events, lease, reactor.seconds) if events else None
+        self._announcer = Announcer(EVENTS_CHANNEL, events, lease, monotonic) if events else None
         self._places = _Places(REMEMBERED)
         self._searching: dict[bytes, DeferredLock] = {}
         self._protocol: AmqpProtocol | None = None

@@ -28,6 +28,7 @@ PURE = (
     "tefmanager.loglines",
     "tefmanager.logfile.forms",
     "tefmanager.config",
+    "tefmanager.config_http",
     "tefmanager.config_sources",
     "tefmanager.config_tls",
     "tefmanager.settings",
