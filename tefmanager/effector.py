@@ -136,7 +136,7 @@ class Effector:
                 case Reply():
                     self._nursery.run(self.answered(effect))
                 case ReplyWorkers(to, workers):
-                    self._nursery.run(self._send_reply(to, [_worker(info, bodies) for info in workers]))
+                    self._nursery.run(self.reply(to, [_worker(info, bodies) for info in workers]))
                 case Bury():
                     self._nursery.run(self._bury(effect, bodies[effect.task_id]))
         self._ask_etcd()
@@ -185,10 +185,12 @@ class Effector:
 
     async def answered(self, reply: Reply) -> None:
         """Answer a message; return when the broker has the answer, or it is clear that it has not."""
-        await self._send_reply(reply.to, reply.response)
+        await self.reply(reply.to, reply.response, reply.warnings)
 
-    async def _send_reply(self, to: ReplyTo, response: object) -> None:
-        body = msgspec.json.encode({"response": response})
+    async def reply(self, to: ReplyTo, response: object, warnings: Sequence[str] = ()) -> None:
+        """Answer with a value that can be encoded as JSON."""
+        answer = {"response": response, "warnings": warnings} if warnings else {"response": response}
+        body = msgspec.json.encode(answer)
         message = Message(body, correlation_id=to.correlation_id, content_type=_CONTENT_TYPE)
         outcome = await self._publisher.send(to.queue, message)
         if outcome is not Delivered.CONFIRMED:

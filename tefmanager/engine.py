@@ -25,6 +25,7 @@ from tefmanager.core.values import Bodies, Moment
 from tefmanager.crashpoints import CrashPoint, reach
 from tefmanager.effector import Effector, Queues
 from tefmanager.hearing import Hearing
+from tefmanager.inquirer import Inquirer
 from tefmanager.interfaces import (
     Delivery,
     IConsumer,
@@ -37,6 +38,7 @@ from tefmanager.interfaces import (
 from tefmanager.logfile.emit import emit
 from tefmanager.messages import DispatchTasks, Invalid, Parsed, TaskMessage, WorkerMessage, parse
 from tefmanager.pager import Pager
+from tefmanager.questions import Question
 from tefmanager.spawn import Nursery
 
 TURN_SIZE = 500
@@ -93,6 +95,7 @@ class Engine:
         self._core = core
         self._reign = reign
         self._pager = Pager(core.backlog, reign)
+        self._inquirer = Inquirer(core, reign)
         self._consumer = consumer
         self._poison = poison
         self._careful = careful
@@ -130,6 +133,12 @@ class Engine:
         """Let a turn take something in, as soon as there can be one."""
         self._inbox.append(item)
         self._wake()
+
+    def ask(self, question: Question) -> Deferred[object]:
+        """Let a turn answer a question; see `Inquirer.ask`."""
+        answer = self._inquirer.ask(question)
+        self._wake()
+        return answer
 
     def session_lost(self, session: int) -> None:
         """What a session delivered and no turn has taken in yet will be delivered again."""
@@ -194,13 +203,14 @@ class Engine:
                 timer.cancel()
         self._nursery.cancel()
         await self._nursery.wait()
+        self._inquirer.forsake()
         await self._effector.abandon()
 
     async def _something_to_do(self) -> None:
         """Wait for an event, or for the time at which something is due."""
         if self._failure is not None:
             self._failure.raiseException()
-        if self._inbox or self._core.backlog.hungry or self._done():
+        if self._inbox or self._inquirer or self._core.backlog.hungry or self._done():
             return
         due = self._next_look()
         if due is not None:
@@ -251,6 +261,7 @@ class Engine:
         for session, tags in acks.items():
             self._consumer.ack(session, tags)
         reach(CrashPoint.TURN_ACKNOWLEDGED)
+        await self._inquirer.answer_some(now)
 
     def _happened(self, event: events.Event, now: Moment) -> None:
         self._core.apply(event, now)
@@ -305,6 +316,9 @@ class Engine:
             self._refuse(delivery, parsed)
             if parsed.rejected is not None:
                 return
+        elif isinstance(parsed, Question):
+            if (reply := reply_to(delivery)) is not None:
+                self._nursery.run(self._reply(parsed, reply))
         else:
             try:
                 self._core.apply(_event(delivery, parsed, finished), now)
@@ -337,6 +351,9 @@ class Engine:
         reach(CrashPoint.REJECTED)
         self._poison.discard(delivery.body)
         self._consumer.ack(delivery.session, [delivery.tag])
+
+    async def _reply(self, question: Question, reply: ReplyTo) -> None:
+        await self._effector.reply(reply, await self._inquirer.tell(question))
 
     async def _remove_history(self) -> None:
         self._tidy = False

@@ -15,7 +15,7 @@ from typing import TypeAlias
 from zope.interface import Attribute, Interface
 
 from tefmanager.core.resources import Resource
-from tefmanager.core.values import AttemptRow, Bodies, Changes, Snapshot, Stretch, TaskRow
+from tefmanager.core.values import AttemptRow, Bodies, Changes, FinishedRow, Snapshot, Stretch, TaskRow
 
 # --- PostgreSQL ------------------------------------------------------------------------------
 
@@ -82,6 +82,9 @@ class IReign(Interface):
 
     async def finished(guids: Sequence[str]) -> frozenset[str]:
         """Return those of the guids that are in history."""
+
+    async def history(guids: Sequence[str]) -> Sequence[FinishedRow]:
+        """Return the tasks of these guids that are in history, by guid; of several only the last one."""
 
     async def attempts(task_id: int) -> Sequence[AttemptRow]:
         """Return the attempts of a task that ended, oldest first."""

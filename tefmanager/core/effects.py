@@ -37,10 +37,11 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Answer a message: True, or an error's text."""
+    """Answer a message: True, or an error's text; ``warnings`` are about a task that was taken."""
 
     to: ReplyTo
     response: str | bool
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

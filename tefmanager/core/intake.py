@@ -11,6 +11,7 @@ from tefmanager.core.effects import Reply, ReplyTo, ReplyWorkers, WorkerInfo
 from tefmanager.core.entities import Attempt, Phase, Task, Worker
 from tefmanager.core.events import Commanded, TaskSubmitted
 from tefmanager.core.ledger import Ledger
+from tefmanager.core.obstacles import Obstacles
 from tefmanager.core.pool import Pool
 from tefmanager.core.values import ManagerState, Moment, Outcome, TaskSpec
 from tefmanager.core.workforce import Workforce
@@ -40,6 +41,7 @@ class Intake:
         self._workforce = workforce
         self._pool = pool
         self._attempts = attempts
+        self._obstacles = Obstacles(ledger, workforce, pool)
         self._number = number
         self._set_state = set_state
         self._suite_actions = {
@@ -57,12 +59,12 @@ class Intake:
             state = "finished" if known is None else known.state
             line = loglines.TASK_DUPLICATE(message.task_type, message.guid, state)
             self._answer(event.reply, line.text)
+            self._ledger.log(line)
         else:
-            line = self._accept(event, now)
-            self._answer(event.reply, True)
-        self._ledger.log(line)
+            spec = self._accept(event, now)
+            self._answer(event.reply, True, self._obstacles.look(spec, now))
 
-    def _accept(self, event: TaskSubmitted, now: Moment) -> loglines.Line:
+    def _accept(self, event: TaskSubmitted, now: Moment) -> TaskSpec:
         message = event.message
         spec = TaskSpec(
             id=self._number(),
@@ -78,7 +80,9 @@ class Intake:
         self._backlog.by_guid[spec.guid] = task
         self._backlog.add(task)
         self._ledger.accepted(task, event.body)
-        return loglines.TASK_ACCEPTED(spec.task_type, spec.guid, f"{spec.priority:g}", spec.suite or "")
+        line = loglines.TASK_ACCEPTED(spec.task_type, spec.guid, f"{spec.priority:g}", spec.suite or "")
+        self._ledger.log(line)
+        return spec
 
     def commanded(self, event: Commanded, now: Moment) -> None:
         """Do what a control message asks for. ``dispatch_tasks`` is done by the plan of its turn."""
@@ -113,9 +117,9 @@ class Intake:
             since=worker.since,
         )
 
-    def _answer(self, reply: ReplyTo | None, response: str | bool) -> None:
+    def _answer(self, reply: ReplyTo | None, response: str | bool, warnings: tuple[str, ...] = ()) -> None:
         if reply is not None:
-            self._ledger.do(Reply(reply, response))
+            self._ledger.do(Reply(reply, response, warnings))
 
     # --- suites ---
 

@@ -26,7 +26,7 @@ from tefmanager.inquiry.answers import (
     Workers,
 )
 from tefmanager.inquiry.collective import workers
-from tefmanager.inquiry.explain import explain
+from tefmanager.inquiry.explain import explain, explain_finished
 from tefmanager.inquiry.resources import resources
 from tefmanager.inquiry.status import status, suites
 from tefmanager.inquiry.tasks import TaskFilter, describe_task, find_tasks, task_in_memory, task_of_row
@@ -51,6 +51,7 @@ __all__ = [
     "Workers",
     "describe_task",
     "explain",
+    "explain_finished",
     "find_tasks",
     "resources",
     "status",

@@ -41,6 +41,11 @@ def explain(core: Core, guid: str, now: Moment, row: TaskRow | None = None) -> E
     return Explanation(info, reasons, ahead, complete, "; ".join(reason.text for reason in reasons))
 
 
+def explain_finished(info: TaskInfo) -> Explanation:
+    """Explain a task that is in history."""
+    return Explanation(info, (), None, True, f"it is finished: {info.state} after {info.attempts} attempts")
+
+
 def _with_worker(info: TaskInfo) -> str:
     match info.state:
         case "dispatched":

@@ -25,6 +25,7 @@ PURE = (
     "tefmanager.core",
     "tefmanager.inquiry",
     "tefmanager.messages",
+    "tefmanager.questions",
     "tefmanager.loglines",
     "tefmanager.logfile.forms",
     "tefmanager.config",
