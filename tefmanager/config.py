@@ -132,11 +132,14 @@ class Config:
         )
 
 
-def config_from(options: Mapping[str, object], environ: Mapping[str, str]) -> Config:
+def config_from(
+    options: Mapping[str, object], environ: Mapping[str, str], *, database: bool = True
+) -> Config:
     """Return the configuration that options, environment and files make; raises `ConfigError`.
 
     ``options`` are those of the command line by name; one that is None, false or empty was not
-    given. Under "problem" may stand why the command line can't be understood at all.
+    given. Under "problem" may stand why the command line can't be understood at all. Who has no business
+    with the database leaves it out.
     """
     problem = options.get("problem")
     if problem:
@@ -145,7 +148,7 @@ def config_from(options: Mapping[str, object], environ: Mapping[str, str]) -> Co
     incomplete = bool(sources.problems)
     config = _with_names(sources, _behaviour(sources))
     if not config.sandbox and not incomplete:
-        config = _services(sources, config)
+        config = _services(sources, config, database)
     if sources.problems:
         raise ConfigError(sources.problems)
     return config
@@ -204,11 +207,11 @@ def _with_names(sources: Sources, config: Config) -> Config:
     return named
 
 
-def _services(sources: Sources, config: Config) -> Config:
+def _services(sources: Sources, config: Config, database: bool) -> Config:
     return replace(
         config,
         amqp=_amqp(sources, config.silence_limit),
-        database=MappingProxyType(_database(sources)),
+        database=MappingProxyType(_database(sources)) if database else NO_DATABASE,
         etcd=_etcd(sources),
         etcd_access=etcd_access(sources),
     )

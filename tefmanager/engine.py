@@ -23,6 +23,7 @@ from tefmanager.core.core import Core
 from tefmanager.core.effects import Reply, ReplyTo
 from tefmanager.core.values import Bodies, Moment
 from tefmanager.crashpoints import CrashPoint, reach
+from tefmanager.deliveries import event_of, reply_to
 from tefmanager.effector import Effector, Queues
 from tefmanager.hearing import Hearing
 from tefmanager.inquirer import Inquirer
@@ -36,7 +37,7 @@ from tefmanager.interfaces import (
     StoreLost,
 )
 from tefmanager.logfile.emit import emit
-from tefmanager.messages import DispatchTasks, Invalid, Parsed, TaskMessage, WorkerMessage, parse
+from tefmanager.messages import DispatchTasks, Invalid, Parsed, TaskMessage, parse
 from tefmanager.pager import Pager
 from tefmanager.questions import Question
 from tefmanager.spawn import Nursery
@@ -321,7 +322,7 @@ class Engine:
                 self._nursery.run(self._reply(parsed, reply))
         else:
             try:
-                self._core.apply(_event(delivery, parsed, finished), now)
+                self._core.apply(event_of(delivery, parsed, finished), now)
             except Exception as error:
                 raise Poisoned(delivery.body, f"{type(error).__name__}: {error}") from error
             if self._core.ledger.keeps((delivery.session, delivery.tag)):
@@ -363,13 +364,6 @@ class Engine:
         self._tidy = removed == HISTORY_STEP
 
 
-def reply_to(delivery: Delivery) -> ReplyTo | None:
-    """Return where a message wants its answer, or None where it does not say so completely."""
-    if not delivery.reply_to or not delivery.correlation_id:
-        return None
-    return ReplyTo(delivery.reply_to, delivery.correlation_id)
-
-
 def _blamed(batch: Sequence[Item], error: Exception) -> Exception:
     """Return what a turn of at most one item failed of: the message, unless the services are to blame."""
     services = isinstance(error, StoreLost) and not isinstance(error, StoreConflict)
@@ -377,18 +371,3 @@ def _blamed(batch: Sequence[Item], error: Exception) -> Exception:
     if known or not batch or not isinstance(batch[0], Delivery):
         return error
     return Poisoned(batch[0].body, f"{type(error).__name__}: {error}")
-
-
-def _event(delivery: Delivery, parsed: Parsed | None, finished: frozenset[str]) -> events.Event:
-    reply = reply_to(delivery)
-    match parsed:
-        case TaskMessage():
-            done = parsed.guid in finished
-            return events.TaskSubmitted(parsed, delivery.body, delivery.redelivered, done, reply)
-        case WorkerMessage():
-            receipt = (delivery.session, delivery.tag)
-            return events.WorkerReported(parsed, delivery.redelivered, reply, receipt)
-        case None | Invalid():
-            raise ValueError(f"{parsed!r} is no event")
-        case _:
-            return events.Commanded(parsed, reply)

@@ -42,7 +42,7 @@ VALUE_LIBRARIES = {"msgspec", "yaml"}
 ADAPTERS = ("tefmanager.amqp", "tefmanager.store", "tefmanager.etcd")
 SHARED = ("tefmanager.interfaces", "tefmanager.backoff", "tefmanager.lease", "tefmanager.tls")
 """What adapters and the engine have in common."""
-WIRING = ("tefmanager.tap", "tefmanager.sandboxed", "tefmanager.demo")
+WIRING = ("tefmanager.tap", "tefmanager.sandboxed", "tefmanager.demo", "tefmanager.ctl")
 """Who builds adapters, or servers for them."""
 OUTSIDE_WORLD = {"asyncio", "logging", "os", "random", "socket", "subprocess", "threading", "time", "uuid"}
 """What the core has no business with: the same inputs give the same outputs."""
