@@ -25,13 +25,15 @@ class Broker:
 
     Args:
         channel: an open one.
-        config: where the manager is.
         patience: seconds to wait for an answer.
+
+    Attributes:
+        config: where the manager is.
     """
 
     def __init__(self, channel: Any, config: Config, patience: float) -> None:
+        self.config = config
         self._channel = channel
-        self._config = config
         self._patience = patience
         self._answers: dict[str, Any] = {}
         self._queue: str | None = None
@@ -68,19 +70,19 @@ class Broker:
                 correlation_id=correlation_id,
                 expiration=None if lasts is None else str(int(lasts * 1000)),
             )
-            self._channel.basic_publish("", self._config.in_queue, body, properties)
+            self._channel.basic_publish("", self.config.in_queue, body, properties)
         return self._collect(ids)
 
     def _need_manager(self) -> None:
+        if not self.look(self.config.in_queue).consumer_count:
+            raise CtlError(Exit.MANAGER, f"no manager takes messages from the queue {self.config.in_queue}")
+
+    def look(self, queue: str) -> Any:
+        """Return how many messages and consumers a queue of the manager has."""
         try:
-            found = self._channel.queue_declare(self._config.in_queue, passive=True)
+            return self._channel.queue_declare(queue, passive=True).method
         except ChannelClosedByBroker as error:
-            text = f"no manager has been here: {error.reply_text}"
-            raise CtlError(Exit.MANAGER, text) from None
-        if not found.method.consumer_count:
-            raise CtlError(
-                Exit.MANAGER, f"no manager takes messages from the queue {self._config.in_queue}"
-            )
+            raise CtlError(Exit.MANAGER, f"no manager has been here: {error.reply_text}") from None
 
     def _replies(self) -> str:
         """Return the queue for answers, which lives as long as the connection."""

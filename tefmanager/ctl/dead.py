@@ -41,8 +41,7 @@ class Dead:
 
 def each_dead(broker: Broker, queue: str) -> Iterator[Dead]:
     """Go through the queue, each message once; what is not acknowledged goes back when we disconnect."""
-    count = broker.channel.queue_declare(queue, passive=True).method.message_count
-    for _ in range(count):
+    for _ in range(broker.look(queue).message_count):
         method, properties, body = broker.channel.basic_get(queue)
         if method is None:
             return
@@ -59,7 +58,7 @@ def dead() -> None:
 def list_dead(session: Session) -> None:
     """List the dead tasks."""
     with session.broker() as broker:
-        found = [each.told() for each in each_dead(broker, session.config().dead_queue)]
+        found = [each.told() for each in each_dead(broker, broker.config.dead_queue)]
     made = show.table("task", "type", "suite", "#attempts", "last worker", "last end", "when")
     for each in found:
         last = each["attempts"][-1] if each["attempts"] else {}
@@ -76,7 +75,7 @@ def list_dead(session: Session) -> None:
 def show_dead(session: Session, guid: str) -> None:
     """Show a dead task: its attempts, and its message."""
     with session.broker() as broker:
-        told = _find(broker, session.config().dead_queue, guid)[0].told()
+        told = _find(broker, broker.config.dead_queue, guid)[0].told()
     made = show.table("#attempt", "worker", "dispatched", "ended", "end")
     for each in told["attempts"]:
         times = (show.clock(each.get("dispatched")), show.clock(each.get("ended")))
@@ -111,11 +110,10 @@ def retry(session: Session, guids: tuple[str, ...], every: bool) -> None:
       tefctl dead retry task_123456
       tefctl dead retry --all
     """
-    config = session.config()
 
     def again(broker: Broker, each: Dead) -> None:
         properties = pika.BasicProperties(content_type="application/json", delivery_mode=2)
-        broker.channel.basic_publish("", config.in_queue, each.body, properties, mandatory=True)
+        broker.channel.basic_publish("", broker.config.in_queue, each.body, properties, mandatory=True)
 
     _for_each(session, _chosen(guids, every), set(guids), again, "submitted again")
 
@@ -140,7 +138,7 @@ def _for_each(
     with session.broker() as broker:
         broker.channel.confirm_delivery()
         found = []
-        for each in each_dead(broker, session.config().dead_queue):
+        for each in each_dead(broker, broker.config.dead_queue):
             if wanted(each):
                 act(broker, each)
                 broker.channel.basic_ack(each.tag)
