@@ -73,6 +73,7 @@ class Config:
         unknown_resources: what a name without an entry in Etcd does.
         history_days: for which finished tasks are kept.
         message_limit: bytes.
+        events: whether they are published.
         sandbox: whether the services are to be started, not found.
         log: where the log goes.
     """
@@ -98,6 +99,7 @@ class Config:
     unknown_resources: UnknownResources = UnknownResources.ALLOW
     history_days: float = 7.0
     message_limit: int = 16 * 1024 * 1024
+    events: bool = True
     sandbox: bool = False
     log: LogConfig = field(default_factory=LogConfig)
 
@@ -174,6 +176,7 @@ def _behaviour(sources: Sources) -> Config:
         unknown_resources=sources.value(settings.UNKNOWN_RESOURCES),
         history_days=sources.value(settings.HISTORY_DAYS),
         message_limit=sources.value(settings.MESSAGE_LIMIT),
+        events=not sources.value(settings.NO_EVENTS),
         sandbox=sources.value(settings.SANDBOX),
         log=_log(sources),
     )

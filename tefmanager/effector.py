@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from time import time
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -14,6 +16,7 @@ from twisted.python.failure import Failure
 from tefmanager import loglines
 from tefmanager.backoff import Backoff
 from tefmanager.core import events
+from tefmanager.core.announcements import announcement
 from tefmanager.core.effects import (
     Acknowledge,
     Bury,
@@ -140,6 +143,13 @@ class Effector:
                 case Bury():
                     self._nursery.run(self._bury(effect, bodies[effect.task_id]))
         self._ask_etcd()
+        self._announce(effects)
+
+    def _announce(self, effects: Sequence[Effect]) -> None:
+        now = time()
+        for effect in effects:
+            if isinstance(effect, Log) and (topic := effect.line.event.topic):
+                self._publisher.announce(topic, partial(announcement, effect, now))
 
     @property
     def idle(self) -> bool:

@@ -268,12 +268,13 @@ class Delivered(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message to publish. Always persistent.
+    """A message to publish.
 
     Attributes:
         body: the bytes.
         correlation_id, reply_to, content_type: as on the wire, or None.
         headers: application headers to send; text, numbers, bytes, lists and dicts.
+        persistent: the broker keeps it on disk.
     """
 
     body: bytes
@@ -281,6 +282,7 @@ class Message:
     reply_to: bytes | None = None
     content_type: bytes | None = None
     headers: Mapping[str, object] = field(default_factory=dict)
+    persistent: bool = True
 
 
 class IPublisher(Interface):
@@ -307,6 +309,13 @@ class IPublisher(Interface):
         """Make a durable queue where there is none of that name. Waits while there is no connection.
 
         Where the broker refuses, nothing happens: publishing to it tells.
+        """
+
+    def announce(key: str, body: Callable[[], bytes]) -> None:
+        """Publish a transient JSON message to the exchange of events, for whoever is bound for its key.
+
+        At best effort: dropped where it can't leave at once. ``body`` makes it, and is not called where
+        it is known that nobody would hear it. Nothing is raised and nothing waits.
         """
 
     async def stop() -> None:

@@ -236,6 +236,12 @@ BIND = Setting(
 MESSAGE_LIMIT = Setting(
     "message-limit", kinds.BYTES, "16777216", "Longest message that is taken for a task, in bytes."
 )
+NO_EVENTS = Setting(
+    "no-events",
+    kinds.FLAG,
+    "no",
+    "Publish nothing to <prefix>.manager.events, the exchange on which others follow what happens.",
+)
 
 WORKER_UPDATE_INTERVAL = Setting(
     "worker-update-interval", kinds.SECONDS, "30", "Seconds in which a worker should be heard once."
@@ -337,7 +343,7 @@ GROUPS: dict[str, tuple[Setting[Any], ...]] = {
         ETCD_USER,
         ETCD_PASSWORD,
     ),
-    "Queues": (NAME_PREFIX, IN_QUEUE, BIND, MESSAGE_LIMIT),
+    "Queues": (NAME_PREFIX, IN_QUEUE, BIND, MESSAGE_LIMIT, NO_EVENTS),
     "Times": (
         WORKER_UPDATE_INTERVAL,
         MISSING_INTERVAL,

@@ -101,7 +101,13 @@ def make_manager(reactor: Any, config: Config, give_up: Callable[[str], None]) -
             silence=silence,
         ),
         Consumer(reactor, config.amqp, topology, on_state=_tell("consumer")),
-        Publisher(reactor, config.amqp, on_state=_tell("publisher"), lease=lease),
+        Publisher(
+            reactor,
+            config.amqp,
+            on_state=_tell("publisher"),
+            lease=lease,
+            events=config.events_exchange if config.events else "",
+        ),
         lambda: _RESERVATIONS[config.etcd_api](
             reactor,
             Cluster(config.etcd, config.etcd_access),

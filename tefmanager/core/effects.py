@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from tefmanager.core.values import WorkerStatus
+from tefmanager.core.values import TaskSpec, WorkerStatus
 from tefmanager.loglines import Line
 
 
@@ -30,9 +30,10 @@ class Acknowledge:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """Write a line to the log."""
+    """Write a line to the log, and publish it where somebody listens. ``about`` is the task it tells of."""
 
     line: Line
+    about: TaskSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,9 +79,11 @@ class Intake:
         task = Task(spec)
         self._backlog.by_guid[spec.guid] = task
         self._backlog.add(task)
+        self._attempts.suites.came(spec.suite)
         self._ledger.accepted(task, event.body)
-        line = loglines.TASK_ACCEPTED(spec.task_type, spec.guid, f"{spec.priority:g}", spec.suite or "")
-        self._ledger.log(line)
+        priority = f"{spec.priority:g}"
+        line = loglines.TASK_ACCEPTED(spec.task_type, spec.guid, priority, spec.suite or "")
+        self._ledger.log(line, spec)
         return spec
 
     def commanded(self, event: Commanded, now: Moment) -> None:
@@ -144,7 +146,8 @@ class Intake:
         tasks = [task for lane in self._backlog.suite_lanes(suite) for task in lane.tasks()]
         for task in sorted(tasks, key=lambda task: task.spec.id):
             self._backlog.remove(task)
-            self._ledger.log(loglines.TASK_STOPPED(task.spec.task_type, task.spec.guid, suite))
+            spec = task.spec
+            self._ledger.log(loglines.TASK_STOPPED(spec.task_type, spec.guid, suite), spec)
             self._attempts.finish(task, Outcome.STOPPED, now)
         self._ledger.log(loglines.SUITE_STOPPED(suite, len(tasks)))
 
