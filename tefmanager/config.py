@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from tefmanager import settings
+from tefmanager.config_http import HttpConfig, http_config
 from tefmanager.config_sources import ConfigError, Found, Sources, gather
 from tefmanager.config_tls import etcd_access, with_tls
 from tefmanager.database_yml import read_database
@@ -26,7 +27,7 @@ from tefmanager.kinds import (
     shown_path,
 )
 
-__all__ = ["Config", "ConfigError", "LogConfig", "config_from", "log_config_from"]
+__all__ = ["Config", "ConfigError", "HttpConfig", "LogConfig", "config_from", "log_config_from"]
 
 NO_DATABASE: Mapping[str, str] = MappingProxyType({})
 """What ``Config.database`` is while the sandbox is still to give one."""
@@ -73,8 +74,10 @@ class Config:
         unknown_resources: what a name without an entry in Etcd does.
         history_days: for which finished tasks are kept.
         message_limit: bytes.
+        events: whether they are published.
         sandbox: whether the services are to be started, not found.
         log: where the log goes.
+        http: what is served.
     """
 
     env: str
@@ -98,8 +101,10 @@ class Config:
     unknown_resources: UnknownResources = UnknownResources.ALLOW
     history_days: float = 7.0
     message_limit: int = 16 * 1024 * 1024
+    events: bool = True
     sandbox: bool = False
     log: LogConfig = field(default_factory=LogConfig)
+    http: HttpConfig = field(default_factory=HttpConfig)
 
     @property
     def dead_queue(self) -> str:
@@ -132,11 +137,14 @@ class Config:
         )
 
 
-def config_from(options: Mapping[str, object], environ: Mapping[str, str]) -> Config:
+def config_from(
+    options: Mapping[str, object], environ: Mapping[str, str], *, database: bool = True
+) -> Config:
     """Return the configuration that options, environment and files make; raises `ConfigError`.
 
     ``options`` are those of the command line by name; one that is None, false or empty was not
-    given. Under "problem" may stand why the command line can't be understood at all.
+    given. Under "problem" may stand why the command line can't be understood at all. Who has no business
+    with the database leaves it out.
     """
     problem = options.get("problem")
     if problem:
@@ -145,7 +153,7 @@ def config_from(options: Mapping[str, object], environ: Mapping[str, str]) -> Co
     incomplete = bool(sources.problems)
     config = _with_names(sources, _behaviour(sources))
     if not config.sandbox and not incomplete:
-        config = _services(sources, config)
+        config = _services(sources, config, database)
     if sources.problems:
         raise ConfigError(sources.problems)
     return config
@@ -171,8 +179,10 @@ def _behaviour(sources: Sources) -> Config:
         unknown_resources=sources.value(settings.UNKNOWN_RESOURCES),
         history_days=sources.value(settings.HISTORY_DAYS),
         message_limit=sources.value(settings.MESSAGE_LIMIT),
+        events=not sources.value(settings.NO_EVENTS),
         sandbox=sources.value(settings.SANDBOX),
         log=_log(sources),
+        http=http_config(sources),
     )
 
 
@@ -204,11 +214,11 @@ def _with_names(sources: Sources, config: Config) -> Config:
     return named
 
 
-def _services(sources: Sources, config: Config) -> Config:
+def _services(sources: Sources, config: Config, database: bool) -> Config:
     return replace(
         config,
         amqp=_amqp(sources, config.silence_limit),
-        database=MappingProxyType(_database(sources)),
+        database=MappingProxyType(_database(sources)) if database else NO_DATABASE,
         etcd=_etcd(sources),
         etcd_access=etcd_access(sources),
     )

@@ -63,7 +63,7 @@ class Sources:
 
     def _option(self, setting: Setting[T]) -> Found | None:
         given = self.options.get(setting.name) if setting.option else None
-        if not given:
+        if not given and not (given == "" and setting.may_be_empty):
             return None
         if isinstance(given, list):
             return Found("\n".join(given), f"--{setting.name}")
@@ -71,8 +71,8 @@ class Sources:
 
     def _variable(self, setting: Setting[T]) -> Found | None:
         names = setting.variable_names(self.env)
-        found = (Found(self.environ.get(name, "").strip(), name) for name in names)
-        return next((each for each in found if each.text), None)
+        found = (Found(self.environ[name].strip(), name) for name in names if name in self.environ)
+        return next((each for each in found if each.text or setting.may_be_empty), None)
 
     def optional(self, setting: Setting[T]) -> T | None:
         """Return the value of a setting, or None where there is none or it is wrong (a problem then)."""
@@ -142,8 +142,9 @@ def _strangers(name: str, parser: configparser.ConfigParser) -> Iterator[str]:
 
 def _entries(name: str, parser: configparser.ConfigParser) -> Iterator[tuple[str, Found]]:
     for key, text in parser[SECTION].items() if SECTION in parser else ():
-        if text.strip():
-            yield _spelled(key), Found(text.strip(), f"{name}: {key}")
+        setting = SETTINGS[_spelled(key)]
+        if text.strip() or setting.may_be_empty:
+            yield setting.name, Found(text.strip(), f"{name}: {key}")
 
 
 def _spelled(key: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from time import time
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -14,6 +16,7 @@ from twisted.python.failure import Failure
 from tefmanager import loglines
 from tefmanager.backoff import Backoff
 from tefmanager.core import events
+from tefmanager.core.announcements import announcement
 from tefmanager.core.effects import (
     Acknowledge,
     Bury,
@@ -35,6 +38,7 @@ from tefmanager.interfaces import (
     Delivered,
     Delivery,
     Granted,
+    IMeter,
     IPublisher,
     IReservations,
     Message,
@@ -84,6 +88,7 @@ class Effector:
         attempts: reads the ended attempts of a task.
         on_failure: is told of a failure that nobody expected.
         on_idle: is told when nothing is under way any more.
+        meter: is told what is measured.
     """
 
     def __init__(
@@ -97,6 +102,7 @@ class Effector:
         attempts: Callable[[int], Awaitable[Sequence[AttemptRow]]],
         on_failure: Callable[[Failure], None],
         on_idle: Callable[[], None],
+        meter: IMeter,
     ) -> None:
         self._clock = clock
         self._publisher = publisher
@@ -105,6 +111,7 @@ class Effector:
         self._post = post
         self._acknowledge = acknowledge
         self._attempts = attempts
+        self._meter = meter
         self._nursery = Nursery(on_failure, on_idle)
         self._to_reserve: list[Claim] = []
         self._to_release: dict[int, Claim] = {}
@@ -136,10 +143,20 @@ class Effector:
                 case Reply():
                     self._nursery.run(self.answered(effect))
                 case ReplyWorkers(to, workers):
-                    self._nursery.run(self._send_reply(to, [_worker(info, bodies) for info in workers]))
+                    self._nursery.run(self.reply(to, [_worker(info, bodies) for info in workers]))
                 case Bury():
                     self._nursery.run(self._bury(effect, bodies[effect.task_id]))
         self._ask_etcd()
+        self._tell(effects)
+
+    def _tell(self, effects: Sequence[Effect]) -> None:
+        """Publish, and measure, what has been logged."""
+        now = time()
+        for effect in effects:
+            if isinstance(effect, Log) and (topic := effect.line.event.topic):
+                self._publisher.announce(topic, partial(announcement, effect, now))
+                if effect.line.event is loglines.DISPATCH and effect.about is not None:
+                    self._meter.dispatched(now - effect.about.received, now)
 
     @property
     def idle(self) -> bool:
@@ -185,10 +202,12 @@ class Effector:
 
     async def answered(self, reply: Reply) -> None:
         """Answer a message; return when the broker has the answer, or it is clear that it has not."""
-        await self._send_reply(reply.to, reply.response)
+        await self.reply(reply.to, reply.response, reply.warnings)
 
-    async def _send_reply(self, to: ReplyTo, response: object) -> None:
-        body = msgspec.json.encode({"response": response})
+    async def reply(self, to: ReplyTo, response: object, warnings: Sequence[str] = ()) -> None:
+        """Answer with a value that can be encoded as JSON."""
+        answer = {"response": response, "warnings": warnings} if warnings else {"response": response}
+        body = msgspec.json.encode(answer)
         message = Message(body, correlation_id=to.correlation_id, content_type=_CONTENT_TYPE)
         outcome = await self._publisher.send(to.queue, message)
         if outcome is not Delivered.CONFIRMED:
@@ -237,8 +256,12 @@ class Effector:
             outcomes = await self._reservations.reserve(claims)
         except ReservationsLost as lost:
             log.debug("reservations: {reason}", reason=str(lost))
+            self._meter.reserved("unknown", len(claims))
             return [events.ReservationUnknown(claim.attempt) for claim in claims]
         reach(CrashPoint.RESERVED)
+        granted = sum(isinstance(outcome, Granted) for outcome in outcomes)
+        self._meter.reserved("granted", granted)
+        self._meter.reserved("refused", len(outcomes) - granted)
         return [_answer_of(outcome) for outcome in outcomes]
 
     def etcd_is_back(self) -> None:

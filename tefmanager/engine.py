@@ -23,11 +23,14 @@ from tefmanager.core.core import Core
 from tefmanager.core.effects import Reply, ReplyTo
 from tefmanager.core.values import Bodies, Moment
 from tefmanager.crashpoints import CrashPoint, reach
+from tefmanager.deliveries import event_of, reply_to
 from tefmanager.effector import Effector, Queues
 from tefmanager.hearing import Hearing
+from tefmanager.inquirer import Inquirer
 from tefmanager.interfaces import (
     Delivery,
     IConsumer,
+    IMeter,
     IPublisher,
     IReign,
     IReservations,
@@ -35,8 +38,9 @@ from tefmanager.interfaces import (
     StoreLost,
 )
 from tefmanager.logfile.emit import emit
-from tefmanager.messages import DispatchTasks, Invalid, Parsed, TaskMessage, WorkerMessage, parse
+from tefmanager.messages import DispatchTasks, Invalid, Parsed, TaskMessage, parse
 from tefmanager.pager import Pager
+from tefmanager.questions import Question
 from tefmanager.spawn import Nursery
 
 TURN_SIZE = 500
@@ -70,6 +74,11 @@ class Engine:
         careful: turns to begin with that take in one item each, to find out which message is to blame.
         message_limit: bytes that a message may have.
         history: seconds that finished tasks stay in history.
+        meter: is told what is measured.
+
+    Attributes:
+        core: as given.
+        turn_began: monotonic time at which the turn under way began, or None between two.
     """
 
     def __init__(
@@ -87,12 +96,16 @@ class Engine:
         careful: int,
         message_limit: int,
         history: float,
+        meter: IMeter,
     ) -> None:
         self._clock = clock
         self._clocks = clocks
-        self._core = core
+        self.core = core
+        self.turn_began: float | None = None
         self._reign = reign
+        self._meter = meter
         self._pager = Pager(core.backlog, reign)
+        self._inquirer = Inquirer(core, reign)
         self._consumer = consumer
         self._poison = poison
         self._careful = careful
@@ -122,6 +135,7 @@ class Engine:
             reign.attempts,
             self._fail,
             self._wake,
+            meter,
         )
 
     # --- the inbox ---
@@ -130,6 +144,12 @@ class Engine:
         """Let a turn take something in, as soon as there can be one."""
         self._inbox.append(item)
         self._wake()
+
+    def ask(self, question: Question) -> Deferred[object]:
+        """Let a turn answer a question; see `Inquirer.ask`."""
+        answer = self._inquirer.ask(question)
+        self._wake()
+        return answer
 
     def session_lost(self, session: int) -> None:
         """What a session delivered and no turn has taken in yet will be delivered again."""
@@ -175,7 +195,7 @@ class Engine:
         Or after some seconds.
         """
         self._stopping = True
-        self._core.drain()
+        self.core.drain()
         self._clock_out = self._clock.callLater(within, self._time_is_up)
         self._wake()
 
@@ -194,13 +214,14 @@ class Engine:
                 timer.cancel()
         self._nursery.cancel()
         await self._nursery.wait()
+        self._inquirer.forsake()
         await self._effector.abandon()
 
     async def _something_to_do(self) -> None:
         """Wait for an event, or for the time at which something is due."""
         if self._failure is not None:
             self._failure.raiseException()
-        if self._inbox or self._core.backlog.hungry or self._done():
+        if self._inbox or self._inquirer or self.core.backlog.hungry or self._done():
             return
         due = self._next_look()
         if due is not None:
@@ -213,12 +234,18 @@ class Engine:
 
     def _next_look(self) -> float | None:
         """Return when a turn is needed though nothing happens: something is due, or has to be asked for."""
-        due = self._core.next_look()
+        due = self.core.next_look()
         if due is None or due > self._clocks().monotonic:
             return due
         return due if self._hearing.until >= due else self._hearing.ask(self._clocks().monotonic)
 
     async def _turn(self) -> None:
+        self.turn_began = began = self._clocks().monotonic
+        await self._take_turn()
+        self.turn_began = None
+        self._meter.turned(self._clocks().monotonic - began)
+
+    async def _take_turn(self) -> None:
         most = 1 if self._careful else TURN_SIZE
         batch = [self._inbox.popleft() for _ in range(min(len(self._inbox), most))]
         if not self._careful:
@@ -242,8 +269,8 @@ class Engine:
                 self._deliver(item, parsed, finished, now, acks)
             else:
                 self._happened(item, now)
-        self._core.advance(replace(now, monotonic=min(now.monotonic, self._hearing.until)))
-        self._core.plan(now)
+        self.core.advance(replace(now, monotonic=min(now.monotonic, self._hearing.until)))
+        self.core.plan(now)
         reach(CrashPoint.TURN_APPLIED)
         await self._commit(bodies)
         self._reject_all()
@@ -251,15 +278,16 @@ class Engine:
         for session, tags in acks.items():
             self._consumer.ack(session, tags)
         reach(CrashPoint.TURN_ACKNOWLEDGED)
+        await self._inquirer.answer_some(now)
 
     def _happened(self, event: events.Event, now: Moment) -> None:
-        self._core.apply(event, now)
+        self.core.apply(event, now)
         if isinstance(event, events.ResourcesRead):
             reach(CrashPoint.REIGN_RECONCILED)
             self._effector.etcd_is_back()
 
     async def _commit(self, bodies: dict[int, bytes]) -> None:
-        changes, effects = self._core.close()
+        changes, effects = self.core.close()
         bodies.update({row.spec.id: body for row, body in changes.accepted})
         if changes:
             read: Bodies = await self._reign.commit(changes)
@@ -297,7 +325,7 @@ class Engine:
     ) -> None:
         if delivery.session != self._session:
             self._session = delivery.session
-            self._core.apply(events.HearingAgain(), now)
+            self.core.apply(events.HearingAgain(), now)
         probe = parsed.probe if isinstance(parsed, DispatchTasks) else None
         if probe is not None and self._hearing.came(probe):
             pass  # that it came is all it says
@@ -305,24 +333,27 @@ class Engine:
             self._refuse(delivery, parsed)
             if parsed.rejected is not None:
                 return
+        elif isinstance(parsed, Question):
+            if (reply := reply_to(delivery)) is not None:
+                self._nursery.run(self._reply(parsed, reply))
         else:
             try:
-                self._core.apply(_event(delivery, parsed, finished), now)
+                self.core.apply(event_of(delivery, parsed, finished), now)
             except Exception as error:
                 raise Poisoned(delivery.body, f"{type(error).__name__}: {error}") from error
-            if self._core.ledger.keeps((delivery.session, delivery.tag)):
+            if self.core.ledger.keeps((delivery.session, delivery.tag)):
                 return
         acks[delivery.session].append(delivery.tag)
 
     def _refuse(self, delivery: Delivery, invalid: Invalid) -> None:
         """Log and answer a message that can't be used; acknowledge it when its copy is safe."""
-        self._core.ledger.log(invalid.line)
+        self.core.ledger.log(invalid.line)
         reply = reply_to(delivery)
         answer = None if reply is None else Reply(reply, invalid.line.text)
         if invalid.rejected is not None:
             self._rejected.append((delivery, invalid.rejected, answer))
         elif answer is not None:
-            self._core.ledger.do(answer)
+            self.core.ledger.do(answer)
 
     def _reject_all(self) -> None:
         """Let what the turn refused go where it belongs, now that the log tells of it."""
@@ -338,19 +369,15 @@ class Engine:
         self._poison.discard(delivery.body)
         self._consumer.ack(delivery.session, [delivery.tag])
 
+    async def _reply(self, question: Question, reply: ReplyTo) -> None:
+        await self._effector.reply(reply, await self._inquirer.tell(question))
+
     async def _remove_history(self) -> None:
         self._tidy = False
         removed = await self._reign.forget(self._clocks().wall - self._history, HISTORY_STEP)
         if removed:
             emit(loglines.HISTORY_REMOVED(removed))
         self._tidy = removed == HISTORY_STEP
-
-
-def reply_to(delivery: Delivery) -> ReplyTo | None:
-    """Return where a message wants its answer, or None where it does not say so completely."""
-    if not delivery.reply_to or not delivery.correlation_id:
-        return None
-    return ReplyTo(delivery.reply_to, delivery.correlation_id)
 
 
 def _blamed(batch: Sequence[Item], error: Exception) -> Exception:
@@ -360,18 +387,3 @@ def _blamed(batch: Sequence[Item], error: Exception) -> Exception:
     if known or not batch or not isinstance(batch[0], Delivery):
         return error
     return Poisoned(batch[0].body, f"{type(error).__name__}: {error}")
-
-
-def _event(delivery: Delivery, parsed: Parsed | None, finished: frozenset[str]) -> events.Event:
-    reply = reply_to(delivery)
-    match parsed:
-        case TaskMessage():
-            done = parsed.guid in finished
-            return events.TaskSubmitted(parsed, delivery.body, delivery.redelivered, done, reply)
-        case WorkerMessage():
-            receipt = (delivery.session, delivery.tag)
-            return events.WorkerReported(parsed, delivery.redelivered, reply, receipt)
-        case None | Invalid():
-            raise ValueError(f"{parsed!r} is no event")
-        case _:
-            return events.Commanded(parsed, reply)

@@ -12,10 +12,40 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
-from zope.interface import Attribute, Interface
+from zope.interface import Attribute, Interface, implementer
 
 from tefmanager.core.resources import Resource
-from tefmanager.core.values import AttemptRow, Bodies, Changes, Snapshot, Stretch, TaskRow
+from tefmanager.core.values import AttemptRow, Bodies, Changes, FinishedRow, Snapshot, Stretch, TaskRow
+
+# --- Measuring -------------------------------------------------------------------------------
+
+
+class IMeter(Interface):
+    """Who counts what the log does not tell. Nothing is raised and nothing waits."""
+
+    def turned(seconds: float) -> None:
+        """A turn that took something in has ended, and took so long."""
+
+    def dispatched(waited: float, time: float) -> None:
+        """At a unix time a task was dispatched, so many seconds after it came in."""
+
+    def reserved(outcome: str, claims: int = 1) -> None:
+        """Etcd's answer to so many claims was ``granted``, ``refused`` or ``unknown``."""
+
+
+@implementer(IMeter)
+class NoMeter:
+    """Counts nothing."""
+
+    def turned(self, seconds: float) -> None:
+        """See `IMeter.turned`."""
+
+    def dispatched(self, waited: float, time: float) -> None:
+        """See `IMeter.dispatched`."""
+
+    def reserved(self, outcome: str, claims: int = 1) -> None:
+        """See `IMeter.reserved`."""
+
 
 # --- PostgreSQL ------------------------------------------------------------------------------
 
@@ -82,6 +112,9 @@ class IReign(Interface):
 
     async def finished(guids: Sequence[str]) -> frozenset[str]:
         """Return those of the guids that are in history."""
+
+    async def history(guids: Sequence[str]) -> Sequence[FinishedRow]:
+        """Return the tasks of these guids that are in history, by guid; of several only the last one."""
 
     async def attempts(task_id: int) -> Sequence[AttemptRow]:
         """Return the attempts of a task that ended, oldest first."""
@@ -265,12 +298,13 @@ class Delivered(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message to publish. Always persistent.
+    """A message to publish.
 
     Attributes:
         body: the bytes.
         correlation_id, reply_to, content_type: as on the wire, or None.
         headers: application headers to send; text, numbers, bytes, lists and dicts.
+        persistent: the broker keeps it on disk.
     """
 
     body: bytes
@@ -278,6 +312,7 @@ class Message:
     reply_to: bytes | None = None
     content_type: bytes | None = None
     headers: Mapping[str, object] = field(default_factory=dict)
+    persistent: bool = True
 
 
 class IPublisher(Interface):
@@ -307,6 +342,13 @@ class IPublisher(Interface):
         """Make a durable queue where there is none of that name. Waits while there is no connection.
 
         Where the broker refuses, nothing happens: publishing to it tells.
+        """
+
+    def announce(key: str, body: Callable[[], bytes]) -> None:
+        """Publish a transient JSON message to the exchange of events, for whoever is bound for its key.
+
+        At best effort: dropped where it can't leave at once. ``body`` makes it, and is not called where
+        it is known that nobody would hear it. Nothing is raised and nothing waits.
         """
 
     async def stop() -> None:

@@ -153,6 +153,13 @@ def _text(text: str) -> str:
     return text
 
 
+def _endpoint(text: str) -> str:
+    """Take Twisted's words for a place to listen at; empty is nowhere."""
+    if text and not re.fullmatch(r"[a-z]\w*:.+", text):
+        raise ValueError
+    return text
+
+
 def is_short(name: str, room: int = SHORTSTR) -> bool:
     """Tell whether a name is printable and has 1 to ``room`` bytes of UTF-8."""
     return bool(name) and name.isprintable() and len(name.encode()) <= room
@@ -212,6 +219,11 @@ def _choice(choices: type[E], sign: str) -> Kind[E]:
 
 TEXT = Kind(_text, "text", "TEXT")
 FILE = Kind(_text, "a file", "FILE")
+ENDPOINT = Kind(
+    _endpoint,
+    "where to listen, such as tcp:8090:interface=127.0.0.1 or unix:/run/http, or nothing",
+    "ENDPOINT",
+)
 FOLDER = Kind(_text, "the folder that holds database_<env>.yml", "FOLDER")
 URL = Kind(_text, "amqp://user:password@host:port/vhost", "URL")
 SILENCE = Kind(_silence, "a number of seconds, 3 or more", "SECONDS")

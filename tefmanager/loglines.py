@@ -81,11 +81,13 @@ class Event:
         name: its first field or fields, literally.
         fields: what the other fields are.
         level: ``debug``, ``info``, ``warn`` or ``error``.
+        topic: routing key under which it is published as well; empty where it is not.
     """
 
     name: str
     fields: tuple[str, ...] = ()
     level: str = "info"
+    topic: str = ""
 
     def __call__(self, *values: object) -> Line:
         """Return the line for these fields."""
@@ -96,10 +98,10 @@ class Event:
 
 _ATTEMPT = ("task_type", "guid", "worker", "attempt")
 
-STATE_CHANGE = Event("STATE_CHANGE", ("old", "new"))
-DISPATCH = Event("DISPATCH", ("task_type", "guid", "worker"))
+STATE_CHANGE = Event("STATE_CHANGE", ("old", "new"), topic="manager.state")
+DISPATCH = Event("DISPATCH", ("task_type", "guid", "worker"), topic="task.dispatched")
 DISPATCH_FAILED = Event("DISPATCH_FAILED", ("task_type", "guid", "worker"), "warn")
-WORKER_OFFLINE = Event("CONTROL_SUCCESS|WORKER_OFFLINE", ("worker",))
+WORKER_OFFLINE = Event("CONTROL_SUCCESS|WORKER_OFFLINE", ("worker",), topic="worker.offline")
 MISSING_EXCHANGE_NAME = Event("CONTROL_FAILED|PARSE_JSON|MISSING_EXCHANGE_NAME", ("worker",), "warn")
 MISSING_NAME = Event("CONTROL_WARN|PARSE_JSON|MISSING_NAME", ("exchange",), "warn")
 MISSING_STATUS = Event("CONTROL_FAILED|PARSE_JSON|MISSING_STATUS", ("worker",), "warn")
@@ -113,29 +115,33 @@ MISSING_WORKER_TYPE = Event("CONTROL_FAILED|PARSE_JSON|MISSING_WORKER_TYPE", ("w
 INVALID_FIELD = Event("CONTROL_FAILED|PARSE_JSON|INVALID_FIELD", ("worker", "reason"), "warn")
 UNKNOWN_STATUS = Event("CONTROL_FAILED|UNKNOWN_STATUS", ("worker", "status"), "warn")
 
-TASK_ACCEPTED = Event("TASK_ACCEPTED", ("task_type", "guid", "priority", "suite"))
+TASK_ACCEPTED = Event("TASK_ACCEPTED", ("task_type", "guid", "priority", "suite"), topic="task.accepted")
+TASK_CANNOT_RUN = Event("TASK_CANNOT_RUN", ("task_type", "guid", "reason"), "warn")
 TASK_DUPLICATE = Event("TASK_DUPLICATE", ("task_type", "guid", "state"), "warn")
 TASK_REJECTED = Event("TASK_REJECTED", ("reason", "message"), "warn")
-TASK_WORKING = Event("TASK_WORKING", _ATTEMPT)
-TASK_COMPLETED = Event("TASK_COMPLETED", _ATTEMPT)
-TASK_RELEASED = Event("TASK_RELEASED", (*_ATTEMPT, "reason"), "warn")
-TASK_REGAINED = Event("TASK_REGAINED", _ATTEMPT)
-TASK_STOPPED = Event("TASK_STOPPED", ("task_type", "guid", "suite"))
-TASK_DEAD = Event("TASK_DEAD", ("task_type", "guid", "attempts"), "error")
+TASK_WORKING = Event("TASK_WORKING", _ATTEMPT, topic="task.working")
+TASK_COMPLETED = Event("TASK_COMPLETED", _ATTEMPT, topic="task.completed")
+TASK_RELEASED = Event("TASK_RELEASED", (*_ATTEMPT, "reason"), "warn", "task.released")
+TASK_REGAINED = Event("TASK_REGAINED", _ATTEMPT, topic="task.regained")
+TASK_STOPPED = Event("TASK_STOPPED", ("task_type", "guid", "suite"), topic="task.stopped")
+TASK_DEAD = Event("TASK_DEAD", ("task_type", "guid", "attempts"), "error", "task.dead")
 DISPATCH_TIMEOUT = Event("DISPATCH_TIMEOUT", _ATTEMPT, "warn")
 DISPATCH_UNCERTAIN = Event("DISPATCH_UNCERTAIN", _ATTEMPT, "warn")
 COMPLETION_IGNORED = Event("COMPLETION_IGNORED", ("worker", "guid", "reason"), "warn")
 
-WORKER_REGISTERED = Event("WORKER_REGISTERED", ("worker", "worker_type", "exchange"))
-WORKER_UPDATED = Event("WORKER_UPDATED", ("worker", "worker_type", "exchange"))
-WORKER_MISSING = Event("WORKER_MISSING", ("worker", "worker_type"), "warn")
-WORKER_STALLED = Event("WORKER_STALLED", ("worker", "worker_type", "guid"), "warn")
-WORKER_BACK = Event("WORKER_BACK", ("worker", "worker_type", "was"))
-WORKER_FORGOTTEN = Event("WORKER_FORGOTTEN", ("worker", "worker_type"))
+WORKER_REGISTERED = Event(
+    "WORKER_REGISTERED", ("worker", "worker_type", "exchange"), topic="worker.registered"
+)
+WORKER_UPDATED = Event("WORKER_UPDATED", ("worker", "worker_type", "exchange"), topic="worker.updated")
+WORKER_MISSING = Event("WORKER_MISSING", ("worker", "worker_type"), "warn", "worker.missing")
+WORKER_STALLED = Event("WORKER_STALLED", ("worker", "worker_type", "guid"), "warn", "worker.stalled")
+WORKER_BACK = Event("WORKER_BACK", ("worker", "worker_type", "was"), topic="worker.back")
+WORKER_FORGOTTEN = Event("WORKER_FORGOTTEN", ("worker", "worker_type"), topic="worker.forgotten")
 
-SUITE_PAUSED = Event("SUITE_PAUSED", ("suite", "waiting"))
-SUITE_READIED = Event("SUITE_READIED", ("suite", "waiting"))
-SUITE_STOPPED = Event("SUITE_STOPPED", ("suite", "stopped"))
+SUITE_PAUSED = Event("SUITE_PAUSED", ("suite", "waiting"), topic="suite.paused")
+SUITE_READIED = Event("SUITE_READIED", ("suite", "waiting"), topic="suite.readied")
+SUITE_STOPPED = Event("SUITE_STOPPED", ("suite", "stopped"), topic="suite.stopped")
+SUITE_FINISHED = Event("SUITE_FINISHED", ("suite", "completed", "stopped", "dead"), topic="suite.finished")
 
 RESOURCE_WAIT = Event("RESOURCE_WAIT", ("task_type", "guid", "resource"))
 RESOURCE_INVALID = Event("RESOURCE_INVALID", ("resource", "fault"), "warn")
@@ -154,8 +160,11 @@ BROKER_WAITING = Event("BROKER_WAITING", ("connection", "reason"), "warn")
 BROKER_BLOCKED = Event("BROKER_BLOCKED", ("connection", "reason"), "warn")
 BROKER_UNBLOCKED = Event("BROKER_UNBLOCKED", ("connection", "broker"))
 DELIVERIES_LOST = Event("DELIVERIES_LOST", ("reason",), "warn")
+QUESTION_FAILED = Event("QUESTION_FAILED", ("reason",), "error")
 REPLY_FAILED = Event("REPLY_FAILED", ("reply_to", "outcome"), "warn")
 HISTORY_REMOVED = Event("HISTORY_REMOVED", ("tasks",))
+HTTP_LISTENING = Event("HTTP_LISTENING", ("address",))
+HTTP_UNAVAILABLE = Event("HTTP_UNAVAILABLE", ("address", "reason"), "warn")
 LOG_LOST = Event("LOG_LOST", ("lines", "reason"), "error")
 LOG_NOT_REOPENED = Event("LOG_NOT_REOPENED", ("file", "reason"), "warn")
 

@@ -8,7 +8,7 @@ recovering from an outage and starting are the same thing.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
@@ -31,11 +31,13 @@ from tefmanager.interfaces import (
     Delivery,
     IConsumer,
     IDeliveries,
+    IMeter,
     IPublisher,
     IReign,
     IReservations,
     IResourceObserver,
     IStore,
+    NoMeter,
     ReservationsLost,
     SchemaTooNew,
     Seen,
@@ -73,6 +75,7 @@ class Ways:
             there still.
         message_limit: bytes that a message may have.
         history: seconds that finished tasks stay in history.
+        meter: is told what is measured.
     """
 
     limits: Limits
@@ -81,6 +84,7 @@ class Ways:
     read_interval: float = 6.0
     message_limit: int = 16 * 1024 * 1024
     history: float = 7 * 86400.0
+    meter: IMeter = field(default_factory=NoMeter)
 
 
 @implementer(IDeliveries, IResourceObserver)
@@ -263,6 +267,7 @@ class Manager(Service):
             careful=careful,
             message_limit=self._ways.message_limit,
             history=self._ways.history,
+            meter=self._ways.meter,
         )
 
     async def _end(self, reign: IReign) -> None:
@@ -304,6 +309,25 @@ class Manager(Service):
             log.debug("resources were not read: {reason}", reason=str(lost))
         finally:
             self._refreshing = False
+
+    # --- what is shown ---
+
+    @property
+    def core(self) -> Core | None:
+        """The core of the reign under way, or None where this manager is not the active one."""
+        return None if self._engine is None else self._engine.core
+
+    @property
+    def turn_began(self) -> float | None:
+        """Monotonic time at which the turn under way began, or None between two turns."""
+        return None if self._engine is None else self._engine.turn_began
+
+    def command(self, event: events.Commanded) -> bool:
+        """Do what a control message asks for; False where this manager is not the active one."""
+        if self._engine is None:
+            return False
+        self._engine.post(event)
+        return True
 
     # --- what the adapters tell ---
 

@@ -17,6 +17,7 @@ import msgspec
 from tefmanager import loglines
 from tefmanager.core.values import ManagerState
 from tefmanager.loglines import Line, readable
+from tefmanager.questions import OF_A_TASK, QUESTIONS, Question, read_question
 
 LONGEST_NAME = 255
 """Bytes of UTF-8 in a string that names something: what fits in an AMQP short string."""
@@ -88,7 +89,7 @@ class Invalid:
 
 
 Parsed: TypeAlias = (
-    TaskMessage | WorkerMessage | SetState | GetWorkers | DispatchTasks | SuiteCommand | Invalid
+    TaskMessage | WorkerMessage | SetState | GetWorkers | DispatchTasks | SuiteCommand | Question | Invalid
 )
 
 
@@ -307,6 +308,15 @@ def _suite(fields: _Fields, body: bytes) -> Parsed:
         return Invalid(loglines.INVALID_DATA(str(bad), readable(body)))
 
 
+def _question(fields: _Fields, body: bytes) -> Parsed:
+    if fields.data in (None, "") and QUESTIONS[fields.type] in OF_A_TASK:
+        return Invalid(loglines.NO_DATA(readable(body)))
+    try:
+        return read_question(fields.type, fields.data)
+    except ValueError as error:
+        return Invalid(loglines.INVALID_DATA(str(error), readable(body)))
+
+
 _PARSERS = {
     "task": _task,
     "worker_status": _worker,
@@ -316,4 +326,5 @@ _PARSERS = {
     "pause_suite": _suite,
     "ready_suite": _suite,
     "stop_suite": _suite,
+    **dict.fromkeys(QUESTIONS, _question),
 }

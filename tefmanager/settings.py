@@ -30,6 +30,7 @@ class Setting(Generic[T]):
         in_file: it may be given in the INI file.
         secret: its text may hold a password and is never shown.
         repeatable: the option may be given several times.
+        may_be_empty: an empty text counts like any other.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Setting(Generic[T]):
     in_file: bool = True
     secret: bool = False
     repeatable: bool = False
+    may_be_empty: bool = False
 
     def variable_names(self, env: str) -> Iterator[str]:
         """Yield the environment variables that may hold it, the first of them that is set wins."""
@@ -236,6 +238,12 @@ BIND = Setting(
 MESSAGE_LIMIT = Setting(
     "message-limit", kinds.BYTES, "16777216", "Longest message that is taken for a task, in bytes."
 )
+NO_EVENTS = Setting(
+    "no-events",
+    kinds.FLAG,
+    "no",
+    "Publish nothing to <prefix>.manager.events, the exchange on which others follow what happens.",
+)
 
 WORKER_UPDATE_INTERVAL = Setting(
     "worker-update-interval", kinds.SECONDS, "30", "Seconds in which a worker should be heard once."
@@ -317,6 +325,21 @@ LOG_LEVEL = Setting(
     "Least important level that is logged: debug, info, warn or error.",
 )
 
+HTTP = Setting(
+    "http",
+    kinds.ENDPOINT,
+    "tcp:8090:interface=127.0.0.1",
+    "Where the page, JSON and metrics are, as Twisted names places; empty: nowhere.",
+    may_be_empty=True,
+)
+HTTP_TOKEN_FILE = Setting(
+    "http-token-file",
+    kinds.FILE,
+    "",
+    "File with the token that lets the page do something.",
+    default_note="none",
+)
+
 GROUPS: dict[str, tuple[Setting[Any], ...]] = {
     "General": (CONFIG, ENV, SANDBOX),
     "Services": (
@@ -337,7 +360,7 @@ GROUPS: dict[str, tuple[Setting[Any], ...]] = {
         ETCD_USER,
         ETCD_PASSWORD,
     ),
-    "Queues": (NAME_PREFIX, IN_QUEUE, BIND, MESSAGE_LIMIT),
+    "Queues": (NAME_PREFIX, IN_QUEUE, BIND, MESSAGE_LIMIT, NO_EVENTS),
     "Times": (
         WORKER_UPDATE_INTERVAL,
         MISSING_INTERVAL,
@@ -350,6 +373,7 @@ GROUPS: dict[str, tuple[Setting[Any], ...]] = {
     ),
     "Tasks": (MAX_ATTEMPTS, UNKNOWN_RESOURCES, HISTORY_DAYS),
     "Log": (LOG_FILE, LOG_FORMAT, LOG_LEVEL),
+    "Page": (HTTP, HTTP_TOKEN_FILE),
 }
 """All settings, in the order in which people are shown them."""
 

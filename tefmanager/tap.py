@@ -10,7 +10,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from twisted.application.service import IService
+from twisted.application.service import IService, MultiService
+from twisted.internet.endpoints import serverFromString
 
 from tefmanager import loglines
 from tefmanager.amqp.connection import LinkState, OnState
@@ -25,6 +26,7 @@ from tefmanager.etcd.auto import AutoReservations
 from tefmanager.etcd.cluster import Cluster
 from tefmanager.etcd.v2 import EtcdV2Reservations
 from tefmanager.etcd.v3 import EtcdV3Reservations
+from tefmanager.interfaces import IMeter, NoMeter
 from tefmanager.kinds import EtcdApi, UnknownResources, shown_path
 from tefmanager.lease import Lease
 from tefmanager.logfile.emit import emit
@@ -33,6 +35,10 @@ from tefmanager.manager import Manager, Ways
 from tefmanager.options import Options
 from tefmanager.sandboxed import Sandboxed
 from tefmanager.startup import end_well, exit_with, refuse
+from tefmanager.status.journal import Journal
+from tefmanager.status.meter import Meter
+from tefmanager.status.server import StatusServer
+from tefmanager.status.view import View
 from tefmanager.store.names import lock_name_for, table_prefix_for
 from tefmanager.store.silence import Silence
 from tefmanager.store.store import Store
@@ -66,6 +72,8 @@ def makeService(options: Options) -> IService:
     except OSError as error:
         name = shown_path(config.log.file or "standard output")
         refuse(f"the log can't be written to {name}: {error.strerror}", options.parent)
+    if (fault := _fault_of(config.http.endpoint, reactor)) is not None:
+        refuse(fault, options.parent, config.log)
     end_well(reactor)
     service = _service(reactor, config)
     return service if log is None else Logged(service, log)
@@ -74,11 +82,45 @@ def makeService(options: Options) -> IService:
 def _service(reactor: Any, config: Config) -> IService:
     give_up = exit_with(reactor)
     if config.sandbox:
-        return Sandboxed(reactor, config, lambda found: make_manager(reactor, found, give_up), give_up)
-    return make_manager(reactor, config, give_up)
+        return Sandboxed(reactor, config, lambda found: _shown(reactor, found, give_up), give_up)
+    return _shown(reactor, config, give_up)
 
 
-def make_manager(reactor: Any, config: Config, give_up: Callable[[str], None]) -> Manager:
+def _fault_of(endpoint: str, reactor: Any) -> str | None:
+    """Return what is wrong with a place to listen at, or None."""
+    try:
+        if endpoint:
+            serverFromString(reactor, endpoint)  # type: ignore[no-untyped-call]
+    except Exception as error:  # whatever a kind of endpoint has to say about its words
+        return f"--http: {endpoint!r} is no place to listen at: {error}"
+    return None
+
+
+def _shown(reactor: Any, config: Config, give_up: Callable[[str], None]) -> IService:
+    """Build a manager and what shows it, unless nobody wants to see it."""
+    if not config.http.endpoint:
+        return make_manager(reactor, config, give_up)
+    meter = Meter()
+    journal = Journal(meter)
+    manager = make_manager(reactor, config, give_up, meter)
+    view = View(
+        manager,
+        read_clocks,
+        meter,
+        journal,
+        stuck=2 * config.silence_limit,
+        actions=config.http.token is not None,
+    )
+    server = StatusServer(reactor, config.http, view, journal, give_up)
+    both = MultiService()  # type: ignore[no-untyped-call]
+    for service in (server, manager):  # so that all that the manager logs is seen
+        service.setServiceParent(both)  # type: ignore[no-untyped-call]
+    return both
+
+
+def make_manager(
+    reactor: Any, config: Config, give_up: Callable[[str], None], meter: IMeter | None = None
+) -> Manager:
     """Build a manager; ``give_up`` is called with a reason if it can never work."""
     silence = Silence(config.silence_limit)
     lease = Lease(silence.lease)
@@ -101,7 +143,13 @@ def make_manager(reactor: Any, config: Config, give_up: Callable[[str], None]) -
             silence=silence,
         ),
         Consumer(reactor, config.amqp, topology, on_state=_tell("consumer")),
-        Publisher(reactor, config.amqp, on_state=_tell("publisher"), lease=lease),
+        Publisher(
+            reactor,
+            config.amqp,
+            on_state=_tell("publisher"),
+            lease=lease,
+            events=config.events_exchange if config.events else "",
+        ),
         lambda: _RESERVATIONS[config.etcd_api](
             reactor,
             Cluster(config.etcd, config.etcd_access),
@@ -112,12 +160,12 @@ def make_manager(reactor: Any, config: Config, give_up: Callable[[str], None]) -
             timeout=config.silence_limit / 3,
             lease=lease,
         ),
-        _ways(config),
+        _ways(config, meter or NoMeter()),
         give_up,
     )
 
 
-def _ways(config: Config) -> Ways:
+def _ways(config: Config, meter: IMeter) -> Ways:
     return Ways(
         limits=Limits(
             missing_interval=config.missing_interval,
@@ -136,6 +184,7 @@ def _ways(config: Config) -> Ways:
         read_interval=min(config.dispatch_interval, config.silence_limit / 2),
         message_limit=config.message_limit,
         history=config.history_days * _DAY,
+        meter=meter,
     )
 
 

@@ -49,12 +49,13 @@ async def declare(protocol: AmqpProtocol, channel: Any, topology: Topology) -> N
     """Declare and bind all of it. Raises `txamqp.client.Closed` where something is there but otherwise."""
     for queue in topology.queues:
         await channel.queue_declare(queue=queue, durable=True)
-    await _declare_topic(channel, topology.events_exchange)
+    await declare_topic(channel, topology.events_exchange)
     for exchange, key in topology.bindings:
         if not await exchange_exists(protocol, exchange):
-            await _declare_topic(channel, exchange)
+            await declare_topic(channel, exchange)
         await channel.queue_bind(queue=topology.in_queue, exchange=exchange, routing_key=key)
 
 
-async def _declare_topic(channel: Any, exchange: str) -> None:
+async def declare_topic(channel: Any, exchange: str) -> None:
+    """Declare a durable topic exchange. Raises `txamqp.client.Closed`."""
     await channel.exchange_declare(exchange=exchange, type="topic", durable=True)

@@ -51,6 +51,7 @@ _REPLY_TO = 1 << 9
 _EXPIRATION = 1 << 8
 _MESSAGE_ID = 1 << 7
 _PERSISTENT = b"\x02"
+_TRANSIENT = b"\x01"
 
 
 class Properties(NamedTuple):
@@ -82,7 +83,7 @@ def ack_frames(channel: int, acks: Iterable[tuple[int, bool]]) -> bytes:
 
 
 def encode_properties(message: Message) -> bytes:
-    """Return flags and values of a message's properties; it is persistent. Raises `TableError`.
+    """Return flags and values of a message's properties. Raises `TableError`.
 
     A message id is flagged, too: it is last, so the sender appends it.
     """
@@ -94,7 +95,7 @@ def encode_properties(message: Message) -> bytes:
     if message.headers:
         flags |= _HEADERS
         parts.append(encode_table(message.headers))
-    parts.append(_PERSISTENT)
+    parts.append(_PERSISTENT if message.persistent else _TRANSIENT)
     if message.correlation_id is not None:
         flags |= _CORRELATION_ID
         parts.append(short_text(message.correlation_id))

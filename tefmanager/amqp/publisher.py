@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
 from enum import Enum
+from time import monotonic
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredLock
@@ -12,6 +13,7 @@ from twisted.internet.interfaces import IPushProducer
 from txamqp.client import ChannelClosed, Closed
 from zope.interface import implementer
 
+from tefmanager.amqp.announcer import Announcer
 from tefmanager.amqp.codec import MAX_SHORT_TEXT
 from tefmanager.amqp.confirms import ConfirmChannel
 from tefmanager.amqp.connection import Link, LinkState, OnState, Tls, ignore_state
@@ -25,6 +27,8 @@ from tefmanager.lease import Lease
 QUEUE_CHANNEL = 1
 EXCHANGE_CHANNEL = 2
 """Has no others but messages to exchanges: a missing exchange closes the channel."""
+
+EVENTS_CHANNEL = 3
 
 STOP_TIMEOUT = 5.0
 """Seconds to wait for confirms when stopping."""
@@ -83,6 +87,7 @@ class Publisher:
         name: how the broker lists the connection.
         tls: makes what a TLS connection needs.
         lease: messages wait while it does not hold.
+        events: exchange for what is announced; empty: nothing is.
     """
 
     def __init__(
@@ -93,6 +98,7 @@ class Publisher:
         name: str = "tef-manager publisher",
         tls: Tls = client_tls,
         lease: Lease | None = None,
+        events: str = "",
     ) -> None:
         lease = Lease.unlimited() if lease is None else lease
         lease.watch(self._flow)
@@ -102,6 +108,7 @@ class Publisher:
             Place.QUEUE: ConfirmChannel(QUEUE_CHANNEL, lease),
             Place.EXCHANGE: ConfirmChannel(EXCHANGE_CHANNEL, lease),
         }
+        self._announcer = Announcer(EVENTS_CHANNEL, events, lease, monotonic) if events else None
         self._places = _Places(REMEMBERED)
         self._searching: dict[bytes, DeferredLock] = {}
         self._protocol: AmqpProtocol | None = None
@@ -142,6 +149,8 @@ class Publisher:
         for channel in self._channels.values():
             await channel.open(protocol)
         protocol.transport.registerProducer(self, True)
+        if self._announcer is not None:
+            await self._announcer.open(protocol)
         self._wake()
 
     def _wake(self) -> None:
@@ -166,8 +175,11 @@ class Publisher:
 
     def _flow(self) -> None:
         reason = None if self._protocol is None else self._protocol.blocked
+        writable = not self._full and reason is None
         for channel in self._channels.values():
-            channel.set_writable(not self._full and reason is None)
+            channel.set_writable(writable)
+        if self._announcer is not None:
+            self._announcer.set_writable(writable)
         if self._blocked != (reason is not None):
             self._blocked = reason is not None
             self._tell_blocked(reason)
@@ -182,6 +194,11 @@ class Publisher:
             self._unblocked()
 
     # --- Publishing ---
+
+    def announce(self, key: str, body: Callable[[], bytes]) -> None:
+        """See `IPublisher.announce`."""
+        if self._announcer is not None and not self._stopped:
+            self._announcer.announce(key, body)
 
     async def send(self, queue: bytes, message: Message) -> Delivered:
         """Publish to a queue through the default exchange, mandatory."""

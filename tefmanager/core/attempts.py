@@ -13,6 +13,7 @@ from tefmanager.core.effects import Acknowledge, Bury, Publish, Release, Reserve
 from tefmanager.core.entities import Attempt, Phase, Task, Worker
 from tefmanager.core.ledger import Ledger
 from tefmanager.core.pool import Pool
+from tefmanager.core.suites import Suites
 from tefmanager.core.timers import Timers
 from tefmanager.core.values import AttemptEnd, Moment, Outcome, TaskState
 from tefmanager.core.workforce import Workforce
@@ -72,11 +73,13 @@ class Attempts:
         self._pool = pool
         self._timers = timers
         self._number = number
+        self.suites = Suites()
         self.in_flight: dict[int, Attempt] = {}
         self.unconfirmed: dict[int, Attempt] = {}
         self.reserving: dict[int, Attempt] = {}
         self.releasing: dict[int, tuple[str, ...]] = {}
         self.owed: dict[int, Attempt] = {}
+        self.dying: dict[int, Task] = {}
 
     # --- booked: in memory, while Etcd is asked ---
 
@@ -208,6 +211,7 @@ class Attempts:
 
     def bury(self, task: Task) -> None:
         """Send a task to the queue of the dead; it moves to history when that has confirmed it."""
+        self.dying[task.spec.id] = task
         self._pool.settle(task)
         self._ledger.body(task)
         self._ledger.do(Bury(task.spec.id, task.spec.guid, f"given back {task.attempts} times"))
@@ -236,9 +240,13 @@ class Attempts:
     def finish(self, task: Task, outcome: Outcome, now: Moment) -> None:
         """Move a task to history."""
         task.attempt = None
+        self.dying.pop(task.spec.id, None)
         self._pool.settle(task)
         del self._backlog.by_guid[task.spec.guid]
         self._ledger.finished(task, outcome, now)
+        ended = self.suites.ended(task.spec.suite, outcome)
+        if ended is not None:
+            self._ledger.log(loglines.SUITE_FINISHED(task.spec.suite, *ended))
 
     def resolve(self, attempt: Attempt) -> None:
         """A worker can have a task no longer that had been taken from it."""
@@ -349,10 +357,11 @@ class Attempts:
         task, worker = attempt.task, attempt.worker
         task.avoid |= {worker.name}
         worker.stalled = True
-        self._ledger.log(loglines.WORKER_STALLED(worker.name, worker.worker_type, task.spec.guid))
+        line = loglines.WORKER_STALLED(worker.name, worker.worker_type, task.spec.guid)
+        self._ledger.log(line, task.spec)
         self.take_back(attempt, AttemptEnd.STALLED, now, unresolved=True)
         self._workforce.changed(worker, now)
 
     def _log(self, event: loglines.Event, attempt: Attempt, *more: object) -> None:
         spec = attempt.task.spec
-        self._ledger.log(event(spec.task_type, spec.guid, attempt.worker.name, attempt.id, *more))
+        self._ledger.log(event(spec.task_type, spec.guid, attempt.worker.name, attempt.id, *more), spec)

@@ -38,9 +38,13 @@ class Core:
         limits: what the operator set.
         snapshot: the rows, as the reign begins.
         now: when it begins; everyone gets full intervals from here.
+
+    Attributes:
+        began: unix time of that.
     """
 
     def __init__(self, limits: Limits, snapshot: Snapshot, now: Moment) -> None:
+        self.began = now.wall
         self.ledger = Ledger()
         self.backlog = Backlog(limits.memory, self._pinned)
         self.workforce = Workforce(self.ledger)
@@ -182,7 +186,7 @@ class Core:
         attempt = self.attempts.unconfirmed.pop(event.attempt, None)
         if attempt is not None:
             spec = attempt.task.spec
-            self.ledger.log(loglines.DISPATCH(spec.task_type, spec.guid, attempt.worker.name))
+            self.ledger.log(loglines.DISPATCH(spec.task_type, spec.guid, attempt.worker.name), spec)
 
     def _failed(self, event: events.DispatchFailed, now: Moment) -> None:
         attempt = self.attempts.unconfirmed.pop(event.attempt, None)
@@ -199,7 +203,8 @@ class Core:
     def _buried(self, event: events.Buried, now: Moment) -> None:
         task = self.backlog.by_guid.get(event.guid)
         if task is not None and task.spec.id == event.task_id:
-            self.ledger.log(loglines.TASK_DEAD(task.spec.task_type, task.spec.guid, task.attempts))
+            spec = task.spec
+            self.ledger.log(loglines.TASK_DEAD(spec.task_type, spec.guid, task.attempts), spec)
             self.attempts.finish(task, Outcome.DEAD, now)
 
     # --- what Etcd says by itself ---

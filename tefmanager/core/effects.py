@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from tefmanager.core.values import WorkerStatus
+from tefmanager.core.values import TaskSpec, WorkerStatus
 from tefmanager.loglines import Line
 
 
@@ -30,17 +30,19 @@ class Acknowledge:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """Write a line to the log."""
+    """Write a line to the log, and publish it where somebody listens. ``about`` is the task it tells of."""
 
     line: Line
+    about: TaskSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Answer a message: True, or an error's text."""
+    """Answer a message: True, or an error's text; ``warnings`` are about a task that was taken."""
 
     to: ReplyTo
     response: str | bool
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

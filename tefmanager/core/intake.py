@@ -11,6 +11,7 @@ from tefmanager.core.effects import Reply, ReplyTo, ReplyWorkers, WorkerInfo
 from tefmanager.core.entities import Attempt, Phase, Task, Worker
 from tefmanager.core.events import Commanded, TaskSubmitted
 from tefmanager.core.ledger import Ledger
+from tefmanager.core.obstacles import Obstacles
 from tefmanager.core.pool import Pool
 from tefmanager.core.values import ManagerState, Moment, Outcome, TaskSpec
 from tefmanager.core.workforce import Workforce
@@ -22,7 +23,7 @@ class Intake:
 
     Args:
         number: gives out numbers for tasks.
-        set_state: makes a state the manager's.
+        set_state: makes a state the manager's, at a unix time.
     """
 
     def __init__(
@@ -33,13 +34,14 @@ class Intake:
         pool: Pool,
         attempts: Attempts,
         number: Callable[[], int],
-        set_state: Callable[[ManagerState], None],
+        set_state: Callable[[ManagerState, float], None],
     ) -> None:
         self._ledger = ledger
         self._backlog = backlog
         self._workforce = workforce
         self._pool = pool
         self._attempts = attempts
+        self._obstacles = Obstacles(ledger, workforce, pool)
         self._number = number
         self._set_state = set_state
         self._suite_actions = {
@@ -57,12 +59,12 @@ class Intake:
             state = "finished" if known is None else known.state
             line = loglines.TASK_DUPLICATE(message.task_type, message.guid, state)
             self._answer(event.reply, line.text)
+            self._ledger.log(line)
         else:
-            line = self._accept(event, now)
-            self._answer(event.reply, True)
-        self._ledger.log(line)
+            spec = self._accept(event, now)
+            self._answer(event.reply, True, self._obstacles.look(spec, now))
 
-    def _accept(self, event: TaskSubmitted, now: Moment) -> loglines.Line:
+    def _accept(self, event: TaskSubmitted, now: Moment) -> TaskSpec:
         message = event.message
         spec = TaskSpec(
             id=self._number(),
@@ -77,8 +79,12 @@ class Intake:
         task = Task(spec)
         self._backlog.by_guid[spec.guid] = task
         self._backlog.add(task)
+        self._attempts.suites.came(spec.suite)
         self._ledger.accepted(task, event.body)
-        return loglines.TASK_ACCEPTED(spec.task_type, spec.guid, f"{spec.priority:g}", spec.suite or "")
+        priority = f"{spec.priority:g}"
+        line = loglines.TASK_ACCEPTED(spec.task_type, spec.guid, priority, spec.suite or "")
+        self._ledger.log(line, spec)
+        return spec
 
     def commanded(self, event: Commanded, now: Moment) -> None:
         """Do what a control message asks for. ``dispatch_tasks`` is done by the plan of its turn."""
@@ -87,7 +93,7 @@ class Intake:
                 self._list_workers(event.reply)
                 return
             case SetState(state):
-                self._set_state(state)
+                self._set_state(state, now.wall)
             case SuiteCommand(command, suite):
                 self._suite_actions[command](suite, now)
             case DispatchTasks():
@@ -113,9 +119,9 @@ class Intake:
             since=worker.since,
         )
 
-    def _answer(self, reply: ReplyTo | None, response: str | bool) -> None:
+    def _answer(self, reply: ReplyTo | None, response: str | bool, warnings: tuple[str, ...] = ()) -> None:
         if reply is not None:
-            self._ledger.do(Reply(reply, response))
+            self._ledger.do(Reply(reply, response, warnings))
 
     # --- suites ---
 
@@ -140,7 +146,8 @@ class Intake:
         tasks = [task for lane in self._backlog.suite_lanes(suite) for task in lane.tasks()]
         for task in sorted(tasks, key=lambda task: task.spec.id):
             self._backlog.remove(task)
-            self._ledger.log(loglines.TASK_STOPPED(task.spec.task_type, task.spec.guid, suite))
+            spec = task.spec
+            self._ledger.log(loglines.TASK_STOPPED(spec.task_type, spec.guid, suite), spec)
             self._attempts.finish(task, Outcome.STOPPED, now)
         self._ledger.log(loglines.SUITE_STOPPED(suite, len(tasks)))
 

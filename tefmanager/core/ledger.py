@@ -14,6 +14,7 @@ from tefmanager.core.values import (
     Moment,
     Outcome,
     TaskRow,
+    TaskSpec,
     TaskState,
 )
 from tefmanager.loglines import Line
@@ -103,9 +104,9 @@ class Ledger:
         """Carry something out, in this order, after the commit."""
         self._effects.append(effect)
 
-    def log(self, line: Line) -> None:
-        """Log a line after the commit."""
-        self._effects.append(Log(line))
+    def log(self, line: Line, about: TaskSpec | None = None) -> None:
+        """Log a line after the commit; ``about`` is the task it tells of."""
+        self._effects.append(Log(line, about))
 
     def close(self) -> tuple[Changes, list[Effect]]:
         """Return the turn's changes and effects, and begin the next turn's."""

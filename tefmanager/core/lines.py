@@ -76,6 +76,10 @@ class Line:
         """Tell whether any lane stands here."""
         return bool(self._suites)
 
+    def __len__(self) -> int:
+        """Count the lanes that stand here."""
+        return sum(suite.count for suite in self._suites.values())
+
     def key(self) -> Place | None:
         """Return the place of the lane whose turn it is, or None."""
         first = self._queue.first()
@@ -238,3 +242,7 @@ class Yard:
     def shortages(self) -> Iterable[str]:
         """Return the resources at which lanes stand."""
         return self._short.keys()
+
+    def standing(self) -> Mapping[str, int]:
+        """Count the lanes at each resource that they are short of."""
+        return {name: len(line) for name, line in self._short.items()}

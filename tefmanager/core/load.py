@@ -31,12 +31,14 @@ def load(core: Core, snapshot: Snapshot, now: Moment) -> list[Attempt]:
         core.backlog.lay_up(unread)
     for (task_type, suite), count in snapshot.unread_suites.items():
         core.backlog.lay_up_suite(task_type, suite, count)
+        core.attempts.suites.came(suite, count)
     for row in snapshot.workers:
         core.workforce.restore(_worker(row, now))
     in_flight = []
     for task_row in snapshot.tasks:
         task = _task(task_row)
         core.backlog.by_guid[task.spec.guid] = task
+        core.attempts.suites.came(task.spec.suite)
         if task.state is TaskState.WAITING:
             core.backlog.add(task)
         elif task.state is TaskState.DYING:

@@ -38,6 +38,13 @@ class Pool:
         hold_unknown: a name without an entry holds a task back, instead of limiting nothing.
         runnable: tells whether a task could be dispatched if it had its resources.
         wake: is told of resources that a claim no longer keeps.
+
+    Attributes:
+        ready: the resources have been read.
+        seen: they, as they were seen last.
+        pending: references that are being asked for.
+        waits: the tasks that were first in line but for their resources, by id.
+        holds_unknown: a name without an entry holds a task back.
     """
 
     def __init__(
@@ -51,7 +58,7 @@ class Pool:
         self.seen: dict[str, Resource] = {}
         self.pending: Counter[str] = Counter()
         self.waits: dict[int, Wait] = {}
-        self._hold_unknown = hold_unknown
+        self.holds_unknown = hold_unknown
         self._runnable = runnable
         self._wake = wake
         self._refused: set[str] = set()
@@ -109,7 +116,7 @@ class Pool:
     def _count(self, name: str, now: Moment) -> float:
         resource = self.seen.get(name)
         if resource is None:
-            return 0 if self._hold_unknown else inf
+            return 0 if self.holds_unknown else inf
         if name in self._refused:
             return 0
         return resource.free_at(now.local) - self.pending[name]
@@ -122,6 +129,15 @@ class Pool:
         return sum(
             _goes_before(claim.task, task) and self._in_force(claim, now) for claim in claims.values()
         )
+
+    def claims_before(self, name: str, now: Moment, task: Task) -> list[Wait]:
+        """Return the claims on a resource that keep a task from it."""
+        claims = self._claims.get(name, {}).values()
+        return [each for each in claims if _goes_before(each.task, task) and self._in_force(each, now)]
+
+    def left(self, name: str, now: Moment) -> float:
+        """Return how many references a resource has left, claims aside: less than 1, and it is short."""
+        return self._left(name, now)
 
     def _in_force(self, wait: Wait, now: Moment) -> bool:
         """A claim that cannot be used, whatever is given back, must not keep others from working."""

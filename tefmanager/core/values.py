@@ -178,6 +178,15 @@ class AttemptRow:
 
 
 @dataclass(frozen=True, slots=True)
+class FinishedRow:
+    """A task in history: its row as it was, how it ended, and when (unix time)."""
+
+    row: TaskRow
+    outcome: Outcome
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerRow:
     """A worker of the collective. Its heartbeats change no row.
 

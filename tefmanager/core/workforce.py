@@ -84,6 +84,10 @@ class Workforce:
         workers = self._types.get(worker_type, ())
         return any(worker.status not in gone and worker.name not in avoid for worker in workers)
 
+    def knows(self, worker_type: str) -> bool:
+        """Tell whether there is any worker of a type."""
+        return worker_type in self._types
+
     def types(self) -> list[str]:
         """Return the types of the workers that there are."""
         return list(self._types)

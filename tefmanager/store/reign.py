@@ -11,7 +11,7 @@ from typing import TypeVar
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from tefmanager.core.values import AttemptRow, Bodies, Changes, Snapshot, Stretch, TaskRow
+from tefmanager.core.values import AttemptRow, Bodies, Changes, FinishedRow, Snapshot, Stretch, TaskRow
 from tefmanager.interfaces import IReign, StoreLost
 from tefmanager.lease import Lease
 from tefmanager.store import rows
@@ -183,6 +183,13 @@ class Reign:
         if not guids:
             return frozenset()
         return frozenset(guid for (guid,) in await self._run("finished", list(guids)))
+
+    async def history(self, guids: Sequence[str]) -> Sequence[FinishedRow]:
+        """See `IReign.history`."""
+        if not guids:
+            return []
+        found = [rows.finished_row(row) for row in await self._run("load_history", list(guids))]
+        return sorted(found, key=lambda finished: finished.row.spec.guid)
 
     async def attempts(self, task_id: int) -> Sequence[AttemptRow]:
         """See `IReign.attempts`."""

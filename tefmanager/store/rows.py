@@ -15,8 +15,10 @@ from tefmanager.core.values import (
     AttemptEnd,
     AttemptRow,
     Finish,
+    FinishedRow,
     ManagerRow,
     ManagerState,
+    Outcome,
     Stretch,
     TaskRow,
     TaskSpec,
@@ -105,6 +107,13 @@ def task_row(row: Sequence[Any]) -> TaskRow:
     attempts, attempt, worker, dispatched, started, avoid = rest
     spec = TaskSpec(id, guid, task_type, priority, tuple(resources), suite, time_limit, received)
     return TaskRow(spec, _STATES[state], attempts, attempt, worker, dispatched, started, tuple(avoid))
+
+
+def finished_row(row: Sequence[Any]) -> FinishedRow:
+    """Return the task of a row of ``load_history``."""
+    id, guid, task_type, priority, resources, suite, time_limit, received, attempts, outcome, at = row
+    spec = TaskSpec(id, guid, task_type, priority, tuple(resources), suite, time_limit, received)
+    return FinishedRow(TaskRow(spec, attempts=attempts), Outcome(outcome), at)
 
 
 def unread_row(row: Sequence[Any]) -> Unread:

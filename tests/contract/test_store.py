@@ -22,6 +22,7 @@ from tefmanager.core.values import (
     AttemptRow,
     Changes,
     Finish,
+    FinishedRow,
     ManagerRow,
     ManagerState,
     Outcome,
@@ -514,6 +515,23 @@ async def test_finished_guids(reign: IReign) -> None:
     await reign.commit(Changes(finished={4: Finish(Outcome.DEAD, 1.0)}))
     assert await reign.finished(["guid-1", "guid-3", "ü|'\\", "guid-1", "?"]) == {"guid-1", "ü|'\\"}
     assert await reign.finished([]) == frozenset()
+
+
+@pytest_twisted.ensureDeferred
+async def test_history_by_guid(reign: IReign) -> None:
+    """Each is there once, as it ended last, and what waits is not."""
+    first, other = task(1, resources=("a", "b"), suite="s", time_limit=2.5), task(2, guid="ü|'\\")
+    await reign.commit(Changes(accepted=[(first, b""), (other, b""), (task(3), b"")]))
+    await reign.commit(Changes(finished={1: Finish(Outcome.DEAD, 1.0, 5), 2: Finish(Outcome.STOPPED, 1.5)}))
+    again = task(4, guid="guid-1")
+    await reign.commit(Changes(accepted=[(again, b"")]))
+    assert await reign.history(["guid-1"]) == [FinishedRow(replace(first, attempts=5), Outcome.DEAD, 1.0)]
+    await reign.commit(Changes(finished={4: Finish(Outcome.COMPLETED, 2.25, 1)}))
+    assert await reign.history(["ü|'\\", "guid-3", "guid-1", "guid-1", "?"]) == [
+        FinishedRow(replace(again, attempts=1), Outcome.COMPLETED, 2.25),
+        FinishedRow(other, Outcome.STOPPED, 1.5),
+    ]
+    assert await reign.history([]) == []
 
 
 @pytest_twisted.ensureDeferred

@@ -16,6 +16,7 @@ from tefmanager.core.values import (
     AttemptRow,
     Bodies,
     Changes,
+    FinishedRow,
     ManagerRow,
     Outcome,
     Snapshot,
@@ -278,6 +279,16 @@ class FakeReign:
         self._check()
         known = {task.row.spec.guid for task in self._database.rows.history.values()}
         return frozenset(guids) & known
+
+    async def history(self, guids: Sequence[str]) -> Sequence[FinishedRow]:
+        """See `IReign.history`."""
+        self._check()
+        found: dict[str, FinishedRow] = {}
+        for _, task in sorted(self._database.rows.history.items()):
+            if task.row.spec.guid in guids:
+                row = TaskRow(task.row.spec, attempts=task.row.attempts)
+                found[row.spec.guid] = FinishedRow(row, task.outcome, task.finished_at)
+        return [row for _, row in sorted(found.items())]
 
     async def attempts(self, task_id: int) -> Sequence[AttemptRow]:
         """See `IReign.attempts`."""

@@ -23,7 +23,13 @@ from tests.services import Services
 
 CONF = ROOT / "conf"
 OPTIONS = ("--dispatch-interval=60", "--dispatch-timeout=1", "--release-grace=0.3", "--max-attempts=1")
-SETTLED = ("COMPLETION_IGNORED|", "DELIVERIES_LOST|", "DISPATCH_UNCERTAIN|", "TASK_DUPLICATE|")
+SETTLED = (
+    "COMPLETION_IGNORED|",
+    "DELIVERIES_LOST|",
+    "DISPATCH_UNCERTAIN|",
+    "HTTP_UNAVAILABLE|",
+    "TASK_DUPLICATE|",
+)
 """Events above information that nobody has to look at."""
 
 

@@ -11,7 +11,7 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tefmanager.core.values import AttemptRow, Bodies, Changes, Snapshot, Stretch, TaskRow
+from tefmanager.core.values import AttemptRow, Bodies, Changes, FinishedRow, Snapshot, Stretch, TaskRow
 from tefmanager.interfaces import IReign, IStore, StoreLost
 from tefmanager.lease import Lease
 from tests.fakes.store import FakeDatabase, FakeReign
@@ -240,6 +240,10 @@ class SimReign:
     async def finished(self, guids: Sequence[str]) -> frozenset[str]:
         """See `IReign.finished`."""
         return await self._trip(lambda: self._inner.finished(guids))
+
+    async def history(self, guids: Sequence[str]) -> Sequence[FinishedRow]:
+        """See `IReign.history`."""
+        return await self._trip(lambda: self._inner.history(guids))
 
     async def attempts(self, task_id: int) -> Sequence[AttemptRow]:
         """See `IReign.attempts`."""

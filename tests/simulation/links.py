@@ -188,6 +188,11 @@ class SimPublisher:
     def _way(self) -> tuple[float, float]:
         return self._process.world.way("broker")
 
+    def announce(self, key: str, body: Callable[[], bytes]) -> None:
+        """See `IPublisher.announce`. Nobody hears it: nothing depends on it, and it can always be made."""
+        if self._connected and self._lease.holds:
+            body()
+
     def start(self, unblocked: Callable[[], None] = lambda: None) -> None:
         """See `IPublisher.start`."""
         self._unblocked = unblocked

@@ -6,11 +6,13 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 from tefmanager.core import events
 from tefmanager.core.reports import TABLE, Holds, Word
 from tefmanager.core.values import AttemptEnd, WorkerStatus
+from tefmanager.ctl.main import cli
 from tefmanager.messages import Invalid, parse
 from tefmanager.settings import SETTINGS
 from tests.unit.grid import Grid
@@ -242,10 +244,32 @@ def test_messages_by_example(page: str, example: str) -> None:
     assert not isinstance(parse(example.encode(), 10_000), Invalid)
 
 
+def options_of(command: click.Command) -> set[str]:
+    """Return the options of a command of tefctl, and of those below it."""
+    own = {name for each in command.params if isinstance(each, click.Option) for name in each.opts}
+    below = command.commands.values() if isinstance(command, click.Group) else ()
+    return own.union(*(options_of(each) for each in below))
+
+
+def commands_of(command: click.Command, path: str) -> set[str]:
+    """Return the full names of a command's commands, such as ``tefctl dead list``."""
+    if not isinstance(command, click.Group):
+        return {path}
+    return set().union(*(commands_of(each, f"{path} {name}") for name, each in command.commands.items()))
+
+
+def test_every_command_of_tefctl_is_described() -> None:
+    """The page of tefctl names each of its commands, in full or after an ellipsis, and no other."""
+    page = (ROOT / "docs/tefctl.md").read_text()
+    commands = commands_of(cli, "tefctl")
+    named = {name.replace("…", "tefctl resources") for name in re.findall(r"`((?:tefctl|…) [^`]*)`", page)}
+    assert {each for each in commands if not any(name.startswith(each) for name in named)} == set()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_options_that_pages_name(page: Path) -> None:
     """A setting that is named as an option in running text exists."""
-    known = {f"--{name}" for name in SETTINGS}
+    known = {f"--{name}" for name in SETTINGS} | options_of(cli)
     foreign = {"--logfile", "--syslog", "--logger", "--enable-v2", "--pidfile", "--help", "--reactor"}
     found = set(re.findall(r"`(--[a-z][a-z0-9-]+)", page.read_text()))
     assert found <= known | foreign

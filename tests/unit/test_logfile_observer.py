@@ -18,7 +18,7 @@ from twisted.python import log as legacy
 from tefmanager import loglines
 from tefmanager.core.effects import Effect, Log, Publish
 from tefmanager.effector import Effector, Queues
-from tefmanager.interfaces import Delivered
+from tefmanager.interfaces import Delivered, NoMeter
 from tefmanager.logfile.emit import emit
 from tefmanager.logfile.forms import TextForm
 from tefmanager.logfile.observer import LogObserver, take_in_everything
@@ -226,6 +226,9 @@ class Publisher:
         self.seen.append(list(self._written.lines))
         return Delivered.CONFIRMED
 
+    def announce(self, key: str, body: object) -> None:
+        self.seen.append(list(self._written.lines))
+
 
 def test_a_turn_is_in_the_log_before_its_effects_begin(written: Writes) -> None:
     """Wherever its lines stand among them: who is killed then has logged what others can see."""
@@ -240,6 +243,7 @@ def test_a_turn_is_in_the_log_before_its_effects_begin(written: Writes) -> None:
         None,  # type: ignore[arg-type]
         lambda failure: failure.raiseException(),
         lambda: None,
+        NoMeter(),
     )
     effects: list[Effect] = [
         Log(loglines.DISPATCH("a", "1", "w")),
@@ -247,5 +251,5 @@ def test_a_turn_is_in_the_log_before_its_effects_begin(written: Writes) -> None:
         Log(loglines.DISPATCH("a", "2", "w")),
     ]
     effector.carry_out(effects, {1: b""})
-    assert publisher.seen == [["info DISPATCH|a|1|w", "info DISPATCH|a|2|w"]]
+    assert publisher.seen == [["info DISPATCH|a|1|w", "info DISPATCH|a|2|w"]] * 3
     assert len(written.all) == 1

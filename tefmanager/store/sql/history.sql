@@ -2,6 +2,15 @@
 -- Tell which of the guids $1 are in history.
 select distinct guid from {t}history where guid = any ($1::text[]);
 
+-- name: load_history
+-- Read the tasks in history of the guids $1, of each guid the last one.
+select distinct on (guid)
+    id, guid, task_type, priority, resources, suite, time_limit, date_part('epoch', received),
+    attempts, outcome, date_part('epoch', finished_at)
+from {t}history
+where guid = any ($1::text[])
+order by guid, id desc;
+
 -- name: forget
 -- Remove up to $2 tasks that ended before unix time $1, oldest first, and their attempts; tell how many.
 with old as (

@@ -1,0 +1,111 @@
+"""Publishing what happens, for whoever listens: best effort, and next to no cost where nobody does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from txamqp.client import ChannelClosed, Closed
+
+from tefmanager.amqp.codec import short_text
+from tefmanager.amqp.declare import NOT_FOUND, declare_topic
+from tefmanager.amqp.events import ChannelEvents
+from tefmanager.amqp.frames import Properties, encode_properties, publish_frames, route
+from tefmanager.amqp.protocol import AmqpProtocol
+from tefmanager.interfaces import Message
+from tefmanager.lease import Lease
+
+PAUSE = 1.0
+"""Seconds for which nothing is published under a key after the broker has returned a message: nobody is
+bound for it."""
+
+CONTENT_TYPE = b"application/json"
+
+
+class Announcer(ChannelEvents):
+    """A channel on which transient messages go to one exchange, and nobody waits for any of them.
+
+    What can't be written at once is dropped: so nothing is held up, and no memory is needed.
+
+    Args:
+        number: of the channel.
+        exchange: where the messages go.
+        lease: nothing is published while it does not hold.
+        seconds: reads a clock that never goes back.
+    """
+
+    _log = Logger()
+
+    def __init__(self, number: int, exchange: str, lease: Lease, seconds: Callable[[], float]) -> None:
+        self._number = number
+        self._exchange = exchange
+        self._lease = lease
+        self._seconds = seconds
+        self._protocol: AmqpProtocol | None = None
+        self._writable = True
+        self._heads: dict[str, tuple[bytes, bytes]] = {}
+        self._unheard_until: dict[str, float] = {}
+
+    def announce(self, key: str, body: Callable[[], bytes]) -> None:
+        """Publish a message; ``body`` makes it, and is called only where somebody may hear it."""
+        protocol = self._protocol
+        if protocol is None or not self._writable or not self._lease.holds:
+            return
+        until = self._unheard_until.get(key)
+        if until is not None and self._seconds() < until:
+            return
+        routed, properties = self._heads.get(key) or self._head(key)
+        protocol.transport.write(
+            publish_frames(self._number, routed, properties, body(), protocol.frame_max)
+        )
+
+    def _head(self, key: str) -> tuple[bytes, bytes]:
+        """Make once what stands before all messages of a key; the message id tells which key came back."""
+        properties = encode_properties(Message(b"", content_type=CONTENT_TYPE, persistent=False))
+        routed = route(self._exchange.encode(), key.encode())
+        head = self._heads[key] = (routed, properties + short_text(key.encode()))
+        return head
+
+    def set_writable(self, writable: bool) -> None:
+        """Drop messages from now on, or publish them again."""
+        self._writable = writable
+
+    async def open(self, protocol: AmqpProtocol) -> None:
+        """Open the channel on a connection and declare the exchange. Raises `txamqp.client.Closed`.
+
+        Where the broker refuses that, there are no events until the next connection.
+        """
+        channel = await protocol.open_channel(self._number, self)
+        try:
+            await declare_topic(channel, self._exchange)
+        except ChannelClosed as error:
+            self._log.warn("Events are not published: {reason}", reason=error.args[0].reply_text)
+        else:
+            self._unheard_until.clear()
+            self._protocol = protocol
+
+    def returned(self, reason: str, properties: Properties) -> None:
+        """Nobody is bound for the key of a message."""
+        key = (properties.message_id or b"").decode()
+        self._unheard_until[key] = self._seconds() + PAUSE
+
+    def closed(self, reason: str) -> None:
+        """Drop messages until there is another connection."""
+        self._protocol = None
+
+    def closed_by_broker(self, code: int, reason: str) -> None:
+        """Make the exchange anew if somebody has removed it; otherwise we may not publish there."""
+        protocol, self._protocol = self._protocol, None
+        if protocol is None:
+            return
+        if code == NOT_FOUND:
+            Deferred.fromCoroutine(self.open(protocol)).addErrback(_not_reopened)
+        else:
+            self._log.warn("Events are not published: {reason}", reason=reason)
+
+
+def _not_reopened(failure: Failure) -> None:
+    # The connection went meanwhile; the channel is opened on the next one.
+    failure.trap(Closed)  # type: ignore[no-untyped-call]

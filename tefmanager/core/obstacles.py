@@ -1,0 +1,51 @@
+"""What would keep a new task from running as things are, so that its sender learns of it at once."""
+
+from __future__ import annotations
+
+from tefmanager import loglines
+from tefmanager.core.ledger import Ledger
+from tefmanager.core.pool import Pool
+from tefmanager.core.values import Moment, TaskSpec
+from tefmanager.core.workforce import Workforce
+
+
+class Obstacles:
+    """Finds what no task's end removes: a type that no worker has, a resource that gives nothing.
+
+    The sender is told of each. The log tells of one once, with the first task it was found for, until it
+    was found to be gone: ten thousand tasks that are submitted before their workers come are no news.
+    """
+
+    def __init__(self, ledger: Ledger, workforce: Workforce, pool: Pool) -> None:
+        self._ledger = ledger
+        self._workforce = workforce
+        self._pool = pool
+        self._told: set[str] = set()
+
+    def look(self, spec: TaskSpec, now: Moment) -> tuple[str, ...]:
+        """Return what keeps a new task from running, in words; log what is new of it."""
+        found = [self._worker(spec.task_type)]
+        if self._pool.ready:
+            found += [self._resource(name, now) for name in spec.resources]
+        return tuple(text for key, text in found if self._note(spec, key, text))
+
+    def _worker(self, task_type: str) -> tuple[str, str]:
+        known = self._workforce.knows(task_type)
+        return f"type {task_type}", "" if known else f"no worker of type {task_type} is known"
+
+    def _resource(self, name: str, now: Moment) -> tuple[str, str]:
+        entry = self._pool.seen.get(name)
+        if entry is None:
+            unknown = f"resource {name} has no entry in Etcd" if self._pool.holds_unknown else ""
+            return f"resource {name}", unknown
+        closed = entry.limit_at(now.local) == 0
+        return f"resource {name}", f"resource {name} has the limit 0 now, 1 is needed" if closed else ""
+
+    def _note(self, spec: TaskSpec, key: str, text: str) -> bool:
+        """Keep in mind what the log was told of; tell whether there is an obstacle."""
+        if not text:
+            self._told.discard(key)
+        elif key not in self._told:
+            self._told.add(key)
+            self._ledger.log(loglines.TASK_CANNOT_RUN(spec.task_type, spec.guid, text))
+        return bool(text)

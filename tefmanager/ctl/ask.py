@@ -1,0 +1,116 @@
+"""Commands that ask: status, workers, tasks, task, explain, suites."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from tefmanager.core.values import WorkerStatus
+from tefmanager.ctl import show
+from tefmanager.ctl.errors import CtlError, Exit
+from tefmanager.ctl.session import Session
+from tefmanager.questions import MOST
+
+_limit = click.option(
+    "--limit", type=click.IntRange(1, MOST), default=100, show_default=True, help="List at most so many."
+)
+
+
+def ask(session: Session, type: str, data: object = None) -> Any:
+    """Ask the manager one thing."""
+    with session.broker() as broker:
+        return broker.ask(type, data)
+
+
+def _given(**data: object) -> dict[str, object]:
+    return {name: value for name, value in data.items() if value is not None}
+
+
+@click.command()
+@click.pass_obj
+def status(session: Session) -> None:
+    """Show the manager's state, and what waits and works, in numbers."""
+    answer = ask(session, "get_status")
+    show.show(session, answer, show.status(answer))
+
+
+@click.command()
+@click.option("--type", "worker_type", metavar="TYPE", help="Only of this type.")
+@click.option(
+    "--status", type=click.Choice([each.value for each in WorkerStatus]), help="Only in this status."
+)
+@_limit
+@click.pass_obj
+def workers(session: Session, worker_type: str | None, status: str | None, limit: int) -> None:
+    """List the workers, with their tasks.
+
+    \b
+    Example:
+      tefctl workers --status missing
+    """
+    answer = ask(session, "get_worker_details", _given(worker_type=worker_type, status=status, limit=limit))
+    show.show(session, answer, show.workers(answer))
+
+
+@click.command()
+@click.option("--suite", metavar="GUID", help="Only of this suite.")
+@click.option("--type", "task_type", metavar="TYPE", help="Only of this type.")
+@click.option(
+    "--state",
+    type=click.Choice(["waiting", "reserving", "dispatched", "working", "dying"]),
+    help="Only in this state.",
+)
+@_limit
+@click.pass_obj
+def tasks(
+    session: Session, suite: str | None, task_type: str | None, state: str | None, limit: int
+) -> None:
+    """List tasks that are not finished: those in flight, then as they are likely to go.
+
+    \b
+    Example:
+      tefctl tasks --suite task_suite_7 --state waiting
+    """
+    data = _given(suite_guid=suite, task_type=task_type, state=state, limit=limit)
+    answer = ask(session, "get_tasks", data)
+    show.show(session, answer, show.tasks(answer))
+
+
+@click.command()
+@click.argument("guid")
+@click.pass_obj
+def task(session: Session, guid: str) -> None:
+    """Show a task with all its attempts, also when it is finished."""
+    answer = ask(session, "get_task", guid)
+    if answer is None:
+        raise CtlError(Exit.NO, f"there is no task {guid}, and none in history")
+    show.show(session, answer, show.task(answer))
+
+
+@click.command()
+@click.argument("guid")
+@click.pass_obj
+def explain(session: Session, guid: str) -> None:
+    """Tell why a task is not running.
+
+    \b
+    Example:
+      tefctl explain task_123456
+    """
+    answer = ask(session, "explain_task", guid)
+    if answer is None:
+        raise CtlError(Exit.NO, f"there is no task {guid}, and none in history")
+    show.show(session, answer, show.explanation(answer))
+
+
+@click.command()
+@_limit
+@click.pass_obj
+def suites(session: Session, limit: int) -> None:
+    """List suites of which something is not finished, and paused ones."""
+    answer = ask(session, "get_suites", {"limit": limit})
+    show.show(session, answer, show.suites(answer))
+
+
+COMMANDS = (status, workers, tasks, task, explain, suites)

@@ -1,0 +1,160 @@
+"""The way to the manager: RabbitMQ, by pika."""
+
+from __future__ import annotations
+
+import json
+import logging
+import ssl
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pika
+from pika.exceptions import AMQPError, ChannelClosedByBroker, UnroutableError
+
+from tefmanager.config import Config
+from tefmanager.ctl.errors import CtlError, Exit
+from tefmanager.endpoints import AmqpEndpoint
+
+_CONTENT_TYPE = "application/json"
+
+
+class Broker:
+    """A connection to RabbitMQ, on which the manager is asked and told. Errors are `CtlError`.
+
+    Args:
+        channel: an open one.
+        patience: seconds to wait for an answer.
+
+    Attributes:
+        config: where the manager is.
+    """
+
+    def __init__(self, channel: Any, config: Config, patience: float) -> None:
+        self.config = config
+        self._channel = channel
+        self._patience = patience
+        self._answers: dict[str, Any] = {}
+        self._queue: str | None = None
+
+    @property
+    def channel(self) -> Any:
+        """The channel, for what is no question."""
+        return self._channel
+
+    def ask(self, type: str, data: object = None) -> Any:
+        """Ask the manager and return its answer; an answer that says what was wrong is an error."""
+        message: dict[str, object] = {"type": type}
+        if data is not None:
+            message["data"] = data
+        # A question is worth nothing when nobody waits for the answer any more; a command still is.
+        lasts = self._patience if type.startswith(("get_", "explain_")) else None
+        [answer] = self.send([json.dumps(message).encode()], lasts)
+        if isinstance(answer["response"], str):
+            raise CtlError(Exit.NO, f"the manager refused: {answer['response']}")
+        return answer["response"]
+
+    def send(self, bodies: Sequence[bytes], lasts: float | None = None) -> list[dict[str, Any]]:
+        """Send messages to the manager and return its answers, in the same order.
+
+        ``lasts``: seconds after which the broker drops a message that nobody has taken.
+        """
+        self._need_manager()
+        ids = [uuid.uuid4().hex for _ in bodies]
+        for correlation_id, body in zip(ids, bodies, strict=True):
+            properties = pika.BasicProperties(
+                content_type=_CONTENT_TYPE,
+                delivery_mode=2,
+                reply_to=self._replies(),
+                correlation_id=correlation_id,
+                expiration=None if lasts is None else str(int(lasts * 1000)),
+            )
+            self._channel.basic_publish("", self.config.in_queue, body, properties)
+        return self._collect(ids)
+
+    def _need_manager(self) -> None:
+        if not self.look(self.config.in_queue).consumer_count:
+            raise CtlError(Exit.MANAGER, f"no manager takes messages from the queue {self.config.in_queue}")
+
+    def look(self, queue: str) -> Any:
+        """Return how many messages and consumers a queue of the manager has."""
+        try:
+            return self._channel.queue_declare(queue, passive=True).method
+        except ChannelClosedByBroker as error:
+            raise CtlError(Exit.MANAGER, f"no manager has been here: {error.reply_text}") from None
+
+    def _replies(self) -> str:
+        """Return the queue for answers, which lives as long as the connection."""
+        if self._queue is None:
+            self._queue = str(self._channel.queue_declare("", exclusive=True).method.queue)
+            self._channel.basic_consume(self._queue, self._answered, auto_ack=True)
+        return self._queue
+
+    def _answered(self, _channel: Any, _method: Any, properties: Any, body: bytes) -> None:
+        self._answers[properties.correlation_id] = json.loads(body)
+
+    def _collect(self, ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Wait until all have been answered; patience begins anew with each answer."""
+        missing = set(ids)
+        while missing:
+            known = len(self._answers)
+            self._channel.connection.process_data_events(time_limit=self._patience)
+            missing.difference_update(self._answers)
+            if missing and len(self._answers) == known:
+                text = f"the manager did not answer {len(missing)} of {len(ids)} messages"
+                raise CtlError(Exit.MANAGER, f"{text} within {self._patience:g} s")
+        return [self._answers.pop(each) for each in ids]
+
+
+@contextmanager
+def connected(config: Config, patience: float) -> Iterator[Broker]:
+    """Connect to the first broker that lets us in."""
+    logging.getLogger("pika").setLevel(logging.CRITICAL)  # what it would say is in its errors
+    try:
+        connection = pika.BlockingConnection([_parameters(each, patience) for each in config.amqp])
+    except (AMQPError, OSError, ssl.SSLError) as error:
+        places = "; ".join(str(endpoint) for endpoint in config.amqp)
+        raise CtlError(Exit.BROKER, f"RabbitMQ at {places}: {_reason(error)}") from None
+    try:
+        yield Broker(connection.channel(), config, patience)
+    except UnroutableError:
+        raise CtlError(Exit.BROKER, "RabbitMQ has no queue for this message") from None
+    except AMQPError as error:
+        raise CtlError(Exit.BROKER, f"RabbitMQ: {_reason(error)}") from None
+    finally:
+        if connection.is_open:
+            connection.close()
+
+
+def _parameters(endpoint: AmqpEndpoint, patience: float) -> pika.ConnectionParameters:
+    return pika.ConnectionParameters(
+        endpoint.host,
+        endpoint.port,
+        endpoint.vhost,
+        pika.PlainCredentials(endpoint.user, endpoint.password),
+        ssl_options=_ssl_options(endpoint) if endpoint.tls else None,
+        socket_timeout=patience,
+        blocked_connection_timeout=patience,
+        heartbeat=0,  # pika answers heartbeats only while it waits for messages
+    )
+
+
+def _ssl_options(endpoint: AmqpEndpoint) -> pika.SSLOptions:
+    files = endpoint.tls_files
+    context = ssl.create_default_context(cafile=files.ca)
+    if files.cert is not None:
+        context.load_cert_chain(files.cert, files.key)
+    if endpoint.options.get("verify") == "verify_none":
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    name = endpoint.options.get("server_name_indication") or endpoint.host
+    return pika.SSLOptions(context, name)
+
+
+def _reason(error: BaseException) -> str:
+    """Return the innermost reason that pika has, in words."""
+    inner = getattr(error, "exception", None) or (error.args[0] if error.args else None)
+    if isinstance(inner, BaseException) and inner is not error:
+        return _reason(inner)
+    return str(error) or type(error).__name__

@@ -1,0 +1,25 @@
+"""What ``tefctl`` ends with when something is wrong; described in ``docs/tefctl.md``."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """The exit statuses, but for 2, which click gives to a wrong command line."""
+
+    DONE = 0
+    NO = 1
+    """The answer is no: there is no such thing, or not all tasks were completed."""
+    CONFIG = 3
+    BROKER = 4
+    MANAGER = 5
+    ETCD = 6
+
+
+class CtlError(Exception):
+    """Ends the program with one line on standard error and an exit status."""
+
+    def __init__(self, status: Exit, message: str) -> None:
+        super().__init__(message)
+        self.status = status

@@ -1,0 +1,65 @@
+"""The command line of ``tefctl``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from tefmanager import __version__
+from tefmanager.ctl import ask, command, dead, resources, submit, watch
+from tefmanager.ctl.errors import CtlError
+from tefmanager.ctl.session import Session
+from tefmanager.loglines import one_line
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--env", metavar="ENV", help="dev, test or prod; as the manager's option.")
+@click.option("--config", metavar="FILE", help="The manager's file of settings; as the manager's option.")
+@click.option("--name-prefix", metavar="NAME", help="Which manager; as the manager's option.")
+@click.option(
+    "--timeout", default=10.0, show_default=True, metavar="SECONDS", help="Wait so long for answers."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+@click.version_option(__version__, prog_name="tefctl")
+@click.pass_context
+def cli(
+    context: click.Context,
+    env: str | None,
+    config: str | None,
+    name_prefix: str | None,
+    timeout: float,
+    as_json: bool,
+) -> None:
+    """Ask a tef-manager how things stand, and tell it what to do.
+
+    Which manager that is, is found as the manager does it: by its environment variables (TEF_ENV,
+    TEF_AMQP_URL_<ENV> …) or its file of settings.
+
+    \b
+    Examples:
+      tefctl status
+      tefctl submit tasks.json --wait
+      tefctl explain task_123456
+      tefctl --json tasks --state working
+
+    \b
+    Exit status: 0 done; 1 there is no such thing, or not all tasks were completed; 2 wrong command
+    line; 3 wrong configuration; 4 no broker; 5 no manager, or no answer; 6 no Etcd.
+    """
+    options: dict[str, object] = {"env": env, "config": config, "name-prefix": name_prefix}
+    context.obj = Session(options, timeout, as_json)
+
+
+for module in (ask, command, submit, resources, dead, watch):
+    for each in module.COMMANDS:
+        cli.add_command(each)
+
+
+def main() -> None:
+    """Run ``tefctl``."""
+    try:
+        cli(prog_name="tefctl")
+    except CtlError as error:
+        click.echo(f"tefctl: {one_line(str(error))}", err=True)
+        sys.exit(error.status)

@@ -1,0 +1,255 @@
+"""``tefctl resources``: what tasks share. The list comes from the manager, changes go to Etcd."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import click
+
+from tefmanager.ctl import etcd, show
+from tefmanager.ctl.ask import ask
+from tefmanager.ctl.errors import CtlError, Exit
+from tefmanager.ctl.session import Session
+from tefmanager.etcd import tree
+from tefmanager.etcd.http import HttpClient
+from tefmanager.questions import MOST
+
+_LOCK_ID = re.compile(r"(?P<client>.*)~(?P<time>[0-9]{1,18})~[0-9]{1,18}", re.DOTALL)
+
+
+@click.group()
+def resources() -> None:
+    """List resources, and change them in Etcd, by the API that the manager uses."""
+
+
+@resources.command("list")
+@click.pass_obj
+def list_resources(session: Session) -> None:
+    """List the resources: how many references are held, by whom, and how many lanes of tasks wait."""
+    answer = ask(session, "get_resources", {"limit": MOST})
+    show.show(session, answer, show.resources(answer))
+
+
+def _name(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    """Refuse what is no name of a resource in Etcd."""
+    if tree.place(f"{value}/{tree.REF_COUNT}") != tree.Place(value, tree.REF_COUNT) or "" in value.split(
+        "/"
+    ):
+        raise click.BadParameter(f"{value!r} can't be a resource's name")
+    return value
+
+
+@resources.command("set-limit")
+@click.argument("name", callback=_name)
+@click.argument("limit", type=click.IntRange(min=-1))
+@click.pass_obj
+def set_limit(session: Session, name: str, limit: int) -> None:
+    """Set how many references of a resource may be held at a time; -1 is any number. Makes it if need be.
+
+    \b
+    Examples:
+      tefctl resources set-limit licence 3
+      tefctl resources set-limit licence -- -1
+    """
+    _write(session, {f"{name}/{tree.REF_LIMIT}": str(limit)}, f"{name}: the limit is {limit}")
+
+
+@resources.command()
+@click.argument("name", callback=_name)
+@click.pass_obj
+def disable(session: Session, name: str) -> None:
+    """Close a resource: nobody gets a reference to it. What is held stays."""
+    _write(session, {f"{name}/{tree.AVAILABLE}": "0"}, f"{name} is closed", known=name)
+
+
+@resources.command()
+@click.argument("name", callback=_name)
+@click.pass_obj
+def enable(session: Session, name: str) -> None:
+    """Open a resource again."""
+    _write(session, {f"{name}/{tree.AVAILABLE}": "1"}, f"{name} is open", known=name)
+
+
+@resources.group()
+def window() -> None:
+    """Spans of time in which a resource has another limit."""
+
+
+def _time(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    """Refuse what is no time of day."""
+    if tree.minute_of(value) is None:
+        raise click.BadParameter(f"{value!r} is no time of day, expected such as 22:00")
+    return value
+
+
+@window.command("add")
+@click.argument("name", callback=_name)
+@click.argument("window_id", metavar="ID")
+@click.option(
+    "--from", "start", required=True, metavar="H:M", callback=_time, help="When it begins, in local time."
+)
+@click.option(
+    "--to",
+    "end",
+    required=True,
+    metavar="H:M",
+    callback=_time,
+    help="When it ends; before --from: the next day.",
+)
+@click.option(
+    "--day", type=click.IntRange(-1, 6), default=-1, help="Weekday on which it begins, 0 is Sunday."
+)
+@click.option("--limit", type=click.IntRange(min=-1), help="The limit inside; -1 is none.")
+@click.option("--closed", is_flag=True, help="Nobody gets a reference inside.")
+@click.pass_obj
+def add_window(
+    session: Session,
+    name: str,
+    window_id: str,
+    start: str,
+    end: str,
+    day: int,
+    limit: int | None,
+    closed: bool,
+) -> None:
+    """Add a window to a resource, or change the one of this ID.
+
+    \b
+    Examples:
+      tefctl resources window add licence night --from 22:00 --to 6:00 --limit 10
+      tefctl resources window add server backup --from 3:00 --to 4:00 --day 0 --closed
+    """
+    if (limit is None) != closed:
+        raise click.UsageError("give --limit, or --closed")
+    if not re.fullmatch(r"[^/\s]+", window_id):
+        raise click.UsageError(f"{window_id!r} can't be a window's id")
+    values = {
+        "start_time": start,
+        "end_time": end,
+        "day_of_week": str(day),
+        tree.AVAILABLE: "01"[not closed],
+    }
+    if limit is not None:
+        values["limit"] = str(limit)
+    paths = {f"{name}/{tree.WINDOWS}/{window_id}/{field}": value for field, value in values.items()}
+    _write(session, paths, f"{name} has the window {window_id}", known=name)
+
+
+def _write(session: Session, values: Mapping[str, str], done: str, known: str | None = None) -> None:
+    """Write keys; only of a resource that is there, where ``known`` names one."""
+    config = session.config()
+
+    async def work(http: HttpClient) -> bool:
+        keys = await etcd.chosen(http, config)
+        if known is not None and known not in _names(await keys.read()):
+            return False
+        await keys.put(values)
+        return True
+
+    if not etcd.run(config, session.patience, work):
+        raise CtlError(Exit.NO, f"there is no resource {known}")
+    click.echo(json.dumps(dict(values)) if session.json else done)
+
+
+def _names(paths: Mapping[str, object]) -> set[str]:
+    return {at.name for path in paths if (at := tree.place(path)) is not None}
+
+
+# --- references that nobody gives back ---
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """A lock key that is old: of which resource, whose, and since when (unix time)."""
+
+    resource: str
+    lock: str
+    client: str
+    since: int
+
+
+def stale_locks(
+    paths: Mapping[str, object], own_prefix: str, before: float, client: str | None
+) -> list[Stale]:
+    """Return lock keys that were made before a unix time, oldest first; those of the manager left out.
+
+    It gives back its own by itself. ``client``: only those whose client id begins so.
+    """
+    found = []
+    for path in paths:
+        at = tree.place(path)
+        match = None if at is None or not at.is_lock else _LOCK_ID.fullmatch(at.lock_id)
+        if at is None or match is None or tree.lock_attempt(own_prefix, at.lock_id) is not None:
+            continue
+        since = int(match["time"])
+        if since < before and match["client"].startswith(client or ""):
+            found.append(Stale(at.name, at.lock_id, match["client"], since))
+    return sorted(found, key=lambda stale: (stale.since, stale.resource, stale.lock))
+
+
+@resources.command("release-stale")
+@click.option(
+    "--older-than", type=click.FloatRange(min=0), required=True, metavar="SECONDS", help="Held so long."
+)
+@click.option("--client", metavar="PREFIX", help="Only of clients whose id begins so.")
+@click.option("--yes", is_flag=True, help="Release them; without this they are only listed.")
+@click.pass_obj
+def release_stale(session: Session, older_than: float, client: str | None, yes: bool) -> None:
+    """Give back references that other programs have held for long. Be sure that these are gone.
+
+    References of the manager are left alone: it gives back by itself what belongs to no task.
+
+    \b
+    Example:
+      tefctl resources release-stale --older-than 86400 --client res_man
+    """
+    config = session.config()
+
+    async def work(http: HttpClient) -> list[Stale]:
+        keys = await etcd.chosen(http, config)
+        before = time.time() - older_than
+        found = stale_locks(await keys.read(), config.name_prefix, before, client)
+        return [each for each in found if not yes or await keys.release(each.resource, each.lock)]
+
+    found = etcd.run(config, session.patience, work)
+    made = show.table("resource", "client", "#held for", "since")
+    for each in found:
+        show.row(made, each.resource, each.client, show.ago(each.since), show.clock(each.since))
+    told = [{"resource": each.resource, "client": each.client, "since": each.since} for each in found]
+    show.show(session, told, made if found else "no such references")
+    if found and not session.json:
+        click.echo(f"{len(found)} released" if yes else f"{len(found)} found; --yes releases them")
+
+
+# --- from v2 to v3 ---
+
+
+@resources.command()
+@click.pass_obj
+def migrate(session: Session) -> None:
+    """Copy the resources from Etcd's v2 API to its v3 API, while nothing is held.
+
+    Keys that are in v3 already are left as they are, and so is all that is in v2. Stop the manager and the
+    other programs before, and set the manager's --etcd-api to v3 after that.
+    """
+    config = session.config()
+
+    async def work(http: HttpClient) -> int:
+        v2, v3 = etcd.both(http, config)
+        old, new = await v2.read(), await v3.read()
+        held = sorted({at.name for path in old if (at := tree.place(path)) is not None and at.is_lock})
+        if held:
+            raise CtlError(Exit.NO, f"references are held: {', '.join(held)}; stop who holds them")
+        values = {path: entry.value for path, entry in old.items() if tree.place(path) and path not in new}
+        await v3.put(values)
+        return len(values)
+
+    copied = etcd.run(config, session.patience, work)
+    click.echo(json.dumps({"copied": copied}) if session.json else f"{copied} keys copied")
+
+
+COMMANDS = (resources,)

@@ -1,0 +1,236 @@
+"""Answers of the manager as tables for people. Nothing in them can bring markup or control codes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import click
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from tefmanager.ctl.session import Session
+from tefmanager.loglines import one_line
+
+_STYLES = {
+    "running": "green",
+    "working": "green",
+    "completed": "green",
+    "dispatched": "cyan",
+    "reserving": "cyan",
+    "paused": "yellow",
+    "stopped": "yellow",
+    "stalled": "red",
+    "missing": "red",
+    "dying": "red",
+    "dead": "red",
+}
+
+
+def console() -> Console:
+    """Return where tables go; wide where it is no terminal, so that nothing is cut in a file."""
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(highlight=False, width=200)
+
+
+def show(session: Session, answer: Any, table: RenderableType) -> None:
+    """Print an answer: as JSON where that is wanted, otherwise as a table."""
+    if session.json:
+        click.echo(json.dumps(answer, ensure_ascii=False))
+    else:
+        console().print(table)
+
+
+def cell(value: object) -> Text:
+    """Return a value as text in which nothing has a meaning."""
+    text = "" if value is None else str(value)
+    return Text(one_line(text), style=_STYLES.get(text, ""))
+
+
+def table(*heads: str) -> Table:
+    """Return an empty table; heads that begin with ``#`` are of numbers."""
+    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for head in heads:
+        number = head.startswith("#")
+        made.add_column(head.lstrip("#"), justify="right" if number else "left", overflow="fold")
+    return made
+
+
+def row(to: Table, *values: object) -> None:
+    """Add a row."""
+    to.add_row(*(value if isinstance(value, Text) else cell(value) for value in values))
+
+
+def ago(since: float | None, now: float | None = None) -> str:
+    """Return how long ago a unix time is, such as ``3 m 5 s``."""
+    return "" if since is None else duration((time.time() if now is None else now) - since)
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in its two largest units."""
+    left = max(0, round(seconds))
+    parts: list[str] = []
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        if count or (unit == "s" and not parts):
+            parts.append(f"{count} {unit}")
+    return " ".join(parts[:2])
+
+
+def clock(at: float | None) -> str:
+    """Return a unix time as local date and time."""
+    return "" if at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name or '(none)'} {count}" for name, count in counts.items() if count) or "–"
+
+
+def status(answer: Mapping[str, Any]) -> RenderableType:
+    """Show ``get_status``."""
+    now, waiting = answer["time"], answer["waiting"]
+    made = Table.grid(padding=(0, 2, 0, 0))
+    since = answer["state_since"]
+    known = f"since {ago(since, now)}" if since else f"active since {ago(answer['active_since'], now)}"
+    made.add_row(Text("manager"), cell(answer["state"]), cell(known))
+    made.add_row("waiting", cell(waiting["total"]), cell(_oldest(waiting, now)))
+    for name in ("type", "suite", "priority"):
+        made.add_row("", "", cell(f"by {name}: {_counts(waiting['by_' + name])}"))
+    made.add_row("in flight", cell(answer["dispatched"] + answer["working"]), cell(_flight(answer)))
+    made.add_row("workers", cell(sum(answer["workers"].values())), cell(_counts(answer["workers"])))
+    made.add_row("", "", cell(f"idle by type: {_counts_all(answer['worker_types'])}"))
+    etcd = "resources are read" if answer["etcd_ready"] else "away: tasks with resources wait"
+    made.add_row("Etcd", "", cell(etcd))
+    if answer["short"]:
+        made.add_row("short of", cell(len(answer["short"])), cell(", ".join(answer["short"])))
+    return made
+
+
+def _oldest(waiting: Mapping[str, Any], now: float) -> str:
+    return f"the oldest for {ago(waiting['oldest'], now)}" if waiting["oldest"] else ""
+
+
+def _flight(answer: Mapping[str, Any]) -> str:
+    return f"{answer['dispatched']} dispatched, {answer['working']} working, {answer['dying']} dying"
+
+
+def _counts_all(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items()) or "no workers"
+
+
+def workers(answer: Mapping[str, Any]) -> RenderableType:
+    """Show ``get_worker_details``."""
+    made = table("worker", "type", "status", "#since", "#heard", "task")
+    for each in answer["workers"]:
+        heard, task = duration(each["silent"]), each["task"] or each["booked"]
+        row(made, each["name"], each["worker_type"], each["status"], ago(each["since"]), heard, task)
+    return _with_total(made, len(answer["workers"]), answer["total"], "workers")
+
+
+def tasks(answer: Mapping[str, Any]) -> RenderableType:
+    """Show ``get_tasks``."""
+    made = table("task", "type", "suite", "#priority", "state", "#age", "worker", "resources")
+    for each in answer["tasks"]:
+        names = " ".join(each["resources"])
+        mine = (each["guid"], each["task_type"], each["suite"], f"{each['priority']:g}", each["state"])
+        row(made, *mine, ago(each["received"]), each["worker"], names)
+    total = answer["total"] if answer["complete"] else f"at least {answer['total']}"
+    return _with_total(made, len(answer["tasks"]), total, "tasks")
+
+
+def task(answer: Mapping[str, Any]) -> RenderableType:
+    """Show ``get_task``."""
+    made = table("#attempt", "worker", "dispatched", "started", "ended", "end")
+    for each in answer["attempts"]:
+        times = (clock(each[name]) for name in ("dispatched", "started", "ended"))
+        row(made, each["number"], each["worker"], *times, each["end"] or "under way")
+    facts = _facts(answer["task"])
+    return Group(facts, Text(), made) if answer["attempts"] else facts
+
+
+def _facts(task: Mapping[str, Any]) -> Table:
+    made = Table.grid(padding=(0, 2, 0, 0))
+    facts = {
+        "task": task["guid"],
+        "type": task["task_type"],
+        "suite": task["suite"],
+        "priority": f"{task['priority']:g}",
+        "state": task["state"],
+        "worker": task["worker"],
+        "resources": " ".join(task["resources"]),
+        "received": clock(task["received"]),
+        "finished": clock(task["finished"]),
+        "attempts": task["attempts"],
+        "avoids": " ".join(task["avoid"]),
+    }
+    for name, value in facts.items():
+        if value not in (None, ""):
+            made.add_row(name, cell(value))
+    return made
+
+
+def explanation(answer: Mapping[str, Any]) -> RenderableType:
+    """Show ``explain_task``."""
+    parts: list[RenderableType] = [_facts(answer["task"]), Text()]
+    if not answer["reasons"]:
+        parts.append(cell(answer["text"]))
+    for reason in answer["reasons"]:
+        parts.append(cell(f"• {reason['text']}"))
+        for holder in reason.get("holders", ()):
+            whose = f"task {holder['guid']} at {holder['worker']}" if holder["guid"] else "being given back"
+            since = f", for {ago(holder['since'])}" if holder["since"] else ""
+            parts.append(cell(f"    held by {whose} (attempt {holder['attempt']}){since}"))
+        if reason.get("others"):
+            parts.append(cell(f"    held by other programs: {reason['others']}"))
+        parts += [
+            cell(f"    claimed by task {claim['guid']}, which waits for {ago(claim['since'])}")
+            for claim in reason.get("claims", ())
+        ]
+    if answer["ahead"]:
+        least = "" if answer["ahead_complete"] else "at least "
+        parts.append(cell(f"• {least}{answer['ahead']} tasks of its type go before it"))
+    return Group(*parts)
+
+
+def suites(answer: Mapping[str, Any]) -> RenderableType:
+    """Show ``get_suites``."""
+    made = table("suite", "#waiting", "#dispatched", "#working", "state")
+    for each in answer["suites"]:
+        numbers = (each["waiting"], each["dispatched"], each["working"])
+        row(made, each["suite"], *numbers, "paused" if each["paused"] else "")
+    return _with_total(made, len(answer["suites"]), answer["total"], "suites")
+
+
+def resources(answer: Mapping[str, Any]) -> RenderableType:
+    """Show ``get_resources``."""
+    made = table("resource", "#held", "#limit", "#others", "#lanes", "held by", "remarks")
+    for each in answer["resources"]:
+        limit = "none" if each["limit"] == -1 else each["limit"]
+        held_by = " ".join(holder["guid"] or "(given back)" for holder in each["holders"])
+        numbers = (each["held"], limit, each["others"], each["waiting"])
+        row(made, each["name"], *numbers, held_by, "; ".join(_remarks(each)))
+    lines: list[RenderableType] = [
+        _with_total(made, len(answer["resources"]), answer["total"], "resources")
+    ]
+    if not answer["ready"]:
+        lines.append(cell("Etcd is away: this is how they were last seen"))
+    if answer["unknown"]:
+        lines.append(cell(f"without an entry: {', '.join(answer['unknown'])}"))
+    return Group(*lines)
+
+
+def _remarks(each: Mapping[str, Any]) -> Iterable[str]:
+    if not each["available"]:
+        yield "closed"
+    if each["window"]:
+        yield f"in window {each['window']}"
+    yield from each["faults"]
+
+
+def _with_total(made: Table, shown: int, total: object, what: str) -> RenderableType:
+    if str(shown) == str(total):
+        return made if shown else cell(f"no {what}")
+    return Group(made, cell(f"{shown} of {total} {what}"))

@@ -1,0 +1,155 @@
+"""``tefctl submit``: sends tasks, and waits for them if that is wanted."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO
+
+import click
+from rich.console import Console
+from rich.progress import Progress
+
+from tefmanager.ctl import show
+from tefmanager.ctl.broker import Broker
+from tefmanager.ctl.errors import CtlError, Exit
+from tefmanager.ctl.session import Session
+from tefmanager.messages import Invalid, TaskMessage, parse
+
+_AT_ONCE = 500
+"""Tasks that are sent before their answers are waited for, or asked for together."""
+
+_PAUSE = 1.0
+"""Seconds between two looks at tasks that are waited for."""
+
+_FINISHED = ("completed", "stopped", "dead")
+
+
+def read_tasks(name: str, text: bytes, limit: int) -> list[tuple[str, bytes]]:
+    """Return guids and messages of the tasks in a file's text: one object, a list, or one object a line.
+
+    ``limit`` is the most bytes that a message may have. Raises `CtlError`.
+    """
+    found = [_checked(name, number, each, limit) for number, each in enumerate(_objects(name, text), 1)]
+    if not found:
+        raise CtlError(Exit.NO, f"{name}: there is no task in it")
+    return found
+
+
+def _objects(name: str, text: bytes) -> Iterator[object]:
+    try:
+        whole = json.loads(text)
+    except ValueError as error:
+        lines = [line for line in text.splitlines() if line.strip()]
+        if len(lines) < 2:
+            raise CtlError(Exit.NO, f"{name}: this is no JSON: {error}") from None
+        yield from (_line(name, number, line) for number, line in enumerate(lines, 1))
+    else:
+        yield from whole if isinstance(whole, list) else [whole]
+
+
+def _line(name: str, number: int, line: bytes) -> object:
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        raise CtlError(Exit.NO, f"{name}: line {number} is no JSON: {error}") from None
+
+
+def _checked(name: str, number: int, task: object, limit: int) -> tuple[str, bytes]:
+    """Make a message of a task, as the manager will read it; ``type`` may be left out in files."""
+    if isinstance(task, dict):
+        task = {"type": "task", **task}
+    body = json.dumps(task, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    parsed = parse(body, limit)
+    if isinstance(parsed, TaskMessage):
+        return parsed.guid, body
+    reason = parsed.rejected if isinstance(parsed, Invalid) else None
+    raise CtlError(Exit.NO, f"{name}: task {number} can't be used: {reason or 'it is no task'}")
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=click.File("rb"))
+@click.option(
+    "--wait", is_flag=True, help="Wait until all are finished; exit status 1 if not all completed."
+)
+@click.pass_obj
+def submit(session: Session, files: Sequence[BinaryIO], wait: bool) -> None:
+    """Send the tasks in FILES (- is standard input): JSON objects, lists of them, or one a line.
+
+    What can't run as things are is taken all the same, and warned of.
+
+    \b
+    Examples:
+      tefctl submit suite.json --wait
+      generate-tasks | tefctl submit -
+    """
+    limit = session.config().message_limit
+    tasks = [task for file in files for task in read_tasks(file.name, file.read(), limit)]
+    with session.broker() as broker:
+        refused = _send(broker, tasks)
+        outcomes = _wait(broker, [guid for guid, _ in tasks], refused) if wait else {}
+    _report(session, len(tasks), refused, outcomes)
+    if refused or any(outcome != "completed" for outcome in outcomes.values()):
+        raise SystemExit(int(Exit.NO))
+
+
+def _send(broker: Broker, tasks: Sequence[tuple[str, bytes]]) -> dict[str, str]:
+    """Send tasks; return why the manager did not take some, by guid. Warnings go to standard error."""
+    refused: dict[str, str] = {}
+    warned: Counter[str] = Counter()
+    for begin in range(0, len(tasks), _AT_ONCE):
+        batch = tasks[begin : begin + _AT_ONCE]
+        for (guid, _), answer in zip(batch, broker.send([body for _, body in batch]), strict=True):
+            warned.update(answer.get("warnings", ()))
+            if answer["response"] is not True:
+                refused[guid] = str(answer["response"])
+    for text, count in warned.items():
+        click.echo(f"warning: {count} of the tasks can't run as things are: {text}", err=True)
+    for guid, text in refused.items():
+        click.echo(f"not taken: {guid}: {text}", err=True)
+    return refused
+
+
+def _wait(broker: Broker, guids: Sequence[str], refused: dict[str, str]) -> dict[str, str]:
+    """Wait until all that were taken are finished; return how, by guid."""
+    left = [guid for guid in dict.fromkeys(guids) if guid not in refused]
+    outcomes: dict[str, str] = {}
+    with Progress(console=Console(stderr=True), disable=not show.console().is_terminal) as progress:
+        bar = progress.add_task("tasks", total=len(left))
+        while left:
+            outcomes.update(_finished(broker, left))
+            left = [guid for guid in left if guid not in outcomes]
+            progress.update(bar, completed=len(outcomes))
+            if left:
+                time.sleep(_PAUSE)
+    return outcomes
+
+
+def _finished(broker: Broker, guids: Sequence[str]) -> dict[str, str]:
+    """Return the outcomes of those that are finished; of one that is in history no more, ``unknown``."""
+    found: dict[str, str] = {}
+    for begin in range(0, len(guids), _AT_ONCE):
+        batch = guids[begin : begin + _AT_ONCE]
+        states = {
+            task["guid"]: task["state"] for task in broker.ask("get_tasks", {"guids": batch})["tasks"]
+        }
+        for guid in batch:
+            state = states.get(guid, "unknown")
+            if state in (*_FINISHED, "unknown"):
+                found[guid] = state
+    return found
+
+
+def _report(session: Session, sent: int, refused: dict[str, str], outcomes: dict[str, str]) -> None:
+    if session.json:
+        click.echo(json.dumps({"taken": sent - len(refused), "refused": refused, "outcomes": outcomes}))
+        return
+    click.echo(f"{sent - len(refused)} of {sent} tasks taken")
+    if outcomes:
+        counts = Counter(outcomes.values())
+        click.echo(", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())))
+
+
+COMMANDS = (submit,)

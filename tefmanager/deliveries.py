@@ -1,0 +1,39 @@
+"""What a delivered message is to the core, and where its answer goes."""
+
+from __future__ import annotations
+
+from tefmanager.core import events
+from tefmanager.core.effects import ReplyTo
+from tefmanager.interfaces import Delivery
+from tefmanager.messages import (
+    DispatchTasks,
+    GetWorkers,
+    Parsed,
+    SetState,
+    SuiteCommand,
+    TaskMessage,
+    WorkerMessage,
+)
+
+
+def reply_to(delivery: Delivery) -> ReplyTo | None:
+    """Return where a message wants its answer, or None where it does not say so completely."""
+    if not delivery.reply_to or not delivery.correlation_id:
+        return None
+    return ReplyTo(delivery.reply_to, delivery.correlation_id)
+
+
+def event_of(delivery: Delivery, parsed: Parsed | None, finished: frozenset[str]) -> events.Event:
+    """Return the event that a message is. ``finished`` are guids that are in history."""
+    reply = reply_to(delivery)
+    match parsed:
+        case TaskMessage():
+            done = parsed.guid in finished
+            return events.TaskSubmitted(parsed, delivery.body, delivery.redelivered, done, reply)
+        case WorkerMessage():
+            receipt = (delivery.session, delivery.tag)
+            return events.WorkerReported(parsed, delivery.redelivered, reply, receipt)
+        case SetState() | GetWorkers() | DispatchTasks() | SuiteCommand():
+            return events.Commanded(parsed, reply)
+        case _:
+            raise ValueError(f"{parsed!r} is no event")

@@ -1,0 +1,62 @@
+"""What people ask of a manager: how it stands, who works, what waits, and why.
+
+Pure functions look at a `Core` and return frozen values, which are ready to be encoded as JSON. They
+change nothing that matters to it, and each does a bounded amount of work: whatever there may be very many
+of is told in part, with a total beside it. Times are unix times, durations seconds.
+
+What only the database knows (tasks that are unread or finished, attempts that ended) is handed in, as rows.
+"""
+
+from tefmanager.inquiry.answers import (
+    AttemptInfo,
+    Explanation,
+    Holder,
+    Reason,
+    ResourceInfo,
+    Resources,
+    Status,
+    SuiteInfo,
+    Suites,
+    TaskDetail,
+    TaskInfo,
+    Tasks,
+    Waiter,
+    Waiting,
+    WorkerDetail,
+    Workers,
+)
+from tefmanager.inquiry.collective import workers
+from tefmanager.inquiry.explain import explain, explain_finished
+from tefmanager.inquiry.resources import resources
+from tefmanager.inquiry.status import status, suites
+from tefmanager.inquiry.tasks import TaskFilter, describe_task, find_tasks, task_in_memory, task_of_row
+
+__all__ = [
+    "AttemptInfo",
+    "Explanation",
+    "Holder",
+    "Reason",
+    "ResourceInfo",
+    "Resources",
+    "Status",
+    "SuiteInfo",
+    "Suites",
+    "TaskDetail",
+    "TaskFilter",
+    "TaskInfo",
+    "Tasks",
+    "Waiter",
+    "Waiting",
+    "WorkerDetail",
+    "Workers",
+    "describe_task",
+    "explain",
+    "explain_finished",
+    "find_tasks",
+    "resources",
+    "status",
+    "suites",
+    "task_in_memory",
+    "task_of_row",
+    "workers",
+]

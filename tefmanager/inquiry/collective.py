@@ -1,0 +1,43 @@
+"""The workers, with what they are at."""
+
+from __future__ import annotations
+
+from heapq import nsmallest
+
+from tefmanager.core.core import Core
+from tefmanager.core.entities import Worker
+from tefmanager.core.values import Moment
+from tefmanager.inquiry.answers import WorkerDetail, Workers
+
+
+def workers(
+    core: Core,
+    now: Moment,
+    *,
+    worker_type: str | None = None,
+    status: str | None = None,
+    at_most: int = 1000,
+) -> Workers:
+    """List the workers, of a type and in a status where these are given."""
+    found = [
+        worker
+        for worker in core.workforce
+        if worker_type in (None, worker.worker_type) and status in (None, worker.status.value)
+    ]
+    first = nsmallest(at_most, found, key=lambda worker: (worker.worker_type, worker.name))
+    return Workers(len(found), tuple(_detail(worker, now) for worker in first))
+
+
+def _detail(worker: Worker, now: Moment) -> WorkerDetail:
+    live = worker.live
+    return WorkerDetail(
+        name=worker.name,
+        worker_type=worker.worker_type,
+        work_queue=worker.exchange_name,
+        status=worker.status.value,
+        since=worker.since,
+        silent=max(0.0, now.monotonic - worker.heard),
+        task=None if live is None else live.task.spec.guid,
+        attempt=None if live is None else live.id,
+        booked=None if worker.booked is None else worker.booked.task.spec.guid,
+    )

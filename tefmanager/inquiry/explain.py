@@ -1,0 +1,149 @@
+"""Why a task is not running."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+
+from tefmanager.core.core import Core
+from tefmanager.core.entities import Task
+from tefmanager.core.resources import Resource
+from tefmanager.core.values import ManagerState, Moment, TaskRow, TaskState, WorkerStatus
+from tefmanager.inquiry.answers import Explanation, Reason, TaskInfo
+from tefmanager.inquiry.resources import holders, not_ours, waiter
+from tefmanager.inquiry.status import LOOK_AT
+from tefmanager.inquiry.tasks import task_in_memory
+
+_GONE = (WorkerStatus.MISSING, WorkerStatus.STALLED)
+
+
+def explain(core: Core, guid: str, now: Moment, row: TaskRow | None = None) -> Explanation | None:
+    """Explain a task that is not finished; None where there is none of that guid.
+
+    ``row`` is its row, where it is unread: it counts only if the task is not in memory.
+    """
+    task = core.backlog.by_guid.get(guid)
+    if task is None:
+        if row is None or row.state is not TaskState.WAITING:
+            return None
+        task = Task(row.spec, row.attempts, frozenset(row.avoid))
+    info = task_in_memory(task)
+    if info.state not in ("waiting", "reserving"):
+        return Explanation(info, (), None, True, _with_worker(info))
+    if info.state == "reserving":
+        asked = Reason("reserving", f"its resources are being reserved for worker {info.worker}")
+        return Explanation(info, (asked,), None, True, asked.text)
+    reasons = tuple(_reasons(core, task, now))
+    ahead, complete = _ahead(core, task)
+    if not reasons:
+        reasons = (Reason("turn", _turn(ahead, complete)),)
+    return Explanation(info, reasons, ahead, complete, "; ".join(reason.text for reason in reasons))
+
+
+def explain_finished(info: TaskInfo) -> Explanation:
+    """Explain a task that is in history."""
+    return Explanation(info, (), None, True, f"it is finished: {info.state} after {info.attempts} attempts")
+
+
+def _with_worker(info: TaskInfo) -> str:
+    match info.state:
+        case "dispatched":
+            return f"it was sent to worker {info.worker}, which has not begun it"
+        case "working":
+            return f"worker {info.worker} works on it"
+        case _:
+            return f"it was given back {info.attempts} times and goes to the dead queue"
+
+
+def _turn(ahead: int, complete: bool) -> str:
+    if not ahead:
+        return "nothing keeps it: it goes next"
+    return f"{'' if complete else 'at least '}{ahead} tasks of its type go before it"
+
+
+def _reasons(core: Core, task: Task, now: Moment) -> Iterator[Reason]:
+    if core.state is not ManagerState.RUNNING:
+        yield Reason("manager_paused", f"the manager is {core.state.value}")
+    suite = task.spec.suite
+    if suite is not None and suite in core.backlog.paused:
+        yield Reason("suite_paused", f"its suite {suite} is paused")
+    yield from worker_reasons(core, task)
+    yield from resource_reasons(core, task, now)
+
+
+def worker_reasons(core: Core, task: Task) -> Iterator[Reason]:
+    """Tell what its workers are at, unless one is free for it."""
+    kind = task.spec.task_type
+    known = tuple(sorted(core.workforce.types()))
+    fellows = [worker for worker in core.workforce if worker.worker_type == kind]
+    if not fellows:
+        types = ", ".join(known) or "none"
+        text = f"there is no worker of type {kind}; known are: {types}"
+        yield Reason("no_worker", text, worker_types=known)
+        return
+    if any(worker.free and worker.name not in task.avoid for worker in fellows):
+        return
+    counts = Counter(worker.status.value for worker in fellows)
+    avoided = sum(worker.name in task.avoid for worker in fellows)
+    text = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    if avoided:
+        text += f"; {avoided} to be avoided, since it stalled there"
+    if core.workforce.serves(kind, task.avoid):
+        yield Reason("workers_busy", f"no worker of type {kind} is free for it: {text}")
+    else:
+        yield Reason("workers_gone", f"no worker of type {kind} can take it: {text}")
+
+
+def resource_reasons(core: Core, task: Task, now: Moment) -> Iterator[Reason]:
+    """Tell of each of its resources that has no reference for it."""
+    names = task.spec.resources
+    if names and not core.pool.ready:
+        yield Reason("etcd_away", "its resources have not been read from Etcd")
+        return
+    for name in names:
+        entry = core.pool.seen.get(name)
+        if entry is None:
+            if core.pool.holds_unknown:
+                text = f"resource {name} has no entry in Etcd"
+                yield Reason("resource_unknown", text, resource=name)
+        elif (reason := _short(core, task, entry, now)) is not None:
+            yield reason
+
+
+def _short(core: Core, task: Task, entry: Resource, now: Moment) -> Reason | None:
+    name, limit = entry.name, entry.limit_at(now.local)
+    if limit == 0:
+        text = f"resource {name} is closed: its limit is 0 now"
+        return Reason("resource_closed", text, resource=name, held=entry.held, limit=0)
+    left = core.pool.left(name, now)
+    claims = core.pool.claims_before(name, now, task)
+    if left - len(claims) >= 1:
+        return None
+    ours = tuple(holders(core, [name]).get(name, ()))
+    short = left < 1
+    text = (
+        f"resource {name} has nothing to give: {entry.held} of {limit} held"
+        if short
+        else f"resource {name} is claimed by tasks that go before it"
+    )
+    return Reason(
+        "resource_short" if short else "claimed",
+        text,
+        resource=name,
+        held=entry.held,
+        limit=limit,
+        holders=ours,
+        others=not_ours(entry, ours),
+        claims=tuple(waiter(wait, now) for wait in claims),
+    )
+
+
+def _ahead(core: Core, task: Task) -> tuple[int, bool]:
+    """Count waiting tasks of the type that go before, suites' turns aside; tell whether all were seen."""
+    kind, place = task.spec.task_type, task.place
+    seen = list(islice(core.backlog.tasks(), LOOK_AT))
+    count = sum(
+        other.lane is not None and other.spec.task_type == kind and other.place < place for other in seen
+    )
+    return count, len(seen) == len(core.backlog.by_guid) and not core.backlog.unread

@@ -1,0 +1,103 @@
+"""How the manager stands, in numbers, and its suites."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from heapq import nsmallest
+from itertools import islice
+
+from tefmanager.core.core import Core
+from tefmanager.core.entities import Phase
+from tefmanager.core.values import Moment, TaskState, WorkerStatus
+from tefmanager.inquiry.answers import Status, SuiteInfo, Suites, Waiting
+
+LOOK_AT = 20_000
+"""Tasks that one inquiry looks at, at most: some milliseconds."""
+
+SUITES_TOLD = 100
+"""Suites that `status` names."""
+
+
+def status(core: Core, now: Moment) -> Status:
+    """Tell how the manager stands."""
+    phases = Counter(attempt.phase for attempt in core.attempts.in_flight.values())
+    shown = Counter(worker.status for worker in core.workforce)
+    free = {name: len(core.workforce.free(name)) for name in sorted(core.workforce.types())}
+    return Status(
+        state=core.state.value,
+        state_since=core.numbers.state_since,
+        active_since=core.began,
+        etcd_ready=core.pool.ready,
+        waiting=_waiting(core),
+        dispatched=phases[Phase.DISPATCHED],
+        working=phases[Phase.WORKING],
+        dying=len(core.attempts.dying),
+        workers={each.value: shown[each] for each in WorkerStatus},
+        worker_types=free,
+        paused_suites=len(core.backlog.paused),
+        short=tuple(sorted(core.backlog.shortages())),
+        time=now.wall,
+    )
+
+
+def _waiting(core: Core) -> Waiting:
+    """Count. Booked tasks are in no lane, so they are counted apart."""
+    booked = [each.task for each in core.attempts.reserving.values() if _is_booked(each.phase, each.live)]
+    types = Counter({name: yard.waiting.total() for name, yard in core.backlog.yards.items()})
+    types.update(task.spec.task_type for task in booked)
+    suites = waiting_by_suite(core)
+    looked_at = [task for task in islice(core.backlog.tasks(), LOOK_AT) if task.state is TaskState.WAITING]
+    priorities = Counter(task.spec.priority for task in looked_at)
+    named = nsmallest(SUITES_TOLD, suites.items(), key=lambda each: (-each[1], each[0] or ""))
+    return Waiting(
+        total=core.backlog.waiting + len(booked),
+        unread=core.backlog.unread,
+        by_type={name: count for name, count in sorted(types.items()) if count},
+        by_suite={suite or "": count for suite, count in named},
+        suites=len(suites),
+        by_priority={f"{each:g}": priorities[each] for each in sorted(priorities, reverse=True)},
+        by_priority_of=len(looked_at),
+        oldest=min((task.spec.received for task in looked_at), default=None),
+    )
+
+
+def waiting_by_suite(core: Core) -> Mapping[str | None, int]:
+    """Count the waiting tasks of each suite, unread ones and those that are being reserved too."""
+    suites: Counter[str | None] = Counter()
+    for yard in core.backlog.yards.values():
+        suites.update(yard.waiting)
+    for each in core.attempts.reserving.values():
+        if _is_booked(each.phase, each.live):
+            suites[each.task.spec.suite] += 1
+    return suites
+
+
+def _is_booked(phase: Phase, live: bool) -> bool:
+    return live and phase is Phase.RESERVING
+
+
+def suites(core: Core, at_most: int = 1000) -> Suites:
+    """List the suites of which something is not finished, and the paused ones."""
+    waiting = waiting_by_suite(core)
+    flight: Counter[tuple[str | None, Phase]] = Counter(
+        (attempt.task.spec.suite, attempt.phase) for attempt in core.attempts.in_flight.values()
+    )
+    names = {*waiting, *(suite for suite, _ in flight), *core.backlog.paused} - {None}
+    infos = [
+        SuiteInfo(
+            suite=suite,
+            paused=suite in core.backlog.paused,
+            waiting=waiting.get(suite, 0),
+            dispatched=flight[suite, Phase.DISPATCHED],
+            working=flight[suite, Phase.WORKING],
+        )
+        for suite in names
+        if suite is not None
+    ]
+    first = nsmallest(at_most, infos, key=lambda info: (-_size(info), info.suite))
+    return Suites(len(infos), tuple(first))
+
+
+def _size(info: SuiteInfo) -> int:
+    return info.waiting + info.dispatched + info.working

@@ -1,0 +1,153 @@
+"""Counts what happens. Pure: some additions for each event, all else when somebody asks."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+from zope.interface import implementer
+
+from tefmanager import loglines
+from tefmanager.interfaces import IMeter
+from tefmanager.loglines import Line
+
+SLOT = 10.0
+"""Seconds that one sample of the last hour stands for."""
+
+SLOTS = 360
+"""Samples that are kept: an hour of them."""
+
+WAITED = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14400)
+TURNED = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+"""Bounds of the histograms, in seconds."""
+
+_BY_FIELD = {
+    loglines.TASK_ACCEPTED.name: ("tasks_accepted", 0),
+    loglines.DISPATCH.name: ("dispatches", 0),
+    loglines.DISPATCH_FAILED.name: ("dispatches_failed", 0),
+    loglines.TASK_RELEASED.name: ("attempts", 4),
+    loglines.BROKER_CONNECTED.name: ("connects", 0),
+    loglines.BROKER_LOST.name: ("losses", 0),
+}
+"""Events that are counted by one of their fields: the name of the count, and the field's place."""
+
+_BY_NAME = {
+    loglines.TASK_COMPLETED.name: (("attempts", "completed"), ("tasks_finished", "completed")),
+    loglines.TASK_STOPPED.name: (("tasks_finished", "stopped"),),
+    loglines.TASK_DEAD.name: (("tasks_finished", "dead"),),
+    loglines.TASK_REJECTED.name: (("messages_rejected", "task"),),
+    loglines.MESSAGE_INVALID_JSON.name: (("messages_rejected", "json"),),
+    loglines.UNKNOWN_TYPE.name: (("messages_rejected", "type"),),
+    loglines.REIGN_BEGUN.name: (("connects", "database"),),
+    loglines.REIGN_LOST.name: (("losses", "database"),),
+    loglines.RESOURCES_READ.name: (("connects", "etcd"),),
+    loglines.RESOURCES_LOST.name: (("losses", "etcd"),),
+}
+"""Events that are counted as they are: the names of the counts, and what they are counted under."""
+
+
+class Histogram:
+    """Counts values by the bounds that they do not pass, and their sum."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.sum = 0.0
+        self._bounds = tuple(bounds)
+        self._counts = [0] * (len(bounds) + 1)
+
+    def observe(self, value: float) -> None:
+        """Count a value."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self.sum += value
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Return how many values passed none of the bounds, bound by bound, as Prometheus has them."""
+        names = [*(f"{bound:g}" for bound in self._bounds), "+Inf"]
+        return [(name, float(count)) for name, count in zip(names, accumulate(self._counts), strict=True)]
+
+
+@dataclass(slots=True)
+class Sample:
+    """What happened in one slot of time.
+
+    Attributes:
+        time: unix time at which it began.
+        accepted, dispatched, completed: tasks.
+        waited: seconds from acceptance to dispatch, of all of ``dispatched`` together.
+        longest: of one.
+    """
+
+    time: float
+    accepted: int = 0
+    dispatched: int = 0
+    completed: int = 0
+    waited: float = 0.0
+    longest: float = 0.0
+
+
+_SAMPLED = {
+    loglines.TASK_ACCEPTED.name: "accepted",
+    loglines.TASK_COMPLETED.name: "completed",
+}
+
+
+@implementer(IMeter)
+@dataclass
+class Meter:
+    """What has been counted since the process began.
+
+    Attributes:
+        counts: by the name of the count and what it is counted under.
+        waited: seconds from acceptance to dispatch.
+        turns: seconds that turns took.
+        samples: those of the last hour in which anything happened, oldest first.
+    """
+
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    waited: Histogram = field(default_factory=lambda: Histogram(WAITED))
+    turns: Histogram = field(default_factory=lambda: Histogram(TURNED))
+    samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=SLOTS))
+
+    def turned(self, seconds: float) -> None:
+        """See `IMeter.turned`."""
+        self.turns.observe(seconds)
+
+    def dispatched(self, waited: float, time: float) -> None:
+        """See `IMeter.dispatched`."""
+        waited = max(0.0, waited)
+        self.waited.observe(waited)
+        sample = self._sample(time)
+        sample.dispatched += 1
+        sample.waited += waited
+        sample.longest = max(sample.longest, waited)
+
+    def reserved(self, outcome: str, claims: int = 1) -> None:
+        """See `IMeter.reserved`."""
+        self.counts["reservations", outcome] += claims
+
+    def logged(self, line: Line, time: float) -> None:
+        """Count an event of the log."""
+        name = line.event.name
+        if (found := _BY_FIELD.get(name)) is not None:
+            self.counts[found[0], str(line.values[found[1]])] += 1
+        for key in _BY_NAME.get(name, ()):
+            self.counts[key] += 1
+        if (sampled := _SAMPLED.get(name)) is not None:
+            sample = self._sample(time)
+            setattr(sample, sampled, getattr(sample, sampled) + 1)
+
+    def failed(self) -> None:
+        """Count an error that nobody expected."""
+        self.counts["errors", ""] += 1
+
+    def _sample(self, time: float) -> Sample:
+        begin = time - time % SLOT
+        if not self.samples or self.samples[-1].time < begin:
+            self.samples.append(Sample(begin))
+        return self.samples[-1]
+
+    def last_hour(self, now: float) -> list[Sample]:
+        """Return the samples that are no older than an hour."""
+        return [sample for sample in self.samples if sample.time > now - SLOT * SLOTS]

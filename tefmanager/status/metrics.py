@@ -1,0 +1,102 @@
+"""What Prometheus is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from tefmanager.core.values import ManagerState
+from tefmanager.status.meter import Histogram
+from tefmanager.status.view import NotActive, View
+
+COUNTERS = {
+    "tasks_accepted": ("Tasks taken in", "task_type"),
+    "tasks_finished": ("Tasks that ended, by how", "outcome"),
+    "dispatches": ("Dispatches that the broker confirmed", "task_type"),
+    "dispatches_failed": ("Dispatches that reached no queue", "task_type"),
+    "attempts": ("Attempts that ended, by how", "outcome"),
+    "messages_rejected": ("Messages that nobody can use, by what is wrong", "what"),
+    "reservations": ("Reservations asked for, by the answer", "outcome"),
+    "connects": ("Connections made, and reigns begun, by service", "service"),
+    "losses": ("Connections lost, and reigns, by service", "service"),
+    "errors": ("Errors that nobody expected", ""),
+}
+"""Help and label of each count."""
+
+
+class ManagerCollector(Collector):
+    """Makes all metrics when they are asked for; what the core knows at most once a second."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    def collect(self) -> Iterator[Metric]:
+        """Go through all metrics."""
+        yield from self._counted()
+        yield _histogram(
+            "tef_dispatch_wait_seconds",
+            "Time from a task's acceptance to its dispatch",
+            self._view.meter.waited,
+        )
+        yield _histogram("tef_turn_seconds", "Time that a turn took", self._view.meter.turns)
+        readiness = self._view.readiness()
+        yield _gauge("tef_active", "1 on the active manager, 0 on others", readiness.role == "active")
+        yield _gauge("tef_ready", "1 where no service is missing", readiness.ready)
+        yield _gauge("tef_healthy", "1 where turns make progress", self._view.health().healthy)
+        try:
+            yield from self._of_the_core()
+        except NotActive:
+            return
+
+    def _counted(self) -> Iterator[Metric]:
+        for name, (text, label) in COUNTERS.items():
+            family = CounterMetricFamily(f"tef_{name}", text, labels=[label] if label else [])
+            found = [(of, count) for (own, of), count in self._view.meter.counts.items() if own == name]
+            for of, count in found or ([] if label else [("", 0)]):
+                family.add_metric([of] if label else [], count)
+            yield family
+
+    def _of_the_core(self) -> Iterator[Metric]:
+        status = self._view.status()
+        waiting = status.waiting
+        yield _gauges("tef_waiting_tasks", "Tasks that wait", "task_type", waiting.by_type)
+        oldest = 0.0 if waiting.oldest is None else max(0.0, status.time - waiting.oldest)
+        yield _gauge("tef_oldest_waiting_seconds", "Age of the oldest waiting task looked at", oldest)
+        flight = {"dispatched": status.dispatched, "working": status.working, "dying": status.dying}
+        yield _gauges("tef_tasks_in_flight", "Tasks that are with workers, or dying", "state", flight)
+        yield _gauges("tef_workers", "Workers", "status", status.workers)
+        states = {state.value: int(state.value == status.state) for state in ManagerState}
+        yield _gauges("tef_state", "1 for the state that the manager is in", "state", states)
+        yield _gauge("tef_paused_suites", "Suites that are held back", status.paused_suites)
+        resources = self._view.resources().resources
+        held = {each.name: each.held for each in resources}
+        yield _gauges("tef_resource_held", "References held by everyone", "resource", held)
+        limits = {each.name: each.limit for each in resources}
+        yield _gauges("tef_resource_limit", "Most references now; -1: no limit", "resource", limits)
+        lanes = {each.name: each.waiting for each in resources}
+        yield _gauges("tef_resource_waiting_lanes", "Lanes short of it", "resource", lanes)
+
+
+def exposition(view: View) -> bytes:
+    """Return all metrics as Prometheus reads them."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(ManagerCollector(view))
+    return generate_latest(registry)
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=float(value))
+
+
+def _gauges(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family
+
+
+def _histogram(name: str, text: str, found: Histogram) -> Metric:
+    return HistogramMetricFamily(name, text, buckets=found.buckets(), sum_value=found.sum)

@@ -1,0 +1,85 @@
+"""Listens for requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort
+from twisted.logger import Logger, globalLogPublisher
+from twisted.python.failure import Failure
+
+from tefmanager import loglines
+from tefmanager.config_http import HttpConfig
+from tefmanager.logfile.emit import emit
+from tefmanager.status.journal import Journal
+from tefmanager.status.stream import Stream
+from tefmanager.status.view import View
+from tefmanager.status.web import QuietSite, Root
+
+log = Logger()
+
+
+class StatusServer(Service):
+    """Serves the page, the JSON and the metrics.
+
+    Args:
+        config: where; whether it is an error if that can't be had; what may do something.
+        give_up: is called with a reason if that place was asked for, and can't be had.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        config: HttpConfig,
+        view: View,
+        journal: Journal,
+        give_up: Callable[[str], None],
+    ) -> None:
+        self._endpoint: Any = serverFromString(reactor, config.endpoint)  # type: ignore[no-untyped-call]
+        self._where = config.endpoint
+        self._journal = journal
+        self._asked = config.asked
+        self._give_up = give_up
+        self._stream = Stream(reactor, lambda: msgspec.json.encode(view.overview()))
+        self._site = QuietSite(Root(view, self._stream, config.token))
+        self._port: IListeningPort | None = None
+
+    def startService(self) -> None:
+        """Begin to follow the log, and to listen."""
+        super().startService()  # type: ignore[no-untyped-call]
+        globalLogPublisher.addObserver(self._journal)
+        listening = self._endpoint.listen(self._site)
+        listening.addCallbacks(self._listens, self._cannot_listen)
+        listening.addErrback(lambda failure: log.failure("the page can't be shown", failure))
+
+    def _listens(self, port: IListeningPort) -> None:
+        self._port = port
+        host = port.getHost()
+        name = getattr(host, "name", None) or f"{getattr(host, 'host', '?')}:{getattr(host, 'port', '?')}"
+        emit(loglines.HTTP_LISTENING(str(name)))
+
+    def _cannot_listen(self, failure: Failure) -> None:
+        failure.trap(CannotListenError)  # type: ignore[no-untyped-call]
+        error = getattr(failure.value, "socketError", None)
+        reason = getattr(error, "strerror", None) or str(error)
+        if self._asked:
+            self._give_up(f"--http: {self._where} can't be had: {reason}")
+        else:
+            emit(loglines.HTTP_UNAVAILABLE(self._where, reason))
+
+    def stopService(self) -> Deferred[None]:
+        """Listen no more, and let everybody go."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        globalLogPublisher.removeObserver(self._journal)
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        self._stream.close()
+        if self._port is not None:
+            await maybeDeferred(self._port.stopListening)

@@ -1,0 +1,235 @@
+"use strict";
+// Shows what /api/stream tells, once a second. All text of others goes in as text, never as HTML.
+
+const $ = (id) => document.getElementById(id);
+const LOUD = {good: "good", warn: "warn", error: "bad", critical: "bad"};
+const STATUS = {idle: "good", missing: "bad", stalled: "bad"};
+let canAct = false;
+
+function span(seconds) {
+  const s = Math.max(0, seconds);
+  if (s < 10) return `${s.toFixed(1)} s`;
+  if (s < 120) return `${Math.round(s)} s`;
+  if (s < 7200) return `${Math.round(s / 60)} min`;
+  return s < 172800 ? `${Math.round(s / 3600)} h` : `${Math.round(s / 86400)} days`;
+}
+
+function put(id, text, kind) {
+  const place = $(id);
+  if (place.textContent !== text) place.textContent = text;
+  if (kind !== undefined) place.className = kind;
+}
+
+function element(name, text, kind) {
+  const made = document.createElement(name);
+  if (text) made.textContent = text;
+  if (kind) made.className = kind;
+  return made;
+}
+
+/** Bring a table's rows in line with items. Rows keep their place on the screen, the focus and the pointer. */
+function rows(id, items, key, fill, empty) {
+  const body = $(id), old = new Map([...body.rows].map((row) => [row.dataset.key, row]));
+  const wanted = items.map((item) => {
+    const row = old.get(String(key(item))) ?? element("tr");
+    row.dataset.key = key(item);
+    fill(row, item);
+    return row;
+  });
+  if (!wanted.length) {
+    const row = element("tr"), cell = element("td", empty, "soft");
+    cell.colSpan = 9;
+    row.append(cell);
+    wanted.push(row);
+  }
+  if (wanted.length !== body.rows.length || wanted.some((row, index) => row !== body.rows[index])) {
+    body.replaceChildren(...wanted);
+  }
+}
+
+/** Fill a row's cells: a text, a [text, class], or a function that fills the cell by itself. */
+function cells(row, ...values) {
+  values.forEach((value, index) => {
+    const cell = row.cells[index] ?? row.insertCell();
+    if (typeof value === "function") { value(cell); return; }
+    const [text, kind] = Array.isArray(value) ? value : [value, ""];
+    if (cell.textContent !== String(text)) cell.textContent = text;
+    cell.className = kind;
+  });
+}
+
+// --- what is shown ---
+
+function showState(all) {
+  const {readiness, status} = all;
+  const kind = !readiness.ready ? "bad" : status && status.state !== "running" ? "warn" : "good";
+  put("state", status ? status.state : readiness.role, `badge ${kind}`);
+  put("since", status ? `for ${span(all.time - (status.state_since ?? status.active_since))}` : "");
+  put("version", readiness.version);
+  document.title = `${status ? `${status.waiting.total} waiting, ${status.state}` : readiness.role} – tef-manager`;
+  const missing = Object.entries(readiness.missing).map(([service, reason]) => `${service}: ${reason}`);
+  const text = readiness.role === "standby" ? [] : missing;
+  if ($("missing").dataset.text !== text.join("\n")) {
+    $("missing").dataset.text = text.join("\n");
+    $("missing").replaceChildren(...text.map((line) => element("p", `Waiting for ${line}`)));
+  }
+  for (const button of document.querySelectorAll("[data-state]")) {
+    button.setAttribute("aria-pressed", String(status?.state === button.dataset.state));
+  }
+}
+
+function showNow(all) {
+  const status = all.status;
+  if (!status) {
+    for (const name of ["waiting", "oldest", "working", "dispatched", "idle", "lost"]) put(`n-${name}`, "–", "");
+    return;
+  }
+  const lost = status.workers.missing + status.workers.stalled;
+  put("n-waiting", String(status.waiting.total));
+  put("n-oldest", status.waiting.oldest === null ? "–" : span(all.time - status.waiting.oldest));
+  put("n-working", String(status.working));
+  put("n-dispatched", String(status.dispatched));
+  put("n-idle", String(status.workers.idle));
+  put("n-lost", String(lost), lost ? "bad" : "");
+}
+
+function showHour(all) {
+  const end = Math.floor(all.time / 60) * 60 + 60, slots = 60;
+  const minutes = Array.from({length: slots}, () => ({accepted: 0, dispatched: 0, completed: 0, waited: 0, longest: null}));
+  for (const sample of all.rates.samples) {
+    const minute = minutes[slots - 1 - Math.floor((end - 1 - sample.time) / 60)];
+    if (!minute) continue;
+    for (const name of ["accepted", "dispatched", "completed"]) minute[name] += sample[name];
+    if (sample.waited !== null) {
+      minute.waited += sample.waited * sample.dispatched;
+      minute.longest = Math.max(minute.longest ?? 0, sample.longest);
+    }
+  }
+  const of = (name) => minutes.map((minute) => minute[name]);
+  plot($("plot-rates"), "Tasks a minute in the last hour", end, [
+    {name: "accepted", kind: "b", points: of("accepted")},
+    {name: "dispatched", kind: "a", points: of("dispatched")},
+    {name: "completed", kind: "c", points: of("completed")},
+  ]);
+  plot($("plot-waits"), "Seconds from acceptance to dispatch in the last hour", end, [
+    {name: "longest", kind: "b", points: of("longest")},
+    {name: "mean", kind: "a", points: minutes.map((each) => each.dispatched && each.longest !== null ? each.waited / each.dispatched : null)},
+  ]);
+}
+
+function list(items, most, text) {
+  const more = items.length - most;
+  return items.slice(0, most).map(text).join(", ") + (more > 0 ? `, and ${more} more` : "");
+}
+
+function showResources(all) {
+  const found = all.resources;
+  put("c-resources", found && found.total > found.resources.length ? `${found.resources.length} of ${found.total}` : "");
+  rows("t-resources", found?.resources ?? [], (each) => each.name, (row, each) => {
+    const limit = each.limit < 0 ? "no limit" : each.limit === 0 ? "closed" : each.limit;
+    const text = each.limit > 0 ? `${each.held} of ${limit}` : `${each.held}, ${limit}`;
+    const by = list(each.holders, 5, (one) => one.guid ? `${one.guid} at ${one.worker}${one.since ? ` for ${span(all.time - one.since)}` : ""}` : "being given back");
+    const others = each.others ? `${by ? ", " : ""}${each.others} by other programs` : "";
+    cells(row, [each.name, each.faults.length ? "bad" : ""], (cell) => {
+      if (cell.dataset.text === text) return;
+      cell.dataset.text = text;
+      cell.replaceChildren(bar(each.held, each.limit), text);
+    }, by + others, list(each.waiters, 3, (one) => `${one.guid} for ${span(all.time - one.since)}`) || (each.waiting ? `${each.waiting} kinds of tasks` : ""));
+  }, "There are none.");
+}
+
+function showWorkers(all) {
+  const found = all.workers;
+  put("c-workers", found ? (found.total > found.workers.length ? `${found.workers.length} of ${found.total}` : String(found.total)) : "");
+  rows("t-workers", found?.workers ?? [], (each) => each.name, (row, each) => {
+    cells(row, each.name, each.worker_type, [each.status, STATUS[each.status] ?? ""], each.task ?? (each.booked ? `${each.booked} (soon)` : ""),
+      span(all.time - each.since), `${span(each.silent)} ago`);
+  }, "There are none.");
+}
+
+function showSuites(all) {
+  const found = all.suites;
+  put("c-suites", found && found.total > found.suites.length ? `${found.suites.length} of ${found.total}` : "");
+  rows("t-suites", found?.suites ?? [], (each) => each.suite, (row, each) => {
+    cells(row, each.suite, each.waiting, each.dispatched, each.working, (cell) => fillSuite(cell, each));
+  }, "There are none.");
+}
+
+function fillSuite(cell, each) {
+  const wanted = `${each.paused} ${canAct}`;
+  if (cell.dataset.text === wanted) return;
+  const focused = cell.contains(document.activeElement) ? document.activeElement.dataset.action : null;
+  cell.dataset.text = wanted;
+  cell.replaceChildren(element("span", each.paused ? "paused " : "", "warn"));
+  if (!canAct) return;
+  const group = element("span", "", "buttons");
+  for (const [action, text] of [each.paused ? ["ready", "Go on"] : ["pause", "Pause"], ["stop", "Remove waiting"]]) {
+    const button = element("button", text);
+    button.type = "button";
+    button.dataset.action = action;
+    button.setAttribute("aria-label", `${text}: suite ${each.suite}`);
+    button.addEventListener("click", () => actOnSuite(each.suite, action));
+    group.append(button);
+  }
+  cell.append(group);
+  if (focused) group.querySelector(focused === "stop" ? "[data-action=stop]" : "button").focus();
+}
+
+function showWaiting(all) {
+  const waiting = all.status?.waiting;
+  const pairs = (found) => Object.entries(found ?? {});
+  rows("t-types", pairs(waiting?.by_type), ([name]) => name, (row, pair) => cells(row, ...pair), "Nothing waits.");
+  const priorities = pairs(waiting?.by_priority).sort((a, b) => b[0] - a[0]);
+  rows("t-priorities", priorities, ([name]) => name, (row, pair) => cells(row, ...pair), "Nothing waits.");
+}
+
+function showEvents(all) {
+  rows("t-events", all.events.events, (each) => `${each.time} ${each.text}`, (row, each) => {
+    cells(row, new Date(each.time * 1000).toTimeString().slice(0, 8), [each.level, LOUD[each.level] ?? "soft"], each.text);
+  }, "Nothing has happened.");
+}
+
+function show(all) {
+  canAct = all.actions && all.status !== null;
+  $("actions").hidden = !canAct;
+  for (const part of [showState, showNow, showHour, showResources, showWorkers, showSuites, showWaiting, showEvents]) part(all);
+}
+
+// --- what can be done ---
+
+async function act(path, body, what) {
+  const token = $("token").value;
+  if (!token) {
+    put("done", "Enter the token first.", "bad");
+    $("token").focus();
+    return;
+  }
+  try {
+    const answer = await fetch(path, {method: "POST", body: JSON.stringify(body), headers: {Authorization: `Bearer ${token}`}});
+    if (answer.ok) put("done", `${what}: done.`, "");
+    else put("done", `${what}: ${(await answer.json()).error}`, "bad");
+  } catch (error) {
+    put("done", `${what}: ${error.message}`, "bad");
+  }
+}
+
+function actOnSuite(suite, action) {
+  if (action === "stop" && !confirm(`Remove all waiting tasks of suite ${suite}?`)) return;
+  act(`api/suites/${encodeURIComponent(suite)}/${action}`, {}, `Suite ${suite}`);
+}
+
+$("token-form").addEventListener("submit", (event) => event.preventDefault());
+for (const button of document.querySelectorAll("[data-state]")) {
+  button.addEventListener("click", () => act("api/state", {state: button.dataset.state}, button.textContent));
+}
+
+// --- the stream ---
+
+const stream = new EventSource("api/stream");
+stream.addEventListener("message", (event) => {
+  put("link", "live", "");
+  show(JSON.parse(event.data));
+});
+stream.addEventListener("error", () => {
+  put("link", "no connection to the manager: what is shown is old", "bad");
+});

@@ -1,0 +1,243 @@
+"""What there is to show, made at most once a second, and only when somebody asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeVar
+
+from msgspec import Struct
+
+from tefmanager import __version__, inquiry
+from tefmanager.core.core import Core
+from tefmanager.core.events import Commanded
+from tefmanager.core.values import Moment
+from tefmanager.status.journal import STANDBY, Journal
+from tefmanager.status.meter import Meter, Sample
+
+FRESH = 1.0
+"""Seconds for which an answer may be given again."""
+
+T = TypeVar("T")
+
+
+class Source(Protocol):
+    """What is shown of a manager."""
+
+    @property
+    def core(self) -> Core | None:
+        """The core of the reign under way, or None where this manager is not the active one."""
+
+    @property
+    def turn_began(self) -> float | None:
+        """Monotonic time at which the turn under way began, or None between two turns."""
+
+    def command(self, event: Commanded) -> bool:
+        """Do what a control message asks for; False where this manager is not the active one."""
+
+
+class Readiness(Struct, frozen=True):
+    """Whether the manager can do its work.
+
+    Attributes:
+        ready: whether nothing is missing. One that stands by is ready, too.
+        role: ``active``, ``standby``, or ``starting`` where it is neither.
+        missing: what is wrong, by the service.
+        version: of the program.
+    """
+
+    ready: bool
+    role: str
+    missing: Mapping[str, str]
+    version: str
+
+
+class Health(Struct, frozen=True):
+    """Whether the manager lives.
+
+    Attributes:
+        healthy: whether it makes progress.
+        turn: seconds since the turn under way began; 0 between two turns.
+    """
+
+    healthy: bool
+    turn: float
+
+
+class EventInfo(Struct, frozen=True):
+    """An event of the log: unix time, level, and its text as it stands there."""
+
+    time: float
+    level: str
+    text: str
+
+
+class Events(Struct, frozen=True):
+    """The last events, the newest first."""
+
+    events: tuple[EventInfo, ...]
+
+
+class Rate(Struct, frozen=True):
+    """What happened in ten seconds.
+
+    Attributes:
+        time: unix time at which they began.
+        accepted, dispatched, completed: tasks.
+        waited: mean of the seconds from acceptance to dispatch, or None where nothing was dispatched.
+        longest: the most of them.
+    """
+
+    time: float
+    accepted: int
+    dispatched: int
+    completed: int
+    waited: float | None
+    longest: float
+
+
+class Rates(Struct, frozen=True):
+    """The last hour, oldest first; ten seconds in which nothing happened are left out."""
+
+    seconds: float
+    samples: tuple[Rate, ...]
+
+
+class Overview(Struct, frozen=True):
+    """All that the page shows. What only the active manager knows is None on others."""
+
+    time: float
+    readiness: Readiness
+    actions: bool
+    status: inquiry.Status | None
+    workers: inquiry.Workers | None
+    suites: inquiry.Suites | None
+    resources: inquiry.Resources | None
+    rates: Rates
+    events: Events
+
+
+class NotActive(Exception):
+    """Only the active manager knows the answer."""
+
+
+class View:
+    """Answers questions about a manager.
+
+    Args:
+        source: the manager.
+        clocks: reads the clocks.
+        stuck: seconds after which a turn that has not ended means that the manager does not live.
+        actions: whether there is a token, and so something can be done from the page.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        clocks: Callable[[], Moment],
+        meter: Meter,
+        journal: Journal,
+        *,
+        stuck: float,
+        actions: bool,
+    ) -> None:
+        self.meter = meter
+        self._source = source
+        self._clocks = clocks
+        self._journal = journal
+        self._stuck = stuck
+        self._actions = actions
+        self._kept: dict[str, tuple[float, object]] = {}
+
+    @property
+    def now(self) -> Moment:
+        """What the clocks say."""
+        return self._clocks()
+
+    def fresh(self, name: str, make: Callable[[], T]) -> T:
+        """Return an answer that was made less than a second ago, or make it."""
+        now = self._clocks().monotonic
+        found = self._kept.get(name)
+        if found is None or now - found[0] >= FRESH:
+            found = self._kept[name] = (now, make())
+        return found[1]  # type: ignore[return-value]  # each name has answers of one type
+
+    # --- always ---
+
+    def health(self) -> Health:
+        """Tell whether the manager makes progress."""
+        began = self._source.turn_began
+        turn = 0.0 if began is None else max(0.0, self._clocks().monotonic - began)
+        return Health(turn < self._stuck, turn)
+
+    def readiness(self) -> Readiness:
+        """Tell whether it can work, or could if the active one went."""
+        missing = dict(self._journal.missing)
+        if self._source.core is not None:
+            return Readiness(not missing, "active", missing, __version__)
+        if missing.get("database") == STANDBY:
+            del missing["database"]
+            return Readiness(not missing, "standby", missing, __version__)
+        return Readiness(False, "starting", missing, __version__)
+
+    def events(self) -> Events:
+        """Tell what happened last."""
+        last = reversed(self._journal.last)
+        return Events(tuple(EventInfo(time, level, line.text) for time, level, line in last))
+
+    def rates(self) -> Rates:
+        """Tell how much happened in the last hour."""
+        return self.fresh("rates", self._rates)
+
+    def _rates(self) -> Rates:
+        samples = self.meter.last_hour(self._clocks().wall)
+        return Rates(10.0, tuple(_rate(sample) for sample in samples))
+
+    # --- of the active one ---
+
+    @property
+    def core(self) -> Core:
+        """The core of the reign under way. Raises `NotActive`."""
+        core = self._source.core
+        if core is None:
+            raise NotActive
+        return core
+
+    def status(self) -> inquiry.Status:
+        """Tell how the manager stands. Raises `NotActive`."""
+        core = self.core
+        return self.fresh("status", lambda: inquiry.status(core, self.now))
+
+    def resources(self) -> inquiry.Resources:
+        """List the resources. Raises `NotActive`."""
+        core = self.core
+        return self.fresh("resources", lambda: inquiry.resources(core, self.now))
+
+    def command(self, event: Commanded) -> None:
+        """Do what a control message asks for. Raises `NotActive`."""
+        if not self._source.command(event):
+            raise NotActive
+
+    # --- all of it ---
+
+    def overview(self) -> Overview:
+        """Return all that the page shows."""
+        return self.fresh("overview", self._overview)
+
+    def _overview(self) -> Overview:
+        core, now = self._source.core, self.now
+        return Overview(
+            time=now.wall,
+            readiness=self.readiness(),
+            actions=self._actions,
+            status=None if core is None else self.status(),
+            workers=None if core is None else inquiry.workers(core, now, at_most=200),
+            suites=None if core is None else inquiry.suites(core, at_most=50),
+            resources=None if core is None else inquiry.resources(core, now, at_most=100),
+            rates=self.rates(),
+            events=self.events(),
+        )
+
+
+def _rate(sample: Sample) -> Rate:
+    waited = sample.waited / sample.dispatched if sample.dispatched else None
+    return Rate(sample.time, sample.accepted, sample.dispatched, sample.completed, waited, sample.longest)

@@ -1,0 +1,185 @@
+"""The pages: what answers which request."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any, TypeAlias
+from urllib.parse import parse_qsl
+
+import msgspec
+from msgspec import Struct
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Site
+
+from tefmanager.status.answers import (
+    LONGEST_BODY,
+    ROUTES,
+    Error,
+    Names,
+    Refused,
+    Route,
+    checked_query,
+    decoded_path,
+)
+from tefmanager.status.metrics import exposition
+from tefmanager.status.openapi import openapi
+from tefmanager.status.stream import MOST, Stream
+from tefmanager.status.view import Health, NotActive, Readiness, View
+
+Request: TypeAlias = Any
+"""A `twisted.web.server.Request`, most of which has no types."""
+
+_JSON = b"application/json"
+_HEADERS = {
+    b"cache-control": b"no-store",
+    b"content-security-policy": b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self';"
+    b" connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    b"referrer-policy": b"no-referrer",
+    b"x-content-type-options": b"nosniff",
+}
+_STATIC = {
+    "": ("page.html", b"text/html; charset=utf-8"),
+    "page.css": ("page.css", b"text/css; charset=utf-8"),
+    "page.js": ("page.js", b"text/javascript; charset=utf-8"),
+    "plots.js": ("plots.js", b"text/javascript; charset=utf-8"),
+    "icon.svg": ("icon.svg", b"image/svg+xml"),
+}
+"""The files of the page by their path: their name in the package, and their type."""
+
+
+class Root(Resource):
+    """All paths there are.
+
+    Args:
+        view: answers.
+        stream: who follows it.
+        token: what may do something, or None where nothing can be done from here.
+    """
+
+    isLeaf = True
+
+    def __init__(self, view: View, stream: Stream, token: bytes | None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._view = view
+        self._stream = stream
+        self._token = token
+        folder = files("tefmanager.status") / "static"
+        self._files = {path: ((folder / name).read_bytes(), kind) for path, (name, kind) in _STATIC.items()}
+
+    def render(self, request: Request) -> bytes | int:
+        """Answer a request; what went wrong is told as JSON."""
+        for name, value in _HEADERS.items():
+            request.setHeader(name, value)
+        try:
+            return self._answer(request)
+        except Refused as refused:
+            return _json(request, refused.status, Error(str(refused)))
+        except NotActive:
+            return _json(request, 503, Error("this manager is not the active one"))
+
+    def _answer(self, request: Request) -> bytes | int:
+        segments = decoded_path(request.postpath)
+        if segments[0] == "api":
+            return self._api(request, segments[1:])
+        path = "/".join(segments)
+        _only(request, "GET")
+        if path in self._files:
+            body, kind = self._files[path]
+            request.setHeader(b"content-type", kind)
+            return body
+        if path == "metrics":
+            request.setHeader(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
+            return exposition(self._view)
+        if path in ("health", "ready"):
+            return self._api(request, [path])
+        raise Refused(404, "there is nothing of this name")
+
+    def _api(self, request: Request, segments: list[str]) -> bytes | int:
+        if segments == ["openapi.json"]:
+            _only(request, "GET")
+            request.setHeader(b"content-type", _JSON)
+            return openapi()
+        if segments == ["stream"]:
+            _only(request, "GET", head=False)
+            return self._listen(request)
+        found = [(route, names) for route in ROUTES if (names := route.match(segments)) is not None]
+        if not found:
+            raise Refused(404, "there is nothing of this name")
+        [(route, names)] = found
+        _only(request, route.method)
+        return self._carry_out(request, route, names)
+
+    def _carry_out(self, request: Request, route: Route, names: Names) -> bytes:
+        if route.method == "POST":
+            self._authorize(request)
+        query = checked_query(_query(request), route.query)
+        result = route.answer(self._view, query, names, _body(request))
+        return _json(request, _status(route, result), result)
+
+    def _listen(self, request: Request) -> int:
+        if len(self._stream) >= MOST:
+            raise Refused(503, "too many look at the page already")
+        self._stream.listen(request)
+        return NOT_DONE_YET
+
+    def _authorize(self, request: Request) -> None:
+        if self._token is None:
+            raise Refused(403, "nothing can be done from here: the manager was given no token")
+        given = request.getHeader(b"authorization") or b""
+        if not hmac.compare_digest(given, b"Bearer " + self._token):
+            request.setHeader(b"www-authenticate", b"Bearer")
+            raise Refused(401, "the token is missing or wrong")
+
+
+class QuietSite(Site):
+    """Answers requests and logs none: health checks would come every few seconds."""
+
+    def __init__(self, root: Root) -> None:
+        super().__init__(root, timeout=60)  # type: ignore[no-untyped-call]
+        self.noisy = False
+        self.displayTracebacks = False
+
+    def log(self, request: Request) -> None:
+        """Do nothing."""
+
+
+def _query(request: Request) -> Mapping[str, list[str]]:
+    """Return the parameters in the URL; Twisted mixes them with those of a form."""
+    found: dict[str, list[str]] = {}
+    try:
+        text = request.uri.partition(b"?")[2].decode("ascii")
+        pairs = parse_qsl(text, keep_blank_values=True, errors="strict")
+    except ValueError:  # of UTF-8, or of too many
+        raise Refused(400, "the query can't be read") from None
+    for name, value in pairs:
+        found.setdefault(name, []).append(value)
+    return found
+
+
+def _body(request: Request) -> bytes:
+    body: bytes = request.content.read(LONGEST_BODY + 1)
+    if len(body) > LONGEST_BODY:
+        raise Refused(413, f"a body has at most {LONGEST_BODY} bytes")
+    return body
+
+
+def _only(request: Request, method: str, *, head: bool = True) -> None:
+    allowed = (b"GET", b"HEAD") if method == "GET" and head else (method.encode(),)
+    if request.method not in allowed:
+        request.setHeader(b"allow", b", ".join(allowed))
+        raise Refused(405, f"only {method} is possible here")
+
+
+def _status(route: Route, result: Struct) -> int:
+    match result:
+        case Health(healthy=False) | Readiness(ready=False):
+            return 503
+    return 202 if route.method == "POST" else 200
+
+
+def _json(request: Request, status: int, answer: Struct) -> bytes:
+    request.setResponseCode(status)
+    request.setHeader(b"content-type", _JSON)
+    return msgspec.json.encode(answer)

@@ -1,0 +1,96 @@
+"""A plain client of HTTP, and a daemon that can be asked by it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.integration.daemon import CALM, Daemon, running
+from tests.services import Services
+
+TOKEN = "let-me-in-0123456789"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body, read as JSON."""
+        assert self.headers["content-type"] == "application/json"
+        return json.loads(self.body)
+
+
+class Http:
+    """Asks at one port of this machine."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    @property
+    def url(self) -> str:
+        """Where the page is."""
+        return f"http://127.0.0.1:{self.port}/"
+
+    def ask(self, method: str, path: str, body: object = None, **headers: str) -> Answer:
+        """Send a request and return its answer; a body that is no bytes goes as JSON."""
+        raw = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        try:
+            connection.request(method, path, raw, headers)
+            answer = connection.getresponse()
+            found = {name.lower(): value for name, value in answer.getheaders()}
+            return Answer(answer.status, found, answer.read())
+        finally:
+            connection.close()
+
+    def get(self, path: str) -> Answer:
+        """Ask for something."""
+        return self.ask("GET", path)
+
+    def do(self, path: str, body: object = None, token: str = TOKEN) -> Answer:
+        """Have something done."""
+        return self.ask("POST", path, body, authorization=f"Bearer {token}")
+
+    @contextmanager
+    def stream(self) -> Iterator[Iterator[Any]]:
+        """Follow the server-sent events; each is read as JSON."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        try:
+            connection.request("GET", "/api/stream")
+            answer = connection.getresponse()
+            assert answer.getheader("content-type") == "text/event-stream"
+            lines = iter(answer.readline, b"")
+            yield (json.loads(line[6:]) for line in lines if line.startswith(b"data: "))
+        finally:
+            connection.close()
+
+
+def free_port() -> int:
+    """Return a port that nothing listens at."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@contextmanager
+def shown(services: Services, folder: Path, name: str, *options: str) -> Iterator[tuple[Daemon, Http]]:
+    """Run a daemon that serves HTTP and has a token."""
+    port = free_port()
+    file = folder / "token"
+    file.write_text(f"{TOKEN}\n")
+    endpoint = f"--http=tcp:{port}:interface=127.0.0.1"
+    daemon = Daemon(services, folder, name, *CALM, endpoint, f"--http-token-file={file}", *options)
+    with running(daemon):
+        yield daemon, Http(port)

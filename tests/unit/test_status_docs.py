@@ -1,0 +1,86 @@
+"""What ``docs/status.md`` says of metrics and requests is what there is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from tefmanager.core.core import Core
+from tefmanager.core.events import Commanded
+from tefmanager.core.values import Moment
+from tefmanager.status.answers import ROUTES
+from tefmanager.status.journal import Journal
+from tefmanager.status.meter import Meter
+from tefmanager.status.metrics import ManagerCollector
+from tefmanager.status.openapi import openapi
+from tefmanager.status.view import View
+from tests.unit.grid import Grid
+from tests.unit.test_docs import table, words
+
+PAGE = (Path(__file__).parents[2] / "docs/status.md").read_text()
+
+
+class Source:
+    """A manager that has only a core."""
+
+    turn_began: float | None = None
+
+    def __init__(self, core: Core | None) -> None:
+        self.core = core
+
+    def command(self, event: Commanded) -> bool:
+        """Do nothing."""
+        return False
+
+
+def view_of(grid: Grid | None) -> View:
+    """Return a view of a grid's core, or of a manager that is not active."""
+    meter = Meter()
+    now = Moment(1000.0, 2000.0, datetime(2026, 3, 4, 12, 0))
+    source = Source(None if grid is None else grid.core)
+    return View(source, lambda: now, meter, Journal(meter), stuck=10.0, actions=False)
+
+
+def families(view: View) -> Iterator[tuple[str, str]]:
+    """Go through names and help of all metrics."""
+    for family in ManagerCollector(view).collect():
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        yield name, family.documentation
+
+
+def test_the_page_has_every_metric() -> None:
+    """With its meaning, in the order in which they are told."""
+    rows = table(PAGE, "metric", "labels", "meaning")
+    assert [(words(row[0])[0], row[2]) for row in rows] == list(families(view_of(Grid())))
+
+
+def test_the_page_has_every_request() -> None:
+    """With what it is for; the stream is described at the end."""
+    rows = [(words(row[0])[0], row[1]) for row in table(PAGE, "request", "what")]
+    assert rows[:-1] == [(f"{route.method} /api/{route.path}", route.text) for route in ROUTES]
+    assert rows[-1][0] == "GET /api/stream"
+
+
+def test_a_standby_tells_of_itself_alone() -> None:
+    """What only the core knows is left out, and nothing fails."""
+    names = [name for name, _ in families(view_of(None))]
+    assert names[-1] == "tef_healthy"
+
+
+def test_every_operation_is_described() -> None:
+    """The description names all routes, each with its own id and a type for each answer."""
+    found = msgspec.json.decode(openapi())
+    paths = {
+        (method.upper(), path.removeprefix("/api/"))
+        for path, operations in found["paths"].items()
+        for method in operations
+    }
+    assert paths == {(route.method, route.path) for route in ROUTES} | {("GET", "stream")}
+    ids = [one["operationId"] for each in found["paths"].values() for one in each.values()]
+    assert len(set(ids)) == len(ids)
+    named = set(re.findall(r'"#/components/schemas/(\w+)"', openapi().decode()))
+    assert named <= set(found["components"]["schemas"])

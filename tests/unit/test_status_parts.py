@@ -1,0 +1,295 @@
+"""What is counted, what is missing, and that nothing is made for nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.logger import LogLevel
+
+from tefmanager import loglines
+from tefmanager.core.core import Core
+from tefmanager.core.events import Commanded
+from tefmanager.core.values import Moment
+from tefmanager.loglines import Line
+from tefmanager.messages import DispatchTasks
+from tefmanager.status.journal import LAST, NOT_YET, STANDBY, Journal
+from tefmanager.status.meter import SLOT, SLOTS, Histogram, Meter
+from tefmanager.status.stream import INTERVAL, Stream
+from tefmanager.status.view import FRESH, NotActive, View
+from tests.unit.grid import Grid
+
+# --- the meter ---
+
+
+def test_events_are_counted_by_what_they_are_about() -> None:
+    """By task type, by outcome, or by service."""
+    meter = Meter()
+    for line in (
+        loglines.TASK_ACCEPTED("t", "g", "1", ""),
+        loglines.TASK_RELEASED("t", "g", "w", 1, "stalled"),
+        loglines.TASK_COMPLETED("t", "g", "w", 2),
+        loglines.BROKER_LOST("consumer", "why"),
+        loglines.RESOURCE_WAIT("t", "g", "r"),
+    ):
+        meter.logged(line, 5.0)
+    assert meter.counts == {
+        ("tasks_accepted", "t"): 1,
+        ("attempts", "stalled"): 1,
+        ("attempts", "completed"): 1,
+        ("tasks_finished", "completed"): 1,
+        ("losses", "consumer"): 1,
+    }
+
+
+def test_a_histogram_adds_up() -> None:
+    """Each value counts for every bound that it does not pass, the bound itself included."""
+    histogram = Histogram((1.0, 2.0))
+    for value in (0.5, 1.0, 1.5, 99.0):
+        histogram.observe(value)
+    assert histogram.buckets() == [("1", 2.0), ("2", 3.0), ("+Inf", 4.0)]
+    assert histogram.sum == 102.0
+
+
+def test_samples_of_the_last_hour() -> None:
+    """What happens within ten seconds is one sample; after an hour it is forgotten."""
+    meter = Meter()
+    meter.logged(loglines.TASK_ACCEPTED("t", "g", "1", ""), 1001.0)
+    meter.dispatched(2.0, 1002.0)
+    meter.dispatched(4.0, 1009.0)
+    meter.logged(loglines.TASK_COMPLETED("t", "g", "w", 1), 1010.0)
+    first, second = meter.last_hour(1010.0)
+    assert (first.time, first.accepted, first.dispatched, first.completed) == (1000.0, 1, 2, 0)
+    assert (first.waited, first.longest) == (6.0, 4.0)
+    assert (second.time, second.completed) == (1010.0, 1)
+    assert meter.last_hour(1005.0 + SLOT * SLOTS) == [second]
+    for number in range(2 * SLOTS):
+        meter.dispatched(0.0, 2000.0 + number * SLOT)
+    assert len(meter.samples) == SLOTS
+
+
+def test_a_clock_that_is_set_back() -> None:
+    """What happens then is put into the last sample, and no wait is below zero."""
+    meter = Meter()
+    meter.dispatched(1.0, 5000.0)
+    meter.dispatched(-3.0, 4000.0)
+    [sample] = meter.samples
+    assert (sample.dispatched, sample.waited) == (2, 1.0)
+
+
+# --- the journal ---
+
+
+def heard(*lines: Line) -> Journal:
+    """Return a journal that has heard these lines."""
+    journal = Journal(Meter())
+    for line in lines:
+        journal({"line": line, "log_time": 7.0})
+    return journal
+
+
+BEGUN = (loglines.BROKER_CONNECTED("publisher", "b"), loglines.REIGN_BEGUN(1, 0, 0))
+WHOLE = (*BEGUN, loglines.BROKER_CONNECTED("consumer", "b"), loglines.RESOURCES_READ(0))
+
+
+@pytest.mark.parametrize(
+    ("lines", "missing"),
+    [
+        ((), {"database": NOT_YET, "publisher": NOT_YET}),
+        ((loglines.WAITING_FOR(STANDBY),), {"database": STANDBY, "publisher": NOT_YET}),
+        (BEGUN, {"consumer": NOT_YET, "etcd": NOT_YET}),
+        (WHOLE, {}),
+        ((*WHOLE, loglines.RESOURCES_LOST("gone")), {"etcd": "gone"}),
+        ((*WHOLE, loglines.RESOURCES_LOST("gone"), loglines.RESOURCES_READ(0)), {}),
+        ((*WHOLE, loglines.BROKER_WAITING("publisher", "refused")), {"publisher": "refused"}),
+        ((*WHOLE, loglines.WAITING_FOR("queue dead: a message was returned")), {}),
+        ((*BEGUN, loglines.REIGN_LOST(1, "killed")), {"database": "killed"}),
+    ],
+)
+def test_what_is_missing(lines: tuple[Line, ...], missing: dict[str, str]) -> None:
+    """It follows from what the log says of the services."""
+    assert heard(*lines).missing == missing
+
+
+def test_the_last_events_are_kept() -> None:
+    """And no more of them than are shown."""
+    journal = heard(*(loglines.HISTORY_REMOVED(number) for number in range(LAST + 5)))
+    assert [line.values for _, _, line in journal.last] == [(number,) for number in range(5, LAST + 5)]
+
+
+def test_errors_are_counted() -> None:
+    """Those are what is critical and no event."""
+    meter = Meter()
+    journal = Journal(meter)
+    for level in LogLevel.iterconstants():
+        journal({"log_level": level, "log_format": "x"})
+    assert meter.counts == {("errors", ""): 1}
+
+
+# --- the view ---
+
+
+class Source:
+    """A manager as far as it is shown."""
+
+    def __init__(self, core: Core | None) -> None:
+        self.core = core
+        self.turn_began: float | None = None
+        self.commands: list[Commanded] = []
+
+    def command(self, event: Commanded) -> bool:
+        """Keep it, if this one is active."""
+        self.commands.append(event)
+        return self.core is not None
+
+
+class Rig:
+    """A view, and its clock."""
+
+    def __init__(self, core: Core | None) -> None:
+        self.time = 100.0
+        self.source = Source(core)
+        self.journal = heard(*WHOLE)
+        self.view = View(self.source, self._now, Meter(), self.journal, stuck=10.0, actions=True)
+
+    def _now(self) -> Moment:
+        return Moment(self.time, 1000.0 + self.time, datetime(2026, 3, 4, 12, 0))
+
+
+def test_a_picture_is_made_once_a_second() -> None:
+    """However many look, and anew when it is older."""
+    rig = Rig(Grid().core)
+    first = rig.view.overview()
+    rig.time += FRESH / 2
+    assert rig.view.overview() is first
+    rig.time += FRESH / 2
+    assert rig.view.overview() is not first
+
+
+def test_a_turn_that_does_not_end() -> None:
+    """The manager is healthy for a while, and then it is not."""
+    rig = Rig(Grid().core)
+    assert rig.view.health().healthy
+    rig.source.turn_began = 91.0
+    assert (rig.view.health().healthy, rig.view.health().turn) == (True, 9.0)
+    rig.source.turn_began = 90.0
+    assert not rig.view.health().healthy
+
+
+@pytest.mark.parametrize(
+    ("active", "last", "role", "ready"),
+    [
+        (True, [], "active", True),
+        (True, [loglines.RESOURCES_LOST("gone")], "active", False),
+        (False, [loglines.REIGN_LOST(1, "x"), loglines.WAITING_FOR(STANDBY)], "standby", True),
+        (False, [loglines.REIGN_LOST(1, "x")], "starting", False),
+    ],
+)
+def test_readiness(active: bool, last: list[Line], role: str, ready: bool) -> None:
+    """One that stands by is ready, and so is an active one that misses nothing."""
+    rig = Rig(Grid().core if active else None)
+    for line in last:
+        rig.journal({"line": line, "log_time": 8.0})
+    found = rig.view.readiness()
+    assert (found.role, found.ready) == (role, ready)
+
+
+def test_one_that_is_not_active() -> None:
+    """It shows of itself what there is, and does nothing."""
+    rig = Rig(None)
+    found = rig.view.overview()
+    assert (found.status, found.workers, found.suites, found.resources) == (None, None, None, None)
+    for call in (rig.view.status, rig.view.resources, lambda: rig.view.command(Commanded(DispatchTasks()))):
+        with pytest.raises(NotActive):
+            call()
+
+
+# --- the stream ---
+
+
+class Listener:
+    """A request, as far as a stream knows it."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.producer: object = None
+        self.lost = False
+        self._end: Deferred[None] = Deferred()
+
+    def setHeader(self, name: bytes, value: bytes) -> None:
+        """Take a header."""
+
+    def notifyFinish(self) -> Deferred[None]:
+        """Tell when it is gone."""
+        return self._end
+
+    def registerProducer(self, producer: object, streaming: bool) -> None:
+        """Know whom to tell of a full buffer."""
+        self.producer = producer
+
+    def write(self, data: bytes) -> None:
+        """Take data."""
+        self.written.append(data)
+
+    def loseConnection(self) -> None:
+        """Note that it is over."""
+        self.lost = True
+        self.go()
+
+    def go(self) -> None:
+        """Be gone."""
+        if not self._end.called:
+            self._end.callback(None)
+
+
+@pytest.fixture
+def made() -> list[int]:
+    """One entry for each picture that was made."""
+    return []
+
+
+@pytest.fixture
+def maker(made: list[int]) -> Callable[[], bytes]:
+    """Make a picture."""
+
+    def make() -> bytes:
+        made.append(1)
+        return b"{}"
+
+    return make
+
+
+def test_nothing_is_made_while_nobody_looks(made: list[int], maker: Callable[[], bytes]) -> None:
+    """Not before the first one comes, and not after the last one has gone."""
+    clock = Clock()
+    stream = Stream(clock, maker)
+    clock.advance(10)
+    assert made == []
+    listener = Listener()
+    stream.listen(listener)
+    clock.advance(INTERVAL)
+    assert listener.written == [b"retry: 2000\n\ndata: {}\n\n", b"data: {}\n\n"]
+    listener.go()
+    clock.advance(10)
+    assert len(made) == 2
+    assert clock.getDelayedCalls() == []
+
+
+def test_all_get_the_same_picture(made: list[int], maker: Callable[[], bytes]) -> None:
+    """It is made once for all; who takes nothing for a while is left out."""
+    clock = Clock()
+    stream = Stream(clock, maker)
+    quick, slow = Listener(), Listener()
+    for listener in (quick, slow):
+        stream.listen(listener)
+    slow.producer.pauseProducing()  # type: ignore[attr-defined]
+    clock.advance(INTERVAL)
+    assert (len(made), len(quick.written), len(slow.written)) == (3, 2, 1)
+    slow.producer.resumeProducing()  # type: ignore[attr-defined]
+    clock.advance(INTERVAL)
+    assert (len(quick.written), len(slow.written)) == (3, 2)
+    stream.close()
+    assert (quick.lost, slow.lost, len(stream)) == (True, True, 0)
