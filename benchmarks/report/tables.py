@@ -108,7 +108,7 @@ def _ours(workers: int, resources: int = 0) -> Row:
 def cpu(results: Results) -> str:
     """Return the milliseconds of CPU that a task costs everyone, and the rates that this allows at most."""
     names = ("manager", "rabbitmq", "postgresql", "etcd", "load")
-    cores = int(results.machine["machine"].split()[0])
+    cores = int(results.machine["cores"])
     rows = []
     for row in BARS:
         found = results.find("throughput", how="end to end", **row.facts)

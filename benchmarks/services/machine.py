@@ -27,7 +27,8 @@ def describe(bench: Bench) -> dict[str, str]:
     """Return the machine and the versions, in the order to be shown."""
     return {
         "measured": time.strftime("%Y-%m-%d", time.gmtime()),
-        "machine": f"{os.cpu_count()} × {_cpu()}, {_memory()} of RAM",
+        "cores": f"{os.cpu_count()}",
+        "machine": f"{_cpu()}, {_memory()} of RAM",
         "system": f"{_system()}, Linux {platform.release()}",
         "Python": platform.python_version(),
         "tef-manager": f"{tefmanager.__version__}, {_commit()}",

@@ -70,7 +70,7 @@ def test_tables_are_made_of_it(outcomes: dict[str, Outcome]) -> None:
     ]
     if len(measurements) < len(CASES):
         pytest.skip("not all cases were measured")
-    results = Results(measurements=measurements)
+    results = Results({"cores": "2"}, measurements)
     for name in ("throughput", "cpu", "latency", "loaded", "backlog", "workers", "intake"):
         head, rule, *rows = tables.TABLES[name](results).splitlines()
         assert rows, name
