@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.integration.daemon import Daemon, until
-from tests.integration.grid_client import Grid, RubyWorker, fresh
+from tests.integration.grid_client import Grid, Received, RubyWorker, fresh
 from tests.integration.grid_etcd import APIS, Keys, Make, Shared, at_work
 from tests.services import Services
 
@@ -119,11 +119,15 @@ def test_submit_waits(services: Services, daemon: Daemon, tefctl: Tefctl, grid: 
     """With --wait it ends when all tasks have, and its status says whether all were completed."""
     worker = RubyWorker(grid, fresh("type"))
     worker.free()
-    for end, status in ((worker.finish, 0), (lambda received: worker.say("offline"), 1)):
+    ends: list[tuple[Callable[[Received], None], int]] = [
+        (worker.finish, 0),
+        (lambda _: worker.say("offline"), 1),
+    ]
+    for end, status in ends:
         task = json.dumps({"task_type": worker.worker_type, "guid": fresh("guid")})
         line = command(f"--name-prefix={daemon.prefix}", "--json", "submit", "-", "--wait")
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        with subprocess.Popen(line, env=environment(services, api), **pipes) as waiting:
+        env, pipe = environment(services, api), subprocess.PIPE
+        with subprocess.Popen(line, env=env, stdin=pipe, stdout=pipe, text=True) as waiting:
             assert waiting.stdin is not None
             waiting.stdin.write(task)
             waiting.stdin.close()
