@@ -7,7 +7,7 @@ import sys
 import click
 
 from tefmanager import __version__
-from tefmanager.ctl import ask, command, dead, resources, submit, watch
+from tefmanager.ctl import ask, command, dead, events, resources, submit, watch
 from tefmanager.ctl.errors import CtlError
 from tefmanager.ctl.session import Session
 from tefmanager.loglines import one_line
@@ -51,7 +51,7 @@ def cli(
     context.obj = Session(options, timeout, as_json)
 
 
-for module in (ask, command, submit, resources, dead, watch):
+for module in (ask, command, submit, resources, dead, watch, events):
     for each in module.COMMANDS:
         cli.add_command(each)
 

@@ -7,7 +7,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from tefmanager.ctl import show
+from tefmanager.ctl import events, show
 from tefmanager.ctl.errors import CtlError, Exit
 from tefmanager.ctl.main import cli
 from tefmanager.ctl.resources import stale_locks
@@ -125,3 +125,9 @@ def test_help_has_examples() -> None:
     """They stand on lines of their own."""
     output = CliRunner().invoke(cli, ["submit", "--help"]).output
     assert "\n    tefctl submit suite.json --wait\n" in output
+
+
+def test_events_for_people() -> None:
+    """What an event does not say is left out, and nobody's text breaks the line."""
+    event = {"event": "task.accepted", "time": 0.0, "guid": "A\nB", "priority": 5.0, "suite": None}
+    assert events.line(event).endswith(r":00:00 task.accepted guid=A\nB priority=5.0")

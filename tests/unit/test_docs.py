@@ -255,7 +255,8 @@ def commands_of(command: click.Command, path: str) -> set[str]:
     """Return the full names of a command's commands, such as ``tefctl dead list``."""
     if not isinstance(command, click.Group):
         return {path}
-    return set().union(*(commands_of(each, f"{path} {name}") for name, each in command.commands.items()))
+    below = command.commands.items()
+    return {full for name, each in below for full in commands_of(each, f"{path} {name}")}
 
 
 def test_every_command_of_tefctl_is_described() -> None:
