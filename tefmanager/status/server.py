@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 from twisted.application.service import Service
+from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
@@ -60,9 +62,7 @@ class StatusServer(Service):
 
     def _listens(self, port: IListeningPort) -> None:
         self._port = port
-        host = port.getHost()
-        name = getattr(host, "name", None) or f"{getattr(host, 'host', '?')}:{getattr(host, 'port', '?')}"
-        emit(loglines.HTTP_LISTENING(str(name)))
+        emit(loglines.HTTP_LISTENING(_shown(port.getHost())))
 
     def _cannot_listen(self, failure: Failure) -> None:
         failure.trap(CannotListenError)  # type: ignore[no-untyped-call]
@@ -83,3 +83,10 @@ class StatusServer(Service):
         self._stream.close()
         if self._port is not None:
             await maybeDeferred(self._port.stopListening)
+
+
+def _shown(address: Any) -> str:
+    """Return where we listen: the name of a socket's file, or host and port."""
+    if isinstance(address, UNIXAddress):
+        return os.fsdecode(address.name or b"")
+    return f"{address.host}:{address.port}"

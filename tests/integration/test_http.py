@@ -313,6 +313,17 @@ def test_nowhere(services: Services, tmp_path: Path, unique: str) -> None:
         grid.close()
 
 
+def test_a_socket_file(services: Services, tmp_path: Path, unique: str) -> None:
+    """The page may be behind a file, for a web server in front of it."""
+    file = tmp_path / "http"
+    with running(Daemon(services, tmp_path, unique, *CALM, f"--http=unix:{file}")) as daemon:
+        assert daemon.log.wait("HTTP_LISTENING|") == [f"HTTP_LISTENING|{file}"]
+        with socket.socket(socket.AF_UNIX) as line:
+            line.connect(str(file))
+            line.sendall(b"GET /health HTTP/1.0\r\n\r\n")
+            assert line.recv(100).startswith(b"HTTP/1.1 200")
+
+
 def test_a_stuck_turn_is_no_health(services: Services, tmp_path: Path, unique: str) -> None:
     """While the process is stopped nobody answers; afterwards it is healthy again."""
     with shown(services, tmp_path, unique) as (daemon, http):
