@@ -87,7 +87,7 @@ class Pool:
         if not self.ready:
             return NOT_READ
         for name in names:
-            if self._left(name, now) < 1:
+            if self.left(name, now) < 1:
                 return name
         return None
 
@@ -97,14 +97,17 @@ class Pool:
 
     def gives(self, name: str, now: Moment) -> bool:
         """Tell whether a resource has a reference to give, to some task at least."""
-        return self.ready and (name == NOT_READ or self._left(name, now) >= 1)
+        return self.ready and (name == NOT_READ or self.left(name, now) >= 1)
 
     def _free(self, name: str, now: Moment, task: Task) -> bool:
-        left = self._left(name, now)
-        return left >= 1 and left - self._ahead(name, now, task) >= 1
+        left = self.left(name, now)
+        return left >= 1 and left - len(self.claims_before(name, now, task)) >= 1
 
-    def _left(self, name: str, now: Moment) -> float:
-        """Return how many references a resource has left, claims aside; kept, for it is asked for often."""
+    def left(self, name: str, now: Moment) -> float:
+        """Return how many references a resource has left, claims aside: less than 1, and it is short.
+
+        It is kept for the turn: planning asks for it far more often than it changes.
+        """
         if now is not self._counted_at:
             self._counted_at = now
             self._counted.clear()
@@ -121,23 +124,10 @@ class Pool:
             return 0
         return resource.free_at(now.local) - self.pending[name]
 
-    def _ahead(self, name: str, now: Moment, task: Task) -> int:
-        """Count the claims on a resource that go before a task."""
-        claims = self._claims.get(name)
-        if not claims:
-            return 0
-        return sum(
-            _goes_before(claim.task, task) and self._in_force(claim, now) for claim in claims.values()
-        )
-
     def claims_before(self, name: str, now: Moment, task: Task) -> list[Wait]:
         """Return the claims on a resource that keep a task from it."""
         claims = self._claims.get(name, {}).values()
         return [each for each in claims if _goes_before(each.task, task) and self._in_force(each, now)]
-
-    def left(self, name: str, now: Moment) -> float:
-        """Return how many references a resource has left, claims aside: less than 1, and it is short."""
-        return self._left(name, now)
 
     def _in_force(self, wait: Wait, now: Moment) -> bool:
         """A claim that cannot be used, whatever is given back, must not keep others from working."""
