@@ -145,12 +145,6 @@ class Engine:
         self._inbox.append(item)
         self._wake()
 
-    def ask(self, question: Question) -> Deferred[object]:
-        """Let a turn answer a question; see `Inquirer.ask`."""
-        answer = self._inquirer.ask(question)
-        self._wake()
-        return answer
-
     def session_lost(self, session: int) -> None:
         """What a session delivered and no turn has taken in yet will be delivered again."""
         self._lost_session = session

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from heapq import nsmallest
 from itertools import islice
 
+from msgspec import structs
+
 from tefmanager.core.core import Core
 from tefmanager.core.entities import Attempt, Phase, Task
 from tefmanager.core.values import AttemptRow, TaskRow, TaskState
@@ -74,23 +76,12 @@ def state_of(task: Task) -> str:
 
 def task_in_memory(task: Task) -> TaskInfo:
     """Describe a task that the core has in memory."""
-    at, spec = task.attempt, task.spec
-    return TaskInfo(
-        guid=spec.guid,
-        task_type=spec.task_type,
-        priority=spec.priority,
-        resources=spec.resources,
-        suite=spec.suite,
-        state=state_of(task),
-        received=spec.received,
-        attempts=task.attempts,
-        attempt=None if at is None else at.id,
-        worker=None if at is None else at.worker.name,
-        dispatched=None if at is None else at.dispatched,
-        started=None if at is None else at.started,
-        time_limit=spec.time_limit,
-        avoid=tuple(sorted(task.avoid)),
-    )
+    info = task_of_row(task.row())
+    at = task.attempt
+    if at is None or at.phase is not Phase.RESERVING:
+        return info
+    # Its row does not know of the attempt yet.
+    return structs.replace(info, state=state_of(task), attempt=at.id, worker=at.worker.name)
 
 
 def task_of_row(row: TaskRow, *, outcome: str | None = None, finished: float | None = None) -> TaskInfo:
