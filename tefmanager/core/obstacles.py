@@ -8,6 +8,9 @@ from tefmanager.core.pool import Pool
 from tefmanager.core.values import Moment, TaskSpec
 from tefmanager.core.workforce import Workforce
 
+REMEMBERED = 1000
+"""Obstacles of which it is remembered that the log told of them: the last ones."""
+
 
 class Obstacles:
     """Finds what no task's end removes: a type that no worker has, a resource that gives nothing.
@@ -20,7 +23,7 @@ class Obstacles:
         self._ledger = ledger
         self._workforce = workforce
         self._pool = pool
-        self._told: set[str] = set()
+        self._told: dict[str, None] = {}
 
     def look(self, spec: TaskSpec, now: Moment) -> tuple[str, ...]:
         """Return what keeps a new task from running, in words; log what is new of it."""
@@ -44,8 +47,10 @@ class Obstacles:
     def _note(self, spec: TaskSpec, key: str, text: str) -> bool:
         """Keep in mind what the log was told of; tell whether there is an obstacle."""
         if not text:
-            self._told.discard(key)
+            self._told.pop(key, None)
         elif key not in self._told:
-            self._told.add(key)
+            self._told[key] = None
+            if len(self._told) > REMEMBERED:
+                del self._told[next(iter(self._told))]
             self._ledger.log(loglines.TASK_CANNOT_RUN(spec.task_type, spec.guid, text))
         return bool(text)

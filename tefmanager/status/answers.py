@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -22,6 +23,8 @@ LONGEST_BODY = 4096
 
 LONGEST_NAME = 255
 """Bytes of a name, as in messages."""
+
+_DIGITS = re.compile("[0-9]{1,9}")
 
 TASK_STATES = ("waiting", "reserving", "dispatched", "working", "dying")
 SUITE_ACTIONS = {"pause": "pause_suite", "ready": "ready_suite", "stop": "stop_suite"}
@@ -136,7 +139,7 @@ def checked_query(given: Mapping[str, list[str]], known: Mapping[str, Parameter]
 def _checked(name: str, text: str, parameter: Parameter) -> str:
     if parameter.choices and text not in parameter.choices:
         raise Refused(400, f"{name} is one of {', '.join(parameter.choices)}")
-    if parameter.number and not (text.isascii() and text.isdigit() and 0 < int(text) <= MOST):
+    if parameter.number and not (_DIGITS.fullmatch(text) and 0 < int(text) <= MOST):
         raise Refused(400, f"{name} is a whole number from 1 to {MOST}")
     if not parameter.number and not 0 < len(text.encode()) <= LONGEST_NAME:
         raise Refused(400, f"{name} has 1 to {LONGEST_NAME} bytes")

@@ -63,15 +63,16 @@ class Stream:
 
     def listen(self, request: Request) -> None:
         """Let a request have the events from now on, until it is gone."""
+        event = self._event()  # before there is a listener: if it can't be made, the request is refused
         listener = _Listener(request)
         request.setHeader(b"content-type", b"text/event-stream")
         request.setHeader(b"x-accel-buffering", b"no")
         request.notifyFinish().addBoth(lambda _: self._gone(listener))
         request.registerProducer(listener, True)
         self._listeners[listener] = None
-        request.write(b"retry: 2000\n\n" + self._event())
+        request.write(b"retry: 2000\n\n" + event)
         if not self._calls.running:
-            self._calls.start(INTERVAL, now=False).addErrback(_failed)
+            self._calls.start(INTERVAL, now=False).addErrback(self._failed)
 
     def close(self) -> None:
         """Let all of them go."""
@@ -79,6 +80,11 @@ class Stream:
             listener.request.loseConnection()
         if self._calls.running:
             self._calls.stop()
+
+    def _failed(self, failure: Failure) -> None:
+        """No event could be made: let all go, so that they come again."""
+        log.failure("the page gets no more events", failure)
+        self.close()
 
     def _event(self) -> bytes:
         return b"data: " + self._make() + b"\n\n"
@@ -93,7 +99,3 @@ class Stream:
         self._listeners.pop(listener, None)
         if not self._listeners and self._calls.running:
             self._calls.stop()
-
-
-def _failed(failure: Failure) -> None:
-    log.failure("the page gets no more events", failure)

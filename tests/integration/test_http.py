@@ -172,6 +172,7 @@ def test_what_can_be_asked(http: Http, grid: Grid) -> None:
         ("/nothing", 404),
         ("/api/tasks/nobody", 404),
         ("/api/tasks?limit=0", 400),
+        (f"/api/tasks?limit={'9' * 5000}", 400),
         ("/api/tasks?limit=1&limit=2", 400),
         ("/api/tasks?colour=red", 400),
         ("/api/tasks?state=asleep", 400),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tefmanager.core.attempts import Limits
 from tefmanager.core.effects import Reply, ReplyTo
+from tefmanager.core.obstacles import REMEMBERED
 from tefmanager.core.resources import Resource, Window
 from tests.unit.grid import Grid, submitted
 
@@ -70,6 +71,17 @@ def test_the_log_tells_of_an_obstacle_once() -> None:
     assert warnings(grid.say("w", "idle"), "C") == ()
     assert warnings(grid.say("w", "offline"), "D") != ()
     assert len(grid.logged("TASK_CANNOT_RUN")) == 2
+
+
+def test_obstacles_are_forgotten() -> None:
+    """Memory does not grow with every type that somebody misspells."""
+    grid = Grid()
+    for number in range(REMEMBERED + 2):
+        grid.submit(str(number), task_type=f"T{number}")
+    assert warnings(grid, "new", task_type=f"T{number}") != ()
+    assert len(grid.logged("TASK_CANNOT_RUN")) == REMEMBERED + 2
+    assert warnings(grid, "old", task_type="T0") != ()
+    assert len(grid.logged("TASK_CANNOT_RUN")) == REMEMBERED + 3
 
 
 def test_it_is_logged_after_the_task_was_accepted() -> None:

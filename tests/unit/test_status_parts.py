@@ -293,3 +293,28 @@ def test_all_get_the_same_picture(made: list[int], maker: Callable[[], bytes]) -
     assert (len(quick.written), len(slow.written)) == (3, 2)
     stream.close()
     assert (quick.lost, slow.lost, len(stream)) == (True, True, 0)
+
+
+def test_a_picture_that_cannot_be_made(expected_errors: Callable[..., None]) -> None:
+    """Who looks is let go, to come again, and does not wait for ever; who comes meanwhile is refused."""
+    expected_errors(LookupError)
+    fails = False
+
+    def make() -> bytes:
+        if fails:
+            raise LookupError("no picture")
+        return b"{}"
+
+    clock = Clock()
+    stream = Stream(clock, make)
+    stream.listen(listener := Listener())
+    fails = True
+    clock.advance(INTERVAL)
+    assert (listener.lost, len(stream)) == (True, 0)
+    with pytest.raises(LookupError):
+        stream.listen(Listener())
+    assert len(stream) == 0
+    fails = False
+    stream.listen(listener := Listener())
+    clock.advance(INTERVAL)
+    assert len(listener.written) == 2
