@@ -130,9 +130,9 @@ make_venv() {
     say "Making a virtual environment in $VENV"
     "$PYTHON" -m venv --clear "$VENV"
     pip_install 'setuptools >= 64' wheel
-    install_copy "$ROOT" "[$(IFS=,; echo "$*")]"
+    install_copy "$ROOT" "${*:+[$(IFS=,; echo "$*")]}"
     local extra
-    for extra in "$@"; do
+    for extra in base "$@"; do
         echo "$stamp" >"$VENV/$extra.stamp"
     done
 }
@@ -140,7 +140,7 @@ make_venv() {
 is_stamped() {
     local stamp=$1 extra
     shift
-    for extra in "$@"; do
+    for extra in base "$@"; do
         [ "$(cat "$VENV/$extra.stamp" 2>/dev/null)" = "$stamp" ] || return 1
     done
 }
