@@ -2,28 +2,27 @@
 
 A turn drains the inbox, lets the core apply each event and plan, commits all row changes in one
 transaction, and only then carries out the effects and acknowledges the messages. What an effect brings
-back is another event, in a later turn. Turns never overlap; publishes, reservations and releases do.
-Under load a turn takes in more, and so one commit serves many tasks.
+back is another event, in a later turn. One turn is committed at a time, while the next takes in what
+comes; publishes, reservations and releases overlap. Under load a turn takes in more, and so one commit
+serves many tasks.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TypeAlias
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from tefmanager import loglines
 from tefmanager.core import events
 from tefmanager.core.core import Core
-from tefmanager.core.effects import Reply, ReplyTo
+from tefmanager.core.effects import ReplyTo
 from tefmanager.core.values import Bodies, Moment
 from tefmanager.crashpoints import CrashPoint, reach
-from tefmanager.deliveries import event_of, reply_to
 from tefmanager.effector import Effector, Queues
 from tefmanager.hearing import Hearing
 from tefmanager.inquirer import Inquirer
@@ -38,30 +37,16 @@ from tefmanager.interfaces import (
     StoreLost,
 )
 from tefmanager.logfile.emit import emit
-from tefmanager.messages import DispatchTasks, Invalid, Parsed, TaskMessage, parse
-from tefmanager.pager import Pager
 from tefmanager.questions import Question
+from tefmanager.reception import Arrival, Item, Poisoned, Reception, Rejected, Turn
 from tefmanager.spawn import Nursery
+from tefmanager.wakeup import Wakeup
 
 TURN_SIZE = 500
 """Most inbox items that one turn takes in."""
 
 HISTORY_STEP = 500
 """Most tasks that one step removes from history."""
-
-Item: TypeAlias = Delivery | events.Event
-
-
-class Poisoned(Exception):
-    """A turn failed because of one message, which must not bring down another.
-
-    Attributes:
-        body: the message.
-    """
-
-    def __init__(self, body: bytes, reason: str) -> None:
-        super().__init__(f"a message could not be handled: {reason}")
-        self.body = body
 
 
 class Engine:
@@ -78,7 +63,6 @@ class Engine:
 
     Attributes:
         core: as given.
-        turn_began: monotonic time at which the turn under way began, or None between two.
     """
 
     def __init__(
@@ -101,29 +85,24 @@ class Engine:
         self._clock = clock
         self._clocks = clocks
         self.core = core
-        self.turn_began: float | None = None
         self._reign = reign
         self._meter = meter
-        self._pager = Pager(core.backlog, reign)
         self._inquirer = Inquirer(core, reign)
         self._consumer = consumer
         self._poison = poison
         self._careful = careful
-        self._message_limit = message_limit
         self._history = history
-        self._inbox: deque[Item] = deque()
-        self._rejected: list[tuple[Delivery, str, Reply | None]] = []
+        self._inbox: deque[Arrival] = deque()
+        self._open: Turn | None = None
+        self._committing: Turn | None = None
         self._lost_session = -1
-        self._session = -1
-        self._wakeup: Deferred[None] | None = None
-        self._rising: IDelayedCall | None = None
-        self._timer: IDelayedCall | None = None
+        self._wakeup = Wakeup(clock, lambda: clocks().monotonic)
         self._clock_out: IDelayedCall | None = None
         self._failure: Failure | None = None
         self._stopping = False
         self._overtime = False
         self._tidy = False
-        self._nursery = Nursery(self._fail, self._wake)
+        self._nursery = Nursery(self._fail, self._wakeup.call)
         self._hearing = Hearing(f"{reign.epoch}", lambda token: self._effector.probe(token))
         self._effector = Effector(
             clock,
@@ -134,16 +113,25 @@ class Engine:
             lambda receipt: consumer.ack(receipt[0], [receipt[1]]),
             reign.attempts,
             self._fail,
-            self._wake,
+            self._wakeup.call,
             meter,
+        )
+        self._reception = Reception(
+            core,
+            reign,
+            self._hearing,
+            poison,
+            message_limit,
+            self._asked,
+            self._effector.etcd_is_back,
         )
 
     # --- the inbox ---
 
     def post(self, item: Item) -> None:
         """Let a turn take something in, as soon as there can be one."""
-        self._inbox.append(item)
-        self._wake()
+        self._inbox.append(self._reception.read(item))
+        self._wakeup.call()
 
     def session_lost(self, session: int) -> None:
         """What a session delivered and no turn has taken in yet will be delivered again."""
@@ -158,29 +146,21 @@ class Engine:
         self._tidy = True
         self.post(events.Pass())
 
-    def _wake(self) -> None:
-        """Let there be a turn, once all that comes together has come: it is worth one commit."""
-        if self._wakeup is not None and self._rising is None:
-            self._rising = self._clock.callLater(0, self._rise)
-
-    def _rise(self) -> None:
-        self._rising = None
-        if self._wakeup is not None:
-            wakeup, self._wakeup = self._wakeup, None
-            wakeup.callback(None)
-
     def _fail(self, failure: Failure) -> None:
         self._failure = self._failure or failure
-        self._wake()
+        self._wakeup.call()
 
     # --- turns ---
 
     async def run(self) -> None:
         """Take turns until it is stopped, or until one fails; then this reign must end."""
         while not self._done():
-            await self._turn()
-            if self._tidy:
-                await self._remove_history()
+            if self._careful:
+                await self._careful_turn()
+            else:
+                await self._turn()
+            if self._tidy or self._inquirer:
+                await self._between_turns()
             await self._something_to_do()
 
     def stop(self, within: float) -> None:
@@ -191,11 +171,11 @@ class Engine:
         self._stopping = True
         self.core.drain()
         self._clock_out = self._clock.callLater(within, self._time_is_up)
-        self._wake()
+        self._wakeup.call()
 
     def _time_is_up(self) -> None:
         self._overtime = True
-        self._wake()
+        self._wakeup.call()
 
     def _done(self) -> bool:
         idle = not self._inbox and self._effector.idle and not len(self._nursery)
@@ -203,9 +183,9 @@ class Engine:
 
     async def abandon(self) -> None:
         """Give up whatever is still under way: the reign ends."""
-        for timer in (self._timer, self._clock_out, self._rising):
-            if timer is not None and timer.active():
-                timer.cancel()
+        self._wakeup.cancel()
+        if self._clock_out is not None and self._clock_out.active():
+            self._clock_out.cancel()
         self._nursery.cancel()
         await self._nursery.wait()
         self._inquirer.forsake()
@@ -213,18 +193,21 @@ class Engine:
 
     async def _something_to_do(self) -> None:
         """Wait for an event, or for the time at which something is due."""
+        self._check()
+        while not (self._inbox or self._inquirer or self.core.backlog.hungry or self._done()):
+            due = self._next_look()
+            if due is not None and due <= self._clocks().monotonic:
+                return
+            await self._news(due)
+
+    async def _news(self, until: float | None = None) -> None:
+        """Wait until something came in or ended, or for a time. Raises what a part of it failed of."""
+        await self._wakeup.wait(until)
+        self._check()
+
+    def _check(self) -> None:
         if self._failure is not None:
             self._failure.raiseException()
-        if self._inbox or self._inquirer or self.core.backlog.hungry or self._done():
-            return
-        due = self._next_look()
-        if due is not None:
-            wait = max(0.0, due - self._clocks().monotonic)
-            self._timer = self._clock.callLater(wait, self._rise)
-        self._wakeup = Deferred()
-        await self._wakeup
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
 
     def _next_look(self) -> float | None:
         """Return when a turn is needed though nothing happens: something is due, or has to be asked for."""
@@ -233,129 +216,101 @@ class Engine:
             return due
         return due if self._hearing.until >= due else self._hearing.ask(self._clocks().monotonic)
 
-    async def _turn(self) -> None:
-        self.turn_began = began = self._clocks().monotonic
-        await self._take_turn()
-        self.turn_began = None
-        self._meter.turned(self._clocks().monotonic - began)
+    @property
+    def turn_began(self) -> float | None:
+        """Monotonic time at which the oldest turn that is not over began, or None where there is none."""
+        turn = self._committing or self._open
+        return None if turn is None else turn.began
 
-    async def _take_turn(self) -> None:
-        most = 1 if self._careful else TURN_SIZE
-        batch = [self._inbox.popleft() for _ in range(min(len(self._inbox), most))]
-        if not self._careful:
-            await self._take_in(batch)
-            return
-        self._careful -= 1
+    async def _turn(self) -> None:
+        """Take in what there is, and more as long as the last turn is being committed; then commit it."""
+        turn = self._open = Turn(self._clocks().monotonic)
         try:
-            await self._take_in(batch)
+            await self._gather(turn)
+        except Exception:
+            await self._settled()  # the last turn is not to blame
+            raise
+        self._nursery.run(self._end(turn))
+
+    async def _careful_turn(self) -> None:
+        """Take in, and commit, one item alone: so it is clear what is to blame if that fails."""
+        self._careful -= 1
+        turn = self._open = Turn(self._clocks().monotonic)
+        batch = self._batch(1)
+        try:
+            await self._take_in_with_rows(turn, batch)
+            await self._end(turn)
         except Exception as error:
             raise _blamed(batch, error) from error
 
-    async def _take_in(self, batch: Sequence[Item]) -> None:
-        items = [(item, self._read(item)) for item in batch if not self._stale(item)]
-        await self._pager.prepare(parsed for _, parsed in items)
-        finished = await self._finished(items)
-        now = self._clocks()
-        bodies: dict[int, bytes] = {}
-        acks: dict[int, list[int]] = defaultdict(list)
-        for item, parsed in items:
-            if isinstance(item, Delivery):
-                self._deliver(item, parsed, finished, now, acks)
+    async def _gather(self, turn: Turn) -> None:
+        if self.core.backlog.hungry or (self._inbox and self._reception.needs_rows(self._inbox[0])):
+            await self._settled()
+            await self._take_in_with_rows(turn, self._batch(TURN_SIZE))
+        else:
+            self._take_in(turn, self._batch(TURN_SIZE, without_rows=True))
+        while self._committing is not None:
+            if more := self._batch(TURN_SIZE - turn.size, without_rows=True):
+                self._take_in(turn, more)
             else:
-                self._happened(item, now)
+                await self._news()
+
+    def _batch(self, at_most: int, *, without_rows: bool = False) -> list[Arrival]:
+        """Take items out of the inbox; if so wished, those before the first that needs rows."""
+        batch: list[Arrival] = []
+        while self._inbox and len(batch) < at_most:
+            if without_rows and self._reception.needs_rows(self._inbox[0]):
+                break
+            arrival = self._inbox.popleft()
+            if not self._stale(arrival.item):
+                batch.append(arrival)
+        return batch
+
+    async def _settled(self) -> None:
+        """Wait until nothing is being committed: then memory and rows agree."""
+        while self._committing is not None:
+            await self._news()
+
+    async def _take_in_with_rows(self, turn: Turn, arrivals: Sequence[Arrival]) -> None:
+        finished = await self._reception.look_up(arrivals)
+        self._take_in(turn, arrivals, finished)
+
+    def _take_in(
+        self, turn: Turn, arrivals: Sequence[Arrival], finished: frozenset[str] = frozenset()
+    ) -> None:
+        now = self._clocks()
+        self._reception.take_in(turn, arrivals, now, finished)
         self.core.advance(replace(now, monotonic=min(now.monotonic, self._hearing.until)))
         self.core.plan(now)
         reach(CrashPoint.TURN_APPLIED)
-        await self._commit(bodies)
-        self._reject_all()
-        reach(CrashPoint.TURN_CARRIED_OUT)
-        for session, tags in acks.items():
-            self._consumer.ack(session, tags)
-        reach(CrashPoint.TURN_ACKNOWLEDGED)
-        await self._inquirer.answer_some(now)
 
-    def _happened(self, event: events.Event, now: Moment) -> None:
-        self.core.apply(event, now)
-        if isinstance(event, events.ResourcesRead):
-            reach(CrashPoint.REIGN_RECONCILED)
-            self._effector.etcd_is_back()
-
-    async def _commit(self, bodies: dict[int, bytes]) -> None:
+    async def _end(self, turn: Turn) -> None:
+        """Commit a turn, and do what it decided."""
+        self._committing, self._open = turn, None
         changes, effects = self.core.close()
-        bodies.update({row.spec.id: body for row, body in changes.accepted})
-        if changes:
-            read: Bodies = await self._reign.commit(changes)
-            bodies.update(read)
-        reach(CrashPoint.TURN_COMMITTED)
-        self._effector.carry_out(effects, bodies)
+        try:
+            bodies: dict[int, bytes] = {row.spec.id: body for row, body in changes.accepted}
+            if changes:
+                read: Bodies = await self._reign.commit(changes)
+                bodies.update(read)
+            reach(CrashPoint.TURN_COMMITTED)
+            self._effector.carry_out(effects, bodies)
+            for rejected in turn.rejected:
+                self._nursery.run(self._reject(rejected))
+            reach(CrashPoint.TURN_CARRIED_OUT)
+            for session, tags in turn.acks.items():
+                self._consumer.ack(session, tags)
+            reach(CrashPoint.TURN_ACKNOWLEDGED)
+        finally:
+            self._committing = None
+            self._wakeup.call()
+        self._meter.turned(self._clocks().monotonic - turn.began)
 
     def _stale(self, item: Item) -> bool:
         return isinstance(item, Delivery) and item.session <= self._lost_session
 
-    def _read(self, item: Item) -> Parsed | None:
-        if not isinstance(item, Delivery):
-            return None
-        if item.redelivered and item.body in self._poison:
-            reason = "the manager failed on this message before"
-            return Invalid(loglines.TASK_REJECTED(reason, loglines.readable(item.body)), rejected=reason)
-        return parse(item.body, self._message_limit)
-
-    async def _finished(self, items: list[tuple[Item, Parsed | None]]) -> frozenset[str]:
-        """Look up which tasks that the broker delivers again were finished meanwhile."""
-        guids = [
-            parsed.guid
-            for item, parsed in items
-            if isinstance(parsed, TaskMessage) and isinstance(item, Delivery) and item.redelivered
-        ]
-        return await self._reign.finished(guids) if guids else frozenset()
-
-    def _deliver(
-        self,
-        delivery: Delivery,
-        parsed: Parsed | None,
-        finished: frozenset[str],
-        now: Moment,
-        acks: dict[int, list[int]],
-    ) -> None:
-        if delivery.session != self._session:
-            self._session = delivery.session
-            self.core.apply(events.HearingAgain(), now)
-        probe = parsed.probe if isinstance(parsed, DispatchTasks) else None
-        if probe is not None and self._hearing.came(probe):
-            pass  # that it came is all it says
-        elif isinstance(parsed, Invalid):
-            self._refuse(delivery, parsed)
-            if parsed.rejected is not None:
-                return
-        elif isinstance(parsed, Question):
-            if (reply := reply_to(delivery)) is not None:
-                self._nursery.run(self._reply(parsed, reply))
-        else:
-            try:
-                self.core.apply(event_of(delivery, parsed, finished), now)
-            except Exception as error:
-                raise Poisoned(delivery.body, f"{type(error).__name__}: {error}") from error
-            if self.core.ledger.keeps((delivery.session, delivery.tag)):
-                return
-        acks[delivery.session].append(delivery.tag)
-
-    def _refuse(self, delivery: Delivery, invalid: Invalid) -> None:
-        """Log and answer a message that can't be used; acknowledge it when its copy is safe."""
-        self.core.ledger.log(invalid.line)
-        reply = reply_to(delivery)
-        answer = None if reply is None else Reply(reply, invalid.line.text)
-        if invalid.rejected is not None:
-            self._rejected.append((delivery, invalid.rejected, answer))
-        elif answer is not None:
-            self.core.ledger.do(answer)
-
-    def _reject_all(self) -> None:
-        """Let what the turn refused go where it belongs, now that the log tells of it."""
-        rejected, self._rejected = self._rejected, []
-        for each in rejected:
-            self._nursery.run(self._reject(*each))
-
-    async def _reject(self, delivery: Delivery, reason: str, answer: Reply | None) -> None:
+    async def _reject(self, rejected: Rejected) -> None:
+        delivery, reason, answer = rejected
         await self._effector.reject(delivery, reason)
         if answer is not None:
             await self._effector.answered(answer)
@@ -363,8 +318,18 @@ class Engine:
         self._poison.discard(delivery.body)
         self._consumer.ack(delivery.session, [delivery.tag])
 
+    def _asked(self, question: Question, reply: ReplyTo) -> None:
+        self._nursery.run(self._reply(question, reply))
+
     async def _reply(self, question: Question, reply: ReplyTo) -> None:
         await self._effector.reply(reply, await self._inquirer.tell(question))
+
+    async def _between_turns(self) -> None:
+        """Do what needs memory and rows to agree, and no turn to be open."""
+        await self._settled()
+        await self._inquirer.answer_some(self._clocks())
+        if self._tidy:
+            await self._remove_history()
 
     async def _remove_history(self) -> None:
         self._tidy = False
@@ -374,10 +339,10 @@ class Engine:
         self._tidy = removed == HISTORY_STEP
 
 
-def _blamed(batch: Sequence[Item], error: Exception) -> Exception:
+def _blamed(batch: Sequence[Arrival], error: Exception) -> Exception:
     """Return what a turn of at most one item failed of: the message, unless the services are to blame."""
     services = isinstance(error, StoreLost) and not isinstance(error, StoreConflict)
     known = services or isinstance(error, Poisoned | CancelledError)
-    if known or not batch or not isinstance(batch[0], Delivery):
+    if known or not batch or not isinstance(batch[0].item, Delivery):
         return error
-    return Poisoned(batch[0].body, f"{type(error).__name__}: {error}")
+    return Poisoned(batch[0].item.body, f"{type(error).__name__}: {error}")

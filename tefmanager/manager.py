@@ -26,7 +26,7 @@ from tefmanager.core.core import Core
 from tefmanager.core.values import Moment
 from tefmanager.crashpoints import CrashPoint, reach
 from tefmanager.effector import Queues
-from tefmanager.engine import Engine, Poisoned
+from tefmanager.engine import Engine
 from tefmanager.interfaces import (
     Delivery,
     IConsumer,
@@ -45,6 +45,7 @@ from tefmanager.interfaces import (
     StoreLost,
 )
 from tefmanager.logfile.emit import emit
+from tefmanager.reception import Poisoned
 from tefmanager.spawn import Nursery
 
 log = Logger()

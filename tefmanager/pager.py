@@ -28,6 +28,13 @@ class Pager:
         self._backlog = backlog
         self._reign = reign
 
+    def needed(self, message: object) -> bool:
+        """Tell whether something may have to be read before this message is taken in."""
+        if not self._backlog.unread:
+            return False
+        guid = _names(message)
+        return isinstance(message, SuiteCommand) or (guid is not None and guid not in self._backlog.by_guid)
+
     async def prepare(self, messages: Iterable[object]) -> None:
         """Page in what the messages of a turn name, and what the last turn could not plan without."""
         if not self._backlog.unread and not self._backlog.hungry:

@@ -26,6 +26,7 @@ from tefmanager.etcd.auto import AutoReservations
 from tefmanager.etcd.cluster import Cluster
 from tefmanager.etcd.v2 import EtcdV2Reservations
 from tefmanager.etcd.v3 import EtcdV3Reservations
+from tefmanager.garbage import collect_rarely
 from tefmanager.interfaces import IMeter, NoMeter
 from tefmanager.kinds import EtcdApi, UnknownResources, shown_path
 from tefmanager.lease import Lease
@@ -75,6 +76,7 @@ def makeService(options: Options) -> IService:
     if (fault := _fault_of(config.http.endpoint, reactor)) is not None:
         refuse(fault, options.parent, config.log)
     end_well(reactor)
+    reactor.callWhenRunning(collect_rarely)
     service = _service(reactor, config)
     return service if log is None else Logged(service, log)
 

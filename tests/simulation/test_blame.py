@@ -11,8 +11,8 @@ import pytest
 from tefmanager.core import events
 from tefmanager.core.core import Core
 from tefmanager.core.values import Bodies, Changes, Moment
-from tefmanager.engine import Poisoned
 from tefmanager.interfaces import StoreConflict
+from tefmanager.reception import Poisoned
 from tests.fakes.store import FakeReign
 from tests.simulation.grid import Grid
 

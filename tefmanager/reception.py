@@ -1,0 +1,177 @@
+"""Where what comes in is read and handed to the core, and what becomes of the messages after that."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
+
+from tefmanager import loglines
+from tefmanager.core import events
+from tefmanager.core.core import Core
+from tefmanager.core.effects import Reply, ReplyTo
+from tefmanager.core.values import Moment
+from tefmanager.crashpoints import CrashPoint, reach
+from tefmanager.deliveries import event_of, reply_to
+from tefmanager.hearing import Hearing
+from tefmanager.interfaces import Delivery, IReign
+from tefmanager.messages import DispatchTasks, Invalid, Parsed, TaskMessage, parse
+from tefmanager.pager import Pager
+from tefmanager.questions import Question
+
+Item: TypeAlias = Delivery | events.Event
+
+
+class Poisoned(Exception):
+    """A turn failed because of one message, which must not bring down another.
+
+    Attributes:
+        body: the message.
+    """
+
+    def __init__(self, body: bytes, reason: str) -> None:
+        super().__init__(f"a message could not be handled: {reason}")
+        self.body = body
+
+
+class Arrival(NamedTuple):
+    """Something that came in, and what it says, if it is a message."""
+
+    item: Item
+    parsed: Parsed | None
+
+
+class Rejected(NamedTuple):
+    """A message for the queue of the rejected: why, and the answer that its sender gets."""
+
+    delivery: Delivery
+    reason: str
+    answer: Reply | None
+
+
+@dataclass(slots=True, eq=False)
+class Turn:
+    """What a turn has taken in, and what becomes of the messages once it is committed.
+
+    Attributes:
+        began: monotonic time.
+        size: number of messages and events.
+        acks: tags to acknowledge, by the session that delivered them.
+        rejected: messages that nobody can use.
+    """
+
+    began: float
+    size: int = 0
+    acks: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
+    rejected: list[Rejected] = field(default_factory=list)
+
+
+class Reception:
+    """Takes arrivals into turns.
+
+    Args:
+        poison: bodies of messages that brought a reign down; redelivered ones are rejected, once.
+        message_limit: bytes that a message may have.
+        ask: is given questions, and where the answers go.
+        reconciled: is called when the core knows all that Etcd holds.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        reign: IReign,
+        hearing: Hearing,
+        poison: set[bytes],
+        message_limit: int,
+        ask: Callable[[Question, ReplyTo], None],
+        reconciled: Callable[[], None],
+    ) -> None:
+        self._core = core
+        self._reign = reign
+        self._pager = Pager(core.backlog, reign)
+        self._hearing = hearing
+        self._poison = poison
+        self._message_limit = message_limit
+        self._ask = ask
+        self._reconciled = reconciled
+        self._session = -1
+
+    def read(self, item: Item) -> Arrival:
+        """Read what comes in, before its turn."""
+        if not isinstance(item, Delivery):
+            return Arrival(item, None)
+        if item.redelivered and item.body in self._poison:
+            reason = "the manager failed on this message before"
+            line = loglines.TASK_REJECTED(reason, loglines.readable(item.body))
+            return Arrival(item, Invalid(line, rejected=reason))
+        return Arrival(item, parse(item.body, self._message_limit))
+
+    def needs_rows(self, arrival: Arrival) -> bool:
+        """Tell whether something has to be looked up before this can be taken in."""
+        return _comes_again(arrival) or self._pager.needed(arrival.parsed)
+
+    async def look_up(self, arrivals: Sequence[Arrival]) -> frozenset[str]:
+        """Page in what arrivals need; return those guids that are in history. Raises `StoreLost`."""
+        await self._pager.prepare(arrival.parsed for arrival in arrivals)
+        again = [arrival.parsed for arrival in arrivals if _comes_again(arrival)]
+        guids = [parsed.guid for parsed in again if isinstance(parsed, TaskMessage)]
+        return await self._reign.finished(guids) if guids else frozenset()
+
+    def take_in(
+        self, turn: Turn, arrivals: Sequence[Arrival], now: Moment, finished: frozenset[str] = frozenset()
+    ) -> None:
+        """Take arrivals into a turn. ``finished`` are guids that are in history. Raises `Poisoned`."""
+        turn.size += len(arrivals)
+        for arrival in arrivals:
+            if isinstance(arrival.item, Delivery):
+                self._deliver(turn, arrival.item, arrival.parsed, finished, now)
+            else:
+                self._happened(arrival.item, now)
+
+    def _happened(self, event: events.Event, now: Moment) -> None:
+        self._core.apply(event, now)
+        if isinstance(event, events.ResourcesRead):
+            reach(CrashPoint.REIGN_RECONCILED)
+            self._reconciled()
+
+    def _deliver(
+        self, turn: Turn, delivery: Delivery, parsed: Parsed | None, finished: frozenset[str], now: Moment
+    ) -> None:
+        if delivery.session != self._session:
+            self._session = delivery.session
+            self._core.apply(events.HearingAgain(), now)
+        probe = parsed.probe if isinstance(parsed, DispatchTasks) else None
+        if probe is not None and self._hearing.came(probe):
+            pass  # that it came is all it says
+        elif isinstance(parsed, Invalid):
+            self._refuse(turn, delivery, parsed)
+            if parsed.rejected is not None:
+                return
+        elif isinstance(parsed, Question):
+            if (reply := reply_to(delivery)) is not None:
+                self._ask(parsed, reply)
+        else:
+            try:
+                self._core.apply(event_of(delivery, parsed, finished), now)
+            except Exception as error:
+                raise Poisoned(delivery.body, f"{type(error).__name__}: {error}") from error
+            if self._core.ledger.keeps((delivery.session, delivery.tag)):
+                return
+        turn.acks[delivery.session].append(delivery.tag)
+
+    def _refuse(self, turn: Turn, delivery: Delivery, invalid: Invalid) -> None:
+        """Log and answer a message that can't be used; acknowledge it when its copy is safe."""
+        self._core.ledger.log(invalid.line)
+        reply = reply_to(delivery)
+        answer = None if reply is None else Reply(reply, invalid.line.text)
+        if invalid.rejected is not None:
+            turn.rejected.append(Rejected(delivery, invalid.rejected, answer))
+        elif answer is not None:
+            self._core.ledger.do(answer)
+
+
+def _comes_again(arrival: Arrival) -> bool:
+    """Tell whether this is a task that may have been finished since the broker delivered it first."""
+    item = arrival.item
+    return isinstance(item, Delivery) and item.redelivered and isinstance(arrival.parsed, TaskMessage)

@@ -1,0 +1,231 @@
+"""While one turn is committed the next takes in what comes; whatever fails, nothing is done too early."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, cast
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+from tefmanager.core import events
+from tefmanager.core.attempts import Limits
+from tefmanager.core.core import Core
+from tefmanager.core.values import Moment
+from tefmanager.effector import Queues
+from tefmanager.engine import TURN_SIZE, Engine
+from tefmanager.interfaces import Delivery, IConsumer, IPublisher, IReservations, NoMeter, StoreLost
+from tefmanager.reception import Poisoned
+from tests.fakes.store import FakeDatabase
+from tests.unit.grid import finish
+
+PATIENCE = 0.001
+"""Seconds by which the clock goes on when something is to happen."""
+
+
+class Acks:
+    """A consumer of which only the acknowledgements matter.
+
+    Attributes:
+        all: tags, and the guids of the tasks that had rows at that time.
+    """
+
+    def __init__(self, database: FakeDatabase) -> None:
+        self.all: list[tuple[list[int], list[str]]] = []
+        self._database = database
+
+    def ack(self, session: int, tags: list[int]) -> None:
+        """Remember an acknowledgement."""
+        rows = [row for row, _ in self._database.rows.tasks.values()]
+        self.all.append((tags, sorted(row.spec.guid for row in rows)))
+
+
+class Quiet:
+    """A publisher that nobody listens to."""
+
+    def announce(self, key: str, body: Callable[[], bytes]) -> None:
+        """Drop what is announced."""
+
+
+class Rig:
+    """An engine, its database, and messages for it."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.database = FakeDatabase()
+        self.acks = Acks(self.database)
+        self.reign = self.database.crown("test")
+        self.core = Core(Limits(), finish(self.reign.load()), self.now())
+        self.engine = Engine(
+            self.clock,
+            self.now,
+            self.core,
+            self.reign,
+            cast(IConsumer, self.acks),
+            cast(IPublisher, Quiet()),
+            cast(IReservations, object()),
+            Queues(b"own", b"dead", b"rejected"),
+            poison=set(),
+            careful=0,
+            message_limit=1000,
+            history=1.0,
+            meter=NoMeter(),
+        )
+        self.reign.watch(self.engine.lose)
+        self.ended: list[object] = []
+        self._tag = 0
+        Deferred.fromCoroutine(self.engine.run()).addBoth(self.ended.append)
+        self.go_on()
+
+    def now(self) -> Moment:
+        """Read the clocks."""
+        seconds = self.clock.seconds()
+        return Moment(seconds, seconds, datetime.fromtimestamp(seconds))
+
+    def submit(self, *guids: str, redelivered: bool = False) -> None:
+        """Deliver tasks, and let the engine see them."""
+        for guid in guids:
+            self._tag += 1
+            body = json.dumps({"type": "task", "task_type": "x", "guid": guid}).encode()
+            self.engine.post(Delivery(1, self._tag, redelivered, body))
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Let happen what can."""
+        for _ in range(3):
+            self.clock.advance(PATIENCE)
+
+    @property
+    def known(self) -> list[str]:
+        """Return the guids of the tasks that the core knows."""
+        return sorted(self.core.backlog.by_guid)
+
+    @property
+    def failure(self) -> Any:
+        """Return what the engine has failed of."""
+        [failure] = self.ended
+        assert isinstance(failure, Failure)
+        return failure.value
+
+
+def test_the_next_turn_takes_in_what_comes() -> None:
+    """What comes while a turn is committed is taken in at once, and committed together, after it."""
+    rig = Rig()
+    rig.database.hold()
+    for guid in "abc":
+        rig.submit(guid)
+    assert (rig.known, rig.acks.all, rig.database.commits) == (["a", "b", "c"], [], 0)
+    rig.database.go_on()
+    rig.go_on()
+    assert rig.acks.all == [([1], ["a"]), ([2, 3], ["a", "b", "c"])]
+    assert rig.database.commits == 2
+
+
+def test_one_is_committed_at_a_time() -> None:
+    """A turn that has taken in what came waits until the last one is committed."""
+    rig = Rig()
+    rig.database.hold()
+    rig.submit("a")
+    rig.submit("b")
+    rig.database.go_on()
+    rig.database.hold()
+    rig.go_on()
+    assert rig.acks.all == [([1], ["a"])]
+    assert rig.engine.turn_began is not None
+    rig.database.go_on()
+    rig.go_on()
+    assert rig.acks.all[1:] == [([2], ["a", "b"])]
+    assert rig.engine.turn_began is None
+
+
+def test_a_turn_is_bounded_while_it_waits() -> None:
+    """However much comes while a turn is committed, the next one takes in no more than a turn may."""
+    rig = Rig()
+    rig.database.hold()
+    rig.submit("first")
+    for begin in range(0, TURN_SIZE + 100, 50):
+        rig.submit(*(f"{number}" for number in range(begin, begin + 50)))
+    assert len(rig.known) == 1 + TURN_SIZE
+    rig.database.go_on()
+    rig.go_on()
+    assert [len(tags) for tags, _ in rig.acks.all] == [1, TURN_SIZE, 100]
+
+
+def test_what_has_to_be_looked_up_waits_for_the_rows() -> None:
+    """A task that comes again is taken in when the rows are there that tell whether it is finished."""
+    rig = Rig()
+    rig.database.hold()
+    rig.submit("a")
+    rig.submit("b", redelivered=True)
+    rig.submit("c")
+    assert rig.known == ["a"]
+    rig.database.go_on()
+    rig.go_on()
+    assert rig.known == ["a", "b", "c"]
+    assert [tags for tags, _ in rig.acks.all] == [[1], [2, 3]]
+
+
+def test_what_comes_before_it_does_not_wait() -> None:
+    """Messages before one that has to be looked up are taken in, and no message overtakes it."""
+    rig = Rig()
+    rig.database.hold()
+    rig.submit("a")
+    rig.submit("b")
+    rig.submit("c", redelivered=True)
+    rig.submit("d")
+    assert rig.known == ["a", "b"]
+    rig.database.go_on()
+    rig.go_on()
+    assert [tags for tags, _ in rig.acks.all] == [[1], [2], [3, 4]]
+
+
+def test_nothing_is_done_when_a_commit_fails() -> None:
+    """If a turn can't be committed, nothing of it or of the next one is done."""
+    rig = Rig()
+    rig.database.hold()
+    rig.submit("a")
+    rig.submit("b")
+    rig.database.go_away("for a test")
+    rig.database.go_on()
+    rig.go_on()
+    assert isinstance(rig.failure, StoreLost)
+    assert (rig.acks.all, rig.database.commits) == ([], 0)
+
+
+def test_the_last_turn_is_done_though_the_next_one_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message that brings down a turn takes nothing from the one that is being committed."""
+    apply = Core.apply
+
+    def failing(core: Core, event: events.Event, now: Moment) -> None:
+        if isinstance(event, events.TaskSubmitted) and event.message.guid == "bad":
+            raise ValueError("for a test")
+        apply(core, event, now)
+
+    monkeypatch.setattr(Core, "apply", failing)
+    rig = Rig()
+    rig.database.hold()
+    rig.submit("a")
+    rig.submit("bad")
+    assert not rig.ended
+    rig.database.go_on()
+    rig.go_on()
+    assert isinstance(rig.failure, Poisoned)
+    assert rig.acks.all == [([1], ["a"])]
+
+
+def test_a_stop_waits_for_the_commit() -> None:
+    """What is being committed when a stop comes is done before the end."""
+    rig = Rig()
+    rig.database.hold()
+    rig.submit("a")
+    rig.engine.stop(within=5.0)
+    rig.go_on()
+    assert not rig.ended
+    rig.database.go_on()
+    rig.go_on()
+    assert rig.ended == [None]
+    assert rig.acks.all == [([1], ["a"])]
