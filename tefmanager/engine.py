@@ -265,6 +265,8 @@ class Engine:
                 self._happened(item, now)
         self.core.advance(replace(now, monotonic=min(now.monotonic, self._hearing.until)))
         self.core.plan(now)
+        over = self.core.suites_over
+        self.core.conclude(await self._reign.suite_ends(over) if over else {})
         reach(CrashPoint.TURN_APPLIED)
         await self._commit(bodies)
         self._reject_all()

@@ -15,7 +15,16 @@ from typing import TypeAlias
 from zope.interface import Attribute, Interface, implementer
 
 from tefmanager.core.resources import Resource
-from tefmanager.core.values import AttemptRow, Bodies, Changes, FinishedRow, Snapshot, Stretch, TaskRow
+from tefmanager.core.values import (
+    AttemptRow,
+    Bodies,
+    Changes,
+    FinishedRow,
+    Snapshot,
+    Stretch,
+    SuiteEnds,
+    TaskRow,
+)
 
 # --- Measuring -------------------------------------------------------------------------------
 
@@ -115,6 +124,9 @@ class IReign(Interface):
 
     async def history(guids: Sequence[str]) -> Sequence[FinishedRow]:
         """Return the tasks of these guids that are in history, by guid; of several only the last one."""
+
+    async def suite_ends(suites: Sequence[str]) -> SuiteEnds:
+        """Count the tasks in history of each of these suites by their outcome."""
 
     async def attempts(task_id: int) -> Sequence[AttemptRow]:
         """Return the attempts of a task that ended, oldest first."""

@@ -36,7 +36,8 @@ class Status(Struct, frozen=True):
 
     Attributes:
         state: ``running``, ``paused`` or ``stopped``.
-        state_since: when it became so, or None where that was before ``active_since``.
+        state_since: when it became so, or None where nobody knows: it was before an upgrade from a version
+            that did not keep it.
         active_since: since when this manager is the active one.
         etcd_ready: whether the resources have been read; while not, tasks with resources wait.
         waiting: tasks that wait.

@@ -11,7 +11,17 @@ from typing import TypeVar
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from tefmanager.core.values import AttemptRow, Bodies, Changes, FinishedRow, Snapshot, Stretch, TaskRow
+from tefmanager.core.values import (
+    AttemptRow,
+    Bodies,
+    Changes,
+    FinishedRow,
+    Outcome,
+    Snapshot,
+    Stretch,
+    SuiteEnds,
+    TaskRow,
+)
 from tefmanager.interfaces import IReign, StoreLost
 from tefmanager.lease import Lease
 from tefmanager.store import rows
@@ -175,8 +185,9 @@ class Reign:
     def _turn(self, changes: Changes) -> bytes:
         new = changes.manager
         if new is None:
-            return self._call("turn", self.epoch, None, None, None)
-        return self._call("turn", self.epoch, new.state.value, new.task_ids, new.attempt_ids)
+            return self._call("turn", self.epoch, None, None, None, None)
+        counters = (new.task_ids, new.attempt_ids)
+        return self._call("turn", self.epoch, new.state.value, *counters, new.state_since)
 
     async def finished(self, guids: Sequence[str]) -> frozenset[str]:
         """See `IReign.finished`."""
@@ -191,13 +202,20 @@ class Reign:
         found = [rows.finished_row(row) for row in await self._run("load_history", list(guids))]
         return sorted(found, key=lambda finished: finished.row.spec.guid)
 
+    async def suite_ends(self, suites: Sequence[str]) -> SuiteEnds:
+        """See `IReign.suite_ends`."""
+        ends: dict[str, dict[Outcome, int]] = {suite: {} for suite in suites}
+        for suite, outcome, count in await self._run("suite_ends", list(ends)):
+            ends[suite][Outcome(outcome)] = count
+        return ends
+
     async def attempts(self, task_id: int) -> Sequence[AttemptRow]:
         """See `IReign.attempts`."""
         return [rows.attempt_row(row) for row in await self._run("load_attempts", task_id)]
 
     async def forget(self, before: float, at_most: int) -> int:
         """See `IReign.forget`."""
-        fence = self._call("turn", self.epoch, None, None, None)
+        fence = self._turn(Changes())
         [(count,)] = await self._session.run(fence + b";" + self._call("forget", before, at_most))
         return int(count)
 

@@ -136,5 +136,5 @@ def worker_row(row: tuple[Any, ...]) -> WorkerRow:
 
 def manager_row(row: tuple[Any, ...]) -> ManagerRow:
     """Return the manager's row of ``load_manager``."""
-    state, task_ids, attempt_ids = row
-    return ManagerRow(ManagerState(state), task_ids, attempt_ids)
+    state, task_ids, attempt_ids, state_since = row
+    return ManagerRow(ManagerState(state), task_ids, attempt_ids, state_since)

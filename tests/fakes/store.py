@@ -21,6 +21,7 @@ from tefmanager.core.values import (
     Outcome,
     Snapshot,
     Stretch,
+    SuiteEnds,
     TaskRow,
     TaskState,
     Unread,
@@ -289,6 +290,12 @@ class FakeReign:
                 row = TaskRow(task.row.spec, attempts=task.row.attempts)
                 found[row.spec.guid] = FinishedRow(row, task.outcome, task.finished_at)
         return [row for _, row in sorted(found.items())]
+
+    async def suite_ends(self, suites: Sequence[str]) -> SuiteEnds:
+        """See `IReign.suite_ends`."""
+        self._check()
+        ended = [(task.row.spec.suite, task.outcome) for task in self._database.rows.history.values()]
+        return {suite: Counter(how for whose, how in ended if whose == suite) for suite in suites}
 
     async def attempts(self, task_id: int) -> Sequence[AttemptRow]:
         """See `IReign.attempts`."""

@@ -11,7 +11,16 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tefmanager.core.values import AttemptRow, Bodies, Changes, FinishedRow, Snapshot, Stretch, TaskRow
+from tefmanager.core.values import (
+    AttemptRow,
+    Bodies,
+    Changes,
+    FinishedRow,
+    Snapshot,
+    Stretch,
+    SuiteEnds,
+    TaskRow,
+)
 from tefmanager.interfaces import IReign, IStore, StoreLost
 from tefmanager.lease import Lease
 from tests.fakes.store import FakeDatabase, FakeReign
@@ -244,6 +253,10 @@ class SimReign:
     async def history(self, guids: Sequence[str]) -> Sequence[FinishedRow]:
         """See `IReign.history`."""
         return await self._trip(lambda: self._inner.history(guids))
+
+    async def suite_ends(self, suites: Sequence[str]) -> SuiteEnds:
+        """See `IReign.suite_ends`."""
+        return await self._trip(lambda: self._inner.suite_ends(suites))
 
     async def attempts(self, task_id: int) -> Sequence[AttemptRow]:
         """See `IReign.attempts`."""

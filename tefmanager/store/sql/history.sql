@@ -11,6 +11,13 @@ from {t}history
 where guid = any ($1::text[])
 order by guid, id desc;
 
+-- name: suite_ends
+-- Count the tasks in history of the suites $1, by suite and outcome.
+select suite, outcome, count(*)
+from {t}history
+where suite = any ($1::text[])
+group by suite, outcome;
+
 -- name: forget
 -- Remove up to $2 tasks that ended before unix time $1, oldest first, and their attempts; tell how many.
 with old as (
