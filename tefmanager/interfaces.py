@@ -41,6 +41,9 @@ class IMeter(Interface):
     def reserved(outcome: str, claims: int = 1) -> None:
         """Etcd's answer to so many claims was ``granted``, ``refused`` or ``unknown``."""
 
+    def conflicted() -> None:
+        """A write to Etcd has to be tried again: others had changed what it was decided by."""
+
 
 @implementer(IMeter)
 class NoMeter:
@@ -54,6 +57,9 @@ class NoMeter:
 
     def reserved(self, outcome: str, claims: int = 1) -> None:
         """See `IMeter.reserved`."""
+
+    def conflicted(self) -> None:
+        """See `IMeter.conflicted`."""
 
 
 # --- PostgreSQL ------------------------------------------------------------------------------

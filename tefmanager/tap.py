@@ -122,6 +122,7 @@ def make_manager(
     reactor: Any, config: Config, give_up: Callable[[str], None], meter: IMeter | None = None
 ) -> Manager:
     """Build a manager; ``give_up`` is called with a reason if it can never work."""
+    meter = meter or NoMeter()
     silence = Silence(config.silence_limit)
     lease = Lease(silence.lease)
     topology = Topology(
@@ -159,8 +160,9 @@ def make_manager(
             lambda: read_clocks().wall,
             timeout=config.silence_limit / 3,
             lease=lease,
+            on_conflict=meter.conflicted,
         ),
-        _ways(config, meter or NoMeter()),
+        _ways(config, meter),
         give_up,
     )
 

@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.integration.daemon import CALM, ROOT, Daemon, running, until
 from tests.integration.debian import program
 from tests.integration.grid_client import Grid, ReadmeWorker, fresh
+from tests.integration.grid_etcd import APIS, makes_resources
 from tests.integration.http_client import TOKEN, Http, free_port, shown
 from tests.services import Services
 
@@ -140,6 +141,44 @@ def test_rules_and_dashboard_name_metrics_that_exist(http: Http, grid: Grid) -> 
         named = set(re.findall(r"\btef_\w+", (ROOT / "conf" / file).read_text()))
         assert named
         assert named <= known, file
+
+
+def test_promtool_likes_the_dashboard(tmp_path: Path) -> None:
+    """Each expression of each panel is one that Prometheus can evaluate."""
+    dashboard = json.loads((ROOT / "conf/grafana/tef-manager.json").read_text())
+    targets = [target for panel in dashboard["panels"] for target in panel["targets"]]
+    rules = [{"record": f"panel:{number}", "expr": each["expr"]} for number, each in enumerate(targets)]
+    assert len(rules) >= len(dashboard["panels"]) > 0
+    file = tmp_path / "rules.yml"
+    file.write_text(json.dumps({"groups": [{"name": "panels", "rules": rules}]}))  # JSON is YAML, too
+    checked = subprocess.run(
+        [program("promtool", "prometheus"), "check", "rules", file], capture_output=True
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert b"%d rules found" % len(rules) in checked.stdout
+
+
+def test_the_dashboard_names_labels_that_exist(http: Http, grid: Grid, services: Services) -> None:
+    """What a panel groups or names its lines by is a label of the metric that it shows."""
+    grid.task(kind := fresh("kind"))
+    with makes_resources(APIS["v3"](services.etcd)) as make:
+        name = make(1).name
+        until(lambda: one(http, "tef_resource_limit", resource=name) == 1.0, "the resource")
+        until(lambda: one(http, "tef_waiting_tasks", task_type=kind) == 1.0, "the task")
+        check_labels(http)
+
+
+def check_labels(http: Http) -> None:
+    """Compare the labels that the dashboard uses with those that are scraped."""
+    labels: dict[str, set[str]] = {}
+    for name, pairs in metrics(http):
+        labels.setdefault(name, set()).update(label for label, _ in pairs)
+    dashboard = json.loads((ROOT / "conf/grafana/tef-manager.json").read_text())
+    for target in (target for panel in dashboard["panels"] for target in panel["targets"]):
+        [name] = re.findall(r"\btef_\w+", target["expr"])
+        grouped = " ".join(re.findall(r"\bby \(([^)]*)\)", target["expr"]))
+        used = re.findall(r"\w+", grouped) + re.findall(r"{{(\w+)}}", target.get("legendFormat", ""))
+        assert set(used) <= labels.get(name, set()), target
 
 
 # --- JSON ---
