@@ -40,7 +40,7 @@ from tefmanager.interfaces import (
 from tefmanager.logfile.emit import emit
 from tefmanager.messages import DispatchTasks, Invalid, Parsed, TaskMessage, parse
 from tefmanager.pager import Pager
-from tefmanager.questions import Question
+from tefmanager.questions import Question, SettleDead
 from tefmanager.spawn import Nursery
 
 TURN_SIZE = 500
@@ -144,6 +144,12 @@ class Engine:
         """Let a turn take something in, as soon as there can be one."""
         self._inbox.append(item)
         self._wake()
+
+    def ask(self, question: Question) -> Deferred[object]:
+        """Return the answer to come, see `Inquirer.ask`."""
+        answer = self._inquirer.ask(question)
+        self._wake()
+        return answer
 
     def session_lost(self, session: int) -> None:
         """What a session delivered and no turn has taken in yet will be delivered again."""
@@ -330,7 +336,8 @@ class Engine:
             if parsed.rejected is not None:
                 return
         elif isinstance(parsed, Question):
-            if (reply := reply_to(delivery)) is not None:
+            reply = reply_to(delivery)
+            if reply is not None or isinstance(parsed, SettleDead):
                 self._nursery.run(self._reply(parsed, reply))
         else:
             try:
@@ -365,8 +372,10 @@ class Engine:
         self._poison.discard(delivery.body)
         self._consumer.ack(delivery.session, [delivery.tag])
 
-    async def _reply(self, question: Question, reply: ReplyTo) -> None:
-        await self._effector.reply(reply, await self._inquirer.tell(question))
+    async def _reply(self, question: Question, reply: ReplyTo | None) -> None:
+        answer = await self._inquirer.tell(question)
+        if reply is not None:
+            await self._effector.reply(reply, answer)
 
     async def _remove_history(self) -> None:
         self._tidy = False

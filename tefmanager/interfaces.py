@@ -19,6 +19,7 @@ from tefmanager.core.values import (
     AttemptRow,
     Bodies,
     Changes,
+    DeadRow,
     FinishedRow,
     Snapshot,
     Stretch,
@@ -137,10 +138,16 @@ class IReign(Interface):
     async def attempts(task_id: int) -> Sequence[AttemptRow]:
         """Return the attempts of a task that ended, oldest first."""
 
-    async def forget(before: float, at_most: int) -> int:
-        """Remove up to ``at_most`` tasks that ended before a unix time from history, oldest first.
+    async def dead(at_most: int) -> tuple[int, Sequence[DeadRow]]:
+        """Count the dead tasks that did not come again and are not settled, and return the last ones."""
 
-        Their attempts go along. Returns how many tasks were removed.
+    async def settle(guids: Sequence[str]) -> Sequence[str]:
+        """Let the dead tasks of these guids be listed no more; return those that were, sorted."""
+
+    async def forget(before: float, at_most: int) -> int:
+        """Remove up to ``at_most`` tasks that ended before a unix time from history, with their attempts.
+
+        The oldest first; dead ones stay until they are settled, or came again and ended. Returns how many.
         """
 
     async def end() -> None:
@@ -345,8 +352,7 @@ class IPublisher(Interface):
     async def send(queue: bytes, message: Message) -> Delivered:
         """Publish to a queue through the default exchange, mandatory.
 
-        While there is no connection, or the broker blocks publishers, this waits. `Delivered.LOST`
-        is not retried here.
+        While there is no connection, or the broker blocks publishers, this waits. Nothing is sent again.
         """
 
     async def dispatch(address: str, message: Message) -> Delivered:
@@ -374,3 +380,21 @@ class IPublisher(Interface):
 
         What was not sent by then is `Delivered.LOST`.
         """
+
+
+class DeadQueueLost(Exception):
+    """What was to be done with the dead queue was not done to its end; it may be tried again."""
+
+
+class IDeadQueue(Interface):
+    """The queue of tasks that were given back too often, as an operator deals with it.
+
+    A call goes through the whole queue, and waits while there is no connection. It may raise
+    `DeadQueueLost`; then the task is in the queue still, and may have been submitted all the same.
+    """
+
+    async def retry(guid: str) -> bool:
+        """Submit a task again, as it came, and take it out after that; False: it is not there."""
+
+    async def drop(guid: str) -> bool:
+        """Take a task out; False: it is not there."""

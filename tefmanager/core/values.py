@@ -191,6 +191,20 @@ class FinishedRow:
 
 
 @dataclass(frozen=True, slots=True)
+class DeadRow:
+    """A dead task of which nobody has settled what becomes of it, and how its last attempt ended.
+
+    Attributes:
+        finished: the task.
+        worker, end: of the last attempt, or None where there was none.
+    """
+
+    finished: FinishedRow
+    worker: str | None
+    end: AttemptEnd | None
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerRow:
     """A worker of the collective. Its heartbeats change no row.
 

@@ -38,10 +38,8 @@ STEADY = 1.0
 """Seconds a watch has to last to count as a success."""
 
 QUICK_CONFLICTS = 5
-"""Conflicts in a row after which there are short pauses."""
-
 CONFLICT_PAUSE = 0.02
-"""Longest such pause, in seconds."""
+"""Conflicts in a row after which there are short pauses; the longest of these, in seconds."""
 
 
 @implementer(IReservations)

@@ -165,6 +165,36 @@ class TaskDetail(Struct, frozen=True):
     attempts: tuple[AttemptInfo, ...]
 
 
+class DeadTask(Struct, frozen=True):
+    """A task that was given back too often.
+
+    Attributes:
+        guid, task_type, priority, suite: as its sender said.
+        received: when it came in.
+        died: when it was given up.
+        attempts: how many there were.
+        worker: who had the last one, or None.
+        end: how that ended, as in ``TASK_RELEASED``, or None.
+    """
+
+    guid: str
+    task_type: str
+    priority: float
+    suite: str | None
+    received: float
+    died: float
+    attempts: int
+    worker: str | None
+    end: str | None
+
+
+class DeadTasks(Struct, frozen=True):
+    """Dead tasks that nobody has dropped or sent again, the last ones first; ``total`` of them."""
+
+    total: int
+    tasks: tuple[DeadTask, ...]
+
+
 class SuiteInfo(Struct, frozen=True):
     """A suite of which something is not finished, or that is paused.
 

@@ -15,6 +15,7 @@ from tefmanager.core.values import (
     AttemptRow,
     Bodies,
     Changes,
+    DeadRow,
     FinishedRow,
     Outcome,
     Snapshot,
@@ -213,11 +214,23 @@ class Reign:
         """See `IReign.attempts`."""
         return [rows.attempt_row(row) for row in await self._run("load_attempts", task_id)]
 
+    async def dead(self, at_most: int) -> tuple[int, Sequence[DeadRow]]:
+        """See `IReign.dead`."""
+        found = await self._run("load_dead", at_most)
+        return (int(found[0][-1]) if found else 0), [rows.dead_row(row) for row in found]
+
+    async def settle(self, guids: Sequence[str]) -> Sequence[str]:
+        """See `IReign.settle`."""
+        return sorted(guid for (guid,) in await self._fenced("settle", list(guids)))
+
     async def forget(self, before: float, at_most: int) -> int:
         """See `IReign.forget`."""
-        fence = self._turn(Changes())
-        [(count,)] = await self._session.run(fence + b";" + self._call("forget", before, at_most))
+        [(count,)] = await self._fenced("forget", before, at_most)
         return int(count)
+
+    async def _fenced(self, name: str, *values: object) -> list[Row]:
+        """Run a statement that writes, in a transaction that fails where this reign is over."""
+        return await self._session.run(self._turn(Changes()) + b";" + self._call(name, *values))
 
     async def end(self) -> None:
         """See `IReign.end`."""

@@ -14,6 +14,7 @@ import msgspec
 from tefmanager.core.values import (
     AttemptEnd,
     AttemptRow,
+    DeadRow,
     Finish,
     FinishedRow,
     ManagerRow,
@@ -114,6 +115,12 @@ def finished_row(row: Sequence[Any]) -> FinishedRow:
     id, guid, task_type, priority, resources, suite, time_limit, received, attempts, outcome, at = row
     spec = TaskSpec(id, guid, task_type, priority, tuple(resources), suite, time_limit, received)
     return FinishedRow(TaskRow(spec, attempts=attempts), Outcome(outcome), at)
+
+
+def dead_row(row: Sequence[Any]) -> DeadRow:
+    """Return the task of a row of ``load_dead``."""
+    *task, worker, end, _ = row
+    return DeadRow(finished_row(task), worker, None if end is None else _ENDS[end])
 
 
 def unread_row(row: Sequence[Any]) -> Unread:

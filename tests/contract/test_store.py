@@ -558,6 +558,40 @@ async def test_how_the_tasks_of_suites_ended(reign: IReign) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_dead_tasks_are_listed_until_that_is_settled(reign: IReign) -> None:
+    """The last ones first; not one that came again, nor one that ended well, nor one that is settled."""
+    ids = range(1, 6)
+    await reign.commit(Changes(accepted=[(task(id, suite="s"), b"") for id in ids]))
+    ends = {id: Finish(Outcome.COMPLETED if id == 5 else Outcome.DEAD, float(id), 2) for id in ids}
+    attempts = [ended(10, 1), ended(11, 1, worker="last", end=AttemptEnd.STALLED)]
+    await reign.commit(Changes(finished=ends, attempts=attempts))
+    await reign.commit(Changes(accepted=[(task(6, guid="guid-2"), b"")]))
+    total, [last] = await reign.dead(1)
+    assert (total, last.worker, last.end) == (3, None, None)
+    assert last.finished.row.spec == task(4, suite="s").spec
+    assert (last.finished.outcome, last.finished.at, last.finished.row.attempts) == (Outcome.DEAD, 4.0, 2)
+    assert await reign.settle(["guid-4", "guid-5", "guid-4", "?"]) == ["guid-4"]
+    assert await reign.settle(["guid-4"]) == []
+    total, found = await reign.dead(10)
+    assert [dead.finished.row.spec.id for dead in found] == [3, 1]
+    assert (total, found[-1].worker, found[-1].end) == (2, "last", AttemptEnd.STALLED)
+
+
+@pytest_twisted.ensureDeferred
+async def test_dead_tasks_outlast_history(twin: Twin, reign: IReign) -> None:
+    """They are forgotten when that is settled, or when they came again and ended."""
+    ids = range(1, 4)
+    await reign.commit(Changes(accepted=[(task(id), b"") for id in ids]))
+    await reign.commit(Changes(finished={id: Finish(Outcome.DEAD, 1.0) for id in ids}))
+    await reign.commit(Changes(accepted=[(task(4, guid="guid-2"), b"")]))
+    await reign.settle(["guid-3"])
+    assert await reign.forget(100.0, 10) == 1
+    await reign.commit(Changes(finished={4: Finish(Outcome.COMPLETED, 1.0)}))
+    assert await reign.forget(100.0, 10) == 2
+    assert sorted(twin.history()) == [1]
+
+
+@pytest_twisted.ensureDeferred
 async def test_history_is_forgotten_in_steps(twin: Twin, reign: IReign) -> None:
     """Oldest first, attempts with their tasks, nothing that is as young as the limit or still waits."""
     accepted = [(task(id), b"") for id in range(1, 8)]

@@ -299,6 +299,69 @@ def test_state_and_suites(http: Http, grid: Grid, daemon: Daemon) -> None:
     daemon.log.wait("STATE_CHANGE|paused|running")
 
 
+def test_a_task_is_followed_into_history(http: Http, grid: Grid) -> None:
+    """When it is finished, its attempts and how it ended are told; why it does not run, too."""
+    worker = ReadmeWorker(grid, fresh("kind"))
+    guid = grid.task(worker.worker_type)
+    worker.free()
+    received = worker.expect()
+    worker.begin(received)
+    grid.settle()
+    found = http.get(f"/api/tasks/{guid}").json
+    assert (found["task"]["state"], found["attempts"][0]["end"]) == ("working", None)
+    worker.finish(received)
+    grid.settle()
+    found = http.get(f"/api/tasks/{guid}").json
+    assert (found["task"]["state"], found["attempts"][0]["end"]) == ("completed", "completed")
+    assert http.get(f"/api/tasks/{guid}/explanation").json["text"].startswith("it is finished")
+
+
+def die(grid: Grid, count: int) -> list[str]:
+    """Let tasks die; return their guids."""
+    worker = ReadmeWorker(grid, fresh("kind"))
+    guids = [grid.task(worker.worker_type, task_data={"ü": number}) for number in range(count)]
+    for _ in guids:
+        worker.free()
+        worker.begin(worker.expect())
+        worker.say("offline")
+    return guids
+
+
+def dead_guids(http: Http) -> list[str]:
+    """Return the guids of the dead tasks that are listed."""
+    return [task["guid"] for task in http.get("/api/dead?limit=1000").json["tasks"]]
+
+
+def test_dead_tasks(services: Services, tmp_path: Path, unique: str) -> None:
+    """One that is retried begins anew as it came, a dropped one is gone, the others stay as they are."""
+    with shown(services, tmp_path, unique, "--max-attempts=1") as (daemon, http):
+        grid = Grid(services.amqp_url, daemon.prefix)
+        guids = die(grid, 4)
+        until(lambda: dead_guids(http) == guids[::-1], "four dead tasks")
+        first = http.get("/api/dead").json["tasks"][-1]
+        assert (first["attempts"], first["end"]) == (1, "offline")
+        assert http.do(f"/api/dead/{guids[1]}/retry").status == 202
+        assert http.do(f"/api/dead/{guids[2]}/drop").status == 202
+        daemon.log.wait(f"DEAD_SETTLED|{guids[2]}")
+        until(lambda: dead_guids(http) == [guids[3], guids[0]], "two dead tasks")
+        for action in ("retry", "drop"):
+            assert http.do(f"/api/dead/{guids[2]}/{action}").status == 404
+        assert http.ask("POST", f"/api/dead/{guids[0]}/drop").status == 401
+        worker = ReadmeWorker(grid, http.get(f"/api/tasks/{guids[1]}").json["task"]["task_type"])
+        worker.free()
+        received = worker.expect()
+        assert (received.guid, received.message["task_data"]) == (guids[1], {"ü": 1})
+        worker.begin(received)
+        worker.finish(received)
+        left = grid.take_all(f"{daemon.prefix}.manager.dead", 2)
+        assert {each.guid for each in left} == {guids[0], guids[3]}
+        for each in left:
+            assert each.properties.headers["x-tef-guid"] == each.guid
+            assert [attempt["end"] for attempt in each.properties.headers["x-tef-attempts"]] == ["offline"]
+            assert each.properties.delivery_mode == 2
+        grid.close()
+
+
 @pytest.mark.parametrize("authorization", ["", "Bearer wrong", f"Basic {TOKEN}", f"bearer {TOKEN}x"])
 def test_without_the_token(http: Http, daemon: Daemon, authorization: str) -> None:
     """Nothing is done, and the token is in no log."""

@@ -14,14 +14,14 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pika
 import psycopg2
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, TimeoutError
-from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 
 from tefmanager.sandbox import Addresses, Programs, Sandbox, SandboxError, describe
 from tefmanager.sandbox import guard as guard_module
@@ -250,11 +250,12 @@ async def test_a_frozen_server_can_be_stopped(own: Services) -> None:
 async def test_asking_whether_a_server_answers_is_not_logged(own: Services, name: str) -> None:
     """It is done many times while the server starts, and would hide what matters."""
     seen: list[LogEvent] = []
-    globalLogPublisher.addObserver(seen.append)
+    observer = cast(ILogObserver, seen.append)
+    globalLogPublisher.addObserver(observer)
     try:
         await server_of(own, name).probe()
     finally:
-        globalLogPublisher.removeObserver(seen.append)
+        globalLogPublisher.removeObserver(observer)
     assert [formatEvent(event) for event in seen] == []
 
 

@@ -277,7 +277,7 @@ async def test_upgrades_are_on_record(twin: RealTwin, reign: Reign) -> None:
     ) == [
         (1, "first", "0.1.0"),
         (2, "lanes", "0.1.0"),
-        (3, "suites", "0.1.0"),
+        (3, "ends", "0.1.0"),
     ]
 
 
@@ -292,7 +292,7 @@ async def test_a_newer_schema_is_refused(
         await soon(store(services.database, prefix).reign(silent))
     text = str(refused.value)
     assert "0007_later" in text
-    assert "0003_suites" in text
+    assert "0003_ends" in text
     assert "Install tef-manager 9.1 or newer" in text
     assert twin.ask("select epoch from {t}manager") == [(1,)]
 

@@ -15,6 +15,7 @@ from tefmanager.core.values import (
     AttemptRow,
     Bodies,
     Changes,
+    DeadRow,
     FinishedRow,
     Snapshot,
     Stretch,
@@ -261,6 +262,14 @@ class SimReign:
     async def attempts(self, task_id: int) -> Sequence[AttemptRow]:
         """See `IReign.attempts`."""
         return await self._trip(lambda: self._inner.attempts(task_id))
+
+    async def dead(self, at_most: int) -> tuple[int, Sequence[DeadRow]]:
+        """See `IReign.dead`."""
+        return await self._trip(lambda: self._inner.dead(at_most))
+
+    async def settle(self, guids: Sequence[str]) -> Sequence[str]:
+        """See `IReign.settle`."""
+        return await self._trip(lambda: self._inner.settle(guids))
 
     async def forget(self, before: float, at_most: int) -> int:
         """See `IReign.forget`."""

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import msgspec
 
-from tefmanager.core.core import Core
-from tefmanager.core.events import Commanded
 from tefmanager.core.values import Moment, Outcome
 from tefmanager.status.answers import ROUTES
 from tefmanager.status.journal import Journal
@@ -19,22 +17,10 @@ from tefmanager.status.metrics import ManagerCollector, exposition
 from tefmanager.status.openapi import openapi
 from tefmanager.status.view import View
 from tests.unit.grid import Grid
+from tests.unit.status_support import EmptyDeadQueue, Source
 from tests.unit.test_docs import table, words
 
 PAGE = (Path(__file__).parents[2] / "docs/status.md").read_text()
-
-
-class Source:
-    """A manager that has only a core."""
-
-    turn_began: float | None = None
-
-    def __init__(self, core: Core | None) -> None:
-        self.core = core
-
-    def command(self, event: Commanded) -> bool:
-        """Do nothing."""
-        return False
 
 
 def view_of(grid: Grid | None) -> View:
@@ -42,7 +28,7 @@ def view_of(grid: Grid | None) -> View:
     meter = Meter()
     now = Moment(1000.0, 2000.0, datetime(2026, 3, 4, 12, 0))
     source = Source(None if grid is None else grid.core)
-    return View(source, lambda: now, meter, Journal(meter), stuck=10.0, actions=False)
+    return View(source, lambda: now, meter, Journal(meter), EmptyDeadQueue(), stuck=10.0, actions=False)
 
 
 def families(view: View) -> Iterator[tuple[str, str]]:
