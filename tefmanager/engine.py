@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
@@ -133,6 +133,12 @@ class Engine:
         self._inbox.append(self._reception.read(item))
         self._wakeup.call()
 
+    def ask(self, question: Question) -> Deferred[object]:
+        """Return the answer to come, see `Inquirer.ask`."""
+        answer = self._inquirer.ask(question)
+        self._wakeup.call()
+        return answer
+
     def session_lost(self, session: int) -> None:
         """What a session delivered and no turn has taken in yet will be delivered again."""
         self._lost_session = session
@@ -227,6 +233,7 @@ class Engine:
         turn = self._open = Turn(self._clocks().monotonic)
         try:
             await self._gather(turn)
+            await self._conclude()
         except Exception:
             await self._settled()  # the last turn is not to blame
             raise
@@ -239,6 +246,7 @@ class Engine:
         batch = self._batch(1)
         try:
             await self._take_in_with_rows(turn, batch)
+            await self._conclude()
             await self._end(turn)
         except Exception as error:
             raise _blamed(batch, error) from error
@@ -254,6 +262,11 @@ class Engine:
                 self._take_in(turn, more)
             else:
                 await self._news()
+
+    async def _conclude(self) -> None:
+        """Let the core tell of suites that are over: history knows how their tasks ended before this turn."""
+        over = self.core.suites_over
+        self.core.conclude(await self._reign.suite_ends(over) if over else {})
 
     def _batch(self, at_most: int, *, without_rows: bool = False) -> list[Arrival]:
         """Take items out of the inbox; if so wished, those before the first that needs rows."""
@@ -318,11 +331,13 @@ class Engine:
         self._poison.discard(delivery.body)
         self._consumer.ack(delivery.session, [delivery.tag])
 
-    def _asked(self, question: Question, reply: ReplyTo) -> None:
+    def _asked(self, question: Question, reply: ReplyTo | None) -> None:
         self._nursery.run(self._reply(question, reply))
 
-    async def _reply(self, question: Question, reply: ReplyTo) -> None:
-        await self._effector.reply(reply, await self._inquirer.tell(question))
+    async def _reply(self, question: Question, reply: ReplyTo | None) -> None:
+        answer = await self._inquirer.tell(question)
+        if reply is not None:
+            await self._effector.reply(reply, answer)
 
     async def _between_turns(self) -> None:
         """Do what needs memory and rows to agree, and no turn to be open."""

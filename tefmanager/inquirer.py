@@ -16,6 +16,7 @@ from tefmanager.interfaces import IReign, StoreLost
 from tefmanager.logfile.emit import emit
 from tefmanager.questions import (
     ExplainTask,
+    GetDead,
     GetResources,
     GetStatus,
     GetSuites,
@@ -23,6 +24,7 @@ from tefmanager.questions import (
     GetTasks,
     GetWorkerDetails,
     Question,
+    SettleDead,
 )
 
 log = Logger()
@@ -119,6 +121,15 @@ class Inquirer:
                 return await self._task(guid)
             case ExplainTask(guid=guid):
                 return await self._explain(guid, now)
+            case GetDead(limit=limit):
+                return inquiry.describe_dead(*await self._reign.dead(limit))
+            case SettleDead(guids=guids):
+                return await self._settle(guids)
+
+    async def _settle(self, guids: Sequence[str]) -> Sequence[str]:
+        settled = await self._reign.settle(guids)
+        emit(*(loglines.DEAD_SETTLED(guid) for guid in settled))
+        return settled
 
     async def _tasks(self, question: GetTasks) -> inquiry.Tasks:
         if question.guids is None:

@@ -15,7 +15,17 @@ from typing import TypeAlias
 from zope.interface import Attribute, Interface, implementer
 
 from tefmanager.core.resources import Resource
-from tefmanager.core.values import AttemptRow, Bodies, Changes, FinishedRow, Snapshot, Stretch, TaskRow
+from tefmanager.core.values import (
+    AttemptRow,
+    Bodies,
+    Changes,
+    DeadRow,
+    FinishedRow,
+    Snapshot,
+    Stretch,
+    SuiteEnds,
+    TaskRow,
+)
 
 # --- Measuring -------------------------------------------------------------------------------
 
@@ -32,6 +42,9 @@ class IMeter(Interface):
     def reserved(outcome: str, claims: int = 1) -> None:
         """Etcd's answer to so many claims was ``granted``, ``refused`` or ``unknown``."""
 
+    def conflicted() -> None:
+        """A write to Etcd has to be tried again: others had changed what it was decided by."""
+
 
 @implementer(IMeter)
 class NoMeter:
@@ -45,6 +58,9 @@ class NoMeter:
 
     def reserved(self, outcome: str, claims: int = 1) -> None:
         """See `IMeter.reserved`."""
+
+    def conflicted(self) -> None:
+        """See `IMeter.conflicted`."""
 
 
 # --- PostgreSQL ------------------------------------------------------------------------------
@@ -116,13 +132,22 @@ class IReign(Interface):
     async def history(guids: Sequence[str]) -> Sequence[FinishedRow]:
         """Return the tasks of these guids that are in history, by guid; of several only the last one."""
 
+    async def suite_ends(suites: Sequence[str]) -> SuiteEnds:
+        """Count the tasks in history of each of these suites by their outcome."""
+
     async def attempts(task_id: int) -> Sequence[AttemptRow]:
         """Return the attempts of a task that ended, oldest first."""
 
-    async def forget(before: float, at_most: int) -> int:
-        """Remove up to ``at_most`` tasks that ended before a unix time from history, oldest first.
+    async def dead(at_most: int) -> tuple[int, Sequence[DeadRow]]:
+        """Count the dead tasks that did not come again and are not settled, and return the last ones."""
 
-        Their attempts go along. Returns how many tasks were removed.
+    async def settle(guids: Sequence[str]) -> Sequence[str]:
+        """Let the dead tasks of these guids be listed no more; return those that were, sorted."""
+
+    async def forget(before: float, at_most: int) -> int:
+        """Remove up to ``at_most`` tasks that ended before a unix time from history, with their attempts.
+
+        The oldest first; dead ones stay until they are settled, or came again and ended. Returns how many.
         """
 
     async def end() -> None:
@@ -327,8 +352,7 @@ class IPublisher(Interface):
     async def send(queue: bytes, message: Message) -> Delivered:
         """Publish to a queue through the default exchange, mandatory.
 
-        While there is no connection, or the broker blocks publishers, this waits. `Delivered.LOST`
-        is not retried here.
+        While there is no connection, or the broker blocks publishers, this waits. Nothing is sent again.
         """
 
     async def dispatch(address: str, message: Message) -> Delivered:
@@ -356,3 +380,21 @@ class IPublisher(Interface):
 
         What was not sent by then is `Delivered.LOST`.
         """
+
+
+class DeadQueueLost(Exception):
+    """What was to be done with the dead queue was not done to its end; it may be tried again."""
+
+
+class IDeadQueue(Interface):
+    """The queue of tasks that were given back too often, as an operator deals with it.
+
+    A call goes through the whole queue, and waits while there is no connection. It may raise
+    `DeadQueueLost`; then the task is in the queue still, and may have been submitted all the same.
+    """
+
+    async def retry(guid: str) -> bool:
+        """Submit a task again, as it came, and take it out after that; False: it is not there."""
+
+    async def drop(guid: str) -> bool:
+        """Take a task out; False: it is not there."""

@@ -45,6 +45,7 @@ from tefmanager.interfaces import (
     StoreLost,
 )
 from tefmanager.logfile.emit import emit
+from tefmanager.questions import Question
 from tefmanager.reception import Poisoned
 from tefmanager.spawn import Nursery
 
@@ -329,6 +330,10 @@ class Manager(Service):
             return False
         self._engine.post(event)
         return True
+
+    def ask(self, question: Question) -> Deferred[object] | None:
+        """Return the answer to come, see `Inquirer.ask`; None where this manager is not the active one."""
+        return None if self._engine is None else self._engine.ask(question)
 
     # --- what the adapters tell ---
 

@@ -284,6 +284,12 @@ def _worker(fields: _Fields, body: bytes) -> Parsed:
         return Invalid(loglines.INVALID_FIELD(who, str(bad)))
 
 
+def guid_of(body: bytes) -> str | None:
+    """Return the guid that a task's message names, or None where it is no such message."""
+    task = parse(body, len(body))
+    return task.guid if isinstance(task, TaskMessage) else None
+
+
 # --- control messages ------------------------------------------------------------------------
 
 

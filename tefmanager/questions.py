@@ -1,4 +1,7 @@
-"""Control messages that ask how things are, and change nothing: what may be asked, and by which data."""
+"""Control messages that are answered when a turn has ended: what may be asked, and by which data.
+
+All but the last change nothing.
+"""
 
 from __future__ import annotations
 
@@ -73,8 +76,30 @@ class GetResources(Struct, frozen=True, forbid_unknown_fields=True):
     limit: _Limit = MOST
 
 
+class GetDead(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which tasks are dead, and nobody has settled what becomes of them?"""
+
+    type: ClassVar[str] = "get_dead"
+    limit: _Limit = 100
+
+
+class SettleDead(Struct, frozen=True, forbid_unknown_fields=True):
+    """Dead tasks need not be listed any more: which were?"""
+
+    type: ClassVar[str] = "settle_dead"
+    guids: _Guids
+
+
 Question: TypeAlias = (
-    GetStatus | GetWorkerDetails | GetTasks | GetTask | ExplainTask | GetSuites | GetResources
+    GetStatus
+    | GetWorkerDetails
+    | GetTasks
+    | GetTask
+    | ExplainTask
+    | GetSuites
+    | GetResources
+    | GetDead
+    | SettleDead
 )
 
 _KINDS: tuple[type[Question], ...] = (
@@ -85,6 +110,8 @@ _KINDS: tuple[type[Question], ...] = (
     ExplainTask,
     GetSuites,
     GetResources,
+    GetDead,
+    SettleDead,
 )
 QUESTIONS: dict[str, type[Question]] = {kind.type: kind for kind in _KINDS}
 """The questions, by the type of their message."""

@@ -18,7 +18,7 @@ from tefmanager.hearing import Hearing
 from tefmanager.interfaces import Delivery, IReign
 from tefmanager.messages import DispatchTasks, Invalid, Parsed, TaskMessage, parse
 from tefmanager.pager import Pager
-from tefmanager.questions import Question
+from tefmanager.questions import Question, SettleDead
 
 Item: TypeAlias = Delivery | events.Event
 
@@ -73,7 +73,7 @@ class Reception:
     Args:
         poison: bodies of messages that brought a reign down; redelivered ones are rejected, once.
         message_limit: bytes that a message may have.
-        ask: is given questions, and where the answers go.
+        ask: is given questions, and where the answers go; None where nobody wants one.
         reconciled: is called when the core knows all that Etcd holds.
     """
 
@@ -84,7 +84,7 @@ class Reception:
         hearing: Hearing,
         poison: set[bytes],
         message_limit: int,
-        ask: Callable[[Question, ReplyTo], None],
+        ask: Callable[[Question, ReplyTo | None], None],
         reconciled: Callable[[], None],
     ) -> None:
         self._core = core
@@ -149,7 +149,8 @@ class Reception:
             if parsed.rejected is not None:
                 return
         elif isinstance(parsed, Question):
-            if (reply := reply_to(delivery)) is not None:
+            reply = reply_to(delivery)
+            if reply is not None or isinstance(parsed, SettleDead):
                 self._ask(parsed, reply)
         else:
             try:

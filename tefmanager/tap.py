@@ -16,6 +16,7 @@ from twisted.internet.endpoints import serverFromString
 from tefmanager import loglines
 from tefmanager.amqp.connection import LinkState, OnState
 from tefmanager.amqp.consumer import Consumer
+from tefmanager.amqp.deadqueue import DeadQueue
 from tefmanager.amqp.publisher import Publisher
 from tefmanager.amqp.topology import Topology
 from tefmanager.clocks import read_clocks
@@ -44,7 +45,7 @@ from tefmanager.store.names import lock_name_for, table_prefix_for
 from tefmanager.store.silence import Silence
 from tefmanager.store.store import Store
 
-__all__ = ["Options", "makeService", "make_manager"]
+__all__ = ["Options", "makeService"]
 
 _DAY = 86400.0
 
@@ -100,16 +101,20 @@ def _fault_of(endpoint: str, reactor: Any) -> str | None:
 
 def _shown(reactor: Any, config: Config, give_up: Callable[[str], None]) -> IService:
     """Build a manager and what shows it, unless nobody wants to see it."""
+    silence = Silence(config.silence_limit)
+    lease = Lease(silence.lease)
+    publisher = _publisher(reactor, config, lease)
     if not config.http.endpoint:
-        return make_manager(reactor, config, give_up)
+        return _manager(reactor, config, give_up, silence, lease, publisher, NoMeter())
     meter = Meter()
     journal = Journal(meter)
-    manager = make_manager(reactor, config, give_up, meter)
+    manager = _manager(reactor, config, give_up, silence, lease, publisher, meter)
     view = View(
         manager,
         read_clocks,
         meter,
         journal,
+        DeadQueue(reactor, publisher, config.dead_queue.encode(), config.in_queue.encode()),
         stuck=2 * config.silence_limit,
         actions=config.http.token is not None,
     )
@@ -120,12 +125,21 @@ def _shown(reactor: Any, config: Config, give_up: Callable[[str], None]) -> ISer
     return both
 
 
-def make_manager(
-    reactor: Any, config: Config, give_up: Callable[[str], None], meter: IMeter | None = None
+def _publisher(reactor: Any, config: Config, lease: Lease) -> Publisher:
+    events = config.events_exchange if config.events else ""
+    return Publisher(reactor, config.amqp, on_state=_tell("publisher"), lease=lease, events=events)
+
+
+def _manager(
+    reactor: Any,
+    config: Config,
+    give_up: Callable[[str], None],
+    silence: Silence,
+    lease: Lease,
+    publisher: Publisher,
+    meter: IMeter,
 ) -> Manager:
     """Build a manager; ``give_up`` is called with a reason if it can never work."""
-    silence = Silence(config.silence_limit)
-    lease = Lease(silence.lease)
     topology = Topology(
         config.in_queue,
         config.dead_queue,
@@ -145,13 +159,7 @@ def make_manager(
             silence=silence,
         ),
         Consumer(reactor, config.amqp, topology, on_state=_tell("consumer")),
-        Publisher(
-            reactor,
-            config.amqp,
-            on_state=_tell("publisher"),
-            lease=lease,
-            events=config.events_exchange if config.events else "",
-        ),
+        publisher,
         lambda: _RESERVATIONS[config.etcd_api](
             reactor,
             Cluster(config.etcd, config.etcd_access),
@@ -161,8 +169,9 @@ def make_manager(
             lambda: read_clocks().wall,
             timeout=config.silence_limit / 3,
             lease=lease,
+            on_conflict=meter.conflicted,
         ),
-        _ways(config, meter or NoMeter()),
+        _ways(config, meter),
         give_up,
     )
 

@@ -268,14 +268,17 @@ class Publisher:
 
     async def _is_exchange(self, address: bytes) -> bool:
         # Where it is refused it may be there but not for us, nor for our messages then.
-        return await self._ask(lambda protocol: exchange_exists(protocol, address), refused=False)
+        return await self.ask(lambda protocol: exchange_exists(protocol, address), refused=False)
 
     async def declare(self, queue: bytes) -> None:
         """See `IPublisher.declare`."""
-        await self._ask(lambda protocol: declare_queue(protocol, queue), refused=None)
+        await self.ask(lambda protocol: declare_queue(protocol, queue), refused=None)
 
-    async def _ask(self, ask: Callable[[AmqpProtocol], Coroutine[Any, Any, T]], refused: T) -> T:
-        """Ask the broker, and again on the next connection until it answers or closes the channel."""
+    async def ask(self, ask: Callable[[AmqpProtocol], Coroutine[Any, Any, T]], refused: T) -> T:
+        """Ask the broker, and again on the next connection until it answers or closes the channel.
+
+        For this package only. ``refused`` is returned where it closes the channel, or after `stop`.
+        """
         while not self._stopped:
             protocol = self._protocol
             if protocol is None or not protocol.usable:

@@ -244,9 +244,7 @@ class Attempts:
         self._pool.settle(task)
         del self._backlog.by_guid[task.spec.guid]
         self._ledger.finished(task, outcome, now)
-        ended = self.suites.ended(task.spec.suite, outcome)
-        if ended is not None:
-            self._ledger.log(loglines.SUITE_FINISHED(task.spec.suite, *ended))
+        self.suites.ended(task.spec.suite, outcome)
 
     def resolve(self, attempt: Attempt) -> None:
         """A worker can have a task no longer that had been taken from it."""

@@ -7,7 +7,7 @@ end of a turn. If they cannot be committed, this core is thrown away and another
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tefmanager import loglines
@@ -25,7 +25,7 @@ from tefmanager.core.planner import Planner
 from tefmanager.core.pool import Pool
 from tefmanager.core.reports import Reports
 from tefmanager.core.timers import Timers
-from tefmanager.core.values import Changes, ManagerState, Moment, Outcome, Snapshot
+from tefmanager.core.values import Changes, ManagerState, Moment, Outcome, Snapshot, SuiteEnds
 from tefmanager.core.workforce import Workforce
 
 _MINUTE = 60.0
@@ -100,6 +100,19 @@ class Core:
             self.planner.pay_debts(now)
         if self.state is ManagerState.RUNNING:
             self.planner.plan(now)
+
+    @property
+    def suites_over(self) -> Sequence[str]:
+        """Suites of which the turn has ended the last task: how the others ended, the database knows."""
+        return self.attempts.suites.over
+
+    def conclude(self, ends: SuiteEnds) -> None:
+        """Tell of the suites that are over; ``ends``: how their tasks ended that ended before this turn.
+
+        To be called in each turn that has ended something, after `plan`.
+        """
+        for suite, counts in self.attempts.suites.conclude(ends):
+            self.ledger.log(loglines.SUITE_FINISHED(suite, *counts))
 
     def drain(self) -> None:
         """Dispatch nothing more: the manager is about to stop."""

@@ -17,10 +17,6 @@ class Numbers:
 
     A block is written to the row in the turn in which its first number is used, so that it is
     committed before anything bears such a number outside.
-
-    Attributes:
-        state_since: unix time at which the manager's state became what it is; None where that was before
-            this reign.
     """
 
     def __init__(self, row: ManagerRow, ledger: Ledger) -> None:
@@ -28,19 +24,22 @@ class Numbers:
         self._ledger = ledger
         self._task = row.task_ids
         self._attempt = row.attempt_ids
-        self.state_since: float | None = None
 
     @property
     def state(self) -> ManagerState:
         """The manager's state."""
         return self._row.state
 
+    @property
+    def state_since(self) -> float | None:
+        """Unix time at which the manager's state became what it is, or None where nobody knows."""
+        return self._row.state_since
+
     def set_state(self, state: ManagerState, wall: float) -> None:
         """Make a state the manager's, at a unix time."""
         if state is not self._row.state:
             self._ledger.log(loglines.STATE_CHANGE(self._row.state, state))
-            self._write(replace(self._row, state=state))
-            self.state_since = wall
+            self._write(replace(self._row, state=state, state_since=wall))
 
     def task(self) -> int:
         """Return a new task's number; larger than all before."""

@@ -51,6 +51,10 @@ class Outcome(StrEnum):
     DEAD = "dead"
 
 
+SuiteEnds: TypeAlias = Mapping[str, Mapping[Outcome, int]]
+"""How many tasks of a suite ended how; an outcome that none had may be left out."""
+
+
 class Finish(NamedTuple):
     """The end of a task: how, when (unix time), and after how many attempts."""
 
@@ -187,6 +191,20 @@ class FinishedRow:
 
 
 @dataclass(frozen=True, slots=True)
+class DeadRow:
+    """A dead task of which nobody has settled what becomes of it, and how its last attempt ended.
+
+    Attributes:
+        finished: the task.
+        worker, end: of the last attempt, or None where there was none.
+    """
+
+    finished: FinishedRow
+    worker: str | None
+    end: AttemptEnd | None
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerRow:
     """A worker of the collective. Its heartbeats change no row.
 
@@ -213,11 +231,13 @@ class ManagerRow:
         state: set by ``set_state``.
         task_ids: ids below this one may have been given to tasks.
         attempt_ids: ids below this one may have been given to attempts.
+        state_since: unix time at which ``state`` became what it is, or None where nobody knows.
     """
 
     state: ManagerState = ManagerState.RUNNING
     task_ids: int = 1
     attempt_ids: int = 1
+    state_since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,20 +14,21 @@ from tefmanager.ctl import show
 from tefmanager.ctl.broker import Broker
 from tefmanager.ctl.errors import CtlError, Exit
 from tefmanager.ctl.session import Session
+from tefmanager.messages import guid_of
+from tefmanager.questions import MOST
 
 
 @dataclass(frozen=True)
 class Dead:
-    """A dead task: its delivery, its headers, and its message as it came."""
+    """A dead task as it lies in the queue: its headers, and its message as it came."""
 
-    tag: int
     headers: dict[str, Any]
     body: bytes
 
     @property
     def guid(self) -> str:
-        """Its guid, as the manager says."""
-        return str(self.headers.get("x-tef-guid", ""))
+        """Its guid; headers that were too long for the broker's frames are not there."""
+        return str(self.headers.get("x-tef-guid") or guid_of(self.body) or "")
 
     def told(self) -> dict[str, Any]:
         """Return what is known of it, ready for JSON."""
@@ -35,17 +36,33 @@ class Dead:
             "guid": self.guid,
             "reason": self.headers.get("x-tef-reason"),
             "attempts": self.headers.get("x-tef-attempts", []),
-            "message": json.loads(self.body),
+            "message": _read(self.body),
         }
 
 
-def each_dead(broker: Broker, queue: str) -> Iterator[Dead]:
-    """Go through the queue, each message once; what is not acknowledged goes back when we disconnect."""
+def _read(body: bytes) -> object:
+    """Return a message as JSON, or as text where somebody has put something else into the queue."""
+    try:
+        return json.loads(body)
+    except ValueError:
+        return body.decode("utf-8", "backslashreplace")
+
+
+def sift(broker: Broker, take: Callable[[Dead], bool]) -> None:
+    """Go through the dead queue, each message once; those for which ``take`` returns True are removed.
+
+    The others go to its end, as a new message that is there before the old one is acknowledged. To give
+    them back would be simpler; but a quorum queue counts that, and drops what was given back too often.
+    """
+    queue, channel = broker.config.dead_queue, broker.channel
+    channel.confirm_delivery()
     for _ in range(broker.look(queue).message_count):
-        method, properties, body = broker.channel.basic_get(queue)
+        method, properties, body = channel.basic_get(queue)
         if method is None:
             return
-        yield Dead(method.delivery_tag, dict(properties.headers or {}), body)
+        if not take(Dead(dict(properties.headers or {}), body)):
+            channel.basic_publish("", queue, body, properties, mandatory=True)
+        channel.basic_ack(method.delivery_tag)
 
 
 @click.group()
@@ -54,28 +71,33 @@ def dead() -> None:
 
 
 @dead.command("list")
+@click.option(
+    "--limit", type=click.IntRange(1, MOST), default=100, show_default=True, help="List at most so many."
+)
 @click.pass_obj
-def list_dead(session: Session) -> None:
-    """List the dead tasks."""
+def list_dead(session: Session, limit: int) -> None:
+    """List the dead tasks, as the manager knows them: those that nobody has sent again or dropped."""
     with session.broker() as broker:
-        found = [each.told() for each in each_dead(broker, broker.config.dead_queue)]
-    made = show.table("task", "type", "suite", "#attempts", "last worker", "last end", "when")
-    for each in found:
-        last = each["attempts"][-1] if each["attempts"] else {}
-        message = each["message"]
-        ends = (last.get("worker"), last.get("end"), show.clock(last.get("ended")))
-        what = (each["guid"], message.get("task_type"), message.get("suite_guid"), len(each["attempts"]))
-        show.row(made, *what, *ends)
-    show.show(session, found, made if found else "no dead tasks")
+        answer = broker.ask("get_dead", {"limit": limit})
+    show.show(session, answer, show.dead(answer))
 
 
 @dead.command("show")
 @click.argument("guid")
 @click.pass_obj
 def show_dead(session: Session, guid: str) -> None:
-    """Show a dead task: its attempts, and its message."""
+    """Show a dead task: its attempts, and its message from the dead queue."""
+    found: list[Dead] = []
+
+    def look(each: Dead) -> bool:
+        found.extend([each] if each.guid == guid else [])
+        return False
+
     with session.broker() as broker:
-        told = _find(broker, broker.config.dead_queue, guid)[0].told()
+        sift(broker, look)
+    if not found:
+        raise CtlError(Exit.NO, f"there is no task {guid} in the dead queue")
+    told = found[0].told()
     made = show.table("#attempt", "worker", "dispatched", "ended", "end")
     for each in told["attempts"]:
         times = (show.clock(each.get("dispatched")), show.clock(each.get("ended")))
@@ -85,17 +107,9 @@ def show_dead(session: Session, guid: str) -> None:
         click.echo(f"\n{told['reason']}\n{json.dumps(told['message'], ensure_ascii=False, indent=2)}")
 
 
-def _find(broker: Broker, queue: str, guid: str) -> list[Dead]:
-    found = [each for each in each_dead(broker, queue) if each.guid == guid]
-    if not found:
-        raise CtlError(Exit.NO, f"there is no dead task {guid}")
-    return found
-
-
-def _chosen(guids: tuple[str, ...], every: bool) -> Callable[[Dead], bool]:
+def _check(guids: tuple[str, ...], every: bool) -> None:
     if bool(guids) == every:
         raise click.UsageError("give guids, or --all")
-    return lambda each: every or each.guid in guids
 
 
 @dead.command()
@@ -110,12 +124,23 @@ def retry(session: Session, guids: tuple[str, ...], every: bool) -> None:
       tefctl dead retry task_123456
       tefctl dead retry --all
     """
+    _check(guids, every)
+    done: dict[str, None] = {}
+    with session.broker() as broker:
 
-    def again(broker: Broker, each: Dead) -> None:
-        properties = pika.BasicProperties(content_type="application/json", delivery_mode=2)
-        broker.channel.basic_publish("", broker.config.in_queue, each.body, properties, mandatory=True)
+        def again(each: Dead) -> bool:
+            if not every and each.guid not in guids:
+                return False
+            if each.guid not in done:  # it may be there twice, if somebody was killed while moving it
+                properties = pika.BasicProperties(content_type="application/json", delivery_mode=2)
+                broker.channel.basic_publish(
+                    "", broker.config.in_queue, each.body, properties, mandatory=True
+                )
+            done[each.guid] = None
+            return True
 
-    _for_each(session, _chosen(guids, every), set(guids), again, "submitted again")
+        sift(broker, again)
+    _report(session, guids, done, "submitted again")
 
 
 @dead.command()
@@ -123,30 +148,40 @@ def retry(session: Session, guids: tuple[str, ...], every: bool) -> None:
 @click.option("--all", "every", is_flag=True, help="All of them.")
 @click.pass_obj
 def drop(session: Session, guids: tuple[str, ...], every: bool) -> None:
-    """Remove dead tasks from the queue; history still has them for a while."""
-    _for_each(session, _chosen(guids, every), set(guids), lambda broker, each: None, "dropped")
+    """Remove dead tasks from the queue and the list; history still has them for a while."""
+    _check(guids, every)
+    done: dict[str, None] = {}
 
+    def remove(each: Dead) -> bool:
+        wanted = every or each.guid in guids
+        done.update({each.guid: None} if wanted else {})
+        return wanted
 
-def _for_each(
-    session: Session,
-    wanted: Callable[[Dead], bool],
-    guids: set[str],
-    act: Callable[[Broker, Dead], None],
-    done: str,
-) -> None:
-    """Do something with dead tasks, each safe elsewhere before it is removed from the queue."""
     with session.broker() as broker:
-        broker.channel.confirm_delivery()
-        found = []
-        for each in each_dead(broker, broker.config.dead_queue):
-            if wanted(each):
-                act(broker, each)
-                broker.channel.basic_ack(each.tag)
-                found.append(each.guid)
-    for guid in sorted(guids.difference(found)):
+        sift(broker, remove)
+        listed = (
+            [task["guid"] for task in broker.ask("get_dead", {"limit": MOST})["tasks"]] if every else guids
+        )
+        done.update(dict.fromkeys(_settle(broker, [*done, *listed])))
+    _report(session, guids, done, "dropped")
+
+
+def _settle(broker: Broker, guids: Iterable[str]) -> list[str]:
+    """Let the manager list tasks no more; return those that it did."""
+    left, settled = [guid for guid in dict.fromkeys(guids) if guid], []
+    while left:
+        batch, left = left[:MOST], left[MOST:]
+        settled += broker.ask("settle_dead", {"guids": batch})
+    return settled
+
+
+def _report(session: Session, wanted: Iterable[str], done: Iterable[str], what: str) -> None:
+    found = list(done)
+    missing = sorted(set(wanted).difference(found))
+    for guid in missing:
         click.echo(f"there is no dead task {guid}", err=True)
-    click.echo(json.dumps(found) if session.json else f"{len(found)} tasks {done}")
-    if guids.difference(found):
+    click.echo(json.dumps(found) if session.json else f"{len(found)} tasks {what}")
+    if missing:
         raise SystemExit(int(Exit.NO))
 
 

@@ -195,6 +195,15 @@ def explanation(answer: Mapping[str, Any]) -> RenderableType:
     return Group(*parts)
 
 
+def dead(answer: Mapping[str, Any]) -> RenderableType:
+    """Show ``get_dead``."""
+    made = table("task", "type", "suite", "#attempts", "last worker", "last end", "died")
+    for each in answer["tasks"]:
+        mine = (each["guid"], each["task_type"], each["suite"], each["attempts"])
+        row(made, *mine, each["worker"], each["end"], clock(each["died"]))
+    return _with_total(made, len(answer["tasks"]), answer["total"], "dead tasks")
+
+
 def suites(answer: Mapping[str, Any]) -> RenderableType:
     """Show ``get_suites``."""
     made = table("suite", "#waiting", "#dispatched", "#working", "state")

@@ -38,10 +38,8 @@ STEADY = 1.0
 """Seconds a watch has to last to count as a success."""
 
 QUICK_CONFLICTS = 5
-"""Conflicts in a row after which there are short pauses."""
-
 CONFLICT_PAUSE = 0.02
-"""Longest such pause, in seconds."""
+"""Conflicts in a row after which there are short pauses; the longest of these, in seconds."""
 
 
 @implementer(IReservations)
@@ -57,6 +55,7 @@ class EtcdReservations(ABC):
         wall_time: returns seconds since 1970, for lock keys.
         timeout: seconds an answer may take.
         lease: writes wait while it does not hold.
+        on_conflict: is called when others have changed what a write was decided by, and it is tried again.
     """
 
     max_batches = 2
@@ -77,7 +76,9 @@ class EtcdReservations(ABC):
         wall_time: Callable[[], float],
         timeout: float = 5.0,
         lease: Lease | None = None,
+        on_conflict: Callable[[], None] = lambda: None,
     ) -> None:
+        self._on_conflict = on_conflict
         self._lease = Lease.unlimited() if lease is None else lease
         self._reactor = reactor
         self._base = base.rstrip("/")
@@ -387,6 +388,7 @@ class EtcdReservations(ABC):
         self._log.warn("lock key {key!r} was removed by another program: its count is left alone", key=key)
 
     async def _pause_after_conflict(self, conflicts: int) -> None:
+        self._on_conflict()
         if conflicts > QUICK_CONFLICTS:
             await Backoff(self._reactor, CONFLICT_PAUSE).pause()
 

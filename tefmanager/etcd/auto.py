@@ -60,11 +60,12 @@ class AutoReservations:
         wall_time: Callable[[], float],
         timeout: float = 5.0,
         lease: Lease | None = None,
+        on_conflict: Callable[[], None] = lambda: None,
     ) -> None:
         self._base = base.rstrip("/")
         self._http = HttpClient(reactor, endpoints, timeout)
         self._backoff = Backoff(reactor)
-        arguments = (reactor, endpoints, base, prefix, local_time, wall_time, timeout, lease)
+        arguments = (reactor, endpoints, base, prefix, local_time, wall_time, timeout, lease, on_conflict)
         self._v2 = EtcdV2Reservations(*arguments)
         self._v3 = EtcdV3Reservations(*arguments)
         self._chosen: EtcdV2Reservations | EtcdV3Reservations | None = None

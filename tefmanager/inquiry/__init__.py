@@ -9,6 +9,8 @@ What only the database knows (tasks that are unread or finished, attempts that e
 
 from tefmanager.inquiry.answers import (
     AttemptInfo,
+    DeadTask,
+    DeadTasks,
     Explanation,
     Holder,
     Reason,
@@ -29,10 +31,19 @@ from tefmanager.inquiry.collective import workers
 from tefmanager.inquiry.explain import explain, explain_finished
 from tefmanager.inquiry.resources import resources
 from tefmanager.inquiry.status import status, suites
-from tefmanager.inquiry.tasks import TaskFilter, describe_task, find_tasks, task_in_memory, task_of_row
+from tefmanager.inquiry.tasks import (
+    TaskFilter,
+    describe_dead,
+    describe_task,
+    find_tasks,
+    task_in_memory,
+    task_of_row,
+)
 
 __all__ = [
     "AttemptInfo",
+    "DeadTask",
+    "DeadTasks",
     "Explanation",
     "Holder",
     "Reason",
@@ -49,6 +60,7 @@ __all__ = [
     "Waiting",
     "WorkerDetail",
     "Workers",
+    "describe_dead",
     "describe_task",
     "explain",
     "explain_finished",

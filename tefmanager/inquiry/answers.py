@@ -36,7 +36,8 @@ class Status(Struct, frozen=True):
 
     Attributes:
         state: ``running``, ``paused`` or ``stopped``.
-        state_since: when it became so, or None where that was before ``active_since``.
+        state_since: when it became so, or None where nobody knows: it was before an upgrade from a version
+            that did not keep it.
         active_since: since when this manager is the active one.
         etcd_ready: whether the resources have been read; while not, tasks with resources wait.
         waiting: tasks that wait.
@@ -162,6 +163,36 @@ class TaskDetail(Struct, frozen=True):
 
     task: TaskInfo
     attempts: tuple[AttemptInfo, ...]
+
+
+class DeadTask(Struct, frozen=True):
+    """A task that was given back too often.
+
+    Attributes:
+        guid, task_type, priority, suite: as its sender said.
+        received: when it came in.
+        died: when it was given up.
+        attempts: how many there were.
+        worker: who had the last one, or None.
+        end: how that ended, as in ``TASK_RELEASED``, or None.
+    """
+
+    guid: str
+    task_type: str
+    priority: float
+    suite: str | None
+    received: float
+    died: float
+    attempts: int
+    worker: str | None
+    end: str | None
+
+
+class DeadTasks(Struct, frozen=True):
+    """Dead tasks that nobody has dropped or sent again, the last ones first; ``total`` of them."""
+
+    total: int
+    tasks: tuple[DeadTask, ...]
 
 
 class SuiteInfo(Struct, frozen=True):

@@ -11,8 +11,8 @@ from msgspec import structs
 
 from tefmanager.core.core import Core
 from tefmanager.core.entities import Attempt, Phase, Task
-from tefmanager.core.values import AttemptRow, TaskRow, TaskState
-from tefmanager.inquiry.answers import AttemptInfo, TaskDetail, TaskInfo, Tasks
+from tefmanager.core.values import AttemptRow, DeadRow, TaskRow, TaskState
+from tefmanager.inquiry.answers import AttemptInfo, DeadTask, DeadTasks, TaskDetail, TaskInfo, Tasks
 from tefmanager.inquiry.status import LOOK_AT
 
 
@@ -103,6 +103,26 @@ def task_of_row(row: TaskRow, *, outcome: str | None = None, finished: float | N
         finished=finished,
         time_limit=spec.time_limit,
         avoid=row.avoid,
+    )
+
+
+def describe_dead(total: int, rows: Iterable[DeadRow]) -> DeadTasks:
+    """Describe dead tasks by their rows; there are ``total`` of them."""
+    return DeadTasks(total, tuple(map(_dead, rows)))
+
+
+def _dead(row: DeadRow) -> DeadTask:
+    spec = row.finished.row.spec
+    return DeadTask(
+        guid=spec.guid,
+        task_type=spec.task_type,
+        priority=spec.priority,
+        suite=spec.suite,
+        received=spec.received,
+        died=row.finished.at,
+        attempts=row.finished.row.attempts,
+        worker=row.worker,
+        end=None if row.end is None else row.end.value,
     )
 
 

@@ -7,12 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import treq
-from twisted.web.client import ResponseNeverReceived
+from twisted.web.client import HTTPConnectionPool, ResponseNeverReceived, _HTTP11ClientFactory
 from twisted.web.http import PotentialDataLoss
 
 from tefmanager.sandbox.machine import HOST, Account, free_ports
 from tefmanager.sandbox.process import Command
 from tefmanager.sandbox.server import NotReady, Reactor, Server
+
+
+class _QuietFactory(_HTTP11ClientFactory):
+    """Twisted's own, which would log two lines for each question."""
+
+    noisy = False
 
 
 class Etcd(Server):
@@ -41,6 +47,8 @@ class Etcd(Server):
         self._program = program
         self._fast = fast
         self._options: list[str] = []
+        self._pool = HTTPConnectionPool(reactor, persistent=False)  # type: ignore[no-untyped-call]
+        self._pool._factory = _QuietFactory
 
     async def prepare(self) -> None:
         """Find out which of the options we would like this version has."""
@@ -69,7 +77,7 @@ class Etcd(Server):
         """Ask for its health: it is healthy when it has a leader and can write."""
         url = f"http://{HOST}:{self.port}/health"
         try:
-            response = await treq.get(url, persistent=False, reactor=self._reactor)
+            response = await treq.get(url, pool=self._pool, reactor=self._reactor)
             answer = await response.json()
         except (ResponseNeverReceived, PotentialDataLoss, ValueError) as error:
             raise NotReady from error

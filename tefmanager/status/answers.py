@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
 from msgspec import Struct
+from twisted.internet.defer import Deferred
 
 from tefmanager import inquiry
 from tefmanager.core import events
 from tefmanager.core.values import ManagerState, WorkerStatus
+from tefmanager.inquirer import TooManyQuestions
+from tefmanager.interfaces import DeadQueueLost
 from tefmanager.messages import SetState, SuiteCommand
+from tefmanager.questions import read_question
 from tefmanager.status.view import Events, Health, Rates, Readiness, View
 
 MOST = 1000
@@ -87,7 +91,7 @@ class Route:
         method: ``GET`` or ``POST``.
         path: below ``/api/``; ``{name}`` stands for one segment.
         text: what it does, for people.
-        answer: makes the answer of the view, the query, the path's names and the body.
+        answer: makes the answer of the view, the query, the path's names and the body, at once or later.
         result: type of the answer.
         query: its parameters.
         body: type of the body, or None where there is none.
@@ -97,7 +101,7 @@ class Route:
     method: str
     path: str
     text: str
-    answer: Callable[[View, Query, Names, bytes], Struct]
+    answer: Callable[[View, Query, Names, bytes], Struct | Deferred[Struct]]
     result: type[Struct]
     query: Mapping[str, Parameter] = field(default_factory=dict)
     body: type[Struct] | None = None
@@ -160,18 +164,65 @@ def _tasks(view: View, query: Query, names: Names, body: bytes) -> inquiry.Tasks
     return inquiry.find_tasks(view.core, wanted, _limit(query))
 
 
-def _task(view: View, query: Query, names: Names, body: bytes) -> inquiry.TaskInfo:
-    task = view.core.backlog.by_guid.get(names["guid"])
-    if task is None:
-        raise Refused(404, "no task of this guid is in memory: it is unknown, finished or unread")
-    return inquiry.task_in_memory(task)
+async def _told(view: View, type: str, data: object) -> object:
+    """Ask what a control message may ask. Raises `Refused`."""
+    try:
+        return await view.ask(read_question(type, data))
+    except ValueError as error:
+        raise Refused(400, str(error)) from None
+    except TooManyQuestions as error:
+        raise Refused(503, str(error)) from None
 
 
-def _explanation(view: View, query: Query, names: Names, body: bytes) -> inquiry.Explanation:
-    found = inquiry.explain(view.core, names["guid"], view.now)
-    if found is None:
-        raise Refused(404, "no task of this guid is in memory: it is unknown, finished or unread")
-    return found
+def _of_a_task(type: str) -> Callable[[View, Query, Names, bytes], Deferred[Struct]]:
+    """Return what answers a question about one task, finished or not."""
+
+    async def find(view: View, guid: str) -> Struct:
+        found = await _told(view, type, guid)
+        if not isinstance(found, Struct):
+            raise Refused(404, "there is no task of this guid, and none in history")
+        return found
+
+    return lambda view, query, names, body: Deferred.fromCoroutine(find(view, names["guid"]))
+
+
+def _dead(view: View, query: Query, names: Names, body: bytes) -> Deferred[Struct]:
+    async def find() -> Struct:
+        found = await _told(view, "get_dead", {"limit": _limit(query)})
+        assert isinstance(found, Struct)
+        return found
+
+    return Deferred.fromCoroutine(find())
+
+
+def _act_on_dead(view: View, query: Query, names: Names, body: bytes) -> Deferred[Struct]:
+    act = {"retry": _retry, "drop": _drop}[names["action"]]
+    return Deferred.fromCoroutine(act(view, names["guid"]))
+
+
+async def _retry(view: View, guid: str) -> Struct:
+    """Submit a dead task again; it is listed no more when it is accepted."""
+    if not await _in_dead_queue(view, view.dead.retry, guid):
+        raise Refused(404, "there is no such task in the dead queue")
+    return Accepted()
+
+
+async def _drop(view: View, guid: str) -> Struct:
+    """Take a task out of the dead queue; where it is there no more, it only need not be listed."""
+    there = await _in_dead_queue(view, view.dead.drop, guid)
+    listed = await _told(view, "settle_dead", {"guids": [guid]})
+    if not there and not listed:
+        raise Refused(404, "there is no such dead task")
+    return Accepted()
+
+
+async def _in_dead_queue(view: View, act: Callable[[str], Awaitable[bool]], guid: str) -> bool:
+    """Do something with the dead queue, as the active manager. Raises `NotActive`, `Refused`."""
+    view.need_active()
+    try:
+        return await act(guid)
+    except DeadQueueLost as lost:
+        raise Refused(503, f"it is in the dead queue still: {lost}") from None
 
 
 def _set_state(view: View, query: Query, names: Names, body: bytes) -> Accepted:
@@ -219,8 +270,19 @@ ROUTES = (
             "limit": _LIMIT,
         },
     ),
-    Route("GET", "tasks/{guid}", "A task that is in memory", _task, inquiry.TaskInfo),
-    Route("GET", "tasks/{guid}/explanation", "Why it is not running", _explanation, inquiry.Explanation),
+    Route(
+        "GET", "tasks/{guid}", "A task, with all its attempts", _of_a_task("get_task"), inquiry.TaskDetail
+    ),
+    Route(
+        "GET",
+        "tasks/{guid}/explanation",
+        "Why it is not running",
+        _of_a_task("explain_task"),
+        inquiry.Explanation,
+    ),
+    Route(
+        "GET", "dead", "Tasks that were given back too often", _dead, inquiry.DeadTasks, {"limit": _LIMIT}
+    ),
     Route(
         "GET",
         "suites",
@@ -246,6 +308,14 @@ ROUTES = (
         _suite,
         Accepted,
         choices={"action": tuple(SUITE_ACTIONS)},
+    ),
+    Route(
+        "POST",
+        "dead/{guid}/{action}",
+        "Submit a dead task again, or drop it",
+        _act_on_dead,
+        Accepted,
+        choices={"action": ("retry", "drop")},
     ),
 )
 """All that there is under ``/api/``, but for the description of it and the stream."""

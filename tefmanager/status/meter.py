@@ -127,6 +127,10 @@ class Meter:
         """See `IMeter.reserved`."""
         self.counts["reservations", outcome] += claims
 
+    def conflicted(self) -> None:
+        """See `IMeter.conflicted`."""
+        self.counts["reservation_conflicts", ""] += 1
+
     def logged(self, line: Line, time: float) -> None:
         """Count an event of the log."""
         name = line.event.name

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from tefmanager.core.values import ManagerState
+from tefmanager.core.values import AttemptEnd, ManagerState, Outcome
 from tefmanager.status.meter import Histogram
 from tefmanager.status.view import NotActive, View
 
@@ -20,11 +20,24 @@ COUNTERS = {
     "attempts": ("Attempts that ended, by how", "outcome"),
     "messages_rejected": ("Messages that nobody can use, by what is wrong", "what"),
     "reservations": ("Reservations asked for, by the answer", "outcome"),
+    "reservation_conflicts": ("Writes to Etcd tried again since others had changed the same", ""),
     "connects": ("Connections made, and reigns begun, by service", "service"),
     "losses": ("Connections lost, and reigns, by service", "service"),
     "errors": ("Errors that nobody expected", ""),
 }
 """Help and label of each count."""
+
+_SERVICES = ("consumer", "publisher", "database", "etcd")
+_KNOWN: Mapping[str, Sequence[str]] = {
+    "tasks_finished": tuple(Outcome),
+    "attempts": tuple(AttemptEnd),
+    "messages_rejected": ("task", "json", "type"),
+    "reservations": ("granted", "refused", "unknown"),
+    "connects": _SERVICES,
+    "losses": _SERVICES,
+}
+"""What a count is counted under, where that is known before: it begins with 0, since Prometheus sees no
+increase in what was not there."""
 
 
 class ManagerCollector(Collector):
@@ -54,10 +67,14 @@ class ManagerCollector(Collector):
     def _counted(self) -> Iterator[Metric]:
         for name, (text, label) in COUNTERS.items():
             family = CounterMetricFamily(f"tef_{name}", text, labels=[label] if label else [])
-            found = [(of, count) for (own, of), count in self._view.meter.counts.items() if own == name]
-            for of, count in found or ([] if label else [("", 0)]):
+            for of, count in self._counts(name, label).items():
                 family.add_metric([of] if label else [], count)
             yield family
+
+    def _counts(self, name: str, label: str) -> Mapping[str, int]:
+        """Return a count by what it is counted under."""
+        begun = dict.fromkeys(_KNOWN.get(name, ()) if label else ("",), 0)
+        return begun | {of: count for (own, of), count in self._view.meter.counts.items() if own == name}
 
     def _of_the_core(self) -> Iterator[Metric]:
         status = self._view.status()

@@ -6,13 +6,21 @@ from collections.abc import Callable, Mapping
 from typing import Protocol, TypeVar
 
 from msgspec import Struct
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from tefmanager import __version__, inquiry
 from tefmanager.core.core import Core
 from tefmanager.core.events import Commanded
 from tefmanager.core.values import Moment
+from tefmanager.inquirer import TooManyQuestions
+from tefmanager.interfaces import IDeadQueue
+from tefmanager.questions import GetDead, Question
 from tefmanager.status.journal import STANDBY, Journal
 from tefmanager.status.meter import Meter, Sample
+
+log = Logger()
 
 FRESH = 1.0
 """Seconds for which an answer may be given again."""
@@ -33,6 +41,9 @@ class Source(Protocol):
 
     def command(self, event: Commanded) -> bool:
         """Do what a control message asks for; False where this manager is not the active one."""
+
+    def ask(self, question: Question) -> Deferred[object] | None:
+        """Return the answer to come; None where this manager is not the active one."""
 
 
 class Readiness(Struct, frozen=True):
@@ -112,6 +123,7 @@ class Overview(Struct, frozen=True):
     workers: inquiry.Workers | None
     suites: inquiry.Suites | None
     resources: inquiry.Resources | None
+    dead: inquiry.DeadTasks | None
     rates: Rates
     events: Events
 
@@ -126,6 +138,7 @@ class View:
     Args:
         source: the manager.
         clocks: reads the clocks.
+        dead: the queue of dead tasks.
         stuck: seconds after which a turn that has not ended means that the manager does not live.
         actions: whether there is a token, and so something can be done from the page.
     """
@@ -136,17 +149,21 @@ class View:
         clocks: Callable[[], Moment],
         meter: Meter,
         journal: Journal,
+        dead: IDeadQueue,
         *,
         stuck: float,
         actions: bool,
     ) -> None:
         self.meter = meter
+        self.dead = dead
         self._source = source
         self._clocks = clocks
         self._journal = journal
         self._stuck = stuck
         self._actions = actions
         self._kept: dict[str, tuple[float, object]] = {}
+        self._asking = False
+        self._known_dead: inquiry.DeadTasks | None = None
 
     @property
     def now(self) -> Moment:
@@ -202,6 +219,11 @@ class View:
             raise NotActive
         return core
 
+    def need_active(self) -> None:
+        """Raise `NotActive` where this manager is not the active one."""
+        if self._source.core is None:
+            raise NotActive
+
     def status(self) -> inquiry.Status:
         """Tell how the manager stands. Raises `NotActive`."""
         core = self.core
@@ -211,6 +233,16 @@ class View:
         """List the resources. Raises `NotActive`."""
         core = self.core
         return self.fresh("resources", lambda: inquiry.resources(core, self.now))
+
+    async def ask(self, question: Question) -> object:
+        """Ask what a turn has to end for. Raises `NotActive`, and `TooManyQuestions`."""
+        answer = self._source.ask(question)
+        if answer is None:
+            raise NotActive
+        try:
+            return await answer
+        except CancelledError:  # the reign is over
+            raise NotActive from None
 
     def command(self, event: Commanded) -> None:
         """Do what a control message asks for. Raises `NotActive`."""
@@ -233,9 +265,28 @@ class View:
             workers=None if core is None else inquiry.workers(core, now, at_most=200),
             suites=None if core is None else inquiry.suites(core, at_most=50),
             resources=None if core is None else inquiry.resources(core, now, at_most=100),
+            dead=None if core is None else self._dead_as_known(),
             rates=self.rates(),
             events=self.events(),
         )
+
+    def _dead_as_known(self) -> inquiry.DeadTasks | None:
+        """Return the dead tasks as of a picture ago; the database is asked for the next one."""
+        if not self._asking:
+            self._asking = True
+            asked = Deferred.fromCoroutine(self.ask(GetDead(limit=50)))
+            asked.addCallbacks(self._dead_known, self._dead_unknown)
+        return self._known_dead
+
+    def _dead_known(self, found: object) -> None:
+        self._asking = False
+        self._known_dead = found if isinstance(found, inquiry.DeadTasks) else None
+
+    def _dead_unknown(self, failure: Failure) -> None:
+        self._asking = False
+        self._known_dead = None
+        if not isinstance(failure.value, NotActive | TooManyQuestions):
+            log.failure("the dead tasks are not known", failure)
 
 
 def _rate(sample: Sample) -> Rate:

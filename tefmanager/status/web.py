@@ -10,6 +10,9 @@ from urllib.parse import parse_qsl
 
 import msgspec
 from msgspec import Struct
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
@@ -30,6 +33,8 @@ from tefmanager.status.view import Health, NotActive, Readiness, View
 
 Request: TypeAlias = Any
 """A `twisted.web.server.Request`, most of which has no types."""
+
+log = Logger()
 
 _JSON = b"application/json"
 _HEADERS = {
@@ -74,10 +79,8 @@ class Root(Resource):
             request.setHeader(name, value)
         try:
             return self._answer(request)
-        except Refused as refused:
-            return _json(request, refused.status, Error(str(refused)))
-        except NotActive:
-            return _json(request, 503, Error("this manager is not the active one"))
+        except (Refused, NotActive) as error:
+            return _refuse(request, error)
 
     def _answer(self, request: Request) -> bytes | int:
         segments = decoded_path(request.postpath)
@@ -111,11 +114,13 @@ class Root(Resource):
         _only(request, route.method)
         return self._carry_out(request, route, names)
 
-    def _carry_out(self, request: Request, route: Route, names: Names) -> bytes:
+    def _carry_out(self, request: Request, route: Route, names: Names) -> bytes | int:
         if route.method == "POST":
             self._authorize(request)
         query = checked_query(_query(request), route.query)
         result = route.answer(self._view, query, names, _body(request))
+        if isinstance(result, Deferred):
+            return _later(request, route, result)
         return _json(request, _status(route, result), result)
 
     def _listen(self, request: Request) -> int:
@@ -170,6 +175,38 @@ def _only(request: Request, method: str, *, head: bool = True) -> None:
     if request.method not in allowed:
         request.setHeader(b"allow", b", ".join(allowed))
         raise Refused(405, f"only {method} is possible here")
+
+
+def _refuse(request: Request, error: Refused | NotActive) -> bytes:
+    if isinstance(error, Refused):
+        return _json(request, error.status, Error(str(error)))
+    return _json(request, 503, Error("this manager is not the active one"))
+
+
+def _later(request: Request, route: Route, answer: Deferred[Struct]) -> int:
+    """Send an answer that is still to come. A question is not worth while when who asked is gone."""
+    gone: list[object] = []
+
+    def leave(failure: Failure) -> None:
+        gone.append(failure)
+        if route.method == "GET":
+            answer.cancel()
+
+    def refuse(failure: Failure) -> bytes:
+        if not isinstance(failure.value, Refused | NotActive):
+            log.failure("a request could not be answered", failure)
+            return _json(request, 500, Error("the manager could not answer; its log says why"))
+        return _refuse(request, failure.value)
+
+    def send(body: bytes) -> None:
+        if not gone:
+            request.write(body)
+            request.finish()
+
+    request.notifyFinish().addErrback(leave)
+    body = answer.addCallbacks(lambda found: _json(request, _status(route, found), found), refuse)
+    body.addCallback(send).addErrback(lambda failure: log.failure("an answer could not be sent", failure))
+    return NOT_DONE_YET
 
 
 def _status(route: Route, result: Struct) -> int:

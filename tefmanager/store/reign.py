@@ -11,7 +11,18 @@ from typing import TypeVar
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from tefmanager.core.values import AttemptRow, Bodies, Changes, FinishedRow, Snapshot, Stretch, TaskRow
+from tefmanager.core.values import (
+    AttemptRow,
+    Bodies,
+    Changes,
+    DeadRow,
+    FinishedRow,
+    Outcome,
+    Snapshot,
+    Stretch,
+    SuiteEnds,
+    TaskRow,
+)
 from tefmanager.interfaces import IReign, StoreLost
 from tefmanager.lease import Lease
 from tefmanager.store import rows
@@ -175,8 +186,9 @@ class Reign:
     def _turn(self, changes: Changes) -> bytes:
         new = changes.manager
         if new is None:
-            return self._call("turn", self.epoch, None, None, None)
-        return self._call("turn", self.epoch, new.state.value, new.task_ids, new.attempt_ids)
+            return self._call("turn", self.epoch, None, None, None, None)
+        counters = (new.task_ids, new.attempt_ids)
+        return self._call("turn", self.epoch, new.state.value, *counters, new.state_since)
 
     async def finished(self, guids: Sequence[str]) -> frozenset[str]:
         """See `IReign.finished`."""
@@ -191,15 +203,34 @@ class Reign:
         found = [rows.finished_row(row) for row in await self._run("load_history", list(guids))]
         return sorted(found, key=lambda finished: finished.row.spec.guid)
 
+    async def suite_ends(self, suites: Sequence[str]) -> SuiteEnds:
+        """See `IReign.suite_ends`."""
+        ends: dict[str, dict[Outcome, int]] = {suite: {} for suite in suites}
+        for suite, outcome, count in await self._run("suite_ends", list(ends)):
+            ends[suite][Outcome(outcome)] = count
+        return ends
+
     async def attempts(self, task_id: int) -> Sequence[AttemptRow]:
         """See `IReign.attempts`."""
         return [rows.attempt_row(row) for row in await self._run("load_attempts", task_id)]
 
+    async def dead(self, at_most: int) -> tuple[int, Sequence[DeadRow]]:
+        """See `IReign.dead`."""
+        found = await self._run("load_dead", at_most)
+        return (int(found[0][-1]) if found else 0), [rows.dead_row(row) for row in found]
+
+    async def settle(self, guids: Sequence[str]) -> Sequence[str]:
+        """See `IReign.settle`."""
+        return sorted(guid for (guid,) in await self._fenced("settle", list(guids)))
+
     async def forget(self, before: float, at_most: int) -> int:
         """See `IReign.forget`."""
-        fence = self._call("turn", self.epoch, None, None, None)
-        [(count,)] = await self._session.run(fence + b";" + self._call("forget", before, at_most))
+        [(count,)] = await self._fenced("forget", before, at_most)
         return int(count)
+
+    async def _fenced(self, name: str, *values: object) -> list[Row]:
+        """Run a statement that writes, in a transaction that fails where this reign is over."""
+        return await self._session.run(self._turn(Changes()) + b";" + self._call(name, *values))
 
     async def end(self) -> None:
         """See `IReign.end`."""

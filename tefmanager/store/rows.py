@@ -14,6 +14,7 @@ import msgspec
 from tefmanager.core.values import (
     AttemptEnd,
     AttemptRow,
+    DeadRow,
     Finish,
     FinishedRow,
     ManagerRow,
@@ -116,6 +117,12 @@ def finished_row(row: Sequence[Any]) -> FinishedRow:
     return FinishedRow(TaskRow(spec, attempts=attempts), Outcome(outcome), at)
 
 
+def dead_row(row: Sequence[Any]) -> DeadRow:
+    """Return the task of a row of ``load_dead``."""
+    *task, worker, end, _ = row
+    return DeadRow(finished_row(task), worker, None if end is None else _ENDS[end])
+
+
 def unread_row(row: Sequence[Any]) -> Unread:
     """Return what is unread of a road of ``survey`` once its first task was read."""
     task_type, resources, _, count, best, *_ = row
@@ -136,5 +143,5 @@ def worker_row(row: tuple[Any, ...]) -> WorkerRow:
 
 def manager_row(row: tuple[Any, ...]) -> ManagerRow:
     """Return the manager's row of ``load_manager``."""
-    state, task_ids, attempt_ids = row
-    return ManagerRow(ManagerState(state), task_ids, attempt_ids)
+    state, task_ids, attempt_ids, state_since = row
+    return ManagerRow(ManagerState(state), task_ids, attempt_ids, state_since)

@@ -216,10 +216,20 @@ class RealTwin:
         self.endpoint = endpoint
         self.base = base
         self.now = MONDAY_NOON
+        self.conflicts = 0
         self.foreign: Foreign = ForeignV2(url, base) if api == "v2" else ForeignV3(url, base)
         self._kind = EtcdV2Reservations if api == "v2" else EtcdV3Reservations
 
     def reservations(self, prefix: str) -> EtcdV2Reservations | EtcdV3Reservations:
         return self._kind(
-            CLOCK, [self.endpoint], self.base, prefix, lambda: self.now, lambda: WALL_TIME + 0.5
+            CLOCK,
+            [self.endpoint],
+            self.base,
+            prefix,
+            lambda: self.now,
+            lambda: WALL_TIME + 0.5,
+            on_conflict=self._conflicted,
         )
+
+    def _conflicted(self) -> None:
+        self.conflicts += 1

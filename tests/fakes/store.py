@@ -16,11 +16,13 @@ from tefmanager.core.values import (
     AttemptRow,
     Bodies,
     Changes,
+    DeadRow,
     FinishedRow,
     ManagerRow,
     Outcome,
     Snapshot,
     Stretch,
+    SuiteEnds,
     TaskRow,
     TaskState,
     Unread,
@@ -37,6 +39,7 @@ class FinishedTask:
     outcome: Outcome
     finished_at: float
     body: bytes
+    settled: bool = False
 
 
 @dataclass
@@ -290,17 +293,41 @@ class FakeReign:
                 found[row.spec.guid] = FinishedRow(row, task.outcome, task.finished_at)
         return [row for _, row in sorted(found.items())]
 
+    async def suite_ends(self, suites: Sequence[str]) -> SuiteEnds:
+        """See `IReign.suite_ends`."""
+        self._check()
+        ended = [(task.row.spec.suite, task.outcome) for task in self._database.rows.history.values()]
+        return {suite: Counter(how for whose, how in ended if whose == suite) for suite in suites}
+
     async def attempts(self, task_id: int) -> Sequence[AttemptRow]:
         """See `IReign.attempts`."""
         self._check()
         return [row for _, row in sorted(self._database.rows.attempts.items()) if row.task_id == task_id]
+
+    async def dead(self, at_most: int) -> tuple[int, Sequence[DeadRow]]:
+        """See `IReign.dead`."""
+        self._check()
+        rows = self._database.rows
+        there = {row.spec.guid for row, _ in rows.tasks.values()}
+        found = [_dead(rows, id) for id, task in _unsettled(rows) if task.row.spec.guid not in there]
+        return len(found), found[:at_most]
+
+    async def settle(self, guids: Sequence[str]) -> Sequence[str]:
+        """See `IReign.settle`."""
+        self._check()
+        self._fence()
+        rows = self._database.rows
+        found = {id: task for id, task in rows.history.items() if _is_unsettled(task, guids)}
+        rows.history.update({id: replace(task, settled=True) for id, task in found.items()})
+        return sorted({task.row.spec.guid for task in found.values()})
 
     async def forget(self, before: float, at_most: int) -> int:
         """See `IReign.forget`."""
         self._check()
         self._fence()
         rows = self._database.rows
-        old = sorted((task.finished_at, id) for id, task in rows.history.items())
+        kept = {id for id, _ in _unsettled(rows)}
+        old = sorted((task.finished_at, id) for id, task in rows.history.items() if id not in kept)
         gone = {id for at, id in old[:at_most] if at < before}
         for id in gone:
             del rows.history[id]
@@ -338,6 +365,26 @@ def _road(row: TaskRow) -> tuple[str, tuple[str, ...]]:
 def _unread(road: Iterable[TaskRow]) -> Unread:
     rows = list(road)
     return Unread(*_road(rows[0]), len(rows), max(row.spec.priority for row in rows))
+
+
+def _unsettled(rows: Rows) -> list[tuple[int, FinishedTask]]:
+    """Return dead tasks of which nobody has settled what becomes of them, and no later end is known."""
+    last = {task.row.spec.guid: id for id, task in sorted(rows.history.items())}
+    found = [(id, rows.history[id]) for id in sorted(last.values(), reverse=True)]
+    return [(id, task) for id, task in found if _is_unsettled(task)]
+
+
+def _is_unsettled(task: FinishedTask, guids: Container[str] | None = None) -> bool:
+    meant = guids is None or task.row.spec.guid in guids
+    return meant and task.outcome is Outcome.DEAD and not task.settled
+
+
+def _dead(rows: Rows, id: int) -> DeadRow:
+    task = rows.history[id]
+    row = TaskRow(task.row.spec, attempts=task.row.attempts)
+    attempts = [attempt for _, attempt in sorted(rows.attempts.items()) if attempt.task_id == id]
+    worker, end = (attempts[-1].worker, attempts[-1].end) if attempts else (None, None)
+    return DeadRow(FinishedRow(row, task.outcome, task.finished_at), worker, end)
 
 
 def _apply(rows: Rows, changes: Changes) -> Bodies:

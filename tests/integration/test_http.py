@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.integration.daemon import CALM, ROOT, Daemon, running, until
 from tests.integration.debian import program
 from tests.integration.grid_client import Grid, ReadmeWorker, fresh
+from tests.integration.grid_etcd import APIS, makes_resources
 from tests.integration.http_client import TOKEN, Http, free_port, shown
 from tests.services import Services
 
@@ -142,6 +143,44 @@ def test_rules_and_dashboard_name_metrics_that_exist(http: Http, grid: Grid) -> 
         assert named <= known, file
 
 
+def test_promtool_likes_the_dashboard(tmp_path: Path) -> None:
+    """Each expression of each panel is one that Prometheus can evaluate."""
+    dashboard = json.loads((ROOT / "conf/grafana/tef-manager.json").read_text())
+    targets = [target for panel in dashboard["panels"] for target in panel["targets"]]
+    rules = [{"record": f"panel:{number}", "expr": each["expr"]} for number, each in enumerate(targets)]
+    assert len(rules) >= len(dashboard["panels"]) > 0
+    file = tmp_path / "rules.yml"
+    file.write_text(json.dumps({"groups": [{"name": "panels", "rules": rules}]}))  # JSON is YAML, too
+    checked = subprocess.run(
+        [program("promtool", "prometheus"), "check", "rules", file], capture_output=True
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert b"%d rules found" % len(rules) in checked.stdout
+
+
+def test_the_dashboard_names_labels_that_exist(http: Http, grid: Grid, services: Services) -> None:
+    """What a panel groups or names its lines by is a label of the metric that it shows."""
+    grid.task(kind := fresh("kind"))
+    with makes_resources(APIS["v3"](services.etcd)) as make:
+        name = make(1).name
+        until(lambda: one(http, "tef_resource_limit", resource=name) == 1.0, "the resource")
+        until(lambda: one(http, "tef_waiting_tasks", task_type=kind) == 1.0, "the task")
+        check_labels(http)
+
+
+def check_labels(http: Http) -> None:
+    """Compare the labels that the dashboard uses with those that are scraped."""
+    labels: dict[str, set[str]] = {}
+    for name, pairs in metrics(http):
+        labels.setdefault(name, set()).update(label for label, _ in pairs)
+    dashboard = json.loads((ROOT / "conf/grafana/tef-manager.json").read_text())
+    for target in (target for panel in dashboard["panels"] for target in panel["targets"]):
+        [name] = re.findall(r"\btef_\w+", target["expr"])
+        grouped = " ".join(re.findall(r"\bby \(([^)]*)\)", target["expr"]))
+        used = re.findall(r"\w+", grouped) + re.findall(r"{{(\w+)}}", target.get("legendFormat", ""))
+        assert set(used) <= labels.get(name, set()), target
+
+
 # --- JSON ---
 
 
@@ -258,6 +297,69 @@ def test_state_and_suites(http: Http, grid: Grid, daemon: Daemon) -> None:
     daemon.log.wait("STATE_CHANGE|running|paused")
     assert http.do("/api/state", {"state": "running"}).status == 202
     daemon.log.wait("STATE_CHANGE|paused|running")
+
+
+def test_a_task_is_followed_into_history(http: Http, grid: Grid) -> None:
+    """When it is finished, its attempts and how it ended are told; why it does not run, too."""
+    worker = ReadmeWorker(grid, fresh("kind"))
+    guid = grid.task(worker.worker_type)
+    worker.free()
+    received = worker.expect()
+    worker.begin(received)
+    grid.settle()
+    found = http.get(f"/api/tasks/{guid}").json
+    assert (found["task"]["state"], found["attempts"][0]["end"]) == ("working", None)
+    worker.finish(received)
+    grid.settle()
+    found = http.get(f"/api/tasks/{guid}").json
+    assert (found["task"]["state"], found["attempts"][0]["end"]) == ("completed", "completed")
+    assert http.get(f"/api/tasks/{guid}/explanation").json["text"].startswith("it is finished")
+
+
+def die(grid: Grid, count: int) -> list[str]:
+    """Let tasks die; return their guids."""
+    worker = ReadmeWorker(grid, fresh("kind"))
+    guids = [grid.task(worker.worker_type, task_data={"ü": number}) for number in range(count)]
+    for _ in guids:
+        worker.free()
+        worker.begin(worker.expect())
+        worker.say("offline")
+    return guids
+
+
+def dead_guids(http: Http) -> list[str]:
+    """Return the guids of the dead tasks that are listed."""
+    return [task["guid"] for task in http.get("/api/dead?limit=1000").json["tasks"]]
+
+
+def test_dead_tasks(services: Services, tmp_path: Path, unique: str) -> None:
+    """One that is retried begins anew as it came, a dropped one is gone, the others stay as they are."""
+    with shown(services, tmp_path, unique, "--max-attempts=1") as (daemon, http):
+        grid = Grid(services.amqp_url, daemon.prefix)
+        guids = die(grid, 4)
+        until(lambda: dead_guids(http) == guids[::-1], "four dead tasks")
+        first = http.get("/api/dead").json["tasks"][-1]
+        assert (first["attempts"], first["end"]) == (1, "offline")
+        assert http.do(f"/api/dead/{guids[1]}/retry").status == 202
+        assert http.do(f"/api/dead/{guids[2]}/drop").status == 202
+        daemon.log.wait(f"DEAD_SETTLED|{guids[2]}")
+        until(lambda: dead_guids(http) == [guids[3], guids[0]], "two dead tasks")
+        for action in ("retry", "drop"):
+            assert http.do(f"/api/dead/{guids[2]}/{action}").status == 404
+        assert http.ask("POST", f"/api/dead/{guids[0]}/drop").status == 401
+        worker = ReadmeWorker(grid, http.get(f"/api/tasks/{guids[1]}").json["task"]["task_type"])
+        worker.free()
+        received = worker.expect()
+        assert (received.guid, received.message["task_data"]) == (guids[1], {"ü": 1})
+        worker.begin(received)
+        worker.finish(received)
+        left = grid.take_all(f"{daemon.prefix}.manager.dead", 2)
+        assert {each.guid for each in left} == {guids[0], guids[3]}
+        for each in left:
+            assert each.properties.headers["x-tef-guid"] == each.guid
+            assert [attempt["end"] for attempt in each.properties.headers["x-tef-attempts"]] == ["offline"]
+            assert each.properties.delivery_mode == 2
+        grid.close()
 
 
 @pytest.mark.parametrize("authorization", ["", "Bearer wrong", f"Basic {TOKEN}", f"bearer {TOKEN}x"])

@@ -14,13 +14,14 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pika
 import psycopg2
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, TimeoutError
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 
 from tefmanager.sandbox import Addresses, Programs, Sandbox, SandboxError, describe
 from tefmanager.sandbox import guard as guard_module
@@ -242,6 +243,20 @@ async def test_a_frozen_server_can_be_stopped(own: Services) -> None:
 
 
 # The end ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SERVERS)
+@pytest_twisted.ensureDeferred
+async def test_asking_whether_a_server_answers_is_not_logged(own: Services, name: str) -> None:
+    """It is done many times while the server starts, and would hide what matters."""
+    seen: list[LogEvent] = []
+    observer = cast(ILogObserver, seen.append)
+    globalLogPublisher.addObserver(observer)
+    try:
+        await server_of(own, name).probe()
+    finally:
+        globalLogPublisher.removeObserver(observer)
+    assert [formatEvent(event) for event in seen] == []
 
 
 @pytest_twisted.ensureDeferred

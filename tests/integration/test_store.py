@@ -277,6 +277,7 @@ async def test_upgrades_are_on_record(twin: RealTwin, reign: Reign) -> None:
     ) == [
         (1, "first", "0.1.0"),
         (2, "lanes", "0.1.0"),
+        (3, "ends", "0.1.0"),
     ]
 
 
@@ -291,7 +292,7 @@ async def test_a_newer_schema_is_refused(
         await soon(store(services.database, prefix).reign(silent))
     text = str(refused.value)
     assert "0007_later" in text
-    assert "0002_lanes" in text
+    assert "0003_ends" in text
     assert "Install tef-manager 9.1 or newer" in text
     assert twin.ask("select epoch from {t}manager") == [(1,)]
 
@@ -311,7 +312,7 @@ async def test_two_begin_at_once_on_an_empty_database(
     begun = [await one for one in both]
     assert told == []
     assert sorted(one.epoch for one in begun) == ([1, 2] if same else [1, 1])
-    assert twin.ask("select count(*) from {t}upgrades") == [(2,)]
+    assert twin.ask("select count(*) from {t}upgrades") == [(3,)]
     for one in begun:
         await one.end()
     if not same:

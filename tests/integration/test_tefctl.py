@@ -141,6 +141,11 @@ def test_submit_waits(services: Services, daemon: Daemon, tefctl: Tefctl, grid: 
         assert outcomes == {received.guid: "dead" if status else "completed"}
 
 
+def listed(tefctl: Tefctl) -> set[str]:
+    """Return the guids of the dead tasks that tefctl lists."""
+    return {dead["guid"] for dead in told(tefctl, "dead", "list", "--limit=1000")["tasks"]}
+
+
 def test_dead_tasks(tefctl: Tefctl, grid: Grid) -> None:
     """They are listed with their attempts, submitted again as they came, or dropped."""
     worker = RubyWorker(grid, fresh("type"))
@@ -149,7 +154,7 @@ def test_dead_tasks(tefctl: Tefctl, grid: Grid) -> None:
         worker.free()
         worker.begin(worker.expect())
         worker.say("offline")
-    until(lambda: {dead["guid"] for dead in told(tefctl, "dead", "list")} >= set(guids))
+    until(lambda: listed(tefctl) >= set(guids))
     shown = told(tefctl, "dead", "show", guids[0])
     assert [attempt["end"] for attempt in shown["attempts"]] == ["offline"]
     assert shown["message"]["task_data"] == {"ü": 1}
@@ -161,7 +166,7 @@ def test_dead_tasks(tefctl: Tefctl, grid: Grid) -> None:
     worker.begin(received)
     worker.finish(received)
     tefctl("dead", "drop", guids[1])
-    assert not {dead["guid"] for dead in told(tefctl, "dead", "list")} & set(guids)
+    assert not listed(tefctl) & set(guids)
     assert "there is no dead task" in tefctl("dead", "drop", guids[1], status=1).stderr
 
 

@@ -107,7 +107,8 @@ return all.filter((each) => each.checkVisibility() && !named(each)).map((each) =
 @pytest.fixture(scope="module")
 def both(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Daemon, Http]]:
     """A daemon, and its HTTP."""
-    with shown(services, tmp_path_factory.mktemp("page"), fresh("page")) as found:
+    options = ("--max-attempts=1", "--dispatch-timeout=600")
+    with shown(services, tmp_path_factory.mktemp("page"), fresh("page"), *options) as found:
         yield found
 
 
@@ -174,14 +175,41 @@ def story(grid: Grid, services: Services) -> str:
     blocked.free()
     grid.task("unit-tests", guid="long-running", resources=["licence"])
     blocked.begin(blocked.expect())
+    for number in range(3):
+        grid.task("unit-tests", guid=f"needs-licence-{number}", resources=["database", "licence"])
+    let_die(grid, "never-ends", suite_guid=suite)
+    ReadmeWorker(grid, "deploys", "vanished", declared=False).free()
+    grid.task("deploys", guid="deploy-1")
+    ReadmeWorker(grid, "reports", "slow-to-begin").free()
+    grid.task("reports", guid="report-1")
     grid.settle()
     return "waits-for-closed"
+
+
+def let_die(grid: Grid, guid: str, **fields: Any) -> None:
+    """Let a task die at a worker that is stalled then."""
+    kind = fresh("endless")
+    worker = ReadmeWorker(grid, kind, f"stalled-{guid}")
+    worker.free()
+    grid.task(kind, guid=guid, time_limit=0.2, **fields)
+    worker.begin(worker.expect())
+    grid.wait(lambda: worker.status == "stalled", "the end of its time")
 
 
 def test_it_shows_what_is(page: Page, grid: Grid, services: Services) -> None:
     """Numbers, workers, resources, suites and events are there, and the plots are drawn."""
     suite = story(grid, services)
-    page.until(lambda: page.text("n-waiting") == "8", "eight waiting tasks")
+    page.until(lambda: page.text("n-waiting") == "12", "twelve waiting tasks")
+    for worker, status in (
+        ("vanished", "missing"),
+        ("slow-to-begin", "dispatched"),
+        ("stalled-", "stalled"),
+    ):
+        assert re.search(rf"{worker}\S* \S+ {status}", page.text("t-workers"))
+    page.until(lambda: page.text("n-dead") == "1", "a dead task")
+    assert re.search(
+        r"never-ends endless\S* nightly-0417 1 stalled at stalled-never-ends", page.text("t-dead")
+    )
     assert page.text("state") == "running"
     assert "worker-0" in page.text("t-workers")
     assert re.search(r"slow-worker unit-tests working long-running", page.text("t-workers"))
@@ -247,6 +275,22 @@ def test_suites(page: Page, grid: Grid) -> None:
     page.driver.find_element(By.XPATH, button % "stop").click()
     page.driver.switch_to.alert.accept()
     page.until(lambda: suite not in page.text("t-suites"), "its removal")
+
+
+def test_dead_tasks(page: Page, grid: Grid) -> None:
+    """One is sent again, and another is dropped after a question; then neither is shown."""
+    for guid in ("retried", "dropped"):
+        let_die(grid, guid)
+    page.by_id("token").send_keys(TOKEN)
+    button = "//tr[td='%s']//button[@data-action='%s']"
+    page.until(lambda: page.driver.find_elements(By.XPATH, button % ("dropped", "drop")), "the dead task")
+    before = int(page.text("n-waiting"))
+    page.driver.find_element(By.XPATH, button % ("retried", "retry")).click()
+    page.until(lambda: page.text("done") == "Task retried: done.", "the answer")
+    page.until(lambda: page.text("n-waiting") == str(before + 1), "the task")
+    page.driver.find_element(By.XPATH, button % ("dropped", "drop")).click()
+    page.driver.switch_to.alert.accept()
+    page.until(lambda: not {"retried", "dropped"} & set(page.text("t-dead").split()), "the end of both")
 
 
 def test_on_a_phone(page: Page) -> None:

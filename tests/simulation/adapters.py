@@ -11,7 +11,17 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tefmanager.core.values import AttemptRow, Bodies, Changes, FinishedRow, Snapshot, Stretch, TaskRow
+from tefmanager.core.values import (
+    AttemptRow,
+    Bodies,
+    Changes,
+    DeadRow,
+    FinishedRow,
+    Snapshot,
+    Stretch,
+    SuiteEnds,
+    TaskRow,
+)
 from tefmanager.interfaces import IReign, IStore, StoreLost
 from tefmanager.lease import Lease
 from tests.fakes.store import FakeDatabase, FakeReign
@@ -245,9 +255,21 @@ class SimReign:
         """See `IReign.history`."""
         return await self._trip(lambda: self._inner.history(guids))
 
+    async def suite_ends(self, suites: Sequence[str]) -> SuiteEnds:
+        """See `IReign.suite_ends`."""
+        return await self._trip(lambda: self._inner.suite_ends(suites))
+
     async def attempts(self, task_id: int) -> Sequence[AttemptRow]:
         """See `IReign.attempts`."""
         return await self._trip(lambda: self._inner.attempts(task_id))
+
+    async def dead(self, at_most: int) -> tuple[int, Sequence[DeadRow]]:
+        """See `IReign.dead`."""
+        return await self._trip(lambda: self._inner.dead(at_most))
+
+    async def settle(self, guids: Sequence[str]) -> Sequence[str]:
+        """See `IReign.settle`."""
+        return await self._trip(lambda: self._inner.settle(guids))
 
     async def forget(self, before: float, at_most: int) -> int:
         """See `IReign.forget`."""

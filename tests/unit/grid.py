@@ -97,6 +97,8 @@ class Grid:
             self.core.apply(event, self.now)
         self.core.advance(self.now)
         self.core.plan(self.now)
+        over = self.core.suites_over
+        self.core.conclude(finish(self.reign.suite_ends(over)) if over and self.reign is not None else {})
         changes, wanted = self.core.close()
         self._write(changes)
         return wanted

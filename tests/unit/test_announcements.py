@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import re
 
+from tefmanager.core import events
 from tefmanager.core.announcements import announcement
 from tefmanager.core.attempts import Limits
 from tefmanager.core.effects import Log
-from tefmanager.core.suites import REMEMBERED, Suites
+from tefmanager.core.suites import Suites
 from tefmanager.core.values import Outcome
 from tefmanager.loglines import CATALOGUE
+from tefmanager.messages import SuiteCommand
 from tests.fakes.store import FakeDatabase
-from tests.unit.grid import Grid
+from tests.unit.grid import Grid, finish, submitted
 from tests.unit.test_docs import section, table, words
 
 TIME = 1795479544.163
@@ -99,37 +101,57 @@ def test_a_suite_is_finished_with_its_last_task() -> None:
 
 def test_a_suite_that_goes_on_is_finished_again() -> None:
     """Tasks that come when all others have ended are counted with them."""
-    grid = Grid().say("w", "ready")
+    grid = Grid().on(FakeDatabase()).say("w", "ready")
     for guid in ("a", "b"):
         grid.submit(guid, suite="s").say("w", "working", guid).say("w", "ready")
     assert [message["completed"] for message in finished(grid)] == [1, 2]
 
 
 def test_a_suite_outlasts_a_reign() -> None:
-    """Tasks that were there when the reign began are waited for, read ones and unread ones."""
+    """Tasks that ended before it are counted, and those that waited then are waited for, read or not."""
     for memory in (10, 1):
         limits = Limits()
         object.__setattr__(limits.memory, "tasks", memory)
         grid = Grid(limits).on(FakeDatabase())
-        for number in range(3):
+        for number in range(4):
             grid.submit(f"t{number}", suite="s")
-        grid.restart().say("w", "ready")
+        grid.say("w", "ready").say("w", "working").say("w", "ready").restart().say("w", "ready")
         for _ in range(3):
             grid.say("w", "working").say("w", "ready")
-        assert [message["completed"] for message in finished(grid)] == [3]
+        assert [message["completed"] for message in finished(grid)] == [4]
+
+
+def test_a_suite_that_was_over_before_the_reign_is_counted_on() -> None:
+    """What history has of it counts though no task of it was there when the reign began."""
+    grid = Grid().on(FakeDatabase()).submit("a", suite="s").suite("stop_suite", "s").restart()
+    grid.submit("b", suite="s").suite("stop_suite", "s")
+    assert [message["stopped"] for message in finished(grid)] == [1, 2]
+
+
+def test_a_suite_outlasts_its_history() -> None:
+    """Where history is kept for a shorter time than a suite lasts, what memory has counted is told."""
+    grid = Grid().on(FakeDatabase()).say("w", "ready").submit("a", suite="s").submit("b", suite="s")
+    grid.say("w", "working", "a").say("w", "ready")
+    assert grid.reign is not None
+    assert finish(grid.reign.forget(grid.now.wall + 1, 10)) == 1
+    grid.say("w", "working", "b").say("w", "ready")
+    assert [message["completed"] for message in finished(grid)] == [2]
+
+
+def test_a_suite_whose_next_task_comes_in_the_same_turn_is_not_over() -> None:
+    """What counts is how things stand when the turn ends."""
+    grid = Grid().submit("a", suite="s")
+    stop = events.Commanded(SuiteCommand("stop_suite", "s"))
+    grid.turn(stop, submitted("b", suite="s"))
+    assert finished(grid) == []
+    grid.turn(stop)
+    assert [message["stopped"] for message in finished(grid)] == [2]
 
 
 def test_tasks_without_a_suite_finish_none() -> None:
     """There is nothing to tell of them."""
-    assert Suites().ended(None, Outcome.COMPLETED) is None
-
-
-def test_only_the_last_finished_suites_are_remembered() -> None:
-    """Memory does not grow with the suites that there were."""
     suites = Suites()
-    for number in range(REMEMBERED + 1):
-        suites.came(f"s{number}")
-        assert suites.ended(f"s{number}", Outcome.DEAD) == (0, 0, 1)
-    for name, dead in (("s0", 1), (f"s{REMEMBERED}", 2)):
-        suites.came(name)
-        assert suites.ended(name, Outcome.DEAD) == (0, 0, dead)
+    suites.came(None)
+    suites.ended(None, Outcome.COMPLETED)
+    assert suites.over == ()
+    assert list(suites.conclude({})) == []

@@ -53,12 +53,14 @@ def test_status_counts_what_waits_and_who_works() -> None:
 
 
 def test_status_tells_since_when_the_state_is() -> None:
-    """A state that was set before this reign has no known beginning."""
-    grid = Grid()
+    """Also in the next reign; one that was set before anybody kept that has no known beginning."""
+    grid = Grid().on(FakeDatabase())
     assert inquiry.status(grid.core, grid.now).state_since is None
     grid.wait(5).set_state(ManagerState.PAUSED).wait(5).set_state(ManagerState.PAUSED)
     told = inquiry.status(grid.core, grid.now)
     assert (told.state, told.state_since) == ("paused", told.time - 5)
+    grid.wait(5).restart()
+    assert inquiry.status(grid.core, grid.now).state_since == told.state_since
 
 
 def test_tasks_that_are_being_reserved_are_counted_as_waiting() -> None:

@@ -17,6 +17,7 @@ from tefmanager.inquirer import AT_ONCE, MOST_ASKED, Inquirer, TooManyQuestions
 from tefmanager.messages import Invalid, parse
 from tefmanager.questions import (
     ExplainTask,
+    GetDead,
     GetResources,
     GetStatus,
     GetSuites,
@@ -24,6 +25,7 @@ from tefmanager.questions import (
     GetTasks,
     GetWorkerDetails,
     Question,
+    SettleDead,
 )
 from tests.fakes.store import FakeDatabase
 from tests.unit.grid import Grid, finish
@@ -50,6 +52,8 @@ def read(type: str, **fields: object) -> object:
         (read("explain_task", data="A"), ExplainTask("A")),
         (read("get_suites"), GetSuites()),
         (read("get_resources", data={"limit": 3}), GetResources(3)),
+        (read("get_dead"), GetDead()),
+        (read("settle_dead", data={"guids": ["A"]}), SettleDead(("A",))),
     ],
 )
 def test_questions_that_are_understood(message: object, question: Question) -> None:
@@ -68,6 +72,7 @@ def test_questions_that_are_understood(message: object, question: Question) -> N
         (read("get_tasks", data={"suit": "s"}), "Object contains unknown field `suit`"),
         (read("get_tasks", data={"limit": 0}), "Expected `int` >= 1 - at `data.limit`"),
         (read("get_tasks", data={"limit": 1001}), "Expected `int` <= 1000 - at `data.limit`"),
+        (read("settle_dead"), "Object missing required field `guids`"),
         (read("get_worker_details", data={"status": "dancing"}), "Invalid enum value 'dancing'"),
     ],
 )
@@ -113,6 +118,8 @@ def test_each_question_has_its_answer() -> None:
         (ExplainTask("A"), inquiry.Explanation),
         (GetSuites(), inquiry.Suites),
         (GetResources(), inquiry.Resources),
+        (GetDead(), inquiry.DeadTasks),
+        (SettleDead(("A",)), list),
     ]
     grid.submit("A")
     assert [type(answer(grid, inquirer, question)) for question, _ in kinds] == [kind for _, kind in kinds]
@@ -129,6 +136,20 @@ def test_a_task_is_followed_into_history() -> None:
     assert (told.task.state, told.task.attempts) == ("completed", 2)
     assert [(each.worker, each.end) for each in told.attempts] == [("w", "offline"), ("v", "completed")]
     assert "completed after 2 attempts" in answer(grid, inquirer, ExplainTask("A")).text
+
+
+def test_dead_tasks_until_they_are_settled() -> None:
+    """They are told with how they ended; that they were settled is told once, and logged."""
+    grid = Grid(Limits(max_attempts=1)).on(FakeDatabase())
+    assert grid.reign is not None
+    inquirer = Inquirer(grid.core, grid.reign)
+    grid.say("w", "idle").submit("A", suite="s").say("w", "working").say("w", "offline").submit("B")
+    [told] = answer(grid, inquirer, GetDead()).tasks
+    assert (told.guid, told.suite, told.attempts, told.worker, told.end) == ("A", "s", 1, "w", "offline")
+    assert told.died == grid.now.wall
+    assert answer(grid, inquirer, SettleDead(("A", "B", "C"))) == ["A"]
+    assert answer(grid, inquirer, SettleDead(("A",))) == []
+    assert answer(grid, inquirer, GetDead()) == inquiry.DeadTasks(0, ())
 
 
 def test_tasks_by_guid_wherever_they_are() -> None:

@@ -9,32 +9,18 @@ from pathlib import Path
 
 import msgspec
 
-from tefmanager.core.core import Core
-from tefmanager.core.events import Commanded
-from tefmanager.core.values import Moment
+from tefmanager.core.values import Moment, Outcome
 from tefmanager.status.answers import ROUTES
 from tefmanager.status.journal import Journal
 from tefmanager.status.meter import Meter
-from tefmanager.status.metrics import ManagerCollector
+from tefmanager.status.metrics import ManagerCollector, exposition
 from tefmanager.status.openapi import openapi
 from tefmanager.status.view import View
 from tests.unit.grid import Grid
+from tests.unit.status_support import EmptyDeadQueue, Source
 from tests.unit.test_docs import table, words
 
 PAGE = (Path(__file__).parents[2] / "docs/status.md").read_text()
-
-
-class Source:
-    """A manager that has only a core."""
-
-    turn_began: float | None = None
-
-    def __init__(self, core: Core | None) -> None:
-        self.core = core
-
-    def command(self, event: Commanded) -> bool:
-        """Do nothing."""
-        return False
 
 
 def view_of(grid: Grid | None) -> View:
@@ -42,7 +28,7 @@ def view_of(grid: Grid | None) -> View:
     meter = Meter()
     now = Moment(1000.0, 2000.0, datetime(2026, 3, 4, 12, 0))
     source = Source(None if grid is None else grid.core)
-    return View(source, lambda: now, meter, Journal(meter), stuck=10.0, actions=False)
+    return View(source, lambda: now, meter, Journal(meter), EmptyDeadQueue(), stuck=10.0, actions=False)
 
 
 def families(view: View) -> Iterator[tuple[str, str]]:
@@ -63,6 +49,16 @@ def test_the_page_has_every_request() -> None:
     rows = [(words(row[0])[0], row[1]) for row in table(PAGE, "request", "what")]
     assert rows[:-1] == [(f"{route.method} /api/{route.path}", route.text) for route in ROUTES]
     assert rows[-1][0] == "GET /api/stream"
+
+
+def test_what_is_known_before_begins_with_zero() -> None:
+    """Prometheus sees no increase in what was not there: the first dead task would raise no alarm."""
+    text = exposition(view_of(None)).decode()
+    for outcome in Outcome:
+        assert f'tef_tasks_finished_total{{outcome="{outcome.value}"}} 0.0' in text
+    assert 'tef_losses_total{service="etcd"} 0.0' in text
+    assert "tef_reservation_conflicts_total 0.0" in text
+    assert "task_type=" not in text
 
 
 def test_a_standby_tells_of_itself_alone() -> None:

@@ -10,17 +10,19 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import LogLevel
 
-from tefmanager import loglines
+from tefmanager import inquiry, loglines
 from tefmanager.core.core import Core
 from tefmanager.core.events import Commanded
 from tefmanager.core.values import Moment
 from tefmanager.loglines import Line
 from tefmanager.messages import DispatchTasks
+from tefmanager.questions import GetDead
 from tefmanager.status.journal import LAST, NOT_YET, STANDBY, Journal
 from tefmanager.status.meter import SLOT, SLOTS, Histogram, Meter
 from tefmanager.status.stream import INTERVAL, Stream
 from tefmanager.status.view import FRESH, NotActive, View
 from tests.unit.grid import Grid
+from tests.unit.status_support import EmptyDeadQueue, Source
 
 # --- the meter ---
 
@@ -132,20 +134,6 @@ def test_errors_are_counted() -> None:
 # --- the view ---
 
 
-class Source:
-    """A manager as far as it is shown."""
-
-    def __init__(self, core: Core | None) -> None:
-        self.core = core
-        self.turn_began: float | None = None
-        self.commands: list[Commanded] = []
-
-    def command(self, event: Commanded) -> bool:
-        """Keep it, if this one is active."""
-        self.commands.append(event)
-        return self.core is not None
-
-
 class Rig:
     """A view, and its clock."""
 
@@ -153,7 +141,9 @@ class Rig:
         self.time = 100.0
         self.source = Source(core)
         self.journal = heard(*WHOLE)
-        self.view = View(self.source, self._now, Meter(), self.journal, stuck=10.0, actions=True)
+        self.view = View(
+            self.source, self._now, Meter(), self.journal, EmptyDeadQueue(), stuck=10.0, actions=True
+        )
 
     def _now(self) -> Moment:
         return Moment(self.time, 1000.0 + self.time, datetime(2026, 3, 4, 12, 0))
@@ -167,6 +157,23 @@ def test_a_picture_is_made_once_a_second() -> None:
     assert rig.view.overview() is first
     rig.time += FRESH / 2
     assert rig.view.overview() is not first
+
+
+def test_dead_tasks_are_those_of_a_picture_ago() -> None:
+    """The database is asked for the next picture, once at a time; a question that fails shows none."""
+    rig = Rig(Grid().core)
+    assert rig.view.overview().dead is None
+    rig.time += FRESH
+    assert rig.view.overview().dead is None
+    [(question, answer)] = rig.source.asked
+    assert question == GetDead(limit=50)
+    answer.callback(found := inquiry.DeadTasks(0, ()))
+    rig.time += FRESH
+    assert rig.view.overview().dead is found
+    rig.source.asked[-1][1].cancel()  # the reign is over
+    rig.time += FRESH
+    assert rig.view.overview().dead is None
+    assert len(rig.source.asked) == 3
 
 
 def test_a_turn_that_does_not_end() -> None:
@@ -201,7 +208,8 @@ def test_one_that_is_not_active() -> None:
     """It shows of itself what there is, and does nothing."""
     rig = Rig(None)
     found = rig.view.overview()
-    assert (found.status, found.workers, found.suites, found.resources) == (None, None, None, None)
+    assert (found.status, found.workers, found.suites) == (None, None, None)
+    assert (found.resources, found.dead) == (None, None)
     for call in (rig.view.status, rig.view.resources, lambda: rig.view.command(Commanded(DispatchTasks()))):
         with pytest.raises(NotActive):
             call()

@@ -81,7 +81,7 @@ function showState(all) {
 function showNow(all) {
   const status = all.status;
   if (!status) {
-    for (const name of ["waiting", "oldest", "working", "dispatched", "idle", "lost"]) put(`n-${name}`, "–", "");
+    for (const name of ["waiting", "oldest", "working", "dispatched", "idle", "lost", "dead"]) put(`n-${name}`, "–", "");
     return;
   }
   const lost = status.workers.missing + status.workers.stalled;
@@ -91,6 +91,7 @@ function showNow(all) {
   put("n-dispatched", String(status.dispatched));
   put("n-idle", String(status.workers.idle));
   put("n-lost", String(lost), lost ? "bad" : "");
+  put("n-dead", all.dead ? String(all.dead.total) : "–", all.dead?.total ? "bad" : "");
 }
 
 function showHour(all) {
@@ -122,9 +123,15 @@ function list(items, most, text) {
   return items.slice(0, most).map(text).join(", ") + (more > 0 ? `, and ${more} more` : "");
 }
 
+/** How many there are, and how many of them are shown. */
+function count(found, shown) {
+  if (!found || !found.total) return "";
+  return found.total > shown.length ? `${shown.length} of ${found.total}` : String(found.total);
+}
+
 function showResources(all) {
   const found = all.resources;
-  put("c-resources", found && found.total > found.resources.length ? `${found.resources.length} of ${found.total}` : "");
+  put("c-resources", count(found, found?.resources));
   rows("t-resources", found?.resources ?? [], (each) => each.name, (row, each) => {
     const limit = each.limit < 0 ? "no limit" : each.limit === 0 ? "closed" : each.limit;
     const text = each.limit > 0 ? `${each.held} of ${limit}` : `${each.held}, ${limit}`;
@@ -140,7 +147,7 @@ function showResources(all) {
 
 function showWorkers(all) {
   const found = all.workers;
-  put("c-workers", found ? (found.total > found.workers.length ? `${found.workers.length} of ${found.total}` : String(found.total)) : "");
+  put("c-workers", count(found, found?.workers));
   rows("t-workers", found?.workers ?? [], (each) => each.name, (row, each) => {
     cells(row, each.name, each.worker_type, [each.status, STATUS[each.status] ?? ""], each.task ?? (each.booked ? `${each.booked} (soon)` : ""),
       span(all.time - each.since), `${span(each.silent)} ago`);
@@ -149,30 +156,48 @@ function showWorkers(all) {
 
 function showSuites(all) {
   const found = all.suites;
-  put("c-suites", found && found.total > found.suites.length ? `${found.suites.length} of ${found.total}` : "");
+  put("c-suites", count(found, found?.suites));
   rows("t-suites", found?.suites ?? [], (each) => each.suite, (row, each) => {
     cells(row, each.suite, each.waiting, each.dispatched, each.working, (cell) => fillSuite(cell, each));
   }, "There are none.");
 }
 
 function fillSuite(cell, each) {
-  const wanted = `${each.paused} ${canAct}`;
-  if (cell.dataset.text === wanted) return;
-  const focused = cell.contains(document.activeElement) ? document.activeElement.dataset.action : null;
-  cell.dataset.text = wanted;
-  cell.replaceChildren(element("span", each.paused ? "paused " : "", "warn"));
-  if (!canAct) return;
+  const actions = [each.paused ? ["ready", "Go on"] : ["pause", "Pause"], ["stop", "Remove waiting"]];
+  buttons(cell, `${each.paused} ${canAct}`, each.paused ? "paused " : "", canAct ? actions : [], `suite ${each.suite}`, (action) => actOnSuite(each.suite, action));
+}
+
+/** Fill a cell with a text and buttons, unless it has those of the same state; the focus stays in its place. */
+function buttons(cell, state, text, actions, what, act) {
+  if (cell.dataset.text === state) return;
+  const focused = [...cell.querySelectorAll("button")].indexOf(document.activeElement);
+  cell.dataset.text = state;
+  cell.replaceChildren(element("span", text, "warn"));
+  if (!actions.length) return;
   const group = element("span", "", "buttons");
-  for (const [action, text] of [each.paused ? ["ready", "Go on"] : ["pause", "Pause"], ["stop", "Remove waiting"]]) {
-    const button = element("button", text);
+  for (const [action, label] of actions) {
+    const button = element("button", label);
     button.type = "button";
     button.dataset.action = action;
-    button.setAttribute("aria-label", `${text}: suite ${each.suite}`);
-    button.addEventListener("click", () => actOnSuite(each.suite, action));
+    button.setAttribute("aria-label", `${label}: ${what}`);
+    button.addEventListener("click", () => act(action));
     group.append(button);
   }
   cell.append(group);
-  if (focused) group.querySelector(focused === "stop" ? "[data-action=stop]" : "button").focus();
+  if (focused >= 0) group.children[focused].focus();
+}
+
+function showDead(all) {
+  const found = all.dead;
+  put("c-dead", count(found, found?.tasks));
+  rows("t-dead", found?.tasks ?? [], (each) => each.guid, (row, each) => {
+    const last = each.worker === null ? "" : `${each.end} at ${each.worker}`;
+    cells(row, each.guid, each.task_type, each.suite ?? "", each.attempts, last, `${span(all.time - each.died)} ago`, (cell) => fillDead(cell, each));
+  }, "There are none.");
+}
+
+function fillDead(cell, each) {
+  buttons(cell, String(canAct), "", canAct ? [["retry", "Send again"], ["drop", "Drop"]] : [], `task ${each.guid}`, (action) => actOnDead(each.guid, action));
 }
 
 function showWaiting(all) {
@@ -192,7 +217,7 @@ function showEvents(all) {
 function show(all) {
   canAct = all.actions && all.status !== null;
   $("actions").hidden = !canAct;
-  for (const part of [showState, showNow, showHour, showResources, showWorkers, showSuites, showWaiting, showEvents]) part(all);
+  for (const part of [showState, showNow, showHour, showResources, showWorkers, showSuites, showDead, showWaiting, showEvents]) part(all);
 }
 
 // --- what can be done ---
@@ -216,6 +241,11 @@ async function act(path, body, what) {
 function actOnSuite(suite, action) {
   if (action === "stop" && !confirm(`Remove all waiting tasks of suite ${suite}?`)) return;
   act(`api/suites/${encodeURIComponent(suite)}/${action}`, {}, `Suite ${suite}`);
+}
+
+function actOnDead(guid, action) {
+  if (action === "drop" && !confirm(`Drop the dead task ${guid}?`)) return;
+  act(`api/dead/${encodeURIComponent(guid)}/${action}`, {}, `Task ${guid}`);
 }
 
 $("token-form").addEventListener("submit", (event) => event.preventDefault());

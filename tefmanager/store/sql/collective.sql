@@ -25,7 +25,7 @@ delete from {t}paused_suites where guid = any ($1::text[]);
 
 -- name: load_manager
 -- Read the manager's own row.
-select state, task_ids, attempt_ids from {t}manager;
+select state, task_ids, attempt_ids, date_part('epoch', state_since) from {t}manager;
 
 -- name: load_workers
 -- Read the collective.

@@ -11,11 +11,47 @@ from {t}history
 where guid = any ($1::text[])
 order by guid, id desc;
 
+-- name: suite_ends
+-- Count the tasks in history of the suites $1, by suite and outcome.
+select suite, outcome, count(*)
+from {t}history
+where suite = any ($1::text[])
+group by suite, outcome;
+
+-- name: load_dead
+-- Read the last $1 dead tasks of which nobody has settled what becomes of them, and of each its last attempt; count all.
+select
+    h.id, h.guid, h.task_type, h.priority, h.resources, h.suite, h.time_limit, date_part('epoch', h.received),
+    h.attempts, h.outcome, date_part('epoch', h.finished_at), a.worker, a.outcome, count(*) over ()
+from {t}history as h
+left join lateral (
+    select worker, outcome from {t}attempts where task_id = h.id order by id desc limit 1
+) as a on true
+where h.outcome = 'dead' and not h.settled
+    and not exists (select from {t}tasks as t where t.guid = h.guid)
+    and not exists (select from {t}history as later where later.guid = h.guid and later.id > h.id)
+order by h.id desc
+limit $1::integer;
+
+-- name: settle
+-- It is settled what becomes of the dead tasks of the guids $1; tell of which it was not before.
+with settled as (
+    update {t}history set settled = true
+    where outcome = 'dead' and not settled and guid = any ($1::text[])
+    returning guid
+)
+select distinct guid from settled;
+
 -- name: forget
--- Remove up to $2 tasks that ended before unix time $1, oldest first, and their attempts; tell how many.
+-- Remove up to $2 tasks that ended before unix time $1, oldest first, and their attempts; tell how many. Dead ones stay
+-- until it is settled what becomes of them, or they came again and ended.
 with old as (
-    select id from {t}history
+    select id from {t}history as h
     where finished_at < to_timestamp($1::float8)
+        and (
+            outcome <> 'dead' or settled
+            or exists (select from {t}history as later where later.guid = h.guid and later.id > h.id)
+        )
     order by finished_at, id
     limit $2::integer
 ), gone as (

@@ -1,0 +1,50 @@
+"""What a view is made on in unit tests: a manager that has only a core, and an empty dead queue."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from tefmanager.core.core import Core
+from tefmanager.core.events import Commanded
+from tefmanager.interfaces import IDeadQueue
+from tefmanager.questions import Question
+
+
+@implementer(IDeadQueue)
+class EmptyDeadQueue:
+    """There is nothing to retry or to drop."""
+
+    async def retry(self, guid: str) -> bool:
+        """See `IDeadQueue.retry`."""
+        return False
+
+    async def drop(self, guid: str) -> bool:
+        """See `IDeadQueue.drop`."""
+        return False
+
+
+class Source:
+    """A manager as far as it is shown.
+
+    Attributes:
+        asked: questions, with the answers that a test may give.
+    """
+
+    def __init__(self, core: Core | None) -> None:
+        self.core = core
+        self.turn_began: float | None = None
+        self.commands: list[Commanded] = []
+        self.asked: list[tuple[Question, Deferred[object]]] = []
+
+    def command(self, event: Commanded) -> bool:
+        """Keep it, if this one is active."""
+        self.commands.append(event)
+        return self.core is not None
+
+    def ask(self, question: Question) -> Deferred[object] | None:
+        """Keep it, if this one is active."""
+        if self.core is None:
+            return None
+        self.asked.append((question, Deferred()))
+        return self.asked[-1][1]
