@@ -37,7 +37,7 @@ class Administrator:
     def __init__(self, services: Services, folder: Path) -> None:
         self.services = services
         self.folder = folder
-        self._environment = {**os.environ, **_ways(services, folder)}
+        self.environment = {**os.environ, **_ways(services, folder)}
 
     def shell(self, script: str, **variables: str) -> str:
         """Run commands of a shell until one fails, which none may, and return what they print."""
@@ -54,7 +54,7 @@ class Administrator:
         done = subprocess.run(
             command,
             cwd=self.folder,
-            env={**self._environment, **variables},
+            env={**self.environment, **variables},
             input=text,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
