@@ -72,6 +72,7 @@ class ConfirmChannel(ChannelEvents):
         self._low = 1  # no number below it is in flight
         self._next = 1
         self._token = b""
+        self._refusal = ""
 
     def __len__(self) -> int:
         """Return how many messages wait for the broker's answer, or to be sent."""
@@ -167,6 +168,7 @@ class ConfirmChannel(ChannelEvents):
     def closed_by_broker(self, code: int, reason: str) -> None:
         """Settle what was in flight, and open the channel anew."""
         protocol, self._protocol = self._protocol, None
+        self._tell_refusal(code, reason)
         entries = self._take_in_flight()
         touched, untouched = _split(code, reason, entries)
         if protocol is not None:
@@ -174,6 +176,12 @@ class ConfirmChannel(ChannelEvents):
             self._waiting.extendleft(entry for entry in reversed(untouched) if not entry.answer.called)
             self._reopen(protocol)
         self._settle_all(touched)
+
+    def _tell_refusal(self, code: int, reason: str) -> None:
+        """Say once that a right is missing: that a message went nowhere does not tell why."""
+        if code == ACCESS_REFUSED and reason != self._refusal:
+            self._refusal = reason
+            self._log.warn("Nothing is published there: {reason}", reason=reason)
 
     def _reopen(self, protocol: AmqpProtocol) -> None:
         opened = Deferred.fromCoroutine(self.open(protocol))

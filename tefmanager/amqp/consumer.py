@@ -46,8 +46,10 @@ class _Session(ChannelEvents):
         self._protocol = protocol
         self.number = number
         self.tracker = AckTracker()
+        self.began = False
 
     def delivered(self, tag: int, redelivered: bool, properties: Properties, body: bytes) -> None:
+        self.began = True
         self.tracker.add(tag, len(body) + len(properties.headers or b""))
         if self.tracker.unacked > self._consumer.byte_limit:
             self._protocol.pause_reading()
@@ -91,7 +93,7 @@ class Consumer:
     """Consumes one queue, on a connection of its own.
 
     When any of the channel, the consumer and the connection ends, the whole connection is made anew, and
-    all is declared again. ``session_lost`` is told then, but not after ``stop``.
+    all is declared again. ``session_lost`` is told then, if consuming had begun, but not after ``stop``.
 
     Args:
         reactor: the reactor.
@@ -163,7 +165,8 @@ class Consumer:
         if session is not self._session:
             return
         self._session = None
-        if self._deliveries is not None:
+        # Where the broker did not let us consume, there is nothing to lose.
+        if self._deliveries is not None and session.began:
             self._deliveries.session_lost(session.number, reason)
 
     async def _setup(self, protocol: AmqpProtocol) -> None:
@@ -180,6 +183,7 @@ class Consumer:
                 consumer_tag=CONSUMER,
                 arguments={"x-priority": self._rank},
             )
+            session.began = True
 
     async def _succeed(self, channel: Any) -> None:
         """Wait until nobody else consumes, for some time at most: two would get the messages out of order.

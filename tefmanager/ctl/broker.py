@@ -101,6 +101,9 @@ class Broker:
             known = len(self._answers)
             self._channel.connection.process_data_events(time_limit=self._patience)
             missing.difference_update(self._answers)
+            if missing and not self._channel.is_open:
+                text = f"RabbitMQ does not let us publish to {self.config.in_queue}, or take answers"
+                raise CtlError(Exit.BROKER, text)
             if missing and len(self._answers) == known:
                 text = f"the manager did not answer {len(missing)} of {len(ids)} messages"
                 raise CtlError(Exit.MANAGER, f"{text} within {self._patience:g} s")

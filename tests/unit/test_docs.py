@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
+import yaml
 
 from tefmanager.core import events
 from tefmanager.core.reports import TABLE, Holds, Word
 from tefmanager.core.values import AttemptEnd, WorkerStatus
 from tefmanager.ctl.main import cli
+from tefmanager.loglines import CATALOGUE
 from tefmanager.messages import Invalid, parse
 from tefmanager.settings import SETTINGS
 from tests.unit.grid import Grid
@@ -274,6 +277,37 @@ def test_options_that_pages_name(page: Path) -> None:
     foreign = {"--logfile", "--syslog", "--logger", "--enable-v2", "--pidfile", "--help", "--reactor"}
     found = set(re.findall(r"`(--[a-z][a-z0-9-]+)", page.read_text()))
     assert found <= known | foreign
+
+
+# --- alarms and errors ---
+
+OPERATIONS = (ROOT / "docs/operations.md").read_text()
+
+
+def alerts() -> list[dict[str, Any]]:
+    """Return the rules for Prometheus that raise alerts."""
+    rules = yaml.safe_load((ROOT / "conf/prometheus/tef-manager.rules.yml").read_text())
+    return [rule for group in rules["groups"] for rule in group["rules"] if "alert" in rule]
+
+
+def test_every_alert_has_a_paragraph() -> None:
+    """The page of operations tells of each alert, in the order of the rules, and of no other."""
+    below = OPERATIONS.partition("## Alarms\n")[2].partition("\n## ")[0]
+    paragraphs = re.findall(r"^### (\w+)\n\n(\S.+)$", below, re.MULTILINE)
+    assert [name for name, _ in paragraphs] == [rule["alert"] for rule in alerts()]
+
+
+@pytest.mark.parametrize("rule", alerts(), ids=lambda rule: str(rule["alert"]))
+def test_runbooks_of_alerts(rule: dict[str, Any]) -> None:
+    """An alert leads to its own paragraph."""
+    assert rule["annotations"]["runbook"] == f"docs/operations.md#{slug(rule['alert'])}"
+
+
+def test_errors_that_operations_names() -> None:
+    """The page of operations names every event of the level error."""
+    below = OPERATIONS.partition("## Errors in the log\n")[2]
+    errors = {event.name for event in CATALOGUE if event.level == "error"}
+    assert {word for word in words(below) if word.isupper()} == errors
 
 
 # --- links ---

@@ -1,0 +1,278 @@
+"""``docs/security.md``: its commands give the rights it says, they are enough, and none is too much."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pika.exceptions import ChannelClosedByBroker
+
+from tefmanager.sandbox.machine import HOST
+from tests.integration.daemon import Daemon, running, until
+from tests.integration.grid_client import fresh
+from tests.integration.pages import block
+from tests.integration.rights import (
+    DATABASE,
+    PAGE,
+    PREFIX,
+    RESOURCE,
+    VHOST,
+    Administrator,
+    Worker,
+    alternatives,
+    grants,
+    permissions,
+)
+from tests.integration.test_tefctl import Tefctl, command, environment
+from tests.services import Services
+
+
+@pytest.fixture(scope="module")
+def administrator(own: Services, tmp_path_factory: pytest.TempPathFactory) -> Administrator:
+    """Services set up by the page's commands, with two roles in the database, the owner's run made."""
+    folder = tmp_path_factory.mktemp("rights")
+    administrator = Administrator(own, folder)
+    administrator.follow("passwords", "rabbitmq", "rabbitmq-others", "postgresql-two", "etcd")
+    administrator.etcd(f"etcdctl put /tef/prod/resources/{RESOURCE}/ref_limit 1")
+    with running(administrator.daemon(folder / "owner", "tef_owner")):
+        pass
+    administrator.follow("postgresql-grants", PGDATABASE=DATABASE)
+    return administrator
+
+
+def a_task_through(daemon: Daemon, administrator: Administrator, api: str = "v3") -> None:
+    """Let a client submit a task that needs the resource, and a worker do it."""
+    worker, client = Worker(administrator.party("tef-worker")), administrator.party("tef-client")
+    worker.say("idle")
+    replies = client.channel.queue_declare("", exclusive=True).method.queue
+    guid = fresh("task")
+    client.send(replies, type="task", task_type=worker.worker_type, guid=guid, resources=[RESOURCE])
+    assert json.loads(client.take(replies)) == {"response": True}
+    assert json.loads(worker.take())["guid"] == guid
+    assert administrator.locks(api)
+    worker.say("working", "task_complete", "offline")
+    daemon.log.wait(f"TASK_COMPLETED|{worker.worker_type}|{guid}|")
+    until(lambda: not administrator.locks(api), "the reference")
+
+
+def test_rights_are_enough(administrator: Administrator, tmp_path: Path) -> None:
+    """With just these rights a task with a resource goes to a worker and into history."""
+    with running(administrator.daemon(tmp_path)) as daemon:
+        a_task_through(daemon, administrator)
+
+
+def said(daemon: Daemon, *texts: str) -> bool:
+    """Tell whether a line of the log has all of these texts."""
+    return any(all(text in line for text in texts) for line in daemon.log.lines)
+
+
+# --- one right less: RabbitMQ ---
+
+CONFIGURE, WRITE, READ = 0, 1, 2
+REFUSED = "ACCESS_REFUSED - access to"
+
+
+@pytest.mark.parametrize(
+    ("right", "name", "start"),
+    [
+        (CONFIGURE, f"{PREFIX}.manager", "BROKER_WAITING|consumer|"),
+        (CONFIGURE, f"{PREFIX}.manager.dead", "BROKER_WAITING|consumer|"),
+        (CONFIGURE, f"{PREFIX}.manager.rejected", "BROKER_WAITING|consumer|"),
+        (CONFIGURE, f"{PREFIX}.manager.events", "Events are not published: "),
+        (WRITE, f"{PREFIX}.manager.events", "Events are not published: "),
+        (WRITE, "amq.default", "Nothing is published there: "),
+        (READ, f"{PREFIX}.manager", "BROKER_WAITING|consumer|"),
+    ],
+)
+def test_rabbitmq_less(
+    administrator: Administrator, tmp_path: Path, right: int, name: str, start: str
+) -> None:
+    """Without any one name that the manager may configure, write or read, its log says which."""
+    rights = permissions("tef-manager")
+    less = [*rights]
+    less[right] = alternatives(rights[right], name)
+    daemon = administrator.daemon(tmp_path)
+    try:
+        administrator.permit(*less)
+        daemon.start(ready=False)
+        worker, client = Worker(administrator.party("tef-worker")), administrator.party("tef-client")
+        worker.say("idle")
+        client.send(type="task", task_type=worker.worker_type, guid=fresh("task"))
+        until(lambda: said(daemon, start, REFUSED, f"'{name}'"), f"{start} with {name}")
+        assert not daemon.log.events("DELIVERIES_LOST|"), "nothing was delivered"
+        daemon.stop()
+    finally:
+        daemon.end()
+        administrator.permit(*rights)
+
+
+# --- one right less: PostgreSQL ---
+
+
+@pytest.mark.parametrize(("privilege", "table"), grants())
+def test_postgresql_less(administrator: Administrator, tmp_path: Path, privilege: str, table: str) -> None:
+    """Without any one privilege on a table, the log says that it is denied."""
+    daemon = administrator.daemon(tmp_path)
+    try:
+        administrator.sql(f"revoke {privilege} on {table} from tef_manager;", PGDATABASE=DATABASE)
+        daemon.start(ready=False)
+        live_until(daemon, administrator, f"permission denied for table {table}")
+        daemon.stop()
+    finally:
+        daemon.end()
+        administrator.sql(f"grant {privilege} on {table} to tef_manager;", PGDATABASE=DATABASE)
+
+
+def live_until(daemon: Daemon, administrator: Administrator, text: str) -> None:
+    """Let happen what makes the manager use every table in every way, until it logs a text."""
+    party, client = administrator.party("tef-worker"), administrator.party("tef-client")
+    busy, lazy = Worker(party), Worker(party)
+    suite, to_do = fresh("suite"), ["ready_suite"]
+    busy.say("idle")
+    for worker in (busy, lazy):
+        client.send(type="task", task_type=worker.worker_type, guid=fresh("task"))
+    client.send(type="pause_suite", data=suite)
+    Worker(party).say("idle", "offline")
+
+    def lived() -> bool:
+        busy.work()
+        lazy.say("idle")  # it leaves its task where it is, and the manager has to find that out
+        if to_do and daemon.log.events(f"SUITE_PAUSED|{suite}"):
+            client.send(type=to_do.pop(), data=suite)
+        return said(daemon, text)
+
+    until(lived, text)
+
+
+# --- one right less: Etcd ---
+
+
+@pytest.fixture(scope="module")
+def narrow(administrator: Administrator) -> Administrator:
+    """The role in Etcd that may change no limits."""
+    administrator.etcd(block(PAGE, "etcd-narrow").text)
+    return administrator
+
+
+def test_narrow_role(narrow: Administrator, tmp_path: Path) -> None:
+    """Writing counts and locks alone is enough for a task."""
+    with running(narrow.daemon(tmp_path)) as daemon:
+        a_task_through(daemon, narrow)
+
+
+@pytest.mark.parametrize(
+    ("kind", "key"),
+    [
+        ("read --prefix=true", ""),
+        ("readwrite", f"{RESOURCE}/ref_count"),
+        ("readwrite --prefix=true", f"{RESOURCE}/locks/"),
+    ],
+)
+def test_etcd_less(narrow: Administrator, tmp_path: Path, kind: str, key: str) -> None:
+    """Without one of its rights at Etcd, the manager says that it is not let in, and as whom."""
+    path, prefix = f"/tef/prod/resources/{key}", "--prefix=true" if "prefix" in kind else ""
+    daemon = narrow.daemon(tmp_path)
+    try:
+        narrow.etcd(f"etcdctl role revoke-permission tef-manager {prefix} {path}")
+        daemon.start()
+        worker, client = Worker(narrow.party("tef-worker")), narrow.party("tef-client")
+        worker.say("idle")
+        client.send(type="task", task_type=worker.worker_type, guid=fresh("task"), resources=[RESOURCE])
+        daemon.log.wait("RESOURCES_LOST|")
+        assert (
+            "not let in, as 'tef-manager': HTTP 403: permission denied"
+            in daemon.log.events("RESOURCES_LOST|")[0]
+        )
+        daemon.stop()
+    finally:
+        daemon.end()
+        narrow.etcd(f"etcdctl role grant-permission tef-manager {kind} {path}")
+
+
+# --- one role in the database; Etcd's v2 API ---
+
+
+def test_postgresql_with_one_role(administrator: Administrator, tmp_path: Path) -> None:
+    """A role that owns its database makes the tables itself, and needs no grants."""
+    script = (
+        block(PAGE, "postgresql-one")
+        .text.replace("tef_manager", "tef_alone")
+        .replace(DATABASE, "tef_alone")
+    )
+    administrator.sql(script)
+    with running(administrator.daemon(tmp_path, "tef_alone", database="tef_alone")) as daemon:
+        a_task_through(daemon, administrator)
+
+
+def test_etcd_v2(administrator: Administrator, tmp_path: Path) -> None:
+    """The rights of the v2 API are enough for a task, and without them the manager is not let in."""
+    administrator.shell(f"etcdctl set /tef/prod/resources/{RESOURCE}/ref_limit 1", ETCDCTL_API="2")
+    administrator.follow("etcd-v2", ETCDCTL_API="2")
+    with running(administrator.daemon(tmp_path, "tef_manager", "--etcd-api=v2")) as daemon:
+        a_task_through(daemon, administrator, "v2")
+
+
+# --- the others ---
+
+
+@pytest.fixture
+def tefctl(administrator: Administrator, tmp_path: Path) -> Iterator[Tefctl]:
+    """Run tefctl beside a manager as one of the page's users, and return what came of it."""
+
+    def run(user: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        services = administrator.services
+        variables = environment(services, "v3", "prod") | {
+            "TEF_AMQP_URL_PROD": f"amqp://{HOST}:{services.sandbox.rabbitmq.port}/{VHOST}",
+            "TEF_AMQP_USER_PROD": user,
+            "TEF_AMQP_PASSWORD_PROD": administrator.password(f"{user}.amqp"),
+        }
+        return subprocess.run(
+            command(*arguments), env=variables, capture_output=True, text=True, timeout=60
+        )
+
+    with running(administrator.daemon(tmp_path)):
+        yield run
+
+
+def test_operator(tefctl: Tefctl) -> None:
+    """The operator's rights are enough to ask, to command and to look at the dead tasks."""
+    assert "running" in tefctl("tef-operator", "status").stdout
+    for state in ("paused", "running"):
+        assert tefctl("tef-operator", "set-state", state).stdout == f"the manager is {state}\n"
+    assert tefctl("tef-operator", "dead", "list").stdout == "no dead tasks\n"
+
+
+def test_dashboard(administrator: Administrator, tefctl: Tefctl) -> None:
+    """Who only listens hears the keys that the page names, may bind to no others, and can say nothing."""
+    assert "ACCESS_REFUSED" in tefctl("tef-dashboard", "events").stderr
+    refusal = f"RabbitMQ does not let us publish to {PREFIX}.manager"
+    assert refusal in tefctl("tef-dashboard", "set-state", "paused").stderr
+    party, worker = administrator.party("tef-dashboard"), Worker(administrator.party("tef-worker"))
+    queue = party.channel.queue_declare("", exclusive=True).method.queue
+    party.channel.queue_bind(queue, f"{PREFIX}.manager.events", "worker.registered")
+    worker.say("idle", "offline")
+    assert json.loads(party.take(queue))["worker"] == worker.name
+
+
+@pytest.mark.parametrize(
+    ("user", "do"),
+    [
+        ("tef-worker", lambda channel: channel.basic_get(f"{PREFIX}.manager")),
+        ("tef-worker", lambda channel: channel.queue_declare(f"{PREFIX}.manager.dead", durable=True)),
+        ("tef-client", lambda channel: channel.queue_delete(f"{PREFIX}.manager")),
+        ("tef-client", lambda channel: channel.basic_get(f"{PREFIX}.manager")),
+        ("tef-client", lambda channel: channel.basic_get(f"{PREFIX}.manager.dead")),
+        ("tef-operator", lambda channel: channel.basic_get(f"{PREFIX}.manager.rejected")),
+        ("tef-operator", lambda channel: channel.queue_delete(f"{PREFIX}.manager.dead")),
+        ("tef-manager", lambda channel: channel.queue_declare("another", durable=True)),
+    ],
+)
+def test_what_nobody_needs(administrator: Administrator, user: str, do: Callable[[Any], object]) -> None:
+    """Users can't do what the page does not let them."""
+    channel = administrator.party(user).channel
+    with pytest.raises(ChannelClosedByBroker, match="ACCESS_REFUSED"):
+        do(channel)
