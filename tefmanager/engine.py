@@ -78,6 +78,7 @@ class Engine:
 
     Attributes:
         core: as given.
+        history: as given; may be changed.
         turn_began: monotonic time at which the turn under way began, or None between two.
     """
 
@@ -110,7 +111,7 @@ class Engine:
         self._poison = poison
         self._careful = careful
         self._message_limit = message_limit
-        self._history = history
+        self.history = history
         self._inbox: deque[Item] = deque()
         self._rejected: list[tuple[Delivery, str, Reply | None]] = []
         self._lost_session = -1
@@ -368,7 +369,7 @@ class Engine:
 
     async def _remove_history(self) -> None:
         self._tidy = False
-        removed = await self._reign.forget(self._clocks().wall - self._history, HISTORY_STEP)
+        removed = await self._reign.forget(self._clocks().wall - self.history, HISTORY_STEP)
         if removed:
             emit(loglines.HISTORY_REMOVED(removed))
         self._tidy = removed == HISTORY_STEP

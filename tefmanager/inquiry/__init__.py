@@ -28,7 +28,7 @@ from tefmanager.inquiry.answers import (
 from tefmanager.inquiry.collective import workers
 from tefmanager.inquiry.explain import explain, explain_finished
 from tefmanager.inquiry.resources import resources
-from tefmanager.inquiry.status import status, suites
+from tefmanager.inquiry.status import headline, status, suites
 from tefmanager.inquiry.tasks import TaskFilter, describe_task, find_tasks, task_in_memory, task_of_row
 
 __all__ = [
@@ -53,6 +53,7 @@ __all__ = [
     "explain",
     "explain_finished",
     "find_tasks",
+    "headline",
     "resources",
     "status",
     "suites",
