@@ -56,4 +56,4 @@ def main(count: int, url: str) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "amqp://tef:rabbit-secret@127.0.0.1/tef")
+    main(int(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "amqp://tef:rabbit-secret@127.0.0.1/%2F")
