@@ -63,6 +63,7 @@ class Engine:
 
     Attributes:
         core: as given.
+        history: as given; may be changed.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class Engine:
         self._consumer = consumer
         self._poison = poison
         self._careful = careful
-        self._history = history
+        self.history = history
         self._inbox: deque[Arrival] = deque()
         self._open: Turn | None = None
         self._committing: Turn | None = None
@@ -264,7 +265,7 @@ class Engine:
                 await self._news()
 
     async def _conclude(self) -> None:
-        """Let the core tell of suites that are over: history knows how their tasks ended before this turn."""
+        """Let the core tell of suites that are over: history knows how their earlier tasks ended."""
         over = self.core.suites_over
         self.core.conclude(await self._reign.suite_ends(over) if over else {})
 
@@ -348,7 +349,7 @@ class Engine:
 
     async def _remove_history(self) -> None:
         self._tidy = False
-        removed = await self._reign.forget(self._clocks().wall - self._history, HISTORY_STEP)
+        removed = await self._reign.forget(self._clocks().wall - self.history, HISTORY_STEP)
         if removed:
             emit(loglines.HISTORY_REMOVED(removed))
         self._tidy = removed == HISTORY_STEP

@@ -166,6 +166,8 @@ REPLY_FAILED = Event("REPLY_FAILED", ("reply_to", "outcome"), "warn")
 HISTORY_REMOVED = Event("HISTORY_REMOVED", ("tasks",))
 HTTP_LISTENING = Event("HTTP_LISTENING", ("address",))
 HTTP_UNAVAILABLE = Event("HTTP_UNAVAILABLE", ("address", "reason"), "warn")
+RELOADED = Event("RELOADED", ("changed", "pending"))
+RELOAD_FAILED = Event("RELOAD_FAILED", ("reason",), "error")
 LOG_LOST = Event("LOG_LOST", ("lines", "reason"), "error")
 LOG_NOT_REOPENED = Event("LOG_NOT_REOPENED", ("file", "reason"), "warn")
 

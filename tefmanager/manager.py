@@ -8,7 +8,7 @@ recovering from an outage and starting are the same thing.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
@@ -129,6 +129,7 @@ class Manager(Service):
         self._careful = 0
         self._refreshing = False
         self._ending = False
+        self._loops: dict[LoopingCall, Callable[[], float]] = {}
 
     def startService(self) -> None:
         """Connect, and begin to wait for a reign."""
@@ -240,19 +241,20 @@ class Manager(Service):
         emit(loglines.REIGN_BEGUN(reign.epoch, snapshot.count, len(snapshot.workers)))
         reservations.start(self)
         self._consumer.start(self, reign.epoch)
-        passes = self._again_and_again(engine.tidy, self._ways.dispatch_interval)
-        reads = self._again_and_again(self._refresh, self._ways.read_interval)
+        self._again_and_again(engine.tidy, lambda: self._ways.dispatch_interval)
+        self._again_and_again(self._refresh, lambda: self._ways.read_interval)
         try:
             await engine.run()
         finally:
-            passes.stop()
-            reads.stop()
+            for calls in self._loops:
+                calls.stop()
+            self._loops.clear()
 
-    def _again_and_again(self, call: Callable[[], None], interval: float) -> LoopingCall:
+    def _again_and_again(self, call: Callable[[], None], interval: Callable[[], float]) -> None:
         calls = LoopingCall(call)
         calls.clock = self._clock
-        self._nursery.run(_until_stopped(calls, interval))
-        return calls
+        self._loops[calls] = interval
+        self._nursery.run(_until_stopped(calls, interval()))
 
     def _make_engine(self, reign: IReign, core: Core, reservations: IReservations) -> Engine:
         careful, self._careful = self._careful, 0
@@ -294,6 +296,16 @@ class Manager(Service):
                 log.failure("a part of the reign did not end well")
         reach(CrashPoint.REIGN_ENDING)
         await reign.end()
+
+    def change(self, ways: Ways) -> None:
+        """Go about the work in other ways from now on; queues and meter stay."""
+        self._ways = replace(ways, queues=self._ways.queues, meter=self._ways.meter)
+        for calls, interval in self._loops.items():
+            calls.interval = interval()
+            calls.reset()
+        if self._engine is not None:
+            self._engine.history = ways.history
+            self._engine.post(events.LimitsChanged(ways.limits))
 
     # --- looking at Etcd ---
 

@@ -79,6 +79,11 @@ def end_well(reactor: Any) -> None:
     reactor.callWhenRunning(signal.signal, signal.SIGTERM, handle)
 
 
+def on_hangup(reactor: Any, call: Callable[[], None]) -> None:
+    """Let SIGHUP call something, in the reactor's thread."""
+    signal.signal(signal.SIGHUP, lambda number, frame: reactor.callFromThread(call))
+
+
 def _never(seconds: float, call: Callable[[], None]) -> None:
     """Take the place of a reactor that will not run."""
 

@@ -32,22 +32,27 @@ from tefmanager.interfaces import IMeter, NoMeter
 from tefmanager.kinds import EtcdApi, UnknownResources, shown_path
 from tefmanager.lease import Lease
 from tefmanager.logfile.emit import emit
+from tefmanager.logfile.observer import LogObserver
 from tefmanager.logfile.wiring import Logged, open_log
 from tefmanager.manager import Manager, Ways
 from tefmanager.options import Options
+from tefmanager.reloader import Reloader
 from tefmanager.sandboxed import Sandboxed
-from tefmanager.startup import end_well, exit_with, refuse
-from tefmanager.status.journal import Journal
+from tefmanager.startup import end_well, exit_with, on_hangup, refuse
+from tefmanager.status.journal import Following, Journal
 from tefmanager.status.meter import Meter
 from tefmanager.status.server import StatusServer
 from tefmanager.status.view import View
 from tefmanager.store.names import lock_name_for, table_prefix_for
 from tefmanager.store.silence import Silence
 from tefmanager.store.store import Store
+from tefmanager.supervised import Supervised
+from tefmanager.systemd import Notifier
 
 __all__ = ["Options", "makeService"]
 
 _DAY = 86400.0
+_STDOUT = 1
 
 _RESERVATIONS = {
     EtcdApi.AUTO: AutoReservations,
@@ -78,15 +83,35 @@ def makeService(options: Options) -> IService:
         refuse(fault, options.parent, config.log)
     end_well(reactor)
     reactor.callWhenRunning(collect_rarely)
-    service = _service(reactor, config)
+    notifier = Notifier.of(os.environ)
+    reloader = Reloader(lambda: config_from(options, os.environ), config, notifier)
+    _reload_on_hangup(reactor, config, reloader, log)
+    service = _service(reactor, config, reloader, notifier)
     return service if log is None else Logged(service, log)
 
 
-def _service(reactor: Any, config: Config) -> IService:
+def _reload_on_hangup(reactor: Any, config: Config, reloader: Reloader, log: LogObserver | None) -> None:
+    """Let SIGHUP open the log file anew and reload; unless it means that somebody closed our terminal."""
+    if not config.log.file and os.isatty(_STDOUT):
+        return
+
+    def hangup() -> None:
+        if log is not None:
+            log.output.reopen()
+        reloader.reload()
+
+    if log is not None:
+        reloader.follow(lambda found: log.change_level(found.log.level))
+    on_hangup(reactor, hangup)
+
+
+def _service(reactor: Any, config: Config, reloader: Reloader, notifier: Notifier) -> IService:
     give_up = exit_with(reactor)
-    if config.sandbox:
-        return Sandboxed(reactor, config, lambda found: _shown(reactor, found, give_up), give_up)
-    return _shown(reactor, config, give_up)
+
+    def make(found: Config) -> IService:
+        return _watched(reactor, found, give_up, reloader, notifier)
+
+    return Sandboxed(reactor, config, make, give_up) if config.sandbox else make(config)
 
 
 def _fault_of(endpoint: str, reactor: Any) -> str | None:
@@ -99,16 +124,24 @@ def _fault_of(endpoint: str, reactor: Any) -> str | None:
     return None
 
 
-def _shown(reactor: Any, config: Config, give_up: Callable[[str], None]) -> IService:
-    """Build a manager and what shows it, unless nobody wants to see it."""
+def _watched(
+    reactor: Any,
+    config: Config,
+    give_up: Callable[[str], None],
+    reloader: Reloader,
+    notifier: Notifier,
+) -> IService:
+    """Build a manager and what shows it: over HTTP, to systemd, or to nobody."""
+    watched = bool(config.http.endpoint or notifier)
+    meter = Meter() if watched else NoMeter()
     silence = Silence(config.silence_limit)
     lease = Lease(silence.lease)
     publisher = _publisher(reactor, config, lease)
-    if not config.http.endpoint:
-        return _manager(reactor, config, give_up, silence, lease, publisher, NoMeter())
-    meter = Meter()
-    journal = Journal(meter)
     manager = _manager(reactor, config, give_up, silence, lease, publisher, meter)
+    reloader.follow(lambda found: manager.change(_ways(found, meter)))
+    if not isinstance(meter, Meter):
+        return manager
+    journal = Journal(meter)
     view = View(
         manager,
         read_clocks,
@@ -118,11 +151,16 @@ def _shown(reactor: Any, config: Config, give_up: Callable[[str], None]) -> ISer
         stuck=2 * config.silence_limit,
         actions=config.http.token is not None,
     )
-    server = StatusServer(reactor, config.http, view, journal, give_up)
-    both = MultiService()  # type: ignore[no-untyped-call]
-    for service in (server, manager):  # so that all that the manager logs is seen
-        service.setServiceParent(both)  # type: ignore[no-untyped-call]
-    return both
+    services: list[Any] = [Following(journal)]  # first, so that all that the manager logs is seen
+    if config.http.endpoint:
+        services.append(StatusServer(reactor, config.http, view, give_up))
+    services.append(manager)
+    if notifier:
+        services.append(Supervised(reactor, notifier, view))
+    whole = MultiService()  # type: ignore[no-untyped-call]
+    for service in services:
+        service.setServiceParent(whole)
+    return whole
 
 
 def _publisher(reactor: Any, config: Config, lease: Lease) -> Publisher:

@@ -81,6 +81,12 @@ class Attempts:
         self.owed: dict[int, Attempt] = {}
         self.dying: dict[int, Task] = {}
 
+    def limit(self, limits: Limits) -> None:
+        """Go by other limits from now on, for what is under way as well."""
+        self._limits = limits
+        for attempt in self.in_flight.values():
+            self.watch(attempt)
+
     # --- booked: in memory, while Etcd is asked ---
 
     def book(self, task: Task, worker: Worker, now: Moment) -> None:

@@ -76,6 +76,7 @@ class Core:
             events.ResourcesLost: self._lost,
             events.HearingAgain: self._hearing_again,
             events.Pass: self._pass,
+            events.LimitsChanged: self._limits_changed,
         }
         self.timers.at(self._next_minute(now), self._minute)
 
@@ -273,6 +274,14 @@ class Core:
     def _pass(self, event: events.Pass, now: Moment) -> None:
         self.reports.forget(now)
         self.pool.second_look()
+        self.backlog.wake_all()
+
+    def _limits_changed(self, event: events.LimitsChanged, now: Moment) -> None:
+        limits = event.limits
+        self.attempts.limit(limits)
+        self.reports.limit(limits)
+        self.planner.limit(limits.patience)
+        self.pool.holds_unknown = limits.hold_unknown
         self.backlog.wake_all()
 
     def _minute(self, now: Moment) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from tefmanager.core.attempts import Limits
 from tefmanager.core.effects import Receipt, ReplyTo
 from tefmanager.core.resources import Resource
 from tefmanager.messages import (
@@ -153,6 +154,13 @@ class Pass:
     """The slow catch-all pass: whatever was missed is looked at again."""
 
 
+@dataclass(frozen=True, slots=True)
+class LimitsChanged:
+    """The operator set other times and counts."""
+
+    limits: Limits
+
+
 Event: TypeAlias = (
     TaskSubmitted
     | WorkerReported
@@ -170,4 +178,5 @@ Event: TypeAlias = (
     | ResourcesLost
     | HearingAgain
     | Pass
+    | LimitsChanged
 )

@@ -42,6 +42,12 @@ class Planner:
         self._timers = timers
         self._attempts = attempts
 
+    def limit(self, patience: float) -> None:
+        """Have another patience from now on, with those that wait already as well."""
+        self._patience = patience
+        for wait in self._pool.waits.values():
+            self._watch(wait)
+
     def pay_debts(self, now: Moment) -> None:
         """Ask for references of attempts that run without them, as soon as there are any."""
         for attempt in self._attempts.owed.values():
@@ -119,10 +125,16 @@ class Planner:
         if yard.step_forward(lane):
             wait = self._pool.wait(task, now)
             self._ledger.log(loglines.RESOURCE_WAIT(task.spec.task_type, task.spec.guid, short))
-            if len(task.spec.resources) > 1:  # what needs one only is served in its turn
-                self._timers.at(now.monotonic + self._patience, partial(self._lose_patience, wait))
+            self._watch(wait)
+
+    def _watch(self, wait: Wait) -> None:
+        """Look at a task when its patience is over; what needs one resource only is served in its turn."""
+        if len(wait.task.spec.resources) > 1 and wait.task.claim is None:
+            self._timers.at(wait.since + self._patience, partial(self._lose_patience, wait))
 
     def _lose_patience(self, wait: Wait, now: Moment) -> None:
+        if wait.task.claim is not None or now.monotonic < wait.since + self._patience:
+            return  # the patience was another one when this look was asked for
         if self._pool.waits.get(wait.task.spec.id) is wait:
             self._pool.claim(wait)
             if wait.task.lane is not None:

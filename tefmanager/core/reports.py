@@ -86,6 +86,12 @@ class Reports:
         self._timers = timers
         self._attempts = attempts
 
+    def limit(self, limits: Limits) -> None:
+        """Go by other limits from now on, for the workers that are there as well."""
+        self._limits = limits
+        for worker in self._workforce:
+            self.watch(worker)
+
     def handle(self, event: WorkerReported, now: Moment) -> None:
         """Take in one ``worker_status``."""
         problem = self._handle(event, now)

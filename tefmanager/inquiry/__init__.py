@@ -30,7 +30,7 @@ from tefmanager.inquiry.answers import (
 from tefmanager.inquiry.collective import workers
 from tefmanager.inquiry.explain import explain, explain_finished
 from tefmanager.inquiry.resources import resources
-from tefmanager.inquiry.status import status, suites
+from tefmanager.inquiry.status import headline, status, suites
 from tefmanager.inquiry.tasks import (
     TaskFilter,
     describe_dead,
@@ -65,6 +65,7 @@ __all__ = [
     "explain",
     "explain_finished",
     "find_tasks",
+    "headline",
     "resources",
     "status",
     "suites",

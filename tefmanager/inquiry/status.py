@@ -41,6 +41,13 @@ def status(core: Core, now: Moment) -> Status:
     )
 
 
+def headline(core: Core) -> str:
+    """Tell in a few words how the manager stands; that costs the same whatever waits."""
+    booked = sum(_is_booked(each.phase, each.live) for each in core.attempts.reserving.values())
+    waiting, flight = core.backlog.waiting + booked, len(core.attempts.in_flight)
+    return f"{core.state.value}: {waiting} waiting, {flight} in flight, {len(core.workforce)} workers"
+
+
 def _waiting(core: Core) -> Waiting:
     """Count. Booked tasks are in no lane, so they are counted apart."""
     booked = [each.task for each in core.attempts.reserving.values() if _is_booked(each.phase, each.live)]

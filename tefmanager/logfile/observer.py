@@ -69,6 +69,11 @@ class LogObserver:
         self._least = _RANKS[LogLevel.lookupByName(level)]
         self._lines: list[str] = []
 
+    def change_level(self, level: str) -> None:
+        """Write another level's events from now on, those of Python's logging as well."""
+        self._least = _RANKS[LogLevel.lookupByName(level)]
+        logging.getLogger().setLevel(_PYTHON[LogLevel.lookupByName(level)])
+
     def __call__(self, event: LogEvent) -> None:
         """Write an event; one that says that more follow waits for them."""
         with self.output.lock:

@@ -109,6 +109,9 @@ class Output:
             lost, self._lost = self._lost, 0
             self.write(self._render(loglines.LOG_LOST(lost, self._reason)))
 
+    def reopen(self) -> None:
+        """Open what has a name anew; a stream has none."""
+
     def _put(self, lines: bytes, patience: float) -> bytes:
         """Write as much as can be written, and return the rest."""
         written, end = 0, time.monotonic() + patience

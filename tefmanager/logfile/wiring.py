@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import time
@@ -53,8 +52,7 @@ def open_log(reactor: Any, config: LogConfig, twistd: Mapping[str, Any] | None) 
         reactor.callFromThread(reactor.callLater, seconds, call)  # any thread may log
 
     if config.file:
-        output, observer = file_log(config, later)
-        signal.signal(signal.SIGHUP, lambda number, frame: reactor.callFromThread(output.reopen))
+        _, observer = file_log(config, later)
     else:
         form = form_for(config.format, journal=is_journal(_STDOUT, os.environ))
         stream = StreamOutput(_STDOUT, later, _renderer(form))

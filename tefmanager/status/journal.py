@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Callable
 from time import time as now
 
-from twisted.logger import ILogObserver, LogEvent
+from twisted.application.service import Service
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from zope.interface import implementer
 
 from tefmanager import loglines
@@ -23,6 +24,23 @@ NOT_YET = "not connected yet"
 
 _QUEUE = "queue "
 """How what the manager waits for begins where that is no service, but a queue of its own."""
+
+
+class Following(Service):
+    """Lets a journal follow the log while it runs."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def startService(self) -> None:
+        """Begin to follow."""
+        super().startService()  # type: ignore[no-untyped-call]
+        globalLogPublisher.addObserver(self._journal)
+
+    def stopService(self) -> None:
+        """Follow no more."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        globalLogPublisher.removeObserver(self._journal)
 
 
 @implementer(ILogObserver)

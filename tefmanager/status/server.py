@@ -13,13 +13,12 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
-from twisted.logger import Logger, globalLogPublisher
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tefmanager import loglines
 from tefmanager.config_http import HttpConfig
 from tefmanager.logfile.emit import emit
-from tefmanager.status.journal import Journal
 from tefmanager.status.stream import Stream
 from tefmanager.status.view import View
 from tefmanager.status.web import QuietSite, Root
@@ -40,12 +39,10 @@ class StatusServer(Service):
         reactor: Any,
         config: HttpConfig,
         view: View,
-        journal: Journal,
         give_up: Callable[[str], None],
     ) -> None:
         self._endpoint: Any = serverFromString(reactor, config.endpoint)  # type: ignore[no-untyped-call]
         self._where = config.endpoint
-        self._journal = journal
         self._asked = config.asked
         self._give_up = give_up
         self._stream = Stream(reactor, lambda: msgspec.json.encode(view.overview()))
@@ -53,9 +50,8 @@ class StatusServer(Service):
         self._port: IListeningPort | None = None
 
     def startService(self) -> None:
-        """Begin to follow the log, and to listen."""
+        """Begin to listen."""
         super().startService()  # type: ignore[no-untyped-call]
-        globalLogPublisher.addObserver(self._journal)
         listening = self._endpoint.listen(self._site)
         listening.addCallbacks(self._listens, self._cannot_listen)
         listening.addErrback(lambda failure: log.failure("the page can't be shown", failure))
@@ -76,7 +72,6 @@ class StatusServer(Service):
     def stopService(self) -> Deferred[None]:
         """Listen no more, and let everybody go."""
         super().stopService()  # type: ignore[no-untyped-call]
-        globalLogPublisher.removeObserver(self._journal)
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:

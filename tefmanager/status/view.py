@@ -196,6 +196,14 @@ class View:
             return Readiness(not missing, "standby", missing, __version__)
         return Readiness(False, "starting", missing, __version__)
 
+    def headline(self) -> str:
+        """Tell in a line what it does, or what it waits for."""
+        found, core = self.readiness(), self._source.core
+        head = found.role if core is None else f"{found.role}, {inquiry.headline(core)}"
+        if found.role == "standby":
+            head = f"{head}: {STANDBY}"
+        return "; ".join([head, *(f"no {service}: {why}" for service, why in found.missing.items())])
+
     def events(self) -> Events:
         """Tell what happened last."""
         last = reversed(self._journal.last)

@@ -30,6 +30,7 @@ PURE = (
     "tefmanager.logfile.forms",
     "tefmanager.config",
     "tefmanager.config_http",
+    "tefmanager.config_reload",
     "tefmanager.config_sources",
     "tefmanager.config_tls",
     "tefmanager.settings",

@@ -1,0 +1,157 @@
+"""The Debian package holds what the project is made of, and its manual pages all options there are."""
+
+from __future__ import annotations
+
+import configparser
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from tefmanager import __version__
+from tefmanager.ctl.main import cli
+from tefmanager.manpages import control_page, daemon_page, main
+from tefmanager.settings import SETTINGS
+from tests.unit.test_docs import commands_of, options_of
+
+ROOT = Path(__file__).parents[2]
+DEBIAN = ROOT / "debian"
+
+
+def plain(page: str) -> str:
+    """Return a manual page's text without what only roff reads."""
+    return page.replace("\\-", "-").replace("\\&", "").replace("\\(dq", '"').replace("\\e", "\\")
+
+
+# --- manual pages ---
+
+
+def test_the_daemons_page_has_all_options() -> None:
+    """Every option has an entry with its help and default, and what is no option has none."""
+    page = plain(daemon_page())
+    for setting in SETTINGS.values():
+        entry = re.search(rf"^\.B --{setting.name}( [A-Z:]+)?\n(.*)$", page, re.MULTILINE)
+        if setting.option:
+            assert entry is not None, setting.name
+            assert entry[2] == f"{setting.help} [{setting.default_shown}]"
+        else:
+            assert entry is None
+
+
+def test_the_page_of_tefctl_has_all_commands_and_options() -> None:
+    """Every command has a heading, and every option an entry."""
+    page = plain(control_page())
+    commands = {name.removeprefix("tefctl ") for name in commands_of(cli, "tefctl")}
+    headings = re.findall(r'^\.SS "([a-z -]+?)(?: \[?[A-Z].*)?"$', page, re.MULTILINE)
+    assert set(headings) == commands
+    assert len(headings) == len(commands)
+    entries = re.findall(r"^\.B (-.*)$", page, re.MULTILINE)
+    named = {option for entry in entries for option in re.findall(r"--[a-z-]+", entry)}
+    assert named == {option for option in options_of(cli) if option.startswith("--")}
+
+
+def test_nothing_of_a_text_is_a_request() -> None:
+    """A line that begins with a dot or an apostrophe is text, and so is a backslash."""
+    requests = {".TH", ".SH", ".SS", ".PP", ".TP", ".B", ".BR", ".nf", ".fi"}
+    lines = [*daemon_page().splitlines(), *control_page().splitlines()]
+    assert {line.split()[0] for line in lines if line.startswith((".", "'"))} <= requests
+    assert set(re.findall(r"\\.", "\n".join(lines))) <= {"\\-", "\\&", "\\e", "\\f", "\\("}
+
+
+def test_kept_lines() -> None:
+    """Examples keep their lines, and the sign that says so is not shown."""
+    page = control_page()
+    assert ".nf\nExamples:\n  tefctl status\n" in page
+    assert "\b" not in page
+
+
+def test_pages_are_written(tmp_path: Path) -> None:
+    """Each goes to the file that the package takes it from."""
+    main(str(tmp_path))
+    listed = [Path(line).name for line in (DEBIAN / "tef-manager.manpages").read_text().split()]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(listed)
+
+
+def test_every_command_says_what_it_does() -> None:
+    """No entry of the page is empty."""
+
+    def walk(group: click.Group) -> list[click.Command]:
+        below = [each for each in group.commands.values() if isinstance(each, click.Group)]
+        own = [each for each in group.commands.values() if not isinstance(each, click.Group)]
+        return own + [each for one in below for each in walk(one)]
+
+    assert [each.name for each in walk(cli) if not each.help] == []
+
+
+# --- the package ---
+
+
+def test_version() -> None:
+    """The changelog's first entry is of this version."""
+    first = (DEBIAN / "changelog").read_text().splitlines()[0]
+    assert re.fullmatch(rf"tef-manager \({re.escape(__version__)}(\+\S+)?\) \w+; urgency=\w+", first)
+
+
+def requirements() -> dict[str, str]:
+    """Return what is pinned, by name: version and hashes."""
+    text = (DEBIAN / "requirements.txt").read_text().replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return {line.partition("==")[0]: line.partition("==")[2] for line in lines}
+
+
+def test_everything_is_pinned_by_hash() -> None:
+    """Each requirement has one version and the hashes of its files."""
+    for name, rest in requirements().items():
+        assert re.fullmatch(r"[\w.]+\s+(--hash=sha256:[0-9a-f]{64}\s*)+", rest), name
+
+
+def test_all_that_the_project_needs_is_pinned() -> None:
+    """Each requirement of setup.cfg is among them."""
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    needed = [
+        re.split(r"[\[ ]", line)[0] for line in parser["options"]["install_requires"].split("\n") if line
+    ]
+    names = {re.sub("[-_.]+", "-", name).lower() for name in needed}
+    assert names - requirements().keys() == set()
+    assert len(names) > 5
+
+
+def test_the_template_is_the_same_unit() -> None:
+    """It differs from the other one by its name only: settings, log, variables and folder."""
+    unit, template = (
+        (DEBIAN / f"tef-manager{each}.service").read_text().splitlines() for each in ("", "@")
+    )
+    own = [line for line in template if line not in unit]
+    assert own == [
+        "Description=TEF manager: sends each test task to a free worker (%i)",
+        "Environment=TEF_MANAGER_CONFIG=/etc/tef-manager/%i.ini",
+        "Environment=TEF_MANAGER_LOG_FILE=/var/log/tef-manager/%i.log",
+        "EnvironmentFile=-/etc/default/tef-manager-%i",
+        "RuntimeDirectory=tef-manager-%i",
+    ]
+    assert len([line for line in unit if line not in template]) == len(own) - 1
+
+
+def filled_in() -> list[str]:
+    """Return the settings that the package fills in."""
+    found = re.search(r"^SETTINGS := (.*)$", (DEBIAN / "rules").read_text(), re.MULTILINE)
+    assert found is not None
+    return found[1].split()
+
+
+@pytest.mark.parametrize("setting", filled_in())
+def test_settings_filled_in(setting: str) -> None:
+    """What the package fills in stands in the example just once, as a comment."""
+    example = (ROOT / "conf/tef-manager.ini").read_text()
+    assert len(re.findall(rf"^#{setting.partition('=')[0]} = ", example, re.MULTILINE)) == 1
+
+
+def test_commands_of_the_readme_are_found() -> None:
+    """The section that the package's tests follow is there, with the commands in it."""
+    readme = (ROOT / "README.md").read_text()
+    section = re.search(r"^### All on one machine\n(.*?)^#", readme, re.MULTILINE | re.DOTALL)
+    assert section is not None
+    assert len(re.findall("^```sh$", section[1], re.MULTILINE)) == 1
+    assert "### All on one machine$" in (DEBIAN / "tests/set-up").read_text()
