@@ -149,6 +149,11 @@ class Effector:
         self._ask_etcd()
         self._tell(effects)
 
+    def reserve(self, wanted: Sequence[Reserve]) -> None:
+        """Reserve, without waiting for a commit."""
+        self._to_reserve += [Claim(each.attempt, each.resources) for each in wanted]
+        self._ask_etcd()
+
     def _tell(self, effects: Sequence[Effect]) -> None:
         """Publish, and measure, what has been logged."""
         now = time()

@@ -296,6 +296,7 @@ class Engine:
         self._reception.take_in(turn, arrivals, now, finished)
         self.core.advance(replace(now, monotonic=min(now.monotonic, self._hearing.until)))
         self.core.plan(now)
+        self._effector.reserve(self.core.reserve_early())
         reach(CrashPoint.TURN_APPLIED)
 
     async def _end(self, turn: Turn) -> None:
@@ -307,6 +308,7 @@ class Engine:
             if changes:
                 read: Bodies = await self._reign.commit(changes)
                 bodies.update(read)
+                self.core.committed(changes)
             reach(CrashPoint.TURN_COMMITTED)
             self._effector.carry_out(effects, bodies)
             for rejected in turn.rejected:

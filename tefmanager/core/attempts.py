@@ -104,7 +104,7 @@ class Attempts:
         """Ask Etcd for the references that an attempt is to hold."""
         self._pool.book(attempt)
         self.reserving[attempt.id] = attempt
-        self._ledger.do(Reserve(attempt.id, attempt.wants))
+        self._ledger.reserve(Reserve(attempt.id, attempt.wants))
 
     def answered(self, attempt_id: int) -> Attempt | None:
         """Etcd has answered for an attempt, or will not; return it, or None where nobody asked."""
@@ -278,7 +278,7 @@ class Attempts:
     def release(self, attempt_id: int, resources: tuple[str, ...]) -> None:
         """Release references by the number of their attempt."""
         self.releasing[attempt_id] = resources
-        self._ledger.do(Release(attempt_id, resources))
+        self._ledger.release(Release(attempt_id, resources))
 
     # --- time ---
 

@@ -15,7 +15,7 @@ from tefmanager.core import events
 from tefmanager.core.attempts import Attempts, Limits
 from tefmanager.core.backlog import Backlog
 from tefmanager.core.complaints import Complaints
-from tefmanager.core.effects import Effect
+from tefmanager.core.effects import Effect, Reserve
 from tefmanager.core.entities import Attempt, Phase, Task
 from tefmanager.core.intake import Intake
 from tefmanager.core.ledger import Ledger
@@ -118,6 +118,18 @@ class Core:
     def drain(self) -> None:
         """Dispatch nothing more: the manager is about to stop."""
         self._draining = True
+
+    def reserve_early(self) -> list[Reserve]:
+        """Return what may be reserved before the turn is committed; nobody needs to be told again.
+
+        If the commit fails the references belong to no attempt, and are given back by the next reign.
+        """
+        return self.ledger.reserve_early(self.numbers.committed)
+
+    def committed(self, changes: Changes) -> None:
+        """What a turn wanted to be written is written."""
+        if changes.manager is not None:
+            self.numbers.committed = changes.manager.attempt_ids
 
     def close(self) -> tuple[Changes, list[Effect]]:
         """End the turn: return what is to be written, and what is to be done after that."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tefmanager.core.effects import Effect, Log, Receipt
+from tefmanager.core.effects import Effect, Log, Receipt, Release, Reserve
 from tefmanager.core.entities import Task, Worker
 from tefmanager.core.values import (
     AttemptRow,
@@ -29,6 +29,8 @@ class Ledger:
     def _fresh(self) -> None:
         self._changes = Changes()
         self._effects: list[Effect] = []
+        self._reservations: list[Reserve] = []
+        self._releases = False
         self._new: dict[int, tuple[Task, bytes]] = {}
         self._tasks: dict[int, Task] = {}
         self._workers: dict[str, Worker] = {}
@@ -104,13 +106,34 @@ class Ledger:
         """Carry something out, in this order, after the commit."""
         self._effects.append(effect)
 
+    def release(self, effect: Release) -> None:
+        """Give references back, after the commit."""
+        self._releases = True
+        self._effects.append(effect)
+
+    def reserve(self, effect: Reserve) -> None:
+        """Ask for references: after the commit, unless they are asked for early."""
+        self._reservations.append(effect)
+
+    def reserve_early(self, numbered: int) -> list[Reserve]:
+        """Hand over what can be asked for before the commit: what attempts below this number want.
+
+        That is nothing where references are to be given back as well: one transaction that does both costs
+        Etcd half of what two cost.
+        """
+        if self._releases or not self._reservations:
+            return []
+        early = [each for each in self._reservations if each.attempt < numbered]
+        self._reservations = [each for each in self._reservations if each.attempt >= numbered]
+        return early
+
     def log(self, line: Line, about: TaskSpec | None = None) -> None:
         """Log a line after the commit; ``about`` is the task it tells of."""
         self._effects.append(Log(line, about))
 
     def close(self) -> tuple[Changes, list[Effect]]:
         """Return the turn's changes and effects, and begin the next turn's."""
-        changes, effects = self._changes, self._effects
+        changes, effects = self._changes, [*self._effects, *self._reservations]
         changes.accepted = [(self._first_row(task), body) for task, body in self._new.values()]
         changes.tasks = {number: task.row() for number, task in self._tasks.items()}
         changes.workers = {name: worker.row() for name, worker in self._workers.items()}

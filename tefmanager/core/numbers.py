@@ -17,6 +17,9 @@ class Numbers:
 
     A block is written to the row in the turn in which its first number is used, so that it is
     committed before anything bears such a number outside.
+
+    Attributes:
+        committed: numbers of attempts below this one are set aside in the database.
     """
 
     def __init__(self, row: ManagerRow, ledger: Ledger) -> None:
@@ -24,6 +27,7 @@ class Numbers:
         self._ledger = ledger
         self._task = row.task_ids
         self._attempt = row.attempt_ids
+        self.committed = row.attempt_ids
 
     @property
     def state(self) -> ManagerState:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, cast
 
@@ -15,10 +15,22 @@ from twisted.python.failure import Failure
 from tefmanager.core import events
 from tefmanager.core.attempts import Limits
 from tefmanager.core.core import Core
+from tefmanager.core.resources import Resource
 from tefmanager.core.values import Moment
 from tefmanager.effector import Queues
 from tefmanager.engine import TURN_SIZE, Engine
-from tefmanager.interfaces import Delivery, IConsumer, IPublisher, IReservations, NoMeter, StoreLost
+from tefmanager.interfaces import (
+    Claim,
+    Delivered,
+    Delivery,
+    Granted,
+    IConsumer,
+    IPublisher,
+    IReservations,
+    Message,
+    NoMeter,
+    StoreLost,
+)
 from tefmanager.reception import Poisoned
 from tests.fakes.store import FakeDatabase
 from tests.unit.grid import finish
@@ -45,10 +57,34 @@ class Acks:
 
 
 class Quiet:
-    """A publisher that nobody listens to."""
+    """A publisher that brings everything to its worker, and to nobody else."""
+
+    async def dispatch(self, address: str, message: Message) -> Delivered:
+        """Bring it."""
+        return Delivered.CONFIRMED
 
     def announce(self, key: str, body: Callable[[], bytes]) -> None:
         """Drop what is announced."""
+
+
+class Asked:
+    """Reservations that are always granted.
+
+    Attributes:
+        all: what was asked for, in order: "take" or "give", and the attempts.
+    """
+
+    def __init__(self) -> None:
+        self.all: list[tuple[str, list[int]]] = []
+
+    async def reserve(self, claims: Sequence[Claim]) -> Sequence[Granted]:
+        """Grant all."""
+        self.all.append(("take", [claim.attempt for claim in claims]))
+        return [Granted(claim.attempt, tuple(claim.resources)) for claim in claims]
+
+    async def release(self, claims: Sequence[Claim]) -> None:
+        """Take all back."""
+        self.all.append(("give", [claim.attempt for claim in claims]))
 
 
 class Rig:
@@ -58,6 +94,7 @@ class Rig:
         self.clock = Clock()
         self.database = FakeDatabase()
         self.acks = Acks(self.database)
+        self.etcd = Asked()
         self.reign = self.database.crown("test")
         self.core = Core(Limits(), finish(self.reign.load()), self.now())
         self.engine = Engine(
@@ -67,7 +104,7 @@ class Rig:
             self.reign,
             cast(IConsumer, self.acks),
             cast(IPublisher, Quiet()),
-            cast(IReservations, object()),
+            cast(IReservations, self.etcd),
             Queues(b"own", b"dead", b"rejected"),
             poison=set(),
             careful=0,
@@ -86,13 +123,31 @@ class Rig:
         seconds = self.clock.seconds()
         return Moment(seconds, seconds, datetime.fromtimestamp(seconds))
 
-    def submit(self, *guids: str, redelivered: bool = False) -> None:
+    def submit(self, *guids: str, redelivered: bool = False, resources: Sequence[str] = ()) -> None:
         """Deliver tasks, and let the engine see them."""
         for guid in guids:
-            self._tag += 1
-            body = json.dumps({"type": "task", "task_type": "x", "guid": guid}).encode()
-            self.engine.post(Delivery(1, self._tag, redelivered, body))
+            task = {"type": "task", "task_type": "x", "guid": guid, "resources": resources}
+            self.deliver(task, redelivered=redelivered)
         self.go_on()
+
+    def say(self, worker: str, *statuses: str) -> None:
+        """Deliver what a worker says."""
+        who = {"type": "worker_status", "name": worker, "worker_type": "x", "exchange_name": worker}
+        for status in statuses:
+            self.deliver({**who, "status": status})
+
+    def deliver(self, message: dict[str, object], *, redelivered: bool = False) -> None:
+        """Hand a message over; `go_on` lets the engine see it."""
+        self._tag += 1
+        self.engine.post(Delivery(1, self._tag, redelivered, json.dumps(message).encode()))
+
+    def with_workers(self, *names: str) -> Rig:
+        """Let there be a resource, and free workers."""
+        self.engine.post(events.ResourcesRead({"r": Resource("r", limit=9)}, {}))
+        for name in names:
+            self.say(name, "idle")
+        self.go_on()
+        return self
 
     def go_on(self) -> None:
         """Let happen what can."""
@@ -229,3 +284,37 @@ def test_a_stop_waits_for_the_commit() -> None:
     rig.go_on()
     assert rig.ended == [None]
     assert rig.acks.all == [([1], ["a"])]
+
+
+def test_a_reservation_does_not_wait_for_the_commit() -> None:
+    """References are asked for while the task that needs them is committed."""
+    rig = Rig().with_workers("v", "w")
+    rig.submit("a", resources=["r"])
+    rig.database.hold()
+    rig.submit("b", resources=["r"])
+    assert rig.etcd.all == [("take", [1]), ("take", [2])]
+    assert "b" not in [row.spec.guid for row, _ in rig.database.rows.tasks.values()]
+
+
+def test_a_reservation_waits_for_its_number() -> None:
+    """The number of an attempt is set aside in the database before Etcd gets to know it."""
+    rig = Rig().with_workers("w")
+    rig.database.hold()
+    rig.submit("a", resources=["r"])
+    assert rig.etcd.all == []
+    rig.database.go_on()
+    rig.go_on()
+    assert rig.etcd.all == [("take", [1])]
+
+
+def test_a_reservation_goes_with_what_is_given_back() -> None:
+    """Where a task ends in the same turn, its references are given back, and others taken, together."""
+    rig = Rig().with_workers("w")
+    rig.submit("a", resources=["r"])
+    rig.database.hold()
+    rig.say("w", "working", "task_complete", "idle")
+    rig.submit("b", resources=["r"])
+    assert rig.etcd.all == [("take", [1])]
+    rig.database.go_on()
+    rig.go_on()
+    assert rig.etcd.all == [("take", [1]), ("take", [2]), ("give", [1])]
