@@ -79,8 +79,8 @@ class Queues:
 class Effector:
     """Publishes, replies, reserves and releases.
 
-    Reservations, and releases, are asked for one batch at a time: while Etcd answers one, the next
-    gathers.
+    Releases are asked for one batch at a time: while Etcd answers one, the next gathers. Reservations are
+    asked for at once; the adapter makes batches of what comes while Etcd is busy.
 
     Args:
         post: takes what came of an effect, as an event.
@@ -115,7 +115,6 @@ class Effector:
         self._nursery = Nursery(on_failure, on_idle)
         self._to_reserve: list[Claim] = []
         self._to_release: dict[int, Claim] = {}
-        self._reserving = False
         self._releasing = False
         self._refusing: set[bytes] = set()
         self._probe: Deferred[None] | None = None
@@ -241,19 +240,16 @@ class Effector:
     # --- Etcd ---
 
     def _ask_etcd(self) -> None:
-        if self._to_reserve and not self._reserving:
-            self._reserving = True
-            self._nursery.run(self._reserve())
+        if self._to_reserve:
+            claims, self._to_reserve = self._to_reserve, []
+            self._nursery.run(self._reserve(claims))
         if self._to_release and not self._releasing:
             self._releasing = True
             self._nursery.run(self._release())
 
-    async def _reserve(self) -> None:
-        while self._to_reserve:
-            claims, self._to_reserve = self._to_reserve, []
-            for event in await self._reserved(claims):
-                self._post(event)
-        self._reserving = False
+    async def _reserve(self, claims: Sequence[Claim]) -> None:
+        for event in await self._reserved(claims):
+            self._post(event)
 
     async def _reserved(self, claims: Sequence[Claim]) -> list[events.Event]:
         reach(CrashPoint.RESERVING)

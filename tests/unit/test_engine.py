@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
 
@@ -136,7 +136,7 @@ class Rig:
         for status in statuses:
             self.deliver({**who, "status": status})
 
-    def deliver(self, message: dict[str, object], *, redelivered: bool = False) -> None:
+    def deliver(self, message: Mapping[str, object], *, redelivered: bool = False) -> None:
         """Hand a message over; `go_on` lets the engine see it."""
         self._tag += 1
         self.engine.post(Delivery(1, self._tag, redelivered, json.dumps(message).encode()))
