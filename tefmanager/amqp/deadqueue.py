@@ -24,6 +24,7 @@ PREFETCH = 20
 PATIENCE = 2.0
 """Seconds after which no further message is waited for: somebody else has it."""
 
+CONSUMER = "tef-manager dead"
 GUID = "x-tef-guid"
 
 Act: TypeAlias = Callable[[Message], Awaitable[None]]
@@ -49,6 +50,9 @@ class _Inbox(ChannelEvents):
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             waiting.callback(None)
+
+    def __len__(self) -> int:
+        return len(self._came)
 
     async def next(self, clock: Any) -> tuple[int, Properties, bytes] | None:
         """Return the next message, or None where none comes. Raises `Closed`."""
@@ -133,17 +137,27 @@ class DeadQueue:
             channel = await protocol.open_channel(number, inbox)
             count = (await channel.queue_declare(queue=self._queue, passive=True)).message_count
             await channel.basic_qos(prefetch_count=PREFETCH)
-            if count:
-                await channel.basic_consume(queue=self._queue)
+            if not count:
+                return
+            await channel.basic_consume(queue=self._queue, consumer_tag=CONSUMER)
             for _ in range(count):
-                came = await inbox.next(self._reactor)
-                if came is None:
+                if not await self._next(protocol, number, inbox, look):
                     break
-                tag, properties, body = came
-                await look(_message(properties, body))
-                protocol.transport.write(ack_frames(number, [(tag, False)]))
+            await channel.basic_cancel(consumer_tag=CONSUMER)
+            while len(inbox):  # what has come as well would be given back, and that would be counted
+                await self._next(protocol, number, inbox, look)
         finally:
             await _close(protocol, number)
+
+    async def _next(self, protocol: AmqpProtocol, number: int, inbox: _Inbox, look: Act) -> bool:
+        """Look at the next message, and acknowledge it; False where none comes."""
+        came = await inbox.next(self._reactor)
+        if came is None:
+            return False
+        tag, properties, body = came
+        await look(_message(properties, body))
+        protocol.transport.write(ack_frames(number, [(tag, False)]))
+        return True
 
 
 async def _close(protocol: AmqpProtocol, number: int) -> None:

@@ -220,7 +220,8 @@ class Attempts:
         self.dying[task.spec.id] = task
         self._pool.settle(task)
         self._ledger.body(task)
-        self._ledger.do(Bury(task.spec.id, task.spec.guid, f"given back {task.attempts} times"))
+        often = "once" if task.attempts == 1 else f"{task.attempts} times"
+        self._ledger.do(Bury(task.spec.id, task.spec.guid, f"given back {often}"))
 
     def complete(self, task: Task, by: Attempt, now: Moment) -> None:
         """A task is done, wherever it is; ``by`` is the attempt that did it, live or not."""

@@ -52,7 +52,8 @@ def sift(broker: Broker, take: Callable[[Dead], bool]) -> None:
     """Go through the dead queue, each message once; those for which ``take`` returns True are removed.
 
     The others go to its end, as a new message that is there before the old one is acknowledged. To give
-    them back would be simpler; but a quorum queue counts that, and drops what was given back too often.
+    them back would be simpler; but a quorum queue counts that, and drops what was given back too often. Of
+    times in headers, pika reads whole seconds.
     """
     queue, channel = broker.config.dead_queue, broker.channel
     channel.confirm_delivery()

@@ -197,10 +197,10 @@ def explanation(answer: Mapping[str, Any]) -> RenderableType:
 
 def dead(answer: Mapping[str, Any]) -> RenderableType:
     """Show ``get_dead``."""
-    made = table("task", "type", "suite", "#attempts", "last worker", "last end", "died")
+    made = table("task", "type", "suite", "#attempts", "last worker", "last end", "#dead for")
     for each in answer["tasks"]:
         mine = (each["guid"], each["task_type"], each["suite"], each["attempts"])
-        row(made, *mine, each["worker"], each["end"], clock(each["died"]))
+        row(made, *mine, each["worker"], each["end"], ago(each["died"]))
     return _with_total(made, len(answer["tasks"]), answer["total"], "dead tasks")
 
 
@@ -232,7 +232,7 @@ def resources(answer: Mapping[str, Any]) -> RenderableType:
 
 
 def _remarks(each: Mapping[str, Any]) -> Iterable[str]:
-    if not each["available"]:
+    if not each["available"] or each["limit"] == 0:
         yield "closed"
     if each["window"]:
         yield f"in window {each['window']}"

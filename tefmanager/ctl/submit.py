@@ -89,7 +89,7 @@ def submit(session: Session, files: Sequence[BinaryIO], wait: bool) -> None:
     tasks = [task for file in files for task in read_tasks(file.name, file.read(), limit)]
     with session.broker() as broker:
         refused = _send(broker, tasks)
-        outcomes = _wait(broker, [guid for guid, _ in tasks], refused) if wait else {}
+    outcomes = _wait(session, [guid for guid, _ in tasks], refused) if wait else {}
     _report(session, len(tasks), refused, outcomes)
     if refused or any(outcome != "completed" for outcome in outcomes.values()):
         raise SystemExit(int(Exit.NO))
@@ -112,19 +112,38 @@ def _send(broker: Broker, tasks: Sequence[tuple[str, bytes]]) -> dict[str, str]:
     return refused
 
 
-def _wait(broker: Broker, guids: Sequence[str], refused: dict[str, str]) -> dict[str, str]:
-    """Wait until all that were taken are finished; return how, by guid."""
-    left = [guid for guid in dict.fromkeys(guids) if guid not in refused]
+def _wait(session: Session, guids: Sequence[str], refused: dict[str, str]) -> dict[str, str]:
+    """Wait until all that were taken are finished; return how, by guid.
+
+    That the manager or RabbitMQ goes away meanwhile is told, and outwaited: the tasks are safe.
+    """
+    wanted = [guid for guid in dict.fromkeys(guids) if guid not in refused]
     outcomes: dict[str, str] = {}
-    with Progress(console=Console(stderr=True), disable=not show.console().is_terminal) as progress:
-        bar = progress.add_task("tasks", total=len(left))
-        while left:
-            outcomes.update(_finished(broker, left))
-            left = [guid for guid in left if guid not in outcomes]
-            progress.update(bar, completed=len(outcomes))
-            if left:
+    told = ""
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("tasks", total=len(wanted))
+        while len(outcomes) < len(wanted):
+            try:
+                with session.broker() as broker:
+                    for found in _looks(broker, wanted, outcomes):
+                        outcomes.update(found)
+                        progress.update(bar, completed=len(outcomes))
+            except CtlError as error:
+                if error.status not in (Exit.BROKER, Exit.MANAGER):
+                    raise
+                if str(error) != told:
+                    console.print(show.cell(told := str(error)), soft_wrap=True)
                 time.sleep(_PAUSE)
     return outcomes
+
+
+def _looks(broker: Broker, wanted: Sequence[str], outcomes: dict[str, str]) -> Iterator[dict[str, str]]:
+    """Look again and again for what has no outcome yet, until all have one."""
+    while left := [guid for guid in wanted if guid not in outcomes]:
+        yield _finished(broker, left)
+        if len(outcomes) < len(wanted):
+            time.sleep(_PAUSE)
 
 
 def _finished(broker: Broker, guids: Sequence[str]) -> dict[str, str]:

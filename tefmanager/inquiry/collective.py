@@ -6,8 +6,11 @@ from heapq import nsmallest
 
 from tefmanager.core.core import Core
 from tefmanager.core.entities import Worker
-from tefmanager.core.values import Moment
+from tefmanager.core.values import Moment, WorkerStatus
 from tefmanager.inquiry.answers import WorkerDetail, Workers
+
+GONE = (WorkerStatus.MISSING, WorkerStatus.STALLED)
+"""What a worker is that can be given nothing."""
 
 
 def workers(
@@ -17,14 +20,22 @@ def workers(
     worker_type: str | None = None,
     status: str | None = None,
     at_most: int = 1000,
+    worst_first: bool = False,
 ) -> Workers:
-    """List the workers, of a type and in a status where these are given."""
+    """List the workers, of a type and in a status where these are given.
+
+    ``worst_first``: those that are missing or stalled come before the others.
+    """
     found = [
         worker
         for worker in core.workforce
         if worker_type in (None, worker.worker_type) and status in (None, worker.status.value)
     ]
-    first = nsmallest(at_most, found, key=lambda worker: (worker.worker_type, worker.name))
+    first = nsmallest(
+        at_most,
+        found,
+        key=lambda worker: (worst_first and worker.status not in GONE, worker.worker_type, worker.name),
+    )
     return Workers(len(found), tuple(_detail(worker, now) for worker in first))
 
 

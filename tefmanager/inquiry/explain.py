@@ -9,13 +9,11 @@ from itertools import islice
 from tefmanager.core.core import Core
 from tefmanager.core.entities import Task
 from tefmanager.core.resources import Resource
-from tefmanager.core.values import ManagerState, Moment, TaskRow, TaskState, WorkerStatus
+from tefmanager.core.values import ManagerState, Moment, TaskRow, TaskState
 from tefmanager.inquiry.answers import Explanation, Reason, TaskInfo
 from tefmanager.inquiry.resources import holders, not_ours, waiter
 from tefmanager.inquiry.status import LOOK_AT
 from tefmanager.inquiry.tasks import task_in_memory
-
-_GONE = (WorkerStatus.MISSING, WorkerStatus.STALLED)
 
 
 def explain(core: Core, guid: str, now: Moment, row: TaskRow | None = None) -> Explanation | None:
@@ -43,7 +41,8 @@ def explain(core: Core, guid: str, now: Moment, row: TaskRow | None = None) -> E
 
 def explain_finished(info: TaskInfo) -> Explanation:
     """Explain a task that is in history."""
-    return Explanation(info, (), None, True, f"it is finished: {info.state} after {info.attempts} attempts")
+    attempts = f"{info.attempts} attempt{'s' if info.attempts != 1 else ''}"
+    return Explanation(info, (), None, True, f"it is finished: {info.state} after {attempts}")
 
 
 def _with_worker(info: TaskInfo) -> str:
@@ -53,7 +52,7 @@ def _with_worker(info: TaskInfo) -> str:
         case "working":
             return f"worker {info.worker} works on it"
         case _:
-            return f"it was given back {info.attempts} times and goes to the dead queue"
+            return "it was given back too often and goes to the dead queue"
 
 
 def _turn(ahead: int, complete: bool) -> str:

@@ -17,10 +17,11 @@ WAITERS_TOLD = 20
 """Tasks that are named as waiting for a resource."""
 
 
-def resources(core: Core, now: Moment, *, at_most: int = 500) -> Resources:
-    """List the resources."""
+def resources(core: Core, now: Moment, *, at_most: int = 500, short_first: bool = False) -> Resources:
+    """List the resources; ``short_first``: those that tasks wait for come before the others."""
     seen = core.pool.seen
-    names = nsmallest(at_most, seen)
+    short = core.backlog.shortages() if short_first else ()
+    names = nsmallest(at_most, seen, key=lambda name: (name not in short, name))
     held = holders(core, names)
     waits: defaultdict[str, list[Wait]] = defaultdict(list)
     for wait in core.pool.waits.values():

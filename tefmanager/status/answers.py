@@ -155,8 +155,8 @@ def _limit(query: Query) -> int:
 
 
 def _workers(view: View, query: Query, names: Names, body: bytes) -> inquiry.Workers:
-    wanted = {"worker_type": query.get("type"), "status": query.get("status")}
-    return inquiry.workers(view.core, view.now, at_most=_limit(query), **wanted)
+    kind, status = query.get("type"), query.get("status")
+    return inquiry.workers(view.core, view.now, worker_type=kind, status=status, at_most=_limit(query))
 
 
 def _tasks(view: View, query: Query, names: Names, body: bytes) -> inquiry.Tasks:

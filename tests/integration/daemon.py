@@ -158,7 +158,7 @@ class Daemon:
             self._process = subprocess.Popen(
                 command,
                 cwd=self._folder,
-                env={**self._environment(), **(variables or {})},
+                env={**self.environment(), **(variables or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -240,7 +240,8 @@ class Daemon:
         (found,) = cursor.fetchall()
         return str(found["tablename"])
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
+        """Return what it finds in its environment."""
         kept = {name: text for name, text in os.environ.items() if not name.upper().startswith("TEF_")}
         path = [str(plugin_folder(self._folder)), str(ROOT), kept.get("PYTHONPATH", "")]
         suffix = self.env.upper()

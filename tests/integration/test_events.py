@@ -73,6 +73,17 @@ def test_a_task_from_beginning_to_end(grid: Grid, listener: Listener) -> None:
         assert received.properties.delivery_mode == 1
 
 
+def test_a_suite_outlasts_a_restart(grid: Grid, daemon: Daemon) -> None:
+    """What ended before it is counted with what ends after it."""
+    play(grid, suite := fresh("suite"))
+    grid.task(fresh("type"), suite_guid=suite)
+    grid.settle()
+    daemon.stop()
+    daemon.start()
+    grid.send({"type": "stop_suite", "data": suite})
+    daemon.log.wait(f"SUITE_FINISHED|{suite}|1|1|0")
+
+
 def test_an_event_follows_its_commit(grid: Grid, daemon: Daemon, listener: Listener) -> None:
     """Whoever hears that a task was accepted finds it in the database."""
     guid = grid.task(fresh("type"))

@@ -353,6 +353,9 @@ def test_dead_tasks(services: Services, tmp_path: Path, unique: str) -> None:
         assert (received.guid, received.message["task_data"]) == (guids[1], {"ü": 1})
         worker.begin(received)
         worker.finish(received)
+        grid.send({"type": "settle_dead", "data": {"guids": guids[:1]}})
+        daemon.log.wait(f"DEAD_SETTLED|{guids[0]}")
+        assert dead_guids(http) == [guids[3]]
         left = grid.take_all(f"{daemon.prefix}.manager.dead", 2)
         assert {each.guid for each in left} == {guids[0], guids[3]}
         for each in left:

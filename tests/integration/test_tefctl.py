@@ -16,6 +16,7 @@ import pytest
 from tests.integration.daemon import Daemon, until
 from tests.integration.grid_client import Grid, Received, RubyWorker, fresh
 from tests.integration.grid_etcd import APIS, Keys, Make, Shared, at_work
+from tests.integration.pseudoterminal import PseudoTerminal
 from tests.services import Services
 
 OPTIONS = ("--dispatch-interval=60", "--max-attempts=1")
@@ -139,6 +140,45 @@ def test_submit_waits(services: Services, daemon: Daemon, tefctl: Tefctl, grid: 
             assert waiting.stdout is not None
             outcomes = json.loads(waiting.stdout.read())["outcomes"]
         assert outcomes == {received.guid: "dead" if status else "completed"}
+
+
+def test_waiting_outlasts_a_restart(
+    services: Services, daemon: Daemon, grid: Grid, api: str, tmp_path: Path
+) -> None:
+    """Who waits for tasks is told that the manager is away, and waits on."""
+    worker = RubyWorker(grid, fresh("type"))
+    worker.free()
+    task, log = tmp_path / "task", tmp_path / "log"
+    task.write_text(json.dumps({"task_type": worker.worker_type, "guid": fresh("guid")}))
+    line = command(f"--name-prefix={daemon.prefix}", "submit", str(task), "--wait")
+    with (
+        log.open("w") as told,
+        subprocess.Popen(line, env=environment(services, api), stdout=told, stderr=told) as waiting,
+    ):
+        received = worker.expect()
+        worker.begin(received)
+        grid.settle()
+        daemon.stop()
+        until(lambda: "no manager takes messages" in log.read_text(), "the news")
+        daemon.start()
+        worker.finish(received)
+        assert waiting.wait(30) == 0
+    assert log.read_text().splitlines()[-2:] == ["1 of 1 tasks taken", "1 completed"]
+
+
+def test_watching_outlasts_a_restart(services: Services, daemon: Daemon, api: str, tmp_path: Path) -> None:
+    """Who watches is told that the manager is away, and sees it come back."""
+    line = command(f"--name-prefix={daemon.prefix}", "watch", "--interval=0.5")
+    terminal = PseudoTerminal(tmp_path, {**environment(services, api), "TERM": "xterm"}, *line)
+    try:
+        terminal.until("running")
+        daemon.stop()
+        terminal.until("no manager takes messages")
+        daemon.start()
+        terminal.until("running")
+        assert terminal.end() == 0
+    finally:
+        terminal.close()
 
 
 def listed(tefctl: Tefctl) -> set[str]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,6 +185,50 @@ def test_a_task_over_all_of_them(fortress: Fortress, tmp_path: Path, api: str) -
         assert not daemon.log.events("RESOURCES_LOST")
         secrets = (PASSWORD, fortress.postgresql.password)
         assert not [line for line in daemon.log.lines if any(secret in line for secret in secrets)]
+
+
+# --- tefctl ---
+
+
+def tefctl(
+    daemon: Daemon, *arguments: str, status: int = 0, variables: Mapping[str, str] | None = None
+) -> str:
+    """Run tefctl with the daemon's environment, but for the database; return what it printed."""
+    own = {**daemon.environment(), "TEF_MANAGER_DB_CONFIG": "", **(variables or {})}
+    line = [sys.executable, "-m", "tefmanager.ctl", f"--name-prefix={daemon.prefix}", *arguments]
+    done = subprocess.run(line, env=own, capture_output=True, text=True, timeout=60)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stderr if status else done.stdout
+
+
+@pytest.mark.parametrize("api", ["v2", "v3"])
+def test_tefctl(fortress: Fortress, tmp_path: Path, api: str) -> None:
+    """It asks through RabbitMQ and changes Etcd with the same files, users and passwords as the manager."""
+    name, variables = fresh("resource"), {"TEF_MANAGER_ETCD_API": api}
+    with running(fortress.daemon(fortress.services(), tmp_path, f"--etcd-api={api}")) as daemon:
+        daemon.wait_ready()
+        assert json.loads(tefctl(daemon, "--json", "status"))["state"] == "running"
+        tefctl(daemon, "resources", "set-limit", name, "3", variables=variables)
+        until(lambda: f"{name} " in tefctl(daemon, "resources", "list"), "the resource")
+        assert Shared(fortress.etcd.admin.keys(api), name).fields()["ref_limit"] == "3"
+        tefctl(daemon, "set-state", "paused")
+        daemon.log.wait("STATE_CHANGE|running|paused")
+
+
+def test_tefctl_is_refused(fortress: Fortress, tmp_path: Path) -> None:
+    """A wrong CA, no certificate, a wrong host and a wrong password are one line each, and a status."""
+    own, port = fortress.rabbitmq.certificates, fortress.rabbitmq.tls_port
+    daemon = fortress.daemon(fortress.services(), tmp_path)
+    cases: list[tuple[dict[str, str], str]] = [
+        ({"TEF_AMQP_CA_DEV": str(own.stranger_ca)}, "certificate verify failed"),
+        ({"TEF_AMQP_CERT_DEV": "", "TEF_AMQP_KEY_DEV": ""}, f"RabbitMQ at {HOST}:{port}"),
+        ({"TEF_AMQP_URL_DEV": f"amqps://guest:guest@localhost:{port}/"}, "certificate is not valid for"),
+        ({"TEF_AMQP_URL_DEV": f"amqps://guest:{WRONG}@{HOST}:{port}/"}, "ACCESS_REFUSED"),
+    ]
+    for variables, text in cases:
+        told = tefctl(daemon, "status", status=4, variables=variables)
+        assert text in told
+        assert (told.startswith("tefctl: RabbitMQ"), told.count("\n"), WRONG in told) == (True, 1, False)
 
 
 # --- RabbitMQ and Etcd refuse ---

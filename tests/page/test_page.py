@@ -216,6 +216,7 @@ def test_it_shows_what_is(page: Page, grid: Grid, services: Services) -> None:
     assert suite in page.text("t-suites")
     assert re.search(r"licence\s+1 of 1\s+long-running at slow-worker", page.text("t-resources"))
     assert "browser-tests" in page.text("t-types")
+    assert re.search(r"^waits-for-closed 8\nnone 4$", page.text("t-in-suites"), re.MULTILINE)
     assert "TASK_WORKING|unit-tests|long-running|slow-worker" in page.text("t-events")
     label = page.driver.find_element(By.CSS_SELECTOR, "#plot-rates svg").get_attribute("aria-label")
     assert re.search(r"accepted: at most [1-9]", str(label))

@@ -7,7 +7,7 @@ from zope.interface import implementer
 
 from tefmanager.core.core import Core
 from tefmanager.core.events import Commanded
-from tefmanager.interfaces import IDeadQueue
+from tefmanager.interfaces import DeadQueueLost, IDeadQueue
 from tefmanager.questions import Question
 
 
@@ -22,6 +22,18 @@ class EmptyDeadQueue:
     async def drop(self, guid: str) -> bool:
         """See `IDeadQueue.drop`."""
         return False
+
+
+class BrokenDeadQueue(EmptyDeadQueue):
+    """RabbitMQ goes away before anything is done."""
+
+    async def retry(self, guid: str) -> bool:
+        """See `IDeadQueue.retry`."""
+        raise DeadQueueLost("RabbitMQ is away")
+
+    async def drop(self, guid: str) -> bool:
+        """See `IDeadQueue.drop`."""
+        raise DeadQueueLost("RabbitMQ is away")
 
 
 class Source:

@@ -111,6 +111,14 @@ def test_workers_with_what_they_are_at() -> None:
     assert inquiry.workers(grid.core, grid.now, at_most=1).total == 2
 
 
+def test_workers_in_trouble_come_first() -> None:
+    """Where that is asked for, a missing worker is not left out of a list that is too short for all."""
+    grid = Grid().say("a", "idle").say("z", "idle").wait(80).say("a", "idle").wait(20)
+    assert grid.status("z") == "missing"
+    [told] = inquiry.workers(grid.core, grid.now, at_most=1, worst_first=True).workers
+    assert told.name == "z"
+
+
 # --- tasks ---
 
 
@@ -200,6 +208,14 @@ def test_names_without_an_entry() -> None:
 
 
 # --- explanations ---
+
+
+def test_resources_that_are_short_come_first() -> None:
+    """Where that is asked for, one that a task waits for is not left out of a list that is too short."""
+    grid = Grid().resource("a", 1).resource("z", 0).say("w", "idle").submit("A", resources=["z"])
+    [told] = inquiry.resources(grid.core, grid.now, at_most=1, short_first=True).resources
+    assert (told.name, told.waiting) == ("z", 1)
+    assert inquiry.resources(grid.core, grid.now, at_most=1).resources[0].name == "a"
 
 
 def test_a_task_whose_type_no_worker_has() -> None:

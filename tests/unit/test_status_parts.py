@@ -9,6 +9,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import LogLevel
+from twisted.python.failure import Failure
 
 from tefmanager import inquiry, loglines
 from tefmanager.core.core import Core
@@ -17,12 +18,13 @@ from tefmanager.core.values import Moment
 from tefmanager.loglines import Line
 from tefmanager.messages import DispatchTasks
 from tefmanager.questions import GetDead
+from tefmanager.status.answers import ROUTES, Refused
 from tefmanager.status.journal import LAST, NOT_YET, STANDBY, Journal
 from tefmanager.status.meter import SLOT, SLOTS, Histogram, Meter
 from tefmanager.status.stream import INTERVAL, Stream
 from tefmanager.status.view import FRESH, NotActive, View
 from tests.unit.grid import Grid
-from tests.unit.status_support import EmptyDeadQueue, Source
+from tests.unit.status_support import BrokenDeadQueue, EmptyDeadQueue, Source
 
 # --- the meter ---
 
@@ -137,13 +139,12 @@ def test_errors_are_counted() -> None:
 class Rig:
     """A view, and its clock."""
 
-    def __init__(self, core: Core | None) -> None:
+    def __init__(self, core: Core | None, dead: EmptyDeadQueue | None = None) -> None:
         self.time = 100.0
         self.source = Source(core)
         self.journal = heard(*WHOLE)
-        self.view = View(
-            self.source, self._now, Meter(), self.journal, EmptyDeadQueue(), stuck=10.0, actions=True
-        )
+        dead = dead or EmptyDeadQueue()
+        self.view = View(self.source, self._now, Meter(), self.journal, dead, stuck=10.0, actions=True)
 
     def _now(self) -> Moment:
         return Moment(self.time, 1000.0 + self.time, datetime(2026, 3, 4, 12, 0))
@@ -213,6 +214,29 @@ def test_one_that_is_not_active() -> None:
     for call in (rig.view.status, rig.view.resources, lambda: rig.view.command(Commanded(DispatchTasks()))):
         with pytest.raises(NotActive):
             call()
+
+
+def refused(rig: Rig, action: str) -> Exception:
+    """Ask for something to be done with a dead task, and return why it is not."""
+    [route] = [route for route in ROUTES if route.path == "dead/{guid}/{action}"]
+    answer = route.answer(rig.view, {}, {"guid": "A", "action": action}, b"")
+    assert isinstance(answer, Deferred)
+    for _, asked in rig.source.asked:
+        asked.callback([])
+    failed: list[Failure] = []
+    answer.addErrback(failed.append)
+    assert isinstance(failed[0].value, Exception)
+    return failed[0].value
+
+
+@pytest.mark.parametrize("action", ["retry", "drop"])
+def test_dead_tasks_that_nothing_is_done_with(action: str) -> None:
+    """One that is nowhere is not found; what can't be done now may be tried again, or elsewhere."""
+    assert isinstance(refused(Rig(None), action), NotActive)
+    for dead, status in ((EmptyDeadQueue(), 404), (BrokenDeadQueue(), 503)):
+        reason = refused(Rig(Grid().core, dead), action)
+        assert isinstance(reason, Refused)
+        assert reason.status == status
 
 
 # --- the stream ---

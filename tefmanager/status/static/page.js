@@ -3,6 +3,8 @@
 
 const $ = (id) => document.getElementById(id);
 const LOUD = {good: "good", warn: "warn", error: "bad", critical: "bad"};
+const EMPTY = "\0"; // key of the row that says that there is nothing: no name has this character
+const MOST_SUITES = 10; // that are named as waiting
 const STATUS = {idle: "good", missing: "bad", stalled: "bad"};
 let canAct = false;
 
@@ -37,9 +39,10 @@ function rows(id, items, key, fill, empty) {
     return row;
   });
   if (!wanted.length) {
-    const row = element("tr"), cell = element("td", empty, "soft");
-    cell.colSpan = 9;
-    row.append(cell);
+    const row = old.get(EMPTY) ?? element("tr");
+    row.dataset.key = EMPTY;
+    cells(row, [empty, "soft"]);
+    row.cells[0].colSpan = 9;
     wanted.push(row);
   }
   if (wanted.length !== body.rows.length || wanted.some((row, index) => row !== body.rows[index])) {
@@ -123,6 +126,11 @@ function list(items, most, text) {
   return items.slice(0, most).map(text).join(", ") + (more > 0 ? `, and ${more} more` : "");
 }
 
+/** What stands in a table without rows. Of what is null, only the active manager knows anything. */
+function none(found) {
+  return found ? "There are none." : "Not known here, or not yet.";
+}
+
 /** How many there are, and how many of them are shown. */
 function count(found, shown) {
   if (!found || !found.total) return "";
@@ -142,7 +150,7 @@ function showResources(all) {
       cell.dataset.text = text;
       cell.replaceChildren(bar(each.held, each.limit), text);
     }, by + others, list(each.waiters, 3, (one) => `${one.guid} for ${span(all.time - one.since)}`) || (each.waiting ? `${each.waiting} kinds of tasks` : ""));
-  }, "There are none.");
+  }, none(found));
 }
 
 function showWorkers(all) {
@@ -151,7 +159,7 @@ function showWorkers(all) {
   rows("t-workers", found?.workers ?? [], (each) => each.name, (row, each) => {
     cells(row, each.name, each.worker_type, [each.status, STATUS[each.status] ?? ""], each.task ?? (each.booked ? `${each.booked} (soon)` : ""),
       span(all.time - each.since), `${span(each.silent)} ago`);
-  }, "There are none.");
+  }, none(found));
 }
 
 function showSuites(all) {
@@ -159,7 +167,7 @@ function showSuites(all) {
   put("c-suites", count(found, found?.suites));
   rows("t-suites", found?.suites ?? [], (each) => each.suite, (row, each) => {
     cells(row, each.suite, each.waiting, each.dispatched, each.working, (cell) => fillSuite(cell, each));
-  }, "There are none.");
+  }, none(found));
 }
 
 function fillSuite(cell, each) {
@@ -193,7 +201,7 @@ function showDead(all) {
   rows("t-dead", found?.tasks ?? [], (each) => each.guid, (row, each) => {
     const last = each.worker === null ? "" : `${each.end} at ${each.worker}`;
     cells(row, each.guid, each.task_type, each.suite ?? "", each.attempts, last, `${span(all.time - each.died)} ago`, (cell) => fillDead(cell, each));
-  }, "There are none.");
+  }, none(found));
 }
 
 function fillDead(cell, each) {
@@ -201,11 +209,14 @@ function fillDead(cell, each) {
 }
 
 function showWaiting(all) {
-  const waiting = all.status?.waiting;
+  const waiting = all.status?.waiting, empty = waiting ? "Nothing waits." : none(waiting);
   const pairs = (found) => Object.entries(found ?? {});
-  rows("t-types", pairs(waiting?.by_type), ([name]) => name, (row, pair) => cells(row, ...pair), "Nothing waits.");
+  rows("t-types", pairs(waiting?.by_type), ([name]) => name, (row, pair) => cells(row, ...pair), empty);
+  const suites = pairs(waiting?.by_suite).sort((a, b) => b[1] - a[1]).slice(0, MOST_SUITES);
+  put("c-in-suites", waiting && waiting.suites > suites.length ? `${suites.length} of ${waiting.suites}` : "");
+  rows("t-in-suites", suites, ([name]) => name, (row, [name, tasks]) => cells(row, name ? name : ["none", "soft"], tasks), empty);
   const priorities = pairs(waiting?.by_priority).sort((a, b) => b[0] - a[0]);
-  rows("t-priorities", priorities, ([name]) => name, (row, pair) => cells(row, ...pair), "Nothing waits.");
+  rows("t-priorities", priorities, ([name]) => name, (row, pair) => cells(row, ...pair), empty);
 }
 
 function showEvents(all) {

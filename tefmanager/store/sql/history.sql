@@ -20,18 +20,25 @@ group by suite, outcome;
 
 -- name: load_dead
 -- Read the last $1 dead tasks of which nobody has settled what becomes of them, and of each its last attempt; count all.
+with dead as (
+    select
+        id, guid, task_type, priority, resources, suite, time_limit, date_part('epoch', received) as received,
+        attempts, outcome, date_part('epoch', finished_at) as finished_at, count(*) over () as total
+    from {t}history as h
+    where outcome = 'dead' and not settled
+        and not exists (select from {t}tasks as t where t.guid = h.guid)
+        and not exists (select from {t}history as later where later.guid = h.guid and later.id > h.id)
+    order by id desc
+    limit $1::integer
+)
 select
-    h.id, h.guid, h.task_type, h.priority, h.resources, h.suite, h.time_limit, date_part('epoch', h.received),
-    h.attempts, h.outcome, date_part('epoch', h.finished_at), a.worker, a.outcome, count(*) over ()
-from {t}history as h
+    d.id, d.guid, d.task_type, d.priority, d.resources, d.suite, d.time_limit, d.received,
+    d.attempts, d.outcome, d.finished_at, a.worker, a.outcome, d.total
+from dead as d
 left join lateral (
-    select worker, outcome from {t}attempts where task_id = h.id order by id desc limit 1
+    select worker, outcome from {t}attempts where task_id = d.id order by id desc limit 1
 ) as a on true
-where h.outcome = 'dead' and not h.settled
-    and not exists (select from {t}tasks as t where t.guid = h.guid)
-    and not exists (select from {t}history as later where later.guid = h.guid and later.id > h.id)
-order by h.id desc
-limit $1::integer;
+order by d.id desc;
 
 -- name: settle
 -- It is settled what becomes of the dead tasks of the guids $1; tell of which it was not before.
