@@ -85,15 +85,15 @@ def makeService(options: Options) -> IService:
     reactor.callWhenRunning(collect_rarely)
     notifier = Notifier.of(os.environ)
     reloader = Reloader(lambda: config_from(options, os.environ), config, notifier)
-    _reload_on_hangup(reactor, config, reloader, log)
+    in_terminal = (options.parent or {}).get("nodaemon", True) and os.isatty(_STDOUT)
+    if config.log.file or not in_terminal:  # there it means that somebody closed the terminal
+        _reload_on_hangup(reactor, reloader, log)
     service = _service(reactor, config, reloader, notifier)
     return service if log is None else Logged(service, log)
 
 
-def _reload_on_hangup(reactor: Any, config: Config, reloader: Reloader, log: LogObserver | None) -> None:
-    """Let SIGHUP open the log file anew and reload; unless it means that somebody closed our terminal."""
-    if not config.log.file and os.isatty(_STDOUT):
-        return
+def _reload_on_hangup(reactor: Any, reloader: Reloader, log: LogObserver | None) -> None:
+    """Let SIGHUP open the log file anew, and reload."""
 
     def hangup() -> None:
         if log is not None:

@@ -12,8 +12,10 @@ from twisted.logger import LogLevel
 from twisted.python.failure import Failure
 
 from tefmanager import inquiry, loglines
+from tefmanager.core import events
 from tefmanager.core.core import Core
 from tefmanager.core.events import Commanded
+from tefmanager.core.resources import Resource
 from tefmanager.core.values import Moment
 from tefmanager.loglines import Line
 from tefmanager.messages import DispatchTasks
@@ -203,6 +205,41 @@ def test_readiness(active: bool, last: list[Line], role: str, ready: bool) -> No
         rig.journal({"line": line, "log_time": 8.0})
     found = rig.view.readiness()
     assert (found.role, found.ready) == (role, ready)
+
+
+@pytest.mark.parametrize(
+    ("active", "last", "headline"),
+    [
+        (True, [], "active, running: 2 waiting, 1 in flight, 1 workers"),
+        (
+            True,
+            [loglines.RESOURCES_LOST("gone")],
+            "active, running: 2 waiting, 1 in flight, 1 workers; no etcd: gone",
+        ),
+        (
+            False,
+            [loglines.REIGN_LOST(1, "x"), loglines.WAITING_FOR(STANDBY)],
+            "standby: another manager is active",
+        ),
+        (False, [loglines.REIGN_LOST(1, "x")], "starting; no database: x"),
+    ],
+)
+def test_headline(active: bool, last: list[Line], headline: str) -> None:
+    """A line has the role, the state with the queue, and what is missing."""
+    grid = Grid().submit("a").submit("b").submit("c").say("w", "idle")
+    rig = Rig(grid.core if active else None)
+    for line in last:
+        rig.journal({"line": line, "log_time": 8.0})
+    assert rig.view.headline() == headline
+
+
+def test_tasks_that_are_being_reserved_are_waiting() -> None:
+    """They are in no lane, but not on their way either."""
+    grid = Grid(grant=False)
+    grid.turn(events.ResourcesRead({"r": Resource("r", limit=1)}, {}))
+    grid.submit("a", resources=("r",)).say("w", "idle")
+    assert grid.core.attempts.reserving
+    assert Rig(grid.core).view.headline() == "active, running: 1 waiting, 0 in flight, 1 workers"
 
 
 def test_one_that_is_not_active() -> None:
