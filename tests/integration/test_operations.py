@@ -1,4 +1,4 @@
-"""``docs/operations.md``: its procedures are followed on real services, and do what the page says they do."""
+"""``docs/operations.md``: its procedures are followed on real services, and do what the page says."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from tefmanager.sandbox.server import Server
 from tests.integration.amqp_support import awaited
-from tests.integration.daemon import Daemon, Log, plugin_folder, until
+from tests.integration.daemon import FAULTS, Daemon, Log, plugin_folder, until
 from tests.integration.demo_support import ROOT
 from tests.integration.grid_client import Grid, Received, RubyWorker, fresh
 from tests.integration.pages import Reader, section
@@ -27,7 +27,7 @@ SYSTEMCTL = """#!/bin/sh
 # Does with a daemon what systemctl does with a service: it returns when it is ready, or is no more.
 set -eu
 cd '{folder}'
-ready() {{ grep -cE 'BROKER_CONNECTED.consumer|another manager is active' tef-manager.log 2>/dev/null || true; }}
+ready() {{ grep -cE 'BROKER_CONNECTED.consumer|another manager is active' tef-manager.log || true; }}
 start() {{
     touch tef-manager.log
     before=$(ready)
@@ -72,9 +72,17 @@ class Site:
             "TEF_ETCD_HOST_PROD": f"{host}:{port}",
         }
         self.reader = Reader(folder, self._administrator.environment | self._variables)
+
+    def start(self) -> None:
+        """Start the service, and connect clients and workers."""
         self.shell("systemctl start tef-manager")
-        self.log = Log(folder / "tef-manager.log")
-        self.grid = Grid(services.amqp_url, PREFIX)
+        self.log = Log(self.folder / "tef-manager.log")
+        self.connect()
+
+    def stop(self) -> None:
+        """Stop the service, if it was started."""
+        if (self.folder / "manager.pid").exists():
+            self.shell("systemctl stop tef-manager")
 
     def _install(self) -> None:
         """Put systemctl and tefctl where they are found, and write how to reach the database."""
@@ -145,10 +153,16 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(own: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """One site for all procedures."""
-    site = Site(own, tmp_path_factory.mktemp("site"))
-    yield site
-    site.shell("systemctl stop tef-manager")
+    """One site for all procedures, the service on which has no fault of its own."""
+    folder = tmp_path_factory.mktemp("site")
+    site = Site(own, folder)
+    try:
+        site.start()
+        yield site
+    finally:
+        site.stop()
+    lines = [line for file in folder.glob("tef-manager.log*") for line in Log(file).lines]
+    assert not [line for line in lines if any(fault in line for fault in FAULTS)]
 
 
 async def lose(server: Server) -> None:
