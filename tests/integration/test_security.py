@@ -118,25 +118,23 @@ def test_rabbitmq_less(
 
 # --- more rights, for what not everybody needs ---
 
-SOURCE = f"{PREFIX}.suites"
-"""An exchange of another program."""
-
 
 @pytest.mark.parametrize("less", [None, CONFIGURE, WRITE, READ])
 def test_bind(administrator: Administrator, tmp_path: Path, less: int | None) -> None:
     """With the rights that the page adds for --bind the manager consumes, without any one of them not."""
+    source = f"{PREFIX}.suites.{less}"  # not there yet
     rights = permissions("tef-manager")
-    needed = [SOURCE, f"{PREFIX}.manager", SOURCE]
+    needed = [source, f"{PREFIX}.manager", source]
     more = [
         right if kind == less else f"{right}|^{re.escape(name)}$"
         for kind, (right, name) in enumerate(zip(rights, needed, strict=True))
     ]
-    daemon = administrator.daemon(tmp_path, "tef_manager", f"--bind={SOURCE}:task")
+    daemon = administrator.daemon(tmp_path, "tef_manager", f"--bind={source}:task")
     try:
         administrator.permit(*more)
         daemon.start(ready=less is None)
         if less is None:
-            administrator.shell(f"rabbitmqctl -q list_bindings -p {VHOST} | grep {SOURCE}")
+            administrator.shell(f"rabbitmqctl -q list_bindings -p {VHOST} | grep {source}")
         else:
             until(
                 lambda: said(daemon, "BROKER_WAITING|consumer|", REFUSED, f"'{needed[less]}'"), "a refusal"
@@ -345,6 +343,7 @@ def test_operator(tefctl: Tefctl) -> None:
     assert "running" in tefctl("tef-operator", "status").stdout
     for state in ("paused", "running"):
         assert tefctl("tef-operator", "set-state", state).stdout == f"the manager is {state}\n"
+    assert tefctl("tef-operator", "dead", "drop", "--all").returncode == 0
     assert tefctl("tef-operator", "dead", "list").stdout == "no dead tasks\n"
 
 
