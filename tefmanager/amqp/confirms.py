@@ -151,6 +151,7 @@ class ConfirmChannel(ChannelEvents):
 
     def confirmed(self, tag: int, multiple: bool, ok: bool) -> None:
         """Settle one message, or all up to a number."""
+        self._refusal = ""
         last = tag or self._next - 1  # multiple with the tag 0 means all
         first = self._low if multiple else last
         if multiple:
@@ -178,7 +179,7 @@ class ConfirmChannel(ChannelEvents):
         self._settle_all(touched)
 
     def _tell_refusal(self, code: int, reason: str) -> None:
-        """Say once that a right is missing: that a message went nowhere does not tell why."""
+        """Say once, until we may publish again, that we may not: DISPATCH_FAILED does not tell why."""
         if code == ACCESS_REFUSED and reason != self._refusal:
             self._refusal = reason
             self._log.warn("Nothing is published there: {reason}", reason=reason)

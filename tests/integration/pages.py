@@ -40,9 +40,8 @@ def block(page: Path, where: str) -> Block:
 
 def section(page: Path, heading: str) -> list[Block]:
     """Return the blocks below a heading of a page's second level, in order."""
-    found = re.search(
-        rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", page.read_text(), re.DOTALL | re.MULTILINE
-    )
+    text = page.read_text()
+    found = re.search(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
     assert found, f"{page} has no section {heading}"
     return _blocks(found[1])
 

@@ -87,11 +87,9 @@ class Administrator:
         root = f"root:{self.password('root.etcd')}"
         return self.shell(f"etcdctl --username {root} ls {path} || true", ETCDCTL_API="2").strip()
 
-    def permit(self, configure: str, write: str, read: str) -> None:
-        """Let the manager do so much at RabbitMQ."""
-        self.shell(
-            f"rabbitmqctl -q set_permissions -p {VHOST} tef-manager '{configure}' '{write}' '{read}'"
-        )
+    def permit(self, configure: str, write: str, read: str, user: str = "tef-manager") -> None:
+        """Let a user do so much at RabbitMQ."""
+        self.shell(f"rabbitmqctl -q set_permissions -p {VHOST} {user} '{configure}' '{write}' '{read}'")
 
     def daemon(
         self, folder: Path, role: str = "tef_manager", *options: str, database: str = DATABASE
@@ -184,12 +182,19 @@ class Worker:
         self.queue = f"{PREFIX}.worker.{host}.{self.name}"
         party.channel.queue_declare(f"{PREFIX}.manager", durable=True)
         party.channel.queue_declare(self.queue, durable=True)
+        self.exchange_name = self.queue
+
+    def move_to_exchange(self) -> None:
+        """Take tasks by an exchange from now on."""
+        self.exchange_name = f"{PREFIX}.worker.exchange.{self.name}"
+        self._party.channel.exchange_declare(self.exchange_name, "topic", durable=True)
+        self._party.channel.queue_bind(self.queue, self.exchange_name, "#")
 
     def say(self, *statuses: str) -> None:
         """Publish one status after the other."""
-        about = {"name": self.name, "worker_type": self.worker_type, "exchange_name": self.queue}
+        about = {"name": self.name, "worker_type": self.worker_type}
         for status in statuses:
-            self._party.send(type="worker_status", **about, status=status)
+            self._party.send(type="worker_status", **about, exchange_name=self.exchange_name, status=status)
 
     def take(self) -> bytes:
         """Wait for a task."""

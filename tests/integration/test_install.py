@@ -1,4 +1,4 @@
-"""``docs/install.md``: its unit is one that systemd takes and finds safe, and its command line runs the manager."""
+"""``docs/install.md``: systemd takes its unit and finds it safe, and its command line runs the manager."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_unit_is_safe(tmp_path: Path) -> None:
 
 
 def test_command_of_the_unit(services: Services, tmp_path: Path) -> None:
-    """The unit's command line, with the keys of the page's INI file, runs a manager until it is told to end."""
+    """The unit's command line, with the page's INI file, runs a manager until it is told to end."""
     [line] = re.findall(r"^ExecStart=(.*)$", UNIT, re.MULTILINE)
     folder = tmp_path / "etc"
     folder.mkdir()
@@ -81,11 +81,8 @@ def test_command_of_the_unit(services: Services, tmp_path: Path) -> None:
 
 def write_ini(path: Path, amqp_url: str, folder: Path, etcd: str, log: Path) -> None:
     """Write the INI file of the page, with these values and a name prefix of its own."""
-    [text] = [
-        each.text
-        for each in section(PAGE, "As a service, by hand")
-        if each.kind == "ini" and not each.where
-    ]
+    blocks = section(PAGE, "As a service, by hand")
+    [text] = [each.text for each in blocks if each.kind == "ini" and not each.where]
     places = {"amqp-url": amqp_url, "db-config": folder, "etcd-host": etcd, "log-file": log}
     login = {"amqp-user": "guest", "amqp-password": "guest"}
     for key, value in {**places, **login}.items():

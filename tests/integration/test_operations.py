@@ -1,19 +1,23 @@
-"""``docs/operations.md``: its procedures are followed on real services, and do what the page says they do."""
+"""``docs/operations.md``: its procedures are followed on real services, and do what the page says."""
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tefmanager.sandbox.machine import Account
 from tefmanager.sandbox.server import Server
 from tests.integration.amqp_support import awaited
-from tests.integration.daemon import Daemon, Log, plugin_folder, until
+from tests.integration.daemon import FAULTS, Daemon, Log, plugin_folder, until
 from tests.integration.demo_support import ROOT
 from tests.integration.grid_client import Grid, Received, RubyWorker, fresh
 from tests.integration.pages import Reader, section
@@ -27,7 +31,7 @@ SYSTEMCTL = """#!/bin/sh
 # Does with a daemon what systemctl does with a service: it returns when it is ready, or is no more.
 set -eu
 cd '{folder}'
-ready() {{ grep -cE 'BROKER_CONNECTED.consumer|another manager is active' tef-manager.log 2>/dev/null || true; }}
+ready() {{ grep -cE 'BROKER_CONNECTED.consumer|another manager is active' tef-manager.log || true; }}
 start() {{
     touch tef-manager.log
     before=$(ready)
@@ -72,9 +76,17 @@ class Site:
             "TEF_ETCD_HOST_PROD": f"{host}:{port}",
         }
         self.reader = Reader(folder, self._administrator.environment | self._variables)
+
+    def start(self) -> None:
+        """Start the service, and connect clients and workers."""
         self.shell("systemctl start tef-manager")
-        self.log = Log(folder / "tef-manager.log")
-        self.grid = Grid(services.amqp_url, PREFIX)
+        self.log = Log(self.folder / "tef-manager.log")
+        self.connect()
+
+    def stop(self) -> None:
+        """Stop the service, if it was started."""
+        if (self.folder / "manager.pid").exists():
+            self.shell("systemctl stop tef-manager")
 
     def _install(self) -> None:
         """Put systemctl and tefctl where they are found, and write how to reach the database."""
@@ -114,6 +126,11 @@ class Site:
         """Connect clients and workers anew."""
         self.grid = Grid(self.services.amqp_url, PREFIX)
 
+    def news(self, start: str) -> Callable[[], object]:
+        """Return what waits for an event that begins so and that is not in the log yet."""
+        known = len(self.log.events(start))
+        return lambda: self.log.wait(start, known + 1)
+
     def begun(self, *resources: str, worker: RubyWorker | None = None) -> tuple[RubyWorker, Received]:
         """Return a worker that works at a task."""
         worker = worker or RubyWorker(self.grid, fresh("type"))
@@ -145,10 +162,16 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(own: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """One site for all procedures."""
-    site = Site(own, tmp_path_factory.mktemp("site"))
-    yield site
-    site.shell("systemctl stop tef-manager")
+    """One site for all procedures, the service on which has no fault of its own."""
+    folder = tmp_path_factory.mktemp("site")
+    site = Site(own, folder)
+    try:
+        site.start()
+        yield site
+    finally:
+        site.stop()
+    lines = [line for file in folder.glob("tef-manager.log*") for line in Log(file).lines]
+    assert not [line for line in lines if any(fault in line for fault in FAULTS)]
 
 
 async def lose(server: Server) -> None:
@@ -160,9 +183,10 @@ async def lose(server: Server) -> None:
 def test_pause(site: Site) -> None:
     """The page's loop ends when the last task does, what comes then waits, and goes on later."""
     worker, received = site.begun()
+    paused = site.news("STATE_CHANGE|running|paused")
 
     def act() -> None:
-        site.log.wait("STATE_CHANGE|running|paused")
+        paused()
         worker.finish(received)
 
     site.follow_while("Pause for maintenance", 0, act)
@@ -179,9 +203,10 @@ def test_drain(site: Site) -> None:
     worker = RubyWorker(site.grid, fresh("type"), "worker_foo")
     _, received = site.begun(worker=worker)
     waiting = site.grid.task(worker.worker_type)
+    paused = site.news("STATE_CHANGE|running|paused")
 
     def act() -> None:
-        site.log.wait("STATE_CHANGE|running|paused", 2)
+        paused()
         worker.finish(received)
 
     site.follow_while("Drain a worker", 0, act)
@@ -199,15 +224,20 @@ def test_resource(site: Site) -> None:
 def test_rotate(site: Site) -> None:
     """No line is lost, and none is in both files, when the log is renamed under load."""
     kind = fresh("type")
-    before = [site.grid.task(kind) for _ in range(50)]
-    site.log.wait(f"TASK_ACCEPTED|{kind}|", 50)
-    site.follow("Rotate the log")
+    sent = [site.grid.task(kind)]
+    site.log.wait(f"TASK_ACCEPTED|{kind}|")
+    with ThreadPoolExecutor(1) as other:
+        following = other.submit(site.follow, "Rotate the log")
+        while not following.done():
+            sent.append(site.grid.task(kind))
+            site.grid.serve(0.005)
+    following.result()
+    sent.append(site.grid.task(kind))
     until((site.folder / "tef-manager.log").exists, "the new log")
-    after = [site.grid.task(kind) for _ in range(50)]
     new, old = Log(site.folder / "tef-manager.log"), site.log
-    new.wait(f"TASK_ACCEPTED|{kind}|{after[-1]}|")
+    new.wait(f"TASK_ACCEPTED|{kind}|{sent[-1]}|")
     accepted = old.events(f"TASK_ACCEPTED|{kind}|") + new.events(f"TASK_ACCEPTED|{kind}|")
-    assert [line.split("|")[2] for line in accepted] == [*before, *after]
+    assert [line.split("|")[2] for line in accepted] == sent
     site.log = new
 
 
@@ -221,15 +251,16 @@ def test_failover(site: Site, tmp_path: Path) -> None:
     try:
         standby.start(ready=False)
         standby.log.wait("WAITING_FOR|another manager is active")
+        stands_by, active = site.news("WAITING_FOR|another manager"), site.news("BROKER_CONNECTED|consumer")
         began = time.monotonic()
         site.follow("Failover")
         standby.wait_ready()
         assert time.monotonic() - began < 5
-        site.log.wait("WAITING_FOR|another manager is active")
+        stands_by()
         standby.stop()
     finally:
         standby.end()
-    site.log.wait("BROKER_CONNECTED|consumer")
+    active()
 
 
 def test_postgresql_is_lost(site: Site) -> None:
@@ -244,14 +275,58 @@ def test_postgresql_is_lost(site: Site) -> None:
     site.shell("tefctl resources set-limit restored 1")
     busy, late = site.begun("restored")
     assert site.held("restored") == "1"
+    given_back = site.news("RESERVATION_GIVEN_BACK|")
     site.follow("PostgreSQL is lost", 0)
-    site.log.wait("RESERVATION_GIVEN_BACK|")
+    given_back()
     until(lambda: site.held("restored") == "0", "the reference")
     assert [site.listed(guid) for guid in (kept, done, late.guid)] == [True, True, False]
     busy.finish(late)
     site.follow("PostgreSQL is lost", 1)
     worker.free()
     assert site.done(worker) == done
+
+
+def test_postgresql_without_a_backup(site: Site) -> None:
+    """With an empty database it begins anew, and gives back what nothing holds."""
+    site.shell("tefctl resources set-limit restored 1")
+    site.begun("restored")
+    block = section(PAGE, "PostgreSQL is lost")[0]
+    lines = block.text.splitlines(keepends=True)
+    kept = "".join(line for line in lines if "pg_restore" not in line and "update" not in line)
+    site.reader.follow(replace(block, text=kept))
+    until(lambda: site.held("restored") == "0", "the reference")
+    assert json.loads(site.shell("tefctl --json tasks"))["total"] == 0
+
+
+@awaited
+async def test_etcd_from_a_snapshot(site: Site) -> None:
+    """What the manager held when the snapshot was made, and holds no more, is given back."""
+    site.shell("tefctl resources set-limit snapshot 1")
+    worker, received = site.begun("snapshot")
+    site.shell("etcdctl snapshot save etcd.snapshot")
+    worker.finish(received)
+    until(lambda: site.held("snapshot") == "0", "the reference")
+    etcd = site.services.sandbox.etcd
+    lost, given_back = site.news("RESOURCES_LOST|"), site.news("RESERVATION_GIVEN_BACK|")
+    await lose(etcd)
+    lost()
+    restore(etcd, site)
+    await etcd.start()
+    assert site.held("snapshot") == "1"
+    site.shell("systemctl restart tef-manager")
+    given_back()
+    until(lambda: site.held("snapshot") == "0", "the reference")
+
+
+def restore(etcd: Server, site: Site) -> None:
+    """Put the snapshot where Etcd will find it."""
+    arguments = etcd.command().arguments
+    names = ("--name", "--initial-cluster", "--initial-advertise-peer-urls", "--data-dir")
+    options = " ".join(f"{name} '{arguments[arguments.index(name) + 1]}'" for name in names)
+    site.shell(f"etcdctl snapshot restore etcd.snapshot {options}")
+    account = Account.unprivileged()
+    for path in [etcd.folder / "data", *(etcd.folder / "data").rglob("*")]:
+        os.chown(path, account.user, account.group)
 
 
 @awaited
@@ -262,8 +337,9 @@ async def test_etcd_is_lost(site: Site) -> None:
     second = RubyWorker(site.grid, worker.worker_type)
     etcd = site.services.sandbox.etcd
     site.follow("Etcd is lost", 0)
+    lost = site.news("RESOURCES_LOST|")
     await lose(etcd)
-    site.log.wait("RESOURCES_LOST|")
+    lost()
     await etcd.start()
     site.follow("Etcd is lost", 1)
     site.log.wait(f"RESERVATION_TAKEN|{worker.worker_type}|{received.guid}|")
@@ -294,9 +370,10 @@ async def test_rabbitmq_is_lost(site: Site) -> None:
     sent = site.grid.task(lost.worker_type)
     site.log.wait(f"DISPATCH|{lost.worker_type}|{sent}|")
     rabbitmq = site.services.sandbox.rabbitmq
+    connected = site.news("BROKER_CONNECTED|consumer")
     await lose(rabbitmq)
     await rabbitmq.start()
-    site.log.wait("BROKER_CONNECTED|consumer", 2)
+    connected()
     site.follow("RabbitMQ is lost", 0)
     assert "of-others" in site.shell("rabbitmqctl -q list_vhosts")
     site.connect()

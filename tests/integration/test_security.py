@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg2
 import pytest
 from pika.exceptions import ChannelClosedByBroker
 
 from tefmanager.sandbox.machine import HOST
+from tefmanager.store.names import lock_key, lock_name_for
 from tests.integration.daemon import Daemon, running, until
 from tests.integration.grid_client import fresh
 from tests.integration.pages import block
@@ -91,7 +94,7 @@ REFUSED = "ACCESS_REFUSED - access to"
 def test_rabbitmq_less(
     administrator: Administrator, tmp_path: Path, right: int, name: str, start: str
 ) -> None:
-    """Without any one name that the manager may configure, write or read, its log says which."""
+    """Without any one name that the manager may use its log says which, and it goes on once it may."""
     rights = permissions("tef-manager")
     less = [*rights]
     less[right] = alternatives(rights[right], name)
@@ -104,10 +107,64 @@ def test_rabbitmq_less(
         client.send(type="task", task_type=worker.worker_type, guid=fresh("task"))
         until(lambda: said(daemon, start, REFUSED, f"'{name}'"), f"{start} with {name}")
         assert not daemon.log.events("DELIVERIES_LOST|"), "nothing was delivered"
+        administrator.permit(*rights)
+        if start.startswith("BROKER_WAITING"):
+            daemon.wait_ready()
         daemon.stop()
     finally:
         daemon.end()
         administrator.permit(*rights)
+
+
+# --- more rights, for what not everybody needs ---
+
+
+@pytest.mark.parametrize("less", [None, CONFIGURE, WRITE, READ])
+def test_bind(administrator: Administrator, tmp_path: Path, less: int | None) -> None:
+    """With the rights that the page adds for --bind the manager consumes, without any one of them not."""
+    source = f"{PREFIX}.suites.{less}"  # not there yet
+    rights = permissions("tef-manager")
+    needed = [source, f"{PREFIX}.manager", source]
+    more = [
+        right if kind == less else f"{right}|^{re.escape(name)}$"
+        for kind, (right, name) in enumerate(zip(rights, needed, strict=True))
+    ]
+    daemon = administrator.daemon(tmp_path, "tef_manager", f"--bind={source}:task")
+    try:
+        administrator.permit(*more)
+        daemon.start(ready=less is None)
+        if less is None:
+            administrator.shell(f"rabbitmqctl -q list_bindings -p {VHOST} | grep {source}")
+        else:
+            until(
+                lambda: said(daemon, "BROKER_WAITING|consumer|", REFUSED, f"'{needed[less]}'"), "a refusal"
+            )
+        daemon.stop()
+    finally:
+        daemon.end()
+        administrator.permit(*rights)
+
+
+def test_exchange_of_a_worker(administrator: Administrator, tmp_path: Path) -> None:
+    """A worker that has an exchange gets its tasks there, with the rights that the page adds for that."""
+    configure, write, read = permissions("tef-manager")
+    more = rf"^{re.escape(PREFIX)}\.worker\."
+    own = [*permissions("tef-worker")]
+    own[WRITE] += f"|{more}"
+    try:
+        administrator.permit(configure, f"{write}|{more}", read)
+        administrator.permit(*own, user="tef-worker")
+        with running(administrator.daemon(tmp_path)):
+            worker, client = Worker(administrator.party("tef-worker")), administrator.party("tef-client")
+            worker.move_to_exchange()
+            worker.say("idle")
+            guid = fresh("task")
+            client.send(type="task", task_type=worker.worker_type, guid=guid)
+            assert json.loads(worker.take())["guid"] == guid
+            worker.say("working", "task_complete", "offline")
+    finally:
+        administrator.permit(configure, write, read)
+        administrator.permit(*permissions("tef-worker"), user="tef-worker")
 
 
 # --- one right less: PostgreSQL ---
@@ -193,6 +250,44 @@ def test_etcd_less(narrow: Administrator, tmp_path: Path, kind: str, key: str) -
         narrow.etcd(f"etcdctl role grant-permission tef-manager {kind} {path}")
 
 
+def test_upgrade_is_the_owner_s(administrator: Administrator, tmp_path: Path) -> None:
+    """A version that brings an upgrade says what it lacks, and goes on once the owner has made it."""
+    undo = "delete from tef_prod_upgrades where number = 2; drop index tef_prod_tasks_lanes;"
+    administrator.sql(undo, PGDATABASE=DATABASE)
+    daemon = administrator.daemon(tmp_path / "manager")
+    try:
+        daemon.start(ready=False)
+        daemon.log.wait("WAITING_FOR|database")
+        assert daemon.log.events("WAITING_FOR|")[0].endswith(": must be owner of table tef_prod_tasks")
+        with running(administrator.daemon(tmp_path / "owner", "tef_owner")):
+            pass
+        daemon.wait_ready()
+        daemon.stop()
+    finally:
+        daemon.end()
+
+
+def test_lock_without_rights(administrator: Administrator, tmp_path: Path) -> None:
+    """Whoever may connect to the database can keep every manager from becoming active."""
+    key = lock_key(lock_name_for("prod", PREFIX))
+    administrator.sql(
+        f"create role stranger login password 'stranger'; grant connect on database {DATABASE} to stranger"
+    )
+    login = {"user": "stranger", "password": "stranger", "dbname": DATABASE}
+    stranger = psycopg2.connect(**{**administrator.services.database, **login})
+    daemon = administrator.daemon(tmp_path)
+    try:
+        stranger.cursor().execute("select pg_advisory_lock(%s)", [key])
+        daemon.start(ready=False)
+        daemon.log.wait("WAITING_FOR|another manager is active")
+        stranger.close()
+        daemon.wait_ready()
+        daemon.stop()
+    finally:
+        stranger.close()
+        daemon.end()
+
+
 # --- one role in the database; Etcd's v2 API ---
 
 
@@ -209,10 +304,15 @@ def test_postgresql_with_one_role(administrator: Administrator, tmp_path: Path) 
 
 
 def test_etcd_v2(administrator: Administrator, tmp_path: Path) -> None:
-    """The rights of the v2 API are enough for a task, and without them the manager is not let in."""
+    """The rights of the v2 API are enough for a task, and so are the narrow ones."""
     administrator.shell(f"etcdctl set /tef/prod/resources/{RESOURCE}/ref_limit 1", ETCDCTL_API="2")
     administrator.follow("etcd-v2", ETCDCTL_API="2")
-    with running(administrator.daemon(tmp_path, "tef_manager", "--etcd-api=v2")) as daemon:
+    with running(administrator.daemon(tmp_path / "wide", "tef_manager", "--etcd-api=v2")) as daemon:
+        a_task_through(daemon, administrator, "v2")
+    root = f"root:{administrator.password('root.etcd')}"
+    narrow = block(PAGE, "etcd-v2-narrow").text.replace("etcdctl", f"etcdctl --username {root}")
+    administrator.shell(narrow, ETCDCTL_API="2")
+    with running(administrator.daemon(tmp_path / "narrow", "tef_manager", "--etcd-api=v2")) as daemon:
         a_task_through(daemon, administrator, "v2")
 
 
@@ -243,6 +343,7 @@ def test_operator(tefctl: Tefctl) -> None:
     assert "running" in tefctl("tef-operator", "status").stdout
     for state in ("paused", "running"):
         assert tefctl("tef-operator", "set-state", state).stdout == f"the manager is {state}\n"
+    assert tefctl("tef-operator", "dead", "drop", "--all").returncode == 0
     assert tefctl("tef-operator", "dead", "list").stdout == "no dead tasks\n"
 
 
@@ -256,6 +357,22 @@ def test_dashboard(administrator: Administrator, tefctl: Tefctl) -> None:
     party.channel.queue_bind(queue, f"{PREFIX}.manager.events", "worker.registered")
     worker.say("idle", "offline")
     assert json.loads(party.take(queue))["worker"] == worker.name
+
+
+def test_workers_of_a_host(administrator: Administrator) -> None:
+    """A host's workers may be kept from the tasks of another one's."""
+    rights = permissions("tef-worker")
+    own = [right.replace(r"worker\.", r"worker\.host\.") for right in rights]
+    assert own != rights
+    other = Worker(administrator.party("tef-worker"), "other")
+    try:
+        administrator.permit(*own, user="tef-worker")
+        channel = administrator.party("tef-worker").channel
+        channel.basic_get(Worker(administrator.party("tef-worker"), "host").queue)
+        with pytest.raises(ChannelClosedByBroker, match="ACCESS_REFUSED"):
+            channel.basic_get(other.queue)
+    finally:
+        administrator.permit(*rights, user="tef-worker")
 
 
 @pytest.mark.parametrize(

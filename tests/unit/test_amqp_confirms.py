@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import capturedLogs
 
 from tefmanager.amqp import frames
 from tefmanager.amqp.codec import TableError
@@ -246,6 +247,25 @@ def test_refused_exchange(rig: Rig, exchange: bytes, reason: str) -> None:
     assert rig.answers == {1: RETURNED}
     rig.answer_open()
     assert len(rig.published()) == 1
+
+
+def test_refusal_is_told_once(rig: Rig) -> None:
+    """The reason of a refusal is logged, and again only after something was published."""
+    refused = method(1, "channel.close", 403, "ACCESS_REFUSED - access to exchange 'amq.default'", 60, 40)
+
+    def refuse() -> None:
+        rig.publish()
+        rig.wire.receive(refused)
+        rig.answer_open()
+
+    with capturedLogs() as logged:
+        refuse()
+        refuse()
+        assert [event["reason"][:20] for event in logged] == ["403 ACCESS_REFUSED -"]
+        rig.publish()
+        rig.wire.receive(method(1, "basic.ack", 1, False))
+        refuse()
+        assert len(logged) == 2
 
 
 def test_channel_closed_otherwise(rig: Rig) -> None:
