@@ -6,7 +6,7 @@ Nothing is started here: constructors connect to nothing, ``startService`` does.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -85,7 +85,8 @@ def makeService(options: Options) -> IService:
     reactor.callWhenRunning(collect_rarely)
     notifier = Notifier.of(os.environ)
     reloader = Reloader(lambda: config_from(options, os.environ), config, notifier)
-    in_terminal = (options.parent or {}).get("nodaemon", True) and os.isatty(_STDOUT)
+    twistd: Mapping[str, Any] = options.parent or {}
+    in_terminal = twistd.get("nodaemon", True) and os.isatty(_STDOUT)
     if config.log.file or not in_terminal:  # there it means that somebody closed the terminal
         _reload_on_hangup(reactor, reloader, log)
     service = _service(reactor, config, reloader, notifier)

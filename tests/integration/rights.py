@@ -87,8 +87,9 @@ class Administrator:
         root = f"root:{self.password('root.etcd')}"
         return self.shell(f"etcdctl --username {root} ls {path} || true", ETCDCTL_API="2").strip()
 
-    def permit(self, configure: str, write: str, read: str, user: str = "tef-manager") -> None:
-        """Let a user do so much at RabbitMQ."""
+    def permit(self, *rights: str, user: str = "tef-manager") -> None:
+        """Let a user configure, write and read so much at RabbitMQ."""
+        configure, write, read = rights
         self.shell(f"rabbitmqctl -q set_permissions -p {VHOST} {user} '{configure}' '{write}' '{read}'")
 
     def daemon(

@@ -275,6 +275,7 @@ def test_options_that_pages_name(page: Path) -> None:
     """A setting that is named as an option in running text exists."""
     known = {f"--{name}" for name in SETTINGS} | options_of(cli)
     foreign = {"--logfile", "--syslog", "--logger", "--enable-v2", "--pidfile", "--help", "--reactor"}
+    foreign |= {"--user", "--username"}  # of etcdctl
     found = set(re.findall(r"`(--[a-z][a-z0-9-]+)", page.read_text()))
     assert found <= known | foreign
 
