@@ -27,7 +27,7 @@ from tests.services import Services
 @pytest.fixture(scope="module")
 def both(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Daemon, Http]]:
     """A daemon, and its HTTP."""
-    with shown(services, tmp_path_factory.mktemp("http"), fresh("http")) as found:
+    with shown(services, tmp_path_factory.mktemp("http"), fresh("http"), "--etcd-api=v3") as found:
         yield found
 
 

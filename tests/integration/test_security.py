@@ -193,6 +193,7 @@ def live_until(daemon: Daemon, administrator: Administrator, text: str) -> None:
     for worker in (busy, lazy):
         client.send(type="task", task_type=worker.worker_type, guid=fresh("task"))
     client.send(type="pause_suite", data=suite)
+    client.send(type="settle_dead", data={"guids": [fresh("task")]})
     Worker(party).say("idle", "offline")
 
     def lived() -> bool:
@@ -252,13 +253,17 @@ def test_etcd_less(narrow: Administrator, tmp_path: Path, kind: str, key: str) -
 
 def test_upgrade_is_the_owner_s(administrator: Administrator, tmp_path: Path) -> None:
     """A version that brings an upgrade says what it lacks, and goes on once the owner has made it."""
-    undo = "delete from tef_prod_upgrades where number = 2; drop index tef_prod_tasks_lanes;"
+    undo = (
+        "delete from tef_prod_upgrades where number = 3;"
+        "alter table tef_prod_manager drop column state_since;"
+        "drop index tef_prod_history_suite; alter table tef_prod_history drop column settled;"
+    )
     administrator.sql(undo, PGDATABASE=DATABASE)
     daemon = administrator.daemon(tmp_path / "manager")
     try:
         daemon.start(ready=False)
         daemon.log.wait("WAITING_FOR|database")
-        assert daemon.log.events("WAITING_FOR|")[0].endswith(": must be owner of table tef_prod_tasks")
+        assert daemon.log.events("WAITING_FOR|")[0].endswith(": must be owner of table tef_prod_history")
         with running(administrator.daemon(tmp_path / "owner", "tef_owner")):
             pass
         daemon.wait_ready()
