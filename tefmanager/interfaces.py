@@ -8,10 +8,10 @@ calls back into the engine but through the callables it was given.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
+from msgspec import Struct, field
 from zope.interface import Attribute, Interface, implementer
 
 from tefmanager.core.resources import Resource
@@ -174,24 +174,21 @@ class ReservationsLost(Exception):
     """Etcd did not answer, or not in time. Whether the request took effect is not known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(Struct, frozen=True):
     """The references that one attempt wants, or holds: one of each name."""
 
     attempt: int
     resources: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Granted:
+class Granted(Struct, frozen=True):
     """All references of a claim that have an entry in Etcd are held now."""
 
     attempt: int
     reserved: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Struct, frozen=True):
     """Nothing of a claim is held: one resource had no reference to give."""
 
     attempt: int
@@ -251,8 +248,7 @@ class IReservations(Interface):
 # --- RabbitMQ --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(Struct, frozen=True):
     """A message that was delivered and is not acknowledged yet.
 
     Attributes:
@@ -321,8 +317,7 @@ class Delivered(StrEnum):
     """The connection went before the broker had answered: it may or may not have arrived."""
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Struct, frozen=True):
     """A message to publish.
 
     Attributes:

@@ -7,7 +7,8 @@ An event's text is its name and its fields, separated by ``|``, in the order giv
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 LONGEST_FIELD = 2000
 """Characters of a field that are logged; what is longer is cut and says so."""
@@ -48,8 +49,7 @@ def readable(body: bytes) -> str:
     return text if len(body) <= LONGEST_FIELD * 4 else f"{text}… ({len(body)} bytes)"
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """One event that happened, to be logged once the turn has committed."""
 
     event: Event
@@ -73,8 +73,7 @@ class Line:
         return self.text
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(Struct, frozen=True):
     """A kind of log line.
 
     Attributes:

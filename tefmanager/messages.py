@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import msgspec
+from msgspec import Struct
 
 from tefmanager import loglines
 from tefmanager.core.values import ManagerState
@@ -25,8 +25,7 @@ LONGEST_NAME = 255
 DEFAULT_PRIORITY = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class TaskMessage:
+class TaskMessage(Struct, frozen=True):
     """A task, as far as the manager looks at it. ``resources`` are sorted, each once."""
 
     guid: str
@@ -37,8 +36,7 @@ class TaskMessage:
     time_limit: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerMessage:
+class WorkerMessage(Struct, frozen=True):
     """A ``worker_status``; ``task`` is the guid it named, if any."""
 
     name: str
@@ -48,35 +46,30 @@ class WorkerMessage:
     task: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class SetState:
+class SetState(Struct, frozen=True):
     """``set_state``."""
 
     state: ManagerState
 
 
-@dataclass(frozen=True, slots=True)
-class GetWorkers:
+class GetWorkers(Struct, frozen=True):
     """``get_workers``."""
 
 
-@dataclass(frozen=True, slots=True)
-class DispatchTasks:
+class DispatchTasks(Struct, frozen=True):
     """``dispatch_tasks``; ``probe`` marks one that the manager sent to itself."""
 
     probe: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SuiteCommand:
+class SuiteCommand(Struct, frozen=True):
     """``pause_suite``, ``ready_suite`` or ``stop_suite`` (``command``), with the suite's guid."""
 
     command: str
     suite: str
 
 
-@dataclass(frozen=True, slots=True)
-class Invalid:
+class Invalid(Struct, frozen=True):
     """A message that can't be used.
 
     Attributes:

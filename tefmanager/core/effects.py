@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from tefmanager.core.values import TaskSpec, WorkerStatus
 from tefmanager.loglines import Line
 
 
-@dataclass(frozen=True, slots=True)
-class ReplyTo:
+class ReplyTo(Struct, frozen=True):
     """Where an answer goes: a queue, and what it is to be called there."""
 
     queue: bytes
@@ -21,23 +21,20 @@ Receipt: TypeAlias = tuple[int, int]
 """A delivery: the number of the consumer's channel, and its tag there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Acknowledge:
+class Acknowledge(Struct, frozen=True):
     """Acknowledge a message that was kept, since what it means was not clear."""
 
     receipt: Receipt
 
 
-@dataclass(frozen=True, slots=True)
-class Log:
+class Log(Struct, frozen=True):
     """Write a line to the log, and publish it where somebody listens. ``about`` is the task it tells of."""
 
     line: Line
     about: TaskSpec | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True):
     """Answer a message: True, or an error's text; ``warnings`` are about a task that was taken."""
 
     to: ReplyTo
@@ -45,8 +42,7 @@ class Reply:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerInfo:
+class WorkerInfo(Struct, frozen=True):
     """A worker, as ``get_workers`` tells of it. ``task_id`` is the task it holds, or None."""
 
     name: str
@@ -57,32 +53,28 @@ class WorkerInfo:
     since: float
 
 
-@dataclass(frozen=True, slots=True)
-class ReplyWorkers:
+class ReplyWorkers(Struct, frozen=True):
     """Answer ``get_workers``; the tasks' bodies come with the commit."""
 
     to: ReplyTo
     workers: tuple[WorkerInfo, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Reserve:
+class Reserve(Struct, frozen=True):
     """Ask Etcd for an attempt's references."""
 
     attempt: int
     resources: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(Struct, frozen=True):
     """Give back what an attempt holds, again and again until it has worked."""
 
     attempt: int
     resources: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Publish:
+class Publish(Struct, frozen=True):
     """Send a task to its worker. The body comes with the commit, or came in this turn."""
 
     attempt: int
@@ -90,8 +82,7 @@ class Publish:
     address: str
 
 
-@dataclass(frozen=True, slots=True)
-class Bury:
+class Bury(Struct, frozen=True):
     """Put a task into the queue of the dead, with its history."""
 
     task_id: int

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from math import inf
 from typing import TYPE_CHECKING
 
+from msgspec import Struct, field
+from msgspec.structs import replace
+
 from tefmanager.core.values import (
+    NOTHING,
     AttemptEnd,
     AttemptRow,
     Order,
@@ -31,8 +34,7 @@ class Phase(StrEnum):
     WORKING = "working"
 
 
-@dataclass(slots=True, eq=False)
-class Task:
+class Task(Struct, eq=False):
     """A task that is not finished.
 
     Attributes:
@@ -43,7 +45,7 @@ class Task:
         attempt: its live attempt, one that is reserving included.
         lane: where it waits, or None.
         claim: number of its claim on its resources, counting up; None while it has none.
-        order: higher priority first, then the older.
+        order: its place in its lane, by `spec`.
     """
 
     spec: TaskSpec
@@ -53,7 +55,7 @@ class Task:
     attempt: Attempt | None = None
     lane: Lane | None = None
     claim: int | None = None
-    order: Order = field(init=False)
+    order: Order = NOTHING
 
     def __post_init__(self) -> None:
         self.order = self.spec.order
@@ -75,8 +77,7 @@ class Task:
         )
 
 
-@dataclass(slots=True, eq=False)
-class Attempt:
+class Attempt(Struct, eq=False):
     """One try at a task by one worker.
 
     Attributes:
@@ -140,8 +141,7 @@ class Attempt:
         )
 
 
-@dataclass(slots=True, eq=False)
-class Worker:
+class Worker(Struct, eq=False):
     """A worker of the collective.
 
     Attributes:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from tefmanager.core.attempts import Limits
 from tefmanager.core.effects import Receipt, ReplyTo
@@ -19,8 +20,7 @@ from tefmanager.messages import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class TaskSubmitted:
+class TaskSubmitted(Struct, frozen=True):
     """A task came.
 
     Attributes:
@@ -38,8 +38,7 @@ class TaskSubmitted:
     reply: ReplyTo | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerReported:
+class WorkerReported(Struct, frozen=True):
     """A ``worker_status`` came.
 
     Attributes:
@@ -55,107 +54,92 @@ class WorkerReported:
     receipt: Receipt | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Commanded:
+class Commanded(Struct, frozen=True):
     """A control message came."""
 
     message: SetState | GetWorkers | DispatchTasks | SuiteCommand
     reply: ReplyTo | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ReservationGranted:
+class ReservationGranted(Struct, frozen=True):
     """An attempt holds its references; ``reserved`` are those that have an entry."""
 
     attempt: int
     reserved: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ReservationRefused:
+class ReservationRefused(Struct, frozen=True):
     """An attempt holds nothing: ``short`` had no reference to give."""
 
     attempt: int
     short: str
 
 
-@dataclass(frozen=True, slots=True)
-class ReservationUnknown:
+class ReservationUnknown(Struct, frozen=True):
     """Etcd did not say whether an attempt holds its references."""
 
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class ReservationReleased:
+class ReservationReleased(Struct, frozen=True):
     """An attempt holds nothing any more."""
 
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class DispatchConfirmed:
+class DispatchConfirmed(Struct, frozen=True):
     """The broker has the message in the worker's queue."""
 
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class DispatchFailed:
+class DispatchFailed(Struct, frozen=True):
     """The message is in no queue."""
 
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class DispatchUncertain:
+class DispatchUncertain(Struct, frozen=True):
     """The connection went before the broker had said whether the message is in the worker's queue."""
 
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class Buried:
+class Buried(Struct, frozen=True):
     """The queue of the dead has confirmed a task."""
 
     task_id: int
     guid: str
 
 
-@dataclass(frozen=True, slots=True)
-class ResourcesSeen:
+class ResourcesSeen(Struct, frozen=True):
     """Something changed in Etcd."""
 
     seen: Mapping[str, Resource | None]
 
 
-@dataclass(frozen=True, slots=True)
-class ResourcesRead:
+class ResourcesRead(Struct, frozen=True):
     """Everything in Etcd was read; ``held`` are our lock keys' resources by attempt."""
 
     seen: Mapping[str, Resource | None]
     held: Mapping[int, frozenset[str]]
 
 
-@dataclass(frozen=True, slots=True)
-class ResourcesLost:
+class ResourcesLost(Struct, frozen=True):
     """Etcd is away."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class HearingAgain:
+class HearingAgain(Struct, frozen=True):
     """Messages come again, after a time in which they could not: nobody's silence counts."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pass:
+class Pass(Struct, frozen=True):
     """The slow catch-all pass: whatever was missed is looked at again."""
 
 
-@dataclass(frozen=True, slots=True)
-class LimitsChanged:
+class LimitsChanged(Struct, frozen=True):
     """The operator set other times and counts."""
 
     limits: Limits

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from tefmanager.core.effects import Effect, Log, Receipt, Release, Reserve
 from tefmanager.core.entities import Task, Worker

@@ -5,8 +5,9 @@ The layout in Etcd is described in ``docs/protocol.md``, section *Resources*.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 UNLIMITED = -1
 """The limit that is none, as it stands in ``ref_limit`` and in a window's ``limit``."""
@@ -17,8 +18,7 @@ ANY_DAY = -1
 MINUTES_A_DAY = 24 * 60
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(Struct, frozen=True):
     """A span of local time in which a resource has another limit.
 
     Attributes:
@@ -51,8 +51,7 @@ class Window:
         return self.day in (ANY_DAY, weekday)
 
 
-@dataclass(frozen=True, slots=True)
-class Resource:
+class Resource(Struct, frozen=True):
     """What Etcd says of one resource at a moment.
 
     Attributes:

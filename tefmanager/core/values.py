@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from math import inf
 from typing import NamedTuple, TypeAlias
 
+from msgspec import Struct, field
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+
+class Moment(Struct, frozen=True):
     """One reading of the clocks, taken once for each event.
 
     Attributes:
@@ -94,8 +94,7 @@ NOTHING: Order = (-inf, 0)
 """The place before all of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class TaskSpec:
+class TaskSpec(Struct, frozen=True):
     """What a sender said of a task, but for its body. Never changes.
 
     Attributes:
@@ -124,8 +123,7 @@ class TaskSpec:
         return (-self.priority, self.id)
 
 
-@dataclass(frozen=True, slots=True)
-class TaskRow:
+class TaskRow(Struct, frozen=True):
     """A task that is not finished, as its row says.
 
     Attributes:
@@ -154,8 +152,7 @@ class TaskRow:
         return self.state is TaskState.WAITING and not self.attempts and not self.avoid
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptRow:
+class AttemptRow(Struct, frozen=True):
     """An attempt that ended.
 
     Attributes:
@@ -181,8 +178,7 @@ class AttemptRow:
     unresolved: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class FinishedRow:
+class FinishedRow(Struct, frozen=True):
     """A task in history: its row as it was, how it ended, and when (unix time)."""
 
     row: TaskRow
@@ -190,8 +186,7 @@ class FinishedRow:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class DeadRow:
+class DeadRow(Struct, frozen=True):
     """A dead task of which nobody has settled what becomes of it, and how its last attempt ended.
 
     Attributes:
@@ -204,8 +199,7 @@ class DeadRow:
     end: AttemptEnd | None
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerRow:
+class WorkerRow(Struct, frozen=True):
     """A worker of the collective. Its heartbeats change no row.
 
     Attributes:
@@ -223,8 +217,7 @@ class WorkerRow:
     since: float
 
 
-@dataclass(frozen=True, slots=True)
-class ManagerRow:
+class ManagerRow(Struct, frozen=True):
     """The manager's own state.
 
     Attributes:
@@ -240,8 +233,7 @@ class ManagerRow:
     state_since: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Unread:
+class Unread(Struct, frozen=True):
     """Waiting tasks that are alike in type and resources and that are not read.
 
     Attributes:
@@ -256,8 +248,7 @@ class Unread:
     best: float
 
 
-@dataclass(frozen=True, slots=True)
-class Stretch:
+class Stretch(Struct, frozen=True):
     """Part of a lane, to be read.
 
     Attributes:
@@ -273,8 +264,7 @@ class Stretch:
     at_most: int
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(Struct, frozen=True):
     """All rows, as a reign begins.
 
     Attributes:
@@ -301,8 +291,7 @@ class Snapshot:
         return len(self.tasks) + sum(road.count for road in self.unread)
 
 
-@dataclass(slots=True)
-class Changes:
+class Changes(Struct):
     """The row changes of one turn; what a row says at the end of the turn counts.
 
     Written in the order of the attributes, in one transaction.
@@ -335,7 +324,7 @@ class Changes:
 
     def __bool__(self) -> bool:
         """Tell whether anything is to be written or read."""
-        return any(getattr(self, name) for name in self.__slots__)
+        return any(getattr(self, name) for name in self.__struct_fields__)
 
 
 Bodies = Mapping[int, bytes]

@@ -7,14 +7,14 @@ overwrite newer ones.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from tefmanager.core.resources import Resource
 from tefmanager.etcd import tree
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One key's value (None: the key was deleted) and the revision at which it became so."""
 
     value: str | None
@@ -118,8 +118,7 @@ def _present(fields: Fields) -> set[tuple[str, str]]:
     return {(field, entry.value) for field, entry in fields.items() if entry.value is not None}
 
 
-@dataclass(frozen=True, slots=True)
-class Lock:
+class Lock(Struct, frozen=True):
     """One lock key of ours.
 
     Attributes:
@@ -137,8 +136,7 @@ class Lock:
     revision: int
 
 
-@dataclass(frozen=True, slots=True)
-class Everything:
+class Everything(Struct, frozen=True):
     """A read of everything: keys by resource, our own lock keys, and the revision at which it was so."""
 
     fields: Mapping[str, Fields]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar, cast
 
+from msgspec import Struct
 from OpenSSL import SSL
 from treq.client import HTTPClient
 from twisted.internet import error as net
@@ -56,8 +56,7 @@ _WIRE_ERRORS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """What to ask: path and query are percent-encoded already."""
 
     method: str
@@ -71,8 +70,7 @@ class Request:
         return self.method in ("PUT", "DELETE") or self.path == "/v3/kv/txn"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """What came back, and from where ("host:port")."""
 
     status: int

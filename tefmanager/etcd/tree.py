@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from tefmanager.core.resources import ANY_DAY, UNLIMITED, Resource, Window
 
@@ -32,8 +33,7 @@ _LOCK_ID = re.compile(r"(.*):([0-9]{1,18})~[0-9]{1,18}~[0-9]{1,18}", re.DOTALL)
 _UNSAFE = re.compile(r"[%/\x00-\x1f\x7f]|^_")
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """Where a path leads: a resource's name and the field of it."""
 
     name: str

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from tefmanager.etcd import tree, v2wire
 from tefmanager.etcd.cache import Entry, Everything, Fields, Lock

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from itertools import count as count_up
 from itertools import takewhile
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tefmanager.etcd import tree, v3wire
 from tefmanager.etcd.adapter import EtcdReservations
@@ -27,8 +29,7 @@ _READS = 4
 """Operations by which all of a resource but its locks is read."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Change:
+class _Change(Struct, frozen=True):
     """Lock keys that go and that come, and the counts that change by that."""
 
     given: Sequence[Lock]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Coroutine, Iterable, Iterator
-from dataclasses import replace
 from itertools import groupby
 from typing import Any, TypeVar
 
@@ -12,6 +11,7 @@ import pytest
 import pytest_twisted
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 from zope.interface.verify import verifyObject
@@ -88,7 +88,9 @@ def reign(twin: Twin) -> Iterator[IReign]:
 def task(id: int, **fields: Any) -> TaskRow:
     """Return a row of a waiting task."""
     spec = TaskSpec(id, f"guid-{id}", "type", 1.0, (), None, None, 1.5)
-    spec = replace(spec, **{key: fields.pop(key) for key in list(fields) if key in TaskSpec.__slots__})
+    spec = replace(
+        spec, **{key: fields.pop(key) for key in list(fields) if key in TaskSpec.__struct_fields__}
+    )
     return TaskRow(spec, **fields)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from itertools import groupby
 from math import isfinite
 
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
@@ -318,7 +320,7 @@ class FakeReign:
         self._fence()
         rows = self._database.rows
         found = {id: task for id, task in rows.history.items() if _is_unsettled(task, guids)}
-        rows.history.update({id: replace(task, settled=True) for id, task in found.items()})
+        rows.history.update({id: dataclasses.replace(task, settled=True) for id, task in found.items()})
         return sorted({task.row.spec.guid for task in found.values()})
 
     async def forget(self, before: float, at_most: int) -> int:
