@@ -174,7 +174,10 @@ class Worker(Struct, eq=False):
     @property
     def live(self) -> Attempt | None:
         """The attempt it holds, or None."""
-        return next((attempt for attempt in self.queue if attempt.live), None)
+        for attempt in self.queue:
+            if attempt.live:
+                return attempt
+        return None
 
     @property
     def status(self) -> WorkerStatus:
@@ -192,8 +195,10 @@ class Worker(Struct, eq=False):
     @property
     def unsettled(self) -> bool:
         """Whether it may still begin, or go on with, what was taken from it though it seems to be free."""
-        taken = (attempt for attempt in self.queue if not attempt.live)
-        return any(attempt.phase is Phase.DISPATCHED or attempt.given_up for attempt in taken)
+        for attempt in self.queue:
+            if not attempt.live and (attempt.phase is Phase.DISPATCHED or attempt.given_up):
+                return True
+        return False
 
     @property
     def free(self) -> bool:

@@ -38,6 +38,9 @@ class Word(StrEnum):
     TASK_COMPLETE = "task_complete"
 
 
+_WORDS = {word.value: word for word in Word}
+
+
 class Holds(StrEnum):
     """What the manager holds for the worker, of the task that the message means."""
 
@@ -105,13 +108,14 @@ class Reports:
         if message.status == OFFLINE:
             self._offline(message.name, now)
             return None
-        if message.status not in set(Word):
+        word = _WORDS.get(message.status)
+        if word is None:
             return loglines.UNKNOWN_STATUS(message.name, message.status)
         worker = self._known(message, now)
         if worker is None:
             return loglines.MISSING_WORKER_TYPE(message.name)
         worker.heard = now.monotonic
-        self._act(worker, Word(message.status), event, now)
+        self._act(worker, word, event, now)
         self._workforce.changed(worker, now)
         return None
 

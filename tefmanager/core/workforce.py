@@ -59,8 +59,8 @@ class Workforce:
 
     def changed(self, worker: Worker, now: Moment) -> None:
         """Note a worker's new status, if it is new, and whether it is free."""
-        if worker.status != worker.shown:
-            worker.shown = worker.status
+        if (status := worker.status) is not worker.shown:
+            worker.shown = status
             worker.since = now.wall
             self._ledger.worker(worker)
         self._sort(worker)
