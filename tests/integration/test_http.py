@@ -362,6 +362,12 @@ def test_dead_tasks(services: Services, tmp_path: Path, unique: str) -> None:
             assert each.properties.headers["x-tef-guid"] == each.guid
             assert [attempt["end"] for attempt in each.properties.headers["x-tef-attempts"]] == ["offline"]
             assert each.properties.delivery_mode == 2
+        gone = http.do(f"/api/dead/{guids[3]}/retry")
+        assert (gone.status, "is not in the dead queue" in gone.json["error"]) == (404, True)
+        unknown = http.do("/api/dead/nobody's/retry")
+        assert (unknown.status, unknown.json["error"]) == (404, "there is no such dead task")
+        assert http.do(f"/api/dead/{guids[3]}/drop").status == 202
+        assert dead_guids(http) == []
         grid.close()
 
 
