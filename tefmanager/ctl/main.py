@@ -8,9 +8,19 @@ import click
 
 from tefmanager import __version__
 from tefmanager.ctl import ask, command, dead, events, resources, submit, watch
-from tefmanager.ctl.errors import CtlError
+from tefmanager.ctl.errors import CtlError, Exit
 from tefmanager.ctl.session import Session
 from tefmanager.loglines import one_line
+
+MOST_PATIENCE = 86400.0
+"""Seconds that an answer may be waited for."""
+
+
+def _seconds(_context: click.Context, _option: click.Parameter, value: float) -> float:
+    """Refuse what nobody can wait for, also what is no number."""
+    if not 0 < value <= MOST_PATIENCE:
+        raise click.BadParameter(f"{value:g} is not above 0, and at most {MOST_PATIENCE:g}")
+    return value
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -18,7 +28,13 @@ from tefmanager.loglines import one_line
 @click.option("--config", metavar="FILE", help="The manager's file of settings; as the manager's option.")
 @click.option("--name-prefix", metavar="NAME", help="Which manager; as the manager's option.")
 @click.option(
-    "--timeout", default=10.0, show_default=True, metavar="SECONDS", help="Wait so long for answers."
+    "--timeout",
+    type=float,
+    callback=_seconds,
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Wait so long for answers.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 @click.version_option(__version__, prog_name="tefctl")
@@ -63,3 +79,6 @@ def main() -> None:
     except CtlError as error:
         click.echo(f"tefctl: {one_line(str(error))}", err=True)
         sys.exit(error.status)
+    except OSError as error:  # such as a full disk under standard output; click sees to a closed pipe
+        click.echo(f"tefctl: {one_line(error.strerror or str(error))}", err=True)
+        sys.exit(Exit.NO)

@@ -109,6 +109,8 @@ def test_warnings_and_refusals_of_submit(tefctl: Tefctl, make: Make) -> None:
     assert done.stdout == "1 of 1 tasks taken\n"
     assert f"no worker of type {task['task_type']} is known" in done.stderr
     assert f"resource {closed.name} has the limit 0 now, 1 is needed" in done.stderr
+    two = json.dumps({**task, "guid": fresh("guid")})
+    assert told(tefctl, "submit", "-", text=f"{two}\n{two}", status=1)["taken"] == 1
     done = tefctl("submit", "-", text=json.dumps(task), status=1)
     assert f"not taken: {guid}: TASK_DUPLICATE|" in done.stderr
     assert (
@@ -208,6 +210,24 @@ def test_dead_tasks(tefctl: Tefctl, grid: Grid) -> None:
     tefctl("dead", "drop", guids[1])
     assert not listed(tefctl) & set(guids)
     assert "there is no dead task" in tefctl("dead", "drop", guids[1], status=1).stderr
+
+
+def test_a_dead_task_without_message(daemon: Daemon, tefctl: Tefctl, grid: Grid) -> None:
+    """Where somebody has emptied the dead queue that is said, and how to get rid of what is listed."""
+    worker = RubyWorker(grid, fresh("type"))
+    guid = grid.task(worker.worker_type)
+    worker.free()
+    worker.begin(worker.expect())
+    worker.say("offline")
+    until(lambda: guid in listed(tefctl))
+    grid.take_all(f"{daemon.prefix}.manager.dead", 1)
+    for arguments in (["--all"], [guid], [guid, "nobody's"]):
+        done = tefctl("dead", "retry", *arguments, status=1)
+        assert f"the message of dead task {guid} is not in the dead queue" in done.stderr
+        assert f"tefctl dead drop {guid}" in done.stderr
+        assert ("there is no dead task nobody's" in done.stderr) == ("nobody's" in arguments)
+    tefctl("dead", "drop", guid)
+    assert guid not in listed(tefctl)
 
 
 def test_state_and_suites(tefctl: Tefctl, grid: Grid) -> None:
