@@ -14,6 +14,7 @@ from rich.text import Text
 
 from tefmanager.ctl.rows import Rows, cell
 from tefmanager.ctl.session import Session
+from tefmanager.loglines import plain
 
 HOLDERS = 10
 """Who holds a resource is told of so many; ``--json`` has all of them."""
@@ -143,7 +144,7 @@ def tasks(answer: Mapping[str, Any]) -> RenderableType:
     made = Rows("*task", "~type", "~suite", "#prio", "state", "#age", "~worker", "~resources")
     for each in answer["tasks"]:
         names = " ".join(each["resources"])
-        mine = (each["guid"], each["task_type"], each["suite"], f"{each['priority']:g}", each["state"])
+        mine = (each["guid"], each["task_type"], each["suite"], plain(each["priority"]), each["state"])
         made.add(*mine, ago(each["received"]), each["worker"], names)
     total = answer["total"] if answer["complete"] else f"at least {answer['total']}"
     return _with_total(made, len(answer["tasks"]), total, "tasks")
@@ -165,7 +166,7 @@ def _facts(task: Mapping[str, Any]) -> Table:
         "task": task["guid"],
         "type": task["task_type"],
         "suite": task["suite"],
-        "priority": f"{task['priority']:g}",
+        "priority": plain(task["priority"]),
         "state": task["state"],
         "worker": task["worker"],
         "resources": " ".join(task["resources"]),
