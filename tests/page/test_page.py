@@ -70,6 +70,12 @@ const shown = [...document.querySelectorAll("button")].filter((each) => each.off
 return shown.filter((each) => each.offsetHeight < 38).length;
 """
 
+HIDDEN = """
+const all = [...document.querySelectorAll(".scroll")];
+return all.filter((each) => each.scrollWidth > each.clientWidth).map((each) => each.textContent);
+"""
+"""What can be seen only by scrolling sideways."""
+
 BROKEN = """
 const shown = [...document.querySelectorAll("button")].filter((each) => each.offsetParent);
 return shown.filter((each) => each.offsetHeight > 60).map((each) => each.textContent);
@@ -311,6 +317,7 @@ def test_on_a_phone(page: Page) -> None:
         assert page.run("return document.documentElement.scrollWidth") == 360
         assert page.run(SMALL) == 0
         assert page.run(BROKEN) == []
+        assert page.run(HIDDEN) == []
         page.picture("phone")
     finally:
         page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
