@@ -342,6 +342,14 @@ def test_check_logfiles_on_a_line(story: Story, check: CheckLogfiles, start: str
     assert check()[0] == status
 
 
+@pytest.mark.parametrize("start", [*SETTLED, "WAITING_FOR|another manager is active"])
+def test_check_logfiles_on_what_is_settled(check: CheckLogfiles, start: str) -> None:
+    """Of what nobody has to look at it is silent, as logcheck is."""
+    text = start if start.startswith("WAITING_FOR") else f"{start}a|b"
+    check.append(f"2026-11-27T00:19:04.118+00:00 warn {text}")
+    assert check()[0] == 0
+
+
 def test_check_logfiles_reads_what_was_rotated_away(story: Story, check: CheckLogfiles) -> None:
     """A line that came just before the file was renamed is seen, and once."""
     check.append(one(story, "TASK_DEAD"))
