@@ -193,7 +193,8 @@ def explanation(answer: Mapping[str, Any]) -> RenderableType:
             since = f", for {ago(holder['since'])}" if holder["since"] else ""
             parts.append(cell(f"    held by {whose} (attempt {holder['attempt']}){since}"))
         if reason.get("others"):
-            parts.append(cell(f"    held by other programs: {reason['others']}"))
+            hint = "tefctl resources release-stale --older-than 0 lists by which, and since when"
+            parts.append(cell(f"    held by other programs: {reason['others']}; {hint}"))
         parts += [
             cell(f"    claimed by task {claim['guid']}, which waits for {ago(claim['since'])}")
             for claim in reason.get("claims", ())

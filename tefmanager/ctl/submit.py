@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import click
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import MofNCompleteColumn, Progress
 
 from tefmanager.ctl.broker import Broker
 from tefmanager.ctl.errors import CtlError, Exit
@@ -128,7 +128,8 @@ def _wait(session: Session, wanted: Sequence[str]) -> dict[str, str]:
     outcomes: dict[str, str] = {}
     told = ""
     console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal) as progress:
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("tasks", total=len(wanted))
         while len(outcomes) < len(wanted):
             try:

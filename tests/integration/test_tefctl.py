@@ -279,11 +279,15 @@ def test_stale_references(tefctl: Tefctl, grid: Grid, make: Make) -> None:
     arguments = ("resources", "release-stale", "--older-than=50", f"--client={client}")
     [listed] = told(tefctl, *arguments)
     assert (listed["resource"], listed["client"], resource.count) == (resource.name, client, 2)
+    resource.put("ref_limit", "2")
+    waiting = grid.task(worker.worker_type, resources=[resource.name])
+    until(lambda: "held by other programs: 1; tefctl resources" in tefctl("explain", waiting).stdout)
     assert "1 released" in tefctl(*arguments, "--yes").stdout
     assert resource.count == 1
     assert [lock.client.startswith(client) for lock in resource.locks()] == [False]
     assert told(tefctl, *arguments) == []
     worker.finish(received)
+    worker.finish(worker.expect())
 
 
 def test_migration(services: Services) -> None:
