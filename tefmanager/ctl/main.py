@@ -9,18 +9,11 @@ import click
 from tefmanager import __version__
 from tefmanager.ctl import ask, command, dead, events, resources, submit, watch
 from tefmanager.ctl.errors import CtlError, Exit
-from tefmanager.ctl.session import Session
-from tefmanager.loglines import one_line
+from tefmanager.ctl.rows import safe
+from tefmanager.ctl.session import Seconds, Session
 
 MOST_PATIENCE = 86400.0
 """Seconds that an answer may be waited for."""
-
-
-def _seconds(_context: click.Context, _option: click.Parameter, value: float) -> float:
-    """Refuse what nobody can wait for, also what is no number."""
-    if not 0 < value <= MOST_PATIENCE:
-        raise click.BadParameter(f"{value:g} is not above 0, and at most {MOST_PATIENCE:g}")
-    return value
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -29,8 +22,7 @@ def _seconds(_context: click.Context, _option: click.Parameter, value: float) ->
 @click.option("--name-prefix", metavar="NAME", help="Which manager; as the manager's option.")
 @click.option(
     "--timeout",
-    type=float,
-    callback=_seconds,
+    type=Seconds(most=MOST_PATIENCE),
     default=10.0,
     show_default=True,
     metavar="SECONDS",
@@ -77,8 +69,8 @@ def main() -> None:
     try:
         cli(prog_name="tefctl")
     except CtlError as error:
-        click.echo(f"tefctl: {one_line(str(error))}", err=True)
+        click.echo(f"tefctl: {safe(str(error))}", err=True)
         sys.exit(error.status)
     except OSError as error:  # such as a full disk under standard output; click sees to a closed pipe
-        click.echo(f"tefctl: {one_line(error.strerror or str(error))}", err=True)
+        click.echo(f"tefctl: {safe(error.strerror or str(error))}", err=True)
         sys.exit(Exit.NO)

@@ -14,7 +14,7 @@ from tefmanager.ctl import etcd, show
 from tefmanager.ctl.ask import ask
 from tefmanager.ctl.errors import CtlError, Exit
 from tefmanager.ctl.rows import Rows
-from tefmanager.ctl.session import Session
+from tefmanager.ctl.session import Seconds, Session
 from tefmanager.etcd import tree
 from tefmanager.etcd.http import HttpClient
 from tefmanager.questions import MOST
@@ -220,7 +220,7 @@ def stale_locks(
 
 @resources.command("release-stale")
 @click.option(
-    "--older-than", type=click.FloatRange(min=0), required=True, metavar="SECONDS", help="Held so long."
+    "--older-than", type=Seconds(zero=True), required=True, metavar="SECONDS", help="Held so long."
 )
 @click.option("--client", metavar="PREFIX", help="Only of clients whose id begins so.")
 @click.option("--yes", is_flag=True, help="Release them; without this they are only listed.")

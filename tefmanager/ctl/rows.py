@@ -30,10 +30,15 @@ _STYLES = {
 }
 
 
+def safe(text: str) -> str:
+    """Return a text that does nothing to a terminal, and is as it was where it has nothing of that kind."""
+    return "".join(each if each in "|\\" else one_line(each) for each in text)
+
+
 def cell(value: object) -> Text:
     """Return a value as text in which nothing has a meaning."""
     text = "" if value is None else str(value)
-    return Text(one_line(text), style=_STYLES.get(text, ""))
+    return Text(safe(text), style=_STYLES.get(text, ""))
 
 
 class Rows:

@@ -14,9 +14,8 @@ from rich.progress import MofNCompleteColumn, Progress
 
 from tefmanager.ctl.broker import Broker
 from tefmanager.ctl.errors import CtlError, Exit
-from tefmanager.ctl.rows import cell
+from tefmanager.ctl.rows import cell, safe
 from tefmanager.ctl.session import Session
-from tefmanager.loglines import one_line
 from tefmanager.messages import Invalid, TaskMessage, parse
 
 _AT_ONCE = 500
@@ -114,9 +113,9 @@ def _send(broker: Broker, tasks: Sequence[tuple[str, bytes]]) -> tuple[list[str]
             else:
                 refused.append((guid, str(answer["response"])))
     for text, count in warned.items():
-        click.echo(f"warning: {count} of the tasks can't run as things are: {one_line(text)}", err=True)
+        click.echo(f"warning: {count} of the tasks can't run as things are: {safe(text)}", err=True)
     for guid, text in refused:
-        click.echo(f"not taken: {one_line(guid)}: {text}", err=True)
+        click.echo(f"not taken: {safe(guid)}: {text}", err=True)
     return taken, refused
 
 

@@ -18,7 +18,7 @@ from tefmanager.ctl import show
 from tefmanager.ctl.broker import Broker
 from tefmanager.ctl.errors import CtlError
 from tefmanager.ctl.rows import cell
-from tefmanager.ctl.session import Session
+from tefmanager.ctl.session import Seconds, Session
 
 _MOST = 15
 """Rows of each table, where there is room."""
@@ -58,7 +58,7 @@ def shared(room: int, wanted: Sequence[int]) -> list[int]:
 @click.command()
 @click.option(
     "--interval",
-    type=click.FloatRange(min=0.5),
+    type=Seconds(0.5),
     default=2.0,
     show_default=True,
     metavar="SECONDS",

@@ -81,7 +81,8 @@ def tell(grid: Grid, daemon: LoggedDaemon) -> None:
         guid = grid.task(kind)
         received = worker.expect()
         worker.begin(received)
-        grid.serve(0.15)  # so that there is a time to measure
+        daemon.log.wait(f"TASK_WORKING|{kind}|{guid}|")  # however busy the machine is
+        grid.serve(0.16)  # so that there is a time to measure
         worker.finish(received)
     daemon.log.wait(f"TASK_COMPLETED|{kind}|{guid}")
     given_up = grid.task(kind)

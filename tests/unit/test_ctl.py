@@ -19,7 +19,7 @@ from tefmanager.ctl import events, show, watch
 from tefmanager.ctl.errors import CtlError, Exit
 from tefmanager.ctl.main import cli, main
 from tefmanager.ctl.resources import stale_locks
-from tefmanager.ctl.rows import LEAST, Rows, cell, fitted, shortened
+from tefmanager.ctl.rows import LEAST, Rows, cell, fitted, safe, shortened
 from tefmanager.ctl.submit import read_tasks
 
 A, B = {"type": "task", "task_type": "t", "guid": "A"}, {"task_type": "t", "guid": "B", "x": "ü"}
@@ -101,14 +101,24 @@ def test_nothing_in_a_table_has_a_meaning() -> None:
     assert cell("[red]a\x1b[31m\n").plain == r"[red]a\x1b[31m\n"
 
 
+def test_names_stay_as_they_are() -> None:
+    """What can't harm a terminal can be copied as it is; and an answer is not escaped twice."""
+    assert cell(r"C:\a|b ü").plain == r"C:\a|b ü"
+    assert safe("INVALID_JSON|NO_DATA|a\\x1b\x1b") == r"INVALID_JSON|NO_DATA|a\x1b\x1b"
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
         (["set-state", "asleep"], "'asleep' is not one of"),
         (["resources", "set-limit", "a//b", "1"], "can't be a resource's name"),
         (["resources", "set-limit", "a", "-2"], "-2 is not in the range"),
-        (["--timeout", "0", "status"], "0 is not above 0"),
-        (["--timeout", "nan", "status"], "nan is not above 0"),
+        (["--timeout", "0", "status"], "0.0 is not in the range 0.0<x<=86400.0"),
+        (["--timeout", "nan", "status"], "nan is no number of seconds"),
+        (["--timeout", "inf", "status"], "inf is not in the range"),
+        (["watch", "--interval", "nan"], "nan is no number of seconds"),
+        (["watch", "--interval", "0"], "0.0 is not in the range"),
+        (["resources", "release-stale", "--older-than", "-1"], "-1.0 is not in the range"),
         (["resources", "window", "add", "a", "w", "--from", "25:00", "--to", "1:00"], "is no time of day"),
         (["resources", "window", "add", "a", "w", "--from", "2:00", "--to", "1:00"], "give --limit, or"),
         (["dead", "drop"], "give guids, or --all"),
