@@ -43,6 +43,11 @@ def _escaped(character: str) -> str:
     return _SHORT.get(character) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
 
 
+def plain(number: float) -> str:
+    """Return a number in as few digits as tell it from all others, such as ``7`` or ``0.5``."""
+    return repr(float(number)).removesuffix(".0")
+
+
 def readable(body: bytes) -> str:
     """Return a message's body as text to log, whatever its bytes are."""
     text = body[: LONGEST_FIELD * 4].decode("utf-8", "backslashreplace")

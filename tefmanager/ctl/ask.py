@@ -30,7 +30,12 @@ def _given(**data: object) -> dict[str, object]:
 @click.command()
 @click.pass_obj
 def status(session: Session) -> None:
-    """Show the manager's state, and what waits and works, in numbers."""
+    """Show the manager's state, and what waits and works.
+
+    \b
+    Example:
+      tefctl --json status | jq .waiting.total
+    """
     answer = ask(session, "get_status")
     show.show(session, answer, show.status(answer))
 
@@ -66,7 +71,9 @@ def workers(session: Session, worker_type: str | None, status: str | None, limit
 def tasks(
     session: Session, suite: str | None, task_type: str | None, state: str | None, limit: int
 ) -> None:
-    """List tasks that are not finished: those in flight, then as they are likely to go.
+    """List tasks that are not finished.
+
+    Those in flight come first, the others as they are likely to go.
 
     \b
     Example:
@@ -81,7 +88,12 @@ def tasks(
 @click.argument("guid")
 @click.pass_obj
 def task(session: Session, guid: str) -> None:
-    """Show a task with all its attempts, also when it is finished."""
+    """Show a task with all its attempts, also a finished one.
+
+    \b
+    Example:
+      tefctl task task_123456
+    """
     answer = ask(session, "get_task", guid)
     if answer is None:
         raise CtlError(Exit.NO, f"there is no task {guid}, and none in history")
@@ -108,7 +120,12 @@ def explain(session: Session, guid: str) -> None:
 @_limit
 @click.pass_obj
 def suites(session: Session, limit: int) -> None:
-    """List suites of which something is not finished, and paused ones."""
+    """List unfinished and paused suites.
+
+    \b
+    Example:
+      tefctl suites --limit 10
+    """
     answer = ask(session, "get_suites", {"limit": limit})
     show.show(session, answer, show.suites(answer))
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pika
+from pika.adapters.utils.connection_workflow import AMQPConnectorException, AMQPConnectorStackTimeout
 from pika.exceptions import AMQPError, ChannelClosedByBroker, UnroutableError
 
 from tefmanager.config import Config
@@ -116,7 +117,7 @@ def connected(config: Config, patience: float) -> Iterator[Broker]:
     logging.getLogger("pika").setLevel(logging.CRITICAL)  # what it would say is in its errors
     try:
         connection = pika.BlockingConnection([_parameters(each, patience) for each in config.amqp])
-    except (AMQPError, OSError, ssl.SSLError) as error:
+    except (AMQPError, AMQPConnectorException, OSError, ssl.SSLError) as error:
         places = "; ".join(str(endpoint) for endpoint in config.amqp)
         raise CtlError(Exit.BROKER, f"RabbitMQ at {places}: {_reason(error)}") from None
     try:
@@ -138,6 +139,7 @@ def _parameters(endpoint: AmqpEndpoint, patience: float) -> pika.ConnectionParam
         pika.PlainCredentials(endpoint.user, endpoint.password),
         ssl_options=_ssl_options(endpoint) if endpoint.tls else None,
         socket_timeout=patience,
+        stack_timeout=patience,  # of all until AMQP is spoken
         blocked_connection_timeout=patience,
         heartbeat=0,  # pika answers heartbeats only while it waits for messages
     )
@@ -160,4 +162,6 @@ def _reason(error: BaseException) -> str:
     inner = getattr(error, "exception", None) or (error.args[0] if error.args else None)
     if isinstance(inner, BaseException) and inner is not error:
         return _reason(inner)
+    if isinstance(error, AMQPConnectorStackTimeout):
+        return "nobody there speaks AMQP with us, or too slowly"
     return str(error) or type(error).__name__

@@ -12,7 +12,9 @@ from tefmanager.ctl.session import Session
 @click.argument("state", type=click.Choice([state.value for state in ManagerState]))
 @click.pass_obj
 def set_state(session: Session, state: str) -> None:
-    """Set the manager's state; only in running are tasks dispatched.
+    """Set the manager's state.
+
+    Only in running are tasks dispatched.
 
     \b
     Example:
@@ -42,6 +44,6 @@ COMMANDS = (
     _suite_command("pause-suite", "pause_suite", "is paused", "Hold back a suite's waiting tasks."),
     _suite_command("resume-suite", "ready_suite", "goes on", "Let a paused suite go on."),
     _suite_command(
-        "stop-suite", "stop_suite", "was stopped", "Remove a suite's waiting tasks; those at work go on."
+        "stop-suite", "stop_suite", "was stopped", "Remove a suite's waiting tasks. Those at work go on."
     ),
 )

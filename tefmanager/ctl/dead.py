@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import pika
 from tefmanager.ctl import show
 from tefmanager.ctl.broker import Broker
 from tefmanager.ctl.errors import CtlError, Exit
+from tefmanager.ctl.rows import Rows
 from tefmanager.ctl.session import Session
 from tefmanager.messages import guid_of
 from tefmanager.questions import MOST
@@ -77,7 +78,12 @@ def dead() -> None:
 )
 @click.pass_obj
 def list_dead(session: Session, limit: int) -> None:
-    """List the dead tasks, as the manager knows them: those that nobody has sent again or dropped."""
+    """List the dead tasks that nobody has sent again or dropped.
+
+    \b
+    Example:
+      tefctl dead list --limit 20
+    """
     with session.broker() as broker:
         answer = broker.ask("get_dead", {"limit": limit})
     show.show(session, answer, show.dead(answer))
@@ -87,7 +93,12 @@ def list_dead(session: Session, limit: int) -> None:
 @click.argument("guid")
 @click.pass_obj
 def show_dead(session: Session, guid: str) -> None:
-    """Show a dead task: its attempts, and its message from the dead queue."""
+    """Show a dead task: its attempts and its message.
+
+    \b
+    Example:
+      tefctl dead show task_123456
+    """
     found: list[Dead] = []
 
     def look(each: Dead) -> bool:
@@ -97,12 +108,12 @@ def show_dead(session: Session, guid: str) -> None:
     with session.broker() as broker:
         sift(broker, look)
     if not found:
-        raise CtlError(Exit.NO, f"there is no task {guid} in the dead queue")
+        raise CtlError(Exit.NO, f"there is no task {guid} in the dead queue; see tefctl task {guid}")
     told = found[0].told()
-    made = show.table("#attempt", "worker", "dispatched", "ended", "end")
+    made = Rows("#attempt", "*worker", "dispatched", "ended", "end")
     for each in told["attempts"]:
-        times = (show.clock(each.get("dispatched")), show.clock(each.get("ended")))
-        show.row(made, each.get("number"), each.get("worker"), *times, each.get("end"))
+        times = show.clocks(each.get("dispatched"), each.get("ended"))
+        made.add(each.get("number"), each.get("worker"), *times, each.get("end"))
     show.show(session, told, made)
     if not session.json:
         click.echo(f"\n{told['reason']}\n{json.dumps(told['message'], ensure_ascii=False, indent=2)}")
@@ -118,7 +129,9 @@ def _check(guids: tuple[str, ...], every: bool) -> None:
 @click.option("--all", "every", is_flag=True, help="All of them.")
 @click.pass_obj
 def retry(session: Session, guids: tuple[str, ...], every: bool) -> None:
-    """Submit dead tasks again, as they came; they begin with no attempts.
+    """Submit dead tasks again, as they came.
+
+    They begin with no attempts.
 
     \b
     Examples:
@@ -140,8 +153,10 @@ def retry(session: Session, guids: tuple[str, ...], every: bool) -> None:
             done[each.guid] = None
             return True
 
+        listed = _listed(broker, guids)
         sift(broker, again)
-    _report(session, guids, done, "submitted again")
+    gone = [guid for guid in listed if guid not in done]
+    _report(session, guids, done, "submitted again", gone)
 
 
 @dead.command()
@@ -149,7 +164,15 @@ def retry(session: Session, guids: tuple[str, ...], every: bool) -> None:
 @click.option("--all", "every", is_flag=True, help="All of them.")
 @click.pass_obj
 def drop(session: Session, guids: tuple[str, ...], every: bool) -> None:
-    """Remove dead tasks from the queue and the list; history still has them for a while."""
+    """Remove dead tasks from the queue and the list.
+
+    History still has them for a while.
+
+    \b
+    Examples:
+      tefctl dead drop task_123456
+      tefctl dead drop --all
+    """
     _check(guids, every)
     done: dict[str, None] = {}
 
@@ -160,9 +183,7 @@ def drop(session: Session, guids: tuple[str, ...], every: bool) -> None:
 
     with session.broker() as broker:
         sift(broker, remove)
-        listed = (
-            [task["guid"] for task in broker.ask("get_dead", {"limit": MOST})["tasks"]] if every else guids
-        )
+        listed = guids or [task["guid"] for task in broker.ask("get_dead", {"limit": MOST})["tasks"]]
         done.update(dict.fromkeys(_settle(broker, [*done, *listed])))
     _report(session, guids, done, "dropped")
 
@@ -176,13 +197,32 @@ def _settle(broker: Broker, guids: Iterable[str]) -> list[str]:
     return settled
 
 
-def _report(session: Session, wanted: Iterable[str], done: Iterable[str], what: str) -> None:
+def _listed(broker: Broker, wanted: Sequence[str]) -> list[str]:
+    """Return which are dead of those wanted, or all that are listed; nothing while no manager is there."""
+    try:
+        if wanted:
+            tasks = broker.ask("get_tasks", {"guids": list(dict.fromkeys(wanted))[:MOST]})["tasks"]
+            return [task["guid"] for task in tasks if task["state"] == "dead"]
+        return [task["guid"] for task in broker.ask("get_dead", {"limit": MOST})["tasks"]]
+    except CtlError:
+        if not broker.channel.is_open:
+            raise
+        return []
+
+
+def _report(
+    session: Session, wanted: Iterable[str], done: Iterable[str], what: str, gone: Sequence[str] = ()
+) -> None:
+    """Tell what was done, and which were not there; ``gone`` are dead, but not in the queue."""
     found = list(done)
-    missing = sorted(set(wanted).difference(found))
+    for guid in gone:
+        text = f"the message of dead task {guid} is not in the dead queue, so it can't be submitted again"
+        click.echo(f"{text}; tefctl dead drop {guid} takes it off the list", err=True)
+    missing = sorted(set(wanted).difference(found, gone))
     for guid in missing:
         click.echo(f"there is no dead task {guid}", err=True)
     click.echo(json.dumps(found) if session.json else f"{len(found)} tasks {what}")
-    if missing:
+    if missing or gone:
         raise SystemExit(int(Exit.NO))
 
 

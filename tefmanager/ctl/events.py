@@ -10,9 +10,9 @@ from itertools import islice
 import click
 from pika.exceptions import ChannelClosedByBroker
 
-from tefmanager.ctl import show
 from tefmanager.ctl.broker import Broker
 from tefmanager.ctl.errors import CtlError, Exit
+from tefmanager.ctl.rows import cell
 from tefmanager.ctl.session import Session
 
 
@@ -55,11 +55,11 @@ def line(event: dict[str, object]) -> str:
     """Return an event as a line for people: local time, name, and what else it says."""
     at = time.strftime("%H:%M:%S", time.localtime(float(str(event.get("time", 0)))))
     more = " ".join(
-        f"{name}={show.cell(value).plain}"
+        f"{name}={cell(value).plain}"
         for name, value in event.items()
         if name not in ("event", "time") and value is not None
     )
-    return f"{at} {show.cell(event.get('event')).plain} {more}".rstrip()
+    return f"{at} {cell(event.get('event')).plain} {more}".rstrip()
 
 
 COMMANDS = (events,)

@@ -8,9 +8,12 @@ import click
 
 from tefmanager import __version__
 from tefmanager.ctl import ask, command, dead, events, resources, submit, watch
-from tefmanager.ctl.errors import CtlError
-from tefmanager.ctl.session import Session
-from tefmanager.loglines import one_line
+from tefmanager.ctl.errors import CtlError, Exit
+from tefmanager.ctl.rows import safe
+from tefmanager.ctl.session import Seconds, Session
+
+MOST_PATIENCE = 86400.0
+"""Seconds that an answer may be waited for."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -18,7 +21,12 @@ from tefmanager.loglines import one_line
 @click.option("--config", metavar="FILE", help="The manager's file of settings; as the manager's option.")
 @click.option("--name-prefix", metavar="NAME", help="Which manager; as the manager's option.")
 @click.option(
-    "--timeout", default=10.0, show_default=True, metavar="SECONDS", help="Wait so long for answers."
+    "--timeout",
+    type=Seconds(most=MOST_PATIENCE),
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Wait so long for answers.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 @click.version_option(__version__, prog_name="tefctl")
@@ -61,5 +69,8 @@ def main() -> None:
     try:
         cli(prog_name="tefctl")
     except CtlError as error:
-        click.echo(f"tefctl: {one_line(str(error))}", err=True)
+        click.echo(f"tefctl: {safe(str(error))}", err=True)
         sys.exit(error.status)
+    except OSError as error:  # such as a full disk under standard output; click sees to a closed pipe
+        click.echo(f"tefctl: {safe(error.strerror or str(error))}", err=True)
+        sys.exit(Exit.NO)

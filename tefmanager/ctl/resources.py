@@ -13,7 +13,8 @@ import click
 from tefmanager.ctl import etcd, show
 from tefmanager.ctl.ask import ask
 from tefmanager.ctl.errors import CtlError, Exit
-from tefmanager.ctl.session import Session
+from tefmanager.ctl.rows import Rows
+from tefmanager.ctl.session import Seconds, Session
 from tefmanager.etcd import tree
 from tefmanager.etcd.http import HttpClient
 from tefmanager.questions import MOST
@@ -23,13 +24,25 @@ _LOCK_ID = re.compile(r"(?P<client>.*)~(?P<time>[0-9]{1,18})~[0-9]{1,18}", re.DO
 
 @click.group()
 def resources() -> None:
-    """List resources, and change them in Etcd, by the API that the manager uses."""
+    """List resources, and change them in Etcd.
+
+    That is done by the API that the manager uses, v2 or v3.
+    """
 
 
 @resources.command("list")
 @click.pass_obj
 def list_resources(session: Session) -> None:
-    """List the resources: how many references are held, by whom, and how many lanes of tasks wait."""
+    """List the resources: what is held, by whom, and who waits.
+
+    Others are references held by other programs; a lane is all waiting tasks of the same type,
+    resources and
+    suite, and those counted are short of the resource.
+
+    \b
+    Example:
+      tefctl resources list
+    """
     answer = ask(session, "get_resources", {"limit": MOST})
     show.show(session, answer, show.resources(answer))
 
@@ -43,17 +56,19 @@ def _name(_context: click.Context, _option: click.Parameter, value: str) -> str:
     return value
 
 
-@resources.command("set-limit")
+@resources.command("set-limit", context_settings={"ignore_unknown_options": True})  # -1 is none
 @click.argument("name", callback=_name)
 @click.argument("limit", type=click.IntRange(min=-1))
 @click.pass_obj
 def set_limit(session: Session, name: str, limit: int) -> None:
-    """Set how many references of a resource may be held at a time; -1 is any number. Makes it if need be.
+    """Set how many tasks may hold a resource; -1 is any number.
+
+    Makes the resource if there is none.
 
     \b
     Examples:
       tefctl resources set-limit licence 3
-      tefctl resources set-limit licence -- -1
+      tefctl resources set-limit licence -1
     """
     _write(session, {f"{name}/{tree.REF_LIMIT}": str(limit)}, f"{name}: the limit is {limit}")
 
@@ -62,7 +77,14 @@ def set_limit(session: Session, name: str, limit: int) -> None:
 @click.argument("name", callback=_name)
 @click.pass_obj
 def disable(session: Session, name: str) -> None:
-    """Close a resource: nobody gets a reference to it. What is held stays."""
+    """Close a resource: nobody gets a reference to it.
+
+    What is held stays.
+
+    \b
+    Example:
+      tefctl resources disable licence
+    """
     _write(session, {f"{name}/{tree.AVAILABLE}": "0"}, f"{name} is closed", known=name)
 
 
@@ -70,7 +92,12 @@ def disable(session: Session, name: str) -> None:
 @click.argument("name", callback=_name)
 @click.pass_obj
 def enable(session: Session, name: str) -> None:
-    """Open a resource again."""
+    """Open a resource again.
+
+    \b
+    Example:
+      tefctl resources enable licence
+    """
     _write(session, {f"{name}/{tree.AVAILABLE}": "1"}, f"{name} is open", known=name)
 
 
@@ -193,15 +220,16 @@ def stale_locks(
 
 @resources.command("release-stale")
 @click.option(
-    "--older-than", type=click.FloatRange(min=0), required=True, metavar="SECONDS", help="Held so long."
+    "--older-than", type=Seconds(zero=True), required=True, metavar="SECONDS", help="Held so long."
 )
 @click.option("--client", metavar="PREFIX", help="Only of clients whose id begins so.")
 @click.option("--yes", is_flag=True, help="Release them; without this they are only listed.")
 @click.pass_obj
 def release_stale(session: Session, older_than: float, client: str | None, yes: bool) -> None:
-    """Give back references that other programs have held for long. Be sure that these are gone.
+    """Give back what other programs have held for long.
 
-    References of the manager are left alone: it gives back by itself what belongs to no task.
+    Be sure that these programs are gone. References of the manager are left alone: it gives back by
+    itself what belongs to no task.
 
     \b
     Example:
@@ -216,9 +244,9 @@ def release_stale(session: Session, older_than: float, client: str | None, yes: 
         return [each for each in found if not yes or await keys.release(each.resource, each.lock)]
 
     found = etcd.run(config, session.patience, work)
-    made = show.table("resource", "client", "#held for", "since")
+    made = Rows("*resource", "~client", "#held for", "since")
     for each in found:
-        show.row(made, each.resource, each.client, show.ago(each.since), show.clock(each.since))
+        made.add(each.resource, each.client, show.ago(each.since), show.clock(each.since))
     told = [{"resource": each.resource, "client": each.client, "since": each.since} for each in found]
     show.show(session, told, made if found else "no such references")
     if found and not session.json:
@@ -231,10 +259,15 @@ def release_stale(session: Session, older_than: float, client: str | None, yes: 
 @resources.command()
 @click.pass_obj
 def migrate(session: Session) -> None:
-    """Copy the resources from Etcd's v2 API to its v3 API, while nothing is held.
+    """Copy resources from Etcd's v2 API to its v3 API.
 
-    Keys that are in v3 already are left as they are, and so is all that is in v2. Stop the manager and the
+    That can be done only while nothing is held. Keys that are in v3 already are left as they are, and
+    so is all that is in v2. Stop the manager and the
     other programs before, and set the manager's --etcd-api to v3 after that.
+
+    \b
+    Example:
+      tefctl resources migrate
     """
     config = session.config()
 

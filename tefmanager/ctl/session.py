@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
+
+import click
 
 from tefmanager.config import Config, ConfigError, config_from
 from tefmanager.ctl.broker import Broker, connected
 from tefmanager.ctl.errors import CtlError, Exit
+
+MOST_SECONDS = 1e9
+"""What is longer than that is a mistake, and more than some clocks can take."""
+
+
+class Seconds(click.FloatRange):
+    """A duration on the command line; nan and inf are none.
+
+    Args:
+        least: the shortest; 0 itself is one only if ``zero`` is set.
+        most: the longest.
+    """
+
+    def __init__(self, least: float = 0.0, most: float = MOST_SECONDS, *, zero: bool = False) -> None:
+        super().__init__(least, most, min_open=not (least or zero))
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number. Complains of anything else."""
+        found: float = super().convert(value, param, ctx)
+        if math.isnan(found):  # it passes all comparisons
+            self.fail(f"{value} is no number of seconds", param, ctx)
+        return found
 
 
 @dataclass

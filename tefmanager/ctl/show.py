@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -12,22 +12,15 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from tefmanager.ctl.rows import Rows, cell
 from tefmanager.ctl.session import Session
-from tefmanager.loglines import one_line
+from tefmanager.loglines import plain
 
-_STYLES = {
-    "running": "green",
-    "working": "green",
-    "completed": "green",
-    "dispatched": "cyan",
-    "reserving": "cyan",
-    "paused": "yellow",
-    "stopped": "yellow",
-    "stalled": "red",
-    "missing": "red",
-    "dying": "red",
-    "dead": "red",
-}
+HOLDERS = 10
+"""Who holds a resource is told of so many; ``--json`` has all of them."""
+
+NAMES = 10
+"""So many types, suites, priorities, or resources are named in one line."""
 
 
 def console() -> Console:
@@ -41,27 +34,25 @@ def show(session: Session, answer: Any, table: RenderableType) -> None:
     if session.json:
         click.echo(json.dumps(answer, ensure_ascii=False))
     else:
-        console().print(table)
+        _print(console(), table)
 
 
-def cell(value: object) -> Text:
-    """Return a value as text in which nothing has a meaning."""
-    text = "" if value is None else str(value)
-    return Text(one_line(text), style=_STYLES.get(text, ""))
+def _print(to: Console, table: RenderableType) -> None:
+    """Print a table; of what goes to a file, no line ends with blanks."""
+    if to.is_terminal:
+        to.print(table, crop=False)
+        return
+    with to.capture() as text:
+        to.print(table, crop=False)
+    click.echo("\n".join(line.rstrip() for line in text.get().splitlines()))
 
 
-def table(*heads: str) -> Table:
-    """Return an empty table; heads that begin with ``#`` are of numbers."""
-    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for head in heads:
-        number = head.startswith("#")
-        made.add_column(head.lstrip("#"), justify="right" if number else "left", overflow="fold")
+def facts() -> Table:
+    """Return an empty table of names and what they stand for, of which nothing is cut off."""
+    made = Table.grid(padding=(0, 2, 0, 0))
+    for _ in range(3):
+        made.add_column(overflow="fold")
     return made
-
-
-def row(to: Table, *values: object) -> None:
-    """Add a row."""
-    to.add_row(*(value if isinstance(value, Text) else cell(value) for value in values))
 
 
 def ago(since: float | None, now: float | None = None) -> str:
@@ -85,27 +76,44 @@ def clock(at: float | None) -> str:
     return "" if at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
-def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name or '(none)'} {count}" for name, count in counts.items() if count) or "–"
+def clocks(*times: float | None) -> list[str]:
+    """Return unix times as `clock` does, but those on the day of the one before without the date."""
+    told, day = [], ""
+    for text in map(clock, times):
+        told.append(text.removeprefix(day) if day else text)
+        day = text[:11] or day
+    return told
+
+
+def _counts(counts: Mapping[str, int], total: int = 0) -> str:
+    """Tell counts, the first of them; there are ``total`` if these are not all."""
+    told = [f"{name or '(none)'} {count}" for name, count in counts.items() if count]
+    return _some(told, max(total, len(told))) or "–"
+
+
+def _some(names: Sequence[str], total: int) -> str:
+    left = total - len(names[:NAMES])
+    return ", ".join([*names[:NAMES], *([f"and {left} more"] if left else [])])
 
 
 def status(answer: Mapping[str, Any]) -> RenderableType:
     """Show ``get_status``."""
     now, waiting = answer["time"], answer["waiting"]
-    made = Table.grid(padding=(0, 2, 0, 0))
+    made = facts()
     since = answer["state_since"]
     known = f"since {ago(since, now)}" if since else f"active since {ago(answer['active_since'], now)}"
     made.add_row(Text("manager"), cell(answer["state"]), cell(known))
     made.add_row("waiting", cell(waiting["total"]), cell(_oldest(waiting, now)))
-    for name in ("type", "suite", "priority"):
-        made.add_row("", "", cell(f"by {name}: {_counts(waiting['by_' + name])}"))
+    made.add_row("", "", cell(f"by type: {_counts(waiting['by_type'])}"))
+    made.add_row("", "", cell(f"by suite: {_counts(waiting['by_suite'], waiting['suites'])}"))
+    made.add_row("", "", cell(f"by priority: {_counts(waiting['by_priority'])}"))
     made.add_row("in flight", cell(answer["dispatched"] + answer["working"]), cell(_flight(answer)))
     made.add_row("workers", cell(sum(answer["workers"].values())), cell(_counts(answer["workers"])))
     made.add_row("", "", cell(f"idle by type: {_counts_all(answer['worker_types'])}"))
     etcd = "resources are read" if answer["etcd_ready"] else "away: tasks with resources wait"
     made.add_row("Etcd", "", cell(etcd))
-    if answer["short"]:
-        made.add_row("short of", cell(len(answer["short"])), cell(", ".join(answer["short"])))
+    if short := answer["short"]:
+        made.add_row("short of", cell(len(short)), cell(_some(short, len(short))))
     return made
 
 
@@ -118,46 +126,47 @@ def _flight(answer: Mapping[str, Any]) -> str:
 
 
 def _counts_all(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counts.items()) or "no workers"
+    told = [f"{name} {count}" for name, count in counts.items()]
+    return _some(told, len(told)) or "no workers"
 
 
 def workers(answer: Mapping[str, Any]) -> RenderableType:
     """Show ``get_worker_details``."""
-    made = table("worker", "type", "status", "#since", "#heard", "task")
+    made = Rows("~worker", "~type", "status", "#since", "#heard", "*task")
     for each in answer["workers"]:
         heard, task = duration(each["silent"]), each["task"] or each["booked"]
-        row(made, each["name"], each["worker_type"], each["status"], ago(each["since"]), heard, task)
+        made.add(each["name"], each["worker_type"], each["status"], ago(each["since"]), heard, task)
     return _with_total(made, len(answer["workers"]), answer["total"], "workers")
 
 
 def tasks(answer: Mapping[str, Any]) -> RenderableType:
     """Show ``get_tasks``."""
-    made = table("task", "type", "suite", "#priority", "state", "#age", "worker", "resources")
+    made = Rows("*task", "~type", "~suite", "#prio", "state", "#age", "~worker", "~resources")
     for each in answer["tasks"]:
         names = " ".join(each["resources"])
-        mine = (each["guid"], each["task_type"], each["suite"], f"{each['priority']:g}", each["state"])
-        row(made, *mine, ago(each["received"]), each["worker"], names)
+        mine = (each["guid"], each["task_type"], each["suite"], plain(each["priority"]), each["state"])
+        made.add(*mine, ago(each["received"]), each["worker"], names)
     total = answer["total"] if answer["complete"] else f"at least {answer['total']}"
     return _with_total(made, len(answer["tasks"]), total, "tasks")
 
 
 def task(answer: Mapping[str, Any]) -> RenderableType:
     """Show ``get_task``."""
-    made = table("#attempt", "worker", "dispatched", "started", "ended", "end")
+    made = Rows("#attempt", "*worker", "dispatched", "started", "ended", "end")
     for each in answer["attempts"]:
-        times = (clock(each[name]) for name in ("dispatched", "started", "ended"))
-        row(made, each["number"], each["worker"], *times, each["end"] or "under way")
-    facts = _facts(answer["task"])
-    return Group(facts, Text(), made) if answer["attempts"] else facts
+        times = clocks(*(each[name] for name in ("dispatched", "started", "ended")))
+        made.add(each["number"], each["worker"], *times, each["end"] or "under way")
+    about = _facts(answer["task"])
+    return Group(about, Text(), made) if answer["attempts"] else about
 
 
 def _facts(task: Mapping[str, Any]) -> Table:
-    made = Table.grid(padding=(0, 2, 0, 0))
-    facts = {
+    made = facts()
+    told = {
         "task": task["guid"],
         "type": task["task_type"],
         "suite": task["suite"],
-        "priority": f"{task['priority']:g}",
+        "priority": plain(task["priority"]),
         "state": task["state"],
         "worker": task["worker"],
         "resources": " ".join(task["resources"]),
@@ -166,7 +175,7 @@ def _facts(task: Mapping[str, Any]) -> Table:
         "attempts": task["attempts"],
         "avoids": " ".join(task["avoid"]),
     }
-    for name, value in facts.items():
+    for name, value in told.items():
         if value not in (None, ""):
             made.add_row(name, cell(value))
     return made
@@ -184,43 +193,47 @@ def explanation(answer: Mapping[str, Any]) -> RenderableType:
             since = f", for {ago(holder['since'])}" if holder["since"] else ""
             parts.append(cell(f"    held by {whose} (attempt {holder['attempt']}){since}"))
         if reason.get("others"):
-            parts.append(cell(f"    held by other programs: {reason['others']}"))
+            hint = "tefctl resources release-stale --older-than 0 lists by which, and since when"
+            parts.append(cell(f"    held by other programs: {reason['others']}; {hint}"))
         parts += [
             cell(f"    claimed by task {claim['guid']}, which waits for {ago(claim['since'])}")
             for claim in reason.get("claims", ())
         ]
     if answer["ahead"]:
         least = "" if answer["ahead_complete"] else "at least "
-        parts.append(cell(f"• {least}{answer['ahead']} tasks of its type go before it"))
+        what = "task of its type goes" if answer["ahead"] == 1 and not least else "tasks of its type go"
+        parts.append(cell(f"• {least}{answer['ahead']} {what} before it"))
     return Group(*parts)
 
 
 def dead(answer: Mapping[str, Any]) -> RenderableType:
     """Show ``get_dead``."""
-    made = table("task", "type", "suite", "#attempts", "last worker", "last end", "#dead for")
+    made = Rows("*task", "~type", "~suite", "#attempts", "~last worker", "last end", "#dead for")
     for each in answer["tasks"]:
         mine = (each["guid"], each["task_type"], each["suite"], each["attempts"])
-        row(made, *mine, each["worker"], each["end"], ago(each["died"]))
+        made.add(*mine, each["worker"], each["end"], ago(each["died"]))
     return _with_total(made, len(answer["tasks"]), answer["total"], "dead tasks")
 
 
 def suites(answer: Mapping[str, Any]) -> RenderableType:
     """Show ``get_suites``."""
-    made = table("suite", "#waiting", "#dispatched", "#working", "state")
+    made = Rows("*suite", "#waiting", "#dispatched", "#working", "state")
     for each in answer["suites"]:
         numbers = (each["waiting"], each["dispatched"], each["working"])
-        row(made, each["suite"], *numbers, "paused" if each["paused"] else "")
+        made.add(each["suite"], *numbers, "paused" if each["paused"] else "")
     return _with_total(made, len(answer["suites"]), answer["total"], "suites")
 
 
-def resources(answer: Mapping[str, Any]) -> RenderableType:
-    """Show ``get_resources``."""
-    made = table("resource", "#held", "#limit", "#others", "#lanes", "held by", "remarks")
+def resources(answer: Mapping[str, Any], most: int = HOLDERS) -> RenderableType:
+    """Show ``get_resources``; of each, at most so many that hold it."""
+    made = Rows("*resource", "#held", "#limit", "#others", "#lanes", "~held by", "remarks")
     for each in answer["resources"]:
         limit = "none" if each["limit"] == -1 else each["limit"]
-        held_by = " ".join(holder["guid"] or "(given back)" for holder in each["holders"])
         numbers = (each["held"], limit, each["others"], each["waiting"])
-        row(made, each["name"], *numbers, held_by, "; ".join(_remarks(each)))
+        first, *more = _holders(each, most) or [""]
+        made.add(each["name"], *numbers, first, "; ".join(_remarks(each)))
+        for holder in more:
+            made.add("", "", "", "", "", holder, "")
     lines: list[RenderableType] = [
         _with_total(made, len(answer["resources"]), answer["total"], "resources")
     ]
@@ -231,6 +244,13 @@ def resources(answer: Mapping[str, Any]) -> RenderableType:
     return Group(*lines)
 
 
+def _holders(each: Mapping[str, Any], most: int) -> list[str]:
+    """Return a line for each of the first that hold a resource."""
+    guids = [holder["guid"] or "(given back)" for holder in each["holders"]]
+    told, left = guids[:most], len(guids) - most
+    return [*told[:-1], f"{told[-1]} and {left} more"] if left > 0 else told
+
+
 def _remarks(each: Mapping[str, Any]) -> Iterable[str]:
     if not each["available"] or each["limit"] == 0:
         yield "closed"
@@ -239,7 +259,7 @@ def _remarks(each: Mapping[str, Any]) -> Iterable[str]:
     yield from each["faults"]
 
 
-def _with_total(made: Table, shown: int, total: object, what: str) -> RenderableType:
+def _with_total(made: Rows, shown: int, total: object, what: str) -> RenderableType:
     if str(shown) == str(total):
         return made if shown else cell(f"no {what}")
     return Group(made, cell(f"{shown} of {total} {what}"))

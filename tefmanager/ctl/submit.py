@@ -10,11 +10,11 @@ from typing import BinaryIO
 
 import click
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import MofNCompleteColumn, Progress
 
-from tefmanager.ctl import show
 from tefmanager.ctl.broker import Broker
 from tefmanager.ctl.errors import CtlError, Exit
+from tefmanager.ctl.rows import cell, safe
 from tefmanager.ctl.session import Session
 from tefmanager.messages import Invalid, TaskMessage, parse
 
@@ -76,9 +76,10 @@ def _checked(name: str, number: int, task: object, limit: int) -> tuple[str, byt
 )
 @click.pass_obj
 def submit(session: Session, files: Sequence[BinaryIO], wait: bool) -> None:
-    """Send the tasks in FILES (- is standard input): JSON objects, lists of them, or one a line.
+    """Send the tasks in FILES (- is standard input).
 
-    What can't run as things are is taken all the same, and warned of.
+    A file has one JSON object, a list of them, or one a line. What can't run as things are is taken all
+    the same, and warned of.
 
     \b
     Examples:
@@ -88,40 +89,46 @@ def submit(session: Session, files: Sequence[BinaryIO], wait: bool) -> None:
     limit = session.config().message_limit
     tasks = [task for file in files for task in read_tasks(file.name, file.read(), limit)]
     with session.broker() as broker:
-        refused = _send(broker, tasks)
-    outcomes = _wait(session, [guid for guid, _ in tasks], refused) if wait else {}
+        taken, refused = _send(broker, tasks)
+    outcomes = _wait(session, taken) if wait else {}
     _report(session, len(tasks), refused, outcomes)
     if refused or any(outcome != "completed" for outcome in outcomes.values()):
         raise SystemExit(int(Exit.NO))
 
 
-def _send(broker: Broker, tasks: Sequence[tuple[str, bytes]]) -> dict[str, str]:
-    """Send tasks; return why the manager did not take some, by guid. Warnings go to standard error."""
-    refused: dict[str, str] = {}
+def _send(broker: Broker, tasks: Sequence[tuple[str, bytes]]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Send tasks; return guids of those taken, and of the others, with the reasons.
+
+    A guid that comes twice is in both. Warnings go to standard error.
+    """
+    taken: list[str] = []
+    refused: list[tuple[str, str]] = []
     warned: Counter[str] = Counter()
     for begin in range(0, len(tasks), _AT_ONCE):
         batch = tasks[begin : begin + _AT_ONCE]
         for (guid, _), answer in zip(batch, broker.send([body for _, body in batch]), strict=True):
             warned.update(answer.get("warnings", ()))
-            if answer["response"] is not True:
-                refused[guid] = str(answer["response"])
+            if answer["response"] is True:
+                taken.append(guid)
+            else:
+                refused.append((guid, str(answer["response"])))
     for text, count in warned.items():
-        click.echo(f"warning: {count} of the tasks can't run as things are: {text}", err=True)
-    for guid, text in refused.items():
-        click.echo(f"not taken: {guid}: {text}", err=True)
-    return refused
+        click.echo(f"warning: {count} of the tasks can't run as things are: {safe(text)}", err=True)
+    for guid, text in refused:
+        click.echo(f"not taken: {safe(guid)}: {text}", err=True)
+    return taken, refused
 
 
-def _wait(session: Session, guids: Sequence[str], refused: dict[str, str]) -> dict[str, str]:
+def _wait(session: Session, wanted: Sequence[str]) -> dict[str, str]:
     """Wait until all that were taken are finished; return how, by guid.
 
     That the manager or RabbitMQ goes away meanwhile is told, and outwaited: the tasks are safe.
     """
-    wanted = [guid for guid in dict.fromkeys(guids) if guid not in refused]
     outcomes: dict[str, str] = {}
     told = ""
     console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal) as progress:
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("tasks", total=len(wanted))
         while len(outcomes) < len(wanted):
             try:
@@ -133,7 +140,7 @@ def _wait(session: Session, guids: Sequence[str], refused: dict[str, str]) -> di
                 if error.status not in (Exit.BROKER, Exit.MANAGER):
                     raise
                 if str(error) != told:
-                    console.print(show.cell(told := str(error)), soft_wrap=True)
+                    console.print(cell(told := str(error)), soft_wrap=True)
                 time.sleep(_PAUSE)
     return outcomes
 
@@ -161,9 +168,12 @@ def _finished(broker: Broker, guids: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _report(session: Session, sent: int, refused: dict[str, str], outcomes: dict[str, str]) -> None:
+def _report(
+    session: Session, sent: int, refused: Sequence[tuple[str, str]], outcomes: dict[str, str]
+) -> None:
     if session.json:
-        click.echo(json.dumps({"taken": sent - len(refused), "refused": refused, "outcomes": outcomes}))
+        told = {"taken": sent - len(refused), "refused": dict(refused), "outcomes": outcomes}
+        click.echo(json.dumps(told))
         return
     click.echo(f"{sent - len(refused)} of {sent} tasks taken")
     if outcomes:

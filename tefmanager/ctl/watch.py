@@ -7,38 +7,58 @@ them would be wrong sooner or later, and stay so. Four questions cost the manage
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import click
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
 from tefmanager.ctl import show
 from tefmanager.ctl.broker import Broker
 from tefmanager.ctl.errors import CtlError
-from tefmanager.ctl.session import Session
+from tefmanager.ctl.rows import cell
+from tefmanager.ctl.session import Seconds, Session
 
-_ROWS = 15
-"""Rows of each table."""
+_MOST = 15
+"""Rows of each table, where there is room."""
 
 
-def view(broker: Broker) -> RenderableType:
-    """Ask for everything, and put it on one screen."""
-    return Group(
-        show.status(broker.ask("get_status")),
-        Text(),
-        show.tasks(broker.ask("get_tasks", {"limit": _ROWS})),
-        Text(),
-        show.workers(broker.ask("get_worker_details", {"limit": _ROWS})),
-        Text(),
-        show.resources(broker.ask("get_resources", {"limit": _ROWS})),
+def view(broker: Broker, console: Console) -> RenderableType:
+    """Ask for everything, and put it on one screen; what has no room is counted."""
+    status = show.status(broker.ask("get_status"))
+    asked = {"tasks": "get_tasks", "workers": "get_worker_details", "resources": "get_resources"}
+    answers = {name: broker.ask(question, {"limit": _MOST}) for name, question in asked.items()}
+    room = len(asked) * _MOST
+    if console.is_terminal:  # above each table is an empty line and its head, below it how many there are
+        room = console.height - len(console.render_lines(status)) - 3 * len(asked)
+    rows = shared(room, [len(answer[name]) for name, answer in answers.items()])
+    for (name, answer), count in zip(answers.items(), rows, strict=True):
+        answer[name] = answer[name][:count]
+    parts = (
+        show.tasks(answers["tasks"]),
+        show.workers(answers["workers"]),
+        show.resources(answers["resources"], most=1),
     )
+    return Group(status, *(each for part in parts for each in (Text(), part)))
+
+
+def shared(room: int, wanted: Sequence[int]) -> list[int]:
+    """Share rows between tables that want so many: all get the same, but for what others do not need."""
+    given = [min(1, each) for each in wanted]
+    left = room - sum(given)
+    while left > 0 and given != list(wanted):
+        for at, most in enumerate(wanted):
+            if left > 0 and given[at] < most:
+                given[at] += 1
+                left -= 1
+    return given
 
 
 @click.command()
 @click.option(
     "--interval",
-    type=click.FloatRange(min=0.5),
+    type=Seconds(0.5),
     default=2.0,
     show_default=True,
     metavar="SECONDS",
@@ -46,11 +66,17 @@ def view(broker: Broker) -> RenderableType:
 )
 @click.pass_obj
 def watch(session: Session, interval: float) -> None:
-    """Show status, tasks, workers and resources, live, until Ctrl-C.
+    """Show it all, live, until Ctrl-C.
 
-    While the manager or RabbitMQ is away it says so, and goes on when they are back.
+    That is status, tasks, workers and resources, as much as there is room for. While the manager or
+    RabbitMQ is away it says so, and goes on when they are back.
+
+    \b
+    Example:
+      tefctl watch --interval 1
     """
-    with Live(console=show.console(), screen=show.console().is_terminal) as live:
+    console = show.console()
+    with Live(console=console, screen=console.is_terminal) as live:
         try:
             _show_for_ever(session, live, interval)
         except KeyboardInterrupt:
@@ -63,13 +89,13 @@ def _show_for_ever(session: Session, live: Live, interval: float) -> None:
         try:
             with session.broker() as broker:
                 while True:
-                    live.update(view(broker), refresh=True)
+                    live.update(view(broker, live.console), refresh=True)
                     shown = True
                     time.sleep(interval)
         except CtlError as error:
             if not shown:
                 raise  # something may be wrong with the command line
-            live.update(show.cell(f"{show.clock(time.time())}  {error}"), refresh=True)
+            live.update(cell(f"{show.clock(time.time())}  {error}"), refresh=True)
             time.sleep(interval)
 
 

@@ -58,6 +58,8 @@ def _with_worker(info: TaskInfo) -> str:
 def _turn(ahead: int, complete: bool) -> str:
     if not ahead:
         return "nothing keeps it: it goes next"
+    if ahead == 1 and complete:
+        return "1 task of its type goes before it"
     return f"{'' if complete else 'at least '}{ahead} tasks of its type go before it"
 
 

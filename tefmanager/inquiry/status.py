@@ -11,6 +11,7 @@ from tefmanager.core.core import Core
 from tefmanager.core.entities import Phase
 from tefmanager.core.values import Moment, TaskState, WorkerStatus
 from tefmanager.inquiry.answers import Status, SuiteInfo, Suites, Waiting
+from tefmanager.loglines import plain
 
 LOOK_AT = 20_000
 """Tasks that one inquiry looks at, at most: some milliseconds."""
@@ -63,7 +64,7 @@ def _waiting(core: Core) -> Waiting:
         by_type={name: count for name, count in sorted(types.items()) if count},
         by_suite={suite or "": count for suite, count in named},
         suites=len(suites),
-        by_priority={f"{each:g}": priorities[each] for each in sorted(priorities, reverse=True)},
+        by_priority={plain(each): priorities[each] for each in sorted(priorities, reverse=True)},
         by_priority_of=len(looked_at),
         oldest=min((task.spec.received for task in looked_at), default=None),
     )

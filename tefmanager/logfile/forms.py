@@ -80,7 +80,7 @@ class JsonForm:
             "event": line.event.name,
         }
         for name, value in zip(line.event.fields, line.values, strict=True):
-            found[name] = value if isinstance(value, int) else cut(str(value))
+            found[name] = _as_json(name, value)
         return self._encoded(found)
 
     def other(self, time: float, level: str, origin: str, text: str) -> str:
@@ -90,6 +90,20 @@ class JsonForm:
 
     def _encoded(self, found: dict[str, object]) -> str:
         return self._encode(found).replace("\x7f", r"\u007f")
+
+
+_EXACT = 2.0**53
+"""Below this, a float that is whole is the number that it stands for."""
+
+
+def _as_json(name: str, value: object) -> object:
+    """Return a field as JSON has it: numbers as numbers, also a priority, which is text already."""
+    if isinstance(value, int):
+        return value
+    if name != "priority":
+        return cut(str(value))
+    number = float(str(value))
+    return int(number) if number.is_integer() and abs(number) < _EXACT else number
 
 
 class JournalForm:

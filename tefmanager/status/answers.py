@@ -203,8 +203,17 @@ def _act_on_dead(view: View, query: Query, names: Names, body: bytes) -> Deferre
 async def _retry(view: View, guid: str) -> Struct:
     """Submit a dead task again; it is listed no more when it is accepted."""
     if not await _in_dead_queue(view, view.dead.retry, guid):
-        raise Refused(404, "there is no such task in the dead queue")
+        raise Refused(404, await _why_no_retry(view, guid))
     return Accepted()
+
+
+async def _why_no_retry(view: View, guid: str) -> str:
+    found = await _told(view, "get_task", guid)
+    if isinstance(found, inquiry.TaskDetail) and found.task.state == "dead":
+        return (
+            "its message is not in the dead queue, so it can't be sent again from there; it can be dropped"
+        )
+    return "there is no such dead task"
 
 
 async def _drop(view: View, guid: str) -> Struct:

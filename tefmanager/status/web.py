@@ -78,9 +78,10 @@ class Root(Resource):
         for name, value in _HEADERS.items():
             request.setHeader(name, value)
         try:
-            return self._answer(request)
+            answer = self._answer(request)
         except (Refused, NotActive) as error:
-            return _refuse(request, error)
+            answer = _refuse(request, error)
+        return _only_head(request, answer) if request.method == b"HEAD" else answer
 
     def _answer(self, request: Request) -> bytes | int:
         segments = decoded_path(request.postpath)
@@ -175,6 +176,15 @@ def _only(request: Request, method: str, *, head: bool = True) -> None:
     if request.method not in allowed:
         request.setHeader(b"allow", b", ".join(allowed))
         raise Refused(405, f"only {method} is possible here")
+
+
+def _only_head(request: Request, answer: bytes | int) -> int:
+    """Send what is before a body; Twisted would do that as well, but log a warning each time."""
+    if isinstance(answer, bytes):
+        request.setHeader(b"content-length", str(len(answer)).encode())
+        request.write(b"")
+        request.finish()
+    return NOT_DONE_YET
 
 
 def _refuse(request: Request, error: Refused | NotActive) -> bytes:

@@ -226,7 +226,7 @@ def test_bad_questions(http: Http, path: str, status: int) -> None:
     assert answer.json["error"]
 
 
-def test_other_methods(http: Http) -> None:
+def test_other_methods(http: Http, daemon: Daemon) -> None:
     """Only what is meant to change something can be posted, and nothing else works at all."""
     for method, path, allowed in (
         ("POST", "/api/status", "GET, HEAD"),
@@ -238,6 +238,11 @@ def test_other_methods(http: Http) -> None:
         assert (answer.status, answer.headers["allow"]) == (405, allowed)
     head = http.ask("HEAD", "/api/status")
     assert (head.status, head.body) == (200, b"")
+    page = http.ask("HEAD", "/")
+    assert int(page.headers["content-length"]) == len(http.get("/").body) > 1000
+    assert http.ask("HEAD", "/nothing").status == http.ask("HEAD", "/api/tasks/nothing").status == 404
+    # Twisted complains where it has to drop a body.
+    assert [line for line in daemon.log.lines if "HEAD request" in line] == []
 
 
 def test_nobody_else_may_embed_or_guess(http: Http) -> None:
@@ -362,6 +367,12 @@ def test_dead_tasks(services: Services, tmp_path: Path, unique: str) -> None:
             assert each.properties.headers["x-tef-guid"] == each.guid
             assert [attempt["end"] for attempt in each.properties.headers["x-tef-attempts"]] == ["offline"]
             assert each.properties.delivery_mode == 2
+        gone = http.do(f"/api/dead/{guids[3]}/retry")
+        assert (gone.status, "is not in the dead queue" in gone.json["error"]) == (404, True)
+        unknown = http.do("/api/dead/nobody's/retry")
+        assert (unknown.status, unknown.json["error"]) == (404, "there is no such dead task")
+        assert http.do(f"/api/dead/{guids[3]}/drop").status == 202
+        assert dead_guids(http) == []
         grid.close()
 
 

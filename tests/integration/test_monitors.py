@@ -81,7 +81,8 @@ def tell(grid: Grid, daemon: LoggedDaemon) -> None:
         guid = grid.task(kind)
         received = worker.expect()
         worker.begin(received)
-        grid.serve(0.15)  # so that there is a time to measure
+        daemon.log.wait(f"TASK_WORKING|{kind}|{guid}|")  # however busy the machine is
+        grid.serve(0.16)  # so that there is a time to measure
         worker.finish(received)
     daemon.log.wait(f"TASK_COMPLETED|{kind}|{guid}")
     given_up = grid.task(kind)
@@ -340,6 +341,14 @@ def test_check_logfiles_on_a_line(story: Story, check: CheckLogfiles, start: str
     """Information and what is settled is fine, a warning a warning, an error critical."""
     check.append(one(story, start))
     assert check()[0] == status
+
+
+@pytest.mark.parametrize("start", [*SETTLED, "WAITING_FOR|another manager is active"])
+def test_check_logfiles_on_what_is_settled(check: CheckLogfiles, start: str) -> None:
+    """Of what nobody has to look at it is silent, as logcheck is."""
+    text = start if start.startswith("WAITING_FOR") else f"{start}a|b"
+    check.append(f"2026-11-27T00:19:04.118+00:00 warn {text}")
+    assert check()[0] == 0
 
 
 def test_check_logfiles_reads_what_was_rotated_away(story: Story, check: CheckLogfiles) -> None:

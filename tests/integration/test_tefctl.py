@@ -109,6 +109,8 @@ def test_warnings_and_refusals_of_submit(tefctl: Tefctl, make: Make) -> None:
     assert done.stdout == "1 of 1 tasks taken\n"
     assert f"no worker of type {task['task_type']} is known" in done.stderr
     assert f"resource {closed.name} has the limit 0 now, 1 is needed" in done.stderr
+    two = json.dumps({**task, "guid": fresh("guid")})
+    assert told(tefctl, "submit", "-", text=f"{two}\n{two}", status=1)["taken"] == 1
     done = tefctl("submit", "-", text=json.dumps(task), status=1)
     assert f"not taken: {guid}: TASK_DUPLICATE|" in done.stderr
     assert (
@@ -210,6 +212,24 @@ def test_dead_tasks(tefctl: Tefctl, grid: Grid) -> None:
     assert "there is no dead task" in tefctl("dead", "drop", guids[1], status=1).stderr
 
 
+def test_a_dead_task_without_message(daemon: Daemon, tefctl: Tefctl, grid: Grid) -> None:
+    """Where somebody has emptied the dead queue that is said, and how to get rid of what is listed."""
+    worker = RubyWorker(grid, fresh("type"))
+    guid = grid.task(worker.worker_type)
+    worker.free()
+    worker.begin(worker.expect())
+    worker.say("offline")
+    until(lambda: guid in listed(tefctl))
+    grid.take_all(f"{daemon.prefix}.manager.dead", 1)
+    for arguments in (["--all"], [guid], [guid, "nobody's"]):
+        done = tefctl("dead", "retry", *arguments, status=1)
+        assert f"the message of dead task {guid} is not in the dead queue" in done.stderr
+        assert f"tefctl dead drop {guid}" in done.stderr
+        assert ("there is no dead task nobody's" in done.stderr) == ("nobody's" in arguments)
+    tefctl("dead", "drop", guid)
+    assert guid not in listed(tefctl)
+
+
 def test_state_and_suites(tefctl: Tefctl, grid: Grid) -> None:
     """What is paused says so, and goes on."""
     suite = fresh("suite")
@@ -259,11 +279,15 @@ def test_stale_references(tefctl: Tefctl, grid: Grid, make: Make) -> None:
     arguments = ("resources", "release-stale", "--older-than=50", f"--client={client}")
     [listed] = told(tefctl, *arguments)
     assert (listed["resource"], listed["client"], resource.count) == (resource.name, client, 2)
+    resource.put("ref_limit", "2")
+    waiting = grid.task(worker.worker_type, resources=[resource.name])
+    until(lambda: "held by other programs: 1; tefctl resources" in tefctl("explain", waiting).stdout)
     assert "1 released" in tefctl(*arguments, "--yes").stdout
     assert resource.count == 1
     assert [lock.client.startswith(client) for lock in resource.locks()] == [False]
     assert told(tefctl, *arguments) == []
     worker.finish(received)
+    worker.finish(worker.expect())
 
 
 def test_migration(services: Services) -> None:

@@ -61,12 +61,24 @@ class Page:
             wide = self.driver.get_window_size()["width"]
             high = self.run("return document.documentElement.scrollHeight")
             self.driver.set_window_size(wide, int(str(high)) + 140)
-            self.driver.save_screenshot(str(Path(PICTURES) / f"{name}.png"))
+            Path(PICTURES).mkdir(parents=True, exist_ok=True)
+            assert self.driver.save_screenshot(str(Path(PICTURES) / f"{name}.png"))
 
 
 SMALL = """
 const shown = [...document.querySelectorAll("button")].filter((each) => each.offsetParent);
 return shown.filter((each) => each.offsetHeight < 38).length;
+"""
+
+HIDDEN = """
+const all = [...document.querySelectorAll(".scroll")];
+return all.filter((each) => each.scrollWidth > each.clientWidth).map((each) => each.textContent);
+"""
+"""What can be seen only by scrolling sideways."""
+
+BROKEN = """
+const shown = [...document.querySelectorAll("button")].filter((each) => each.offsetParent);
+return shown.filter((each) => each.offsetHeight > 60).map((each) => each.textContent);
 """
 """Counts buttons that are too small for a finger."""
 
@@ -295,7 +307,7 @@ def test_dead_tasks(page: Page, grid: Grid) -> None:
 
 
 def test_on_a_phone(page: Page) -> None:
-    """On a narrow screen nothing sticks out sideways, and what can be pressed is large enough."""
+    """On a narrow screen nothing sticks out sideways, and what can be pressed is large and legible."""
     page.run("document.getElementById('token').value = ''")
     page.driver.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",
@@ -304,6 +316,8 @@ def test_on_a_phone(page: Page) -> None:
     try:
         assert page.run("return document.documentElement.scrollWidth") == 360
         assert page.run(SMALL) == 0
+        assert page.run(BROKEN) == []
+        assert page.run(HIDDEN) == []
         page.picture("phone")
     finally:
         page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
+import re
+import socket
+from collections.abc import Iterator
 
+import click
 import pytest
 from click.testing import CliRunner
+from rich.cells import cell_len
+from rich.console import Console, RenderableType
 
-from tefmanager.ctl import events, show
+from tefmanager.ctl import events, show, watch
 from tefmanager.ctl.errors import CtlError, Exit
-from tefmanager.ctl.main import cli
+from tefmanager.ctl.main import cli, main
 from tefmanager.ctl.resources import stale_locks
+from tefmanager.ctl.rows import LEAST, Rows, cell, fitted, safe, shortened
 from tefmanager.ctl.submit import read_tasks
 
 A, B = {"type": "task", "task_type": "t", "guid": "A"}, {"task_type": "t", "guid": "B", "x": "ü"}
@@ -89,7 +98,13 @@ def test_durations(seconds: float, text: str) -> None:
 
 def test_nothing_in_a_table_has_a_meaning() -> None:
     """Names that senders choose bring neither markup nor control codes to the terminal."""
-    assert show.cell("[red]a\x1b[31m\n").plain == r"[red]a\x1b[31m\n"
+    assert cell("[red]a\x1b[31m\n").plain == r"[red]a\x1b[31m\n"
+
+
+def test_names_stay_as_they_are() -> None:
+    """What can't harm a terminal can be copied as it is; and an answer is not escaped twice."""
+    assert cell(r"C:\a|b ü").plain == r"C:\a|b ü"
+    assert safe("INVALID_JSON|NO_DATA|a\\x1b\x1b") == r"INVALID_JSON|NO_DATA|a\x1b\x1b"
 
 
 @pytest.mark.parametrize(
@@ -97,7 +112,13 @@ def test_nothing_in_a_table_has_a_meaning() -> None:
     [
         (["set-state", "asleep"], "'asleep' is not one of"),
         (["resources", "set-limit", "a//b", "1"], "can't be a resource's name"),
-        (["resources", "set-limit", "a", "-2"], "No such option"),
+        (["resources", "set-limit", "a", "-2"], "-2 is not in the range"),
+        (["--timeout", "0", "status"], "0.0 is not in the range 0.0<x<=86400.0"),
+        (["--timeout", "nan", "status"], "nan is no number of seconds"),
+        (["--timeout", "inf", "status"], "inf is not in the range"),
+        (["watch", "--interval", "nan"], "nan is no number of seconds"),
+        (["watch", "--interval", "0"], "0.0 is not in the range"),
+        (["resources", "release-stale", "--older-than", "-1"], "-1.0 is not in the range"),
         (["resources", "window", "add", "a", "w", "--from", "25:00", "--to", "1:00"], "is no time of day"),
         (["resources", "window", "add", "a", "w", "--from", "2:00", "--to", "1:00"], "give --limit, or"),
         (["dead", "drop"], "give guids, or --all"),
@@ -131,3 +152,152 @@ def test_events_for_people() -> None:
     """What an event does not say is left out, and nobody's text breaks the line."""
     event = {"event": "task.accepted", "time": 0.0, "guid": "A\nB", "priority": 5.0, "suite": None}
     assert events.line(event).endswith(r":00:00 task.accepted guid=A\nB priority=5.0")
+
+
+def commands(group: click.Group, *names: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Go through all commands below a group, with their names."""
+    for name, command in group.commands.items():
+        yield (*names, name), command
+        if isinstance(command, click.Group):
+            yield from commands(command, *names, name)
+
+
+@pytest.mark.parametrize(
+    ("names", "command"), [pytest.param(*each, id=" ".join(each[0])) for each in commands(cli)]
+)
+def test_each_command_helps(names: tuple[str, ...], command: click.Command) -> None:
+    """Each has an example of its own, and what it does fits into its line of the list."""
+    output = CliRunner().invoke(cli, [*names, "--help"]).output
+    assert isinstance(command, click.Group) or f"\n    tefctl {' '.join(names)}" in output.replace(
+        "--json ", ""
+    )
+    listing = CliRunner().invoke(cli, [*names[:-1], "--help"]).output
+    [line] = [line for line in listing.splitlines() if line.startswith(f"  {names[-1]} ")]
+    assert line.endswith(".")
+    assert not line.endswith("...")
+
+
+GUID = "0007a02f-2922-0981-6739-d5f8c0000000"
+SUITE = "task_suite_nightly_regression_2026_11_22"
+
+
+def printed(made: RenderableType, width: int, *, terminal: bool = True) -> list[str]:
+    """Return the lines of what is shown where so much is to be seen."""
+    file = io.StringIO()
+    console = Console(file=file, width=width, force_terminal=terminal, color_system=None)
+    console.print(made, crop=False)
+    return file.getvalue().splitlines()
+
+
+def listing() -> Rows:
+    """Return a table as that of the tasks."""
+    made = Rows("*task", "~type", "~suite", "#prio", "state", "~worker", "~resources")
+    made.add(GUID, "echo", SUITE, 3, "working", "tef.dev.worker.host1.example.com.12341", "db licence")
+    return made
+
+
+@pytest.mark.parametrize("width", [200, 120, 100, 80, 60, 20])
+def test_guids_can_be_copied(width: int) -> None:
+    """However narrow the terminal is, guids are whole and on one line, and all fits if that is possible."""
+    lines = printed(listing(), width)
+    assert len(lines) == 2
+    assert lines[1].startswith(GUID)
+    assert width < 60 or all(len(line) <= width for line in lines)
+
+
+def test_what_gives_way() -> None:
+    """Long names lose their middle, which tells least; where that is not enough, the last ones go."""
+    head, line = printed(listing(), 100)
+    assert head.split() == ["task", "type", "suite", "prio", "state", "worker", "resources"]
+    assert re.search(r"  task_\w+…\w+_22 ", line)
+    assert printed(listing(), 80)[0].split() == ["task", "type", "suite", "prio", "state", "worker"]
+    assert printed(listing(), 10)[0].split() == ["task", "prio", "state"]
+
+
+def test_tables_in_files() -> None:
+    """Where there is no terminal nothing is shortened, and a row is a line."""
+    _, line = printed(listing(), 40, terminal=False)
+    assert SUITE in line
+    assert line.endswith("db licence")
+
+
+@pytest.mark.parametrize("text", ["task_suite_1", "ü" * 20, "漢字" * 8, "x"])
+def test_shortened(text: str) -> None:
+    """What is shortened is no wider than it may be, and begins and ends as it did."""
+    for width in range(LEAST, 20):
+        found = shortened(text, width)
+        assert cell_len(found) <= width
+        assert (found[0], found[-1]) == (text[0], text[-1])
+
+
+def test_fitted() -> None:
+    """The widest flexible columns give way first, and none becomes smaller than can be read."""
+    assert fitted([10, 20, 30], [True, True, False], 58) == [10, 14, 30]
+    assert fitted([10, 20, 30], [True, True, False], 47) == [6, 7, 30]
+    assert fitted([10, 20, 30], [True, True, False], 41) == [9, 0, 30]
+    assert fitted([10, 20, 30], [True, True, False], 5) == [0, 0, 30]
+    assert fitted([1, 2], [False, True], 80) == [1, 2]
+
+
+def test_a_long_guid_is_whole() -> None:
+    """Where a task is described nothing is cut off, also of a name longer than the terminal."""
+    task = dict.fromkeys(("suite", "worker", "received", "finished"))
+    task |= {"guid": "G" * 200, "task_type": "t", "priority": 1, "state": "waiting", "attempts": 0}
+    made = show.task({"task": {**task, "resources": [], "avoid": []}, "attempts": []})
+    assert "".join(printed(made, 80)).count("G") == 200
+
+
+def test_times_of_a_day() -> None:
+    """The date stands once for each day; what has not happened stays empty."""
+    noon = 12 * 3600.0
+    texts = show.clocks(noon, None, noon + 1, noon + 2 * 86400)
+    assert [len(text) for text in texts] == [19, 0, 8, 19]
+
+
+def test_who_holds() -> None:
+    """Of many that hold a resource the first are named, each on a line, and the others counted."""
+    holders = [{"guid": f"guid-{number}"} for number in range(12)]
+    entry = {"name": "db", "held": 12, "limit": -1, "others": 0, "waiting": 3, "holders": holders}
+    entry |= {"available": True, "window": None, "faults": []}
+    answer = {"resources": [entry], "total": 1, "ready": True, "unknown": []}
+    lines = printed(show.resources(answer), 100)
+    assert len(lines) == 11
+    assert lines[1].split() == ["db", "12", "none", "0", "3", "guid-0"]
+    assert lines[-1].split() == ["guid-9", "and", "2", "more"]
+    assert printed(show.resources(answer, most=1), 100)[1].endswith("guid-0 and 11 more")
+
+
+@pytest.mark.parametrize(
+    ("room", "wanted", "given"),
+    [
+        (30, [15, 4, 3], [15, 4, 3]),
+        (12, [15, 4, 3], [5, 4, 3]),
+        (6, [15, 15, 0], [3, 3, 0]),
+        (-5, [15, 2, 0], [1, 1, 0]),
+    ],
+)
+def test_shares_of_the_screen(room: int, wanted: list[int], given: list[int]) -> None:
+    """Each table has the same room, but for what others do not need; none is pushed off the screen."""
+    assert watch.shared(room, wanted) == given
+
+
+def test_a_full_disk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the output can't be written that is one line, and no traceback."""
+
+    def full(prog_name: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tefmanager.ctl.main.cli", full)
+    with pytest.raises(SystemExit, match="1"):
+        main()
+    assert capsys.readouterr().err == "tefctl: No space left on device\n"
+
+
+def test_what_is_no_broker() -> None:
+    """A server that speaks something else, or nothing, is told in one line."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"amqp://127.0.0.1:{silent.getsockname()[1]}/"
+        result = CliRunner().invoke(cli, ["--timeout=0.2", "status"], env={"TEF_AMQP_URL_DEV": url})
+    assert isinstance(result.exception, CtlError)
+    assert result.exception.status is Exit.BROKER
+    assert str(result.exception).endswith(": nobody there speaks AMQP with us, or too slowly")

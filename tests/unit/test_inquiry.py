@@ -52,6 +52,13 @@ def test_status_counts_what_waits_and_who_works() -> None:
     assert told.waiting.oldest == told.active_since == told.time - 10
 
 
+def test_long_priorities_are_told_apart() -> None:
+    """Some count by the date or the time; none of them is rounded to another."""
+    grid = Grid().submit("A", priority=20261127.0).submit("B", priority=20261128.0)
+    told = inquiry.status(grid.core, grid.now)
+    assert told.waiting.by_priority == {"20261128": 1, "20261127": 1}
+
+
 def test_status_tells_since_when_the_state_is() -> None:
     """Also in the next reign; one that was set before anybody kept that has no known beginning."""
     grid = Grid().on(FakeDatabase())

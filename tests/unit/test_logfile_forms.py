@@ -19,9 +19,11 @@ from tefmanager.loglines import (
     COMPLETION_IGNORED,
     DISPATCH,
     LONGEST_FIELD,
+    TASK_ACCEPTED,
     TASK_COMPLETED,
     Line,
     escape,
+    plain,
 )
 
 ANYTHING = st.text(st.characters(exclude_categories=[]), max_size=30)
@@ -90,6 +92,20 @@ def test_json_of_an_event() -> None:
     assert datetime.fromisoformat(found.pop("time")).timestamp() == 1795479544.0
     named = {"task_type": "echo", "guid": 'a"b', "worker": "w", "attempt": 7}
     assert found == {"level": "info", "event": "TASK_COMPLETED", **named}
+
+
+@pytest.mark.parametrize(("text", "number"), [("7", 7), ("-2.5", -2.5), ("1e+300", 1e300)])
+def test_a_priority_is_a_number(text: str, number: float) -> None:
+    """It is one in JSON, as others are."""
+    line = JsonForm().line(1.0, "info", TASK_ACCEPTED("echo", "a", text, ""))
+    assert f'"priority":{json.dumps(number)},' in line
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_numbers_are_told_apart(number: float) -> None:
+    """Each has a text of its own, that reads back as the same number, and a whole one has no point."""
+    assert float(plain(number)) == number
+    assert not plain(number).endswith(".0")
 
 
 def test_names_of_fields_are_free() -> None:

@@ -31,11 +31,17 @@ function element(name, text, kind) {
 
 /** Bring a table's rows in line with items. Rows keep their place on the screen, the focus and the pointer. */
 function rows(id, items, key, fill, empty) {
-  const body = $(id), old = new Map([...body.rows].map((row) => [row.dataset.key, row]));
+  const body = $(id), heads = body.closest("table").tHead.rows[0].cells;
+  const old = new Map([...body.rows].map((row) => [row.dataset.key, row]));
   const wanted = items.map((item) => {
     const row = old.get(String(key(item))) ?? element("tr");
     row.dataset.key = key(item);
     fill(row, item);
+    row.role = "row";
+    [...row.cells].forEach((cell, index) => {
+      cell.role = "cell";
+      cell.dataset.head = heads[index].textContent; // shown on a phone
+    });
     return row;
   });
   if (!wanted.length) {
