@@ -81,7 +81,7 @@ class Intake:
         self._backlog.add(task)
         self._attempts.suites.came(spec.suite)
         self._ledger.accepted(task, event.body)
-        priority = f"{spec.priority:g}"
+        priority = loglines.plain(spec.priority)
         line = loglines.TASK_ACCEPTED(spec.task_type, spec.guid, priority, spec.suite or "")
         self._ledger.log(line, spec)
         return spec

@@ -9,6 +9,8 @@ import click
 from tefmanager.core.values import WorkerStatus
 from tefmanager.ctl import show
 from tefmanager.ctl.errors import CtlError, Exit
+from tefmanager.ctl.foreign import name_others
+from tefmanager.ctl.rows import safe
 from tefmanager.ctl.session import Session
 from tefmanager.questions import MOST
 
@@ -106,6 +108,8 @@ def task(session: Session, guid: str) -> None:
 def explain(session: Session, guid: str) -> None:
     """Tell why a task is not running.
 
+    Which other programs hold a resource that it is short of is read from Etcd.
+
     \b
     Example:
       tefctl explain task_123456
@@ -113,6 +117,10 @@ def explain(session: Session, guid: str) -> None:
     answer = ask(session, "explain_task", guid)
     if answer is None:
         raise CtlError(Exit.NO, f"there is no task {guid}, and none in history")
+    try:
+        name_others(session, answer)
+    except CtlError as error:
+        click.echo(f"which other programs hold its resources can't be read: {safe(str(error))}", err=True)
     show.show(session, answer, show.explanation(answer))
 
 

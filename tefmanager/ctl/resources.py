@@ -6,20 +6,18 @@ import json
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import click
 
 from tefmanager.ctl import etcd, show
 from tefmanager.ctl.ask import ask
 from tefmanager.ctl.errors import CtlError, Exit
+from tefmanager.ctl.foreign import Foreign, find
 from tefmanager.ctl.rows import Rows
 from tefmanager.ctl.session import Seconds, Session
 from tefmanager.etcd import tree
 from tefmanager.etcd.http import HttpClient
 from tefmanager.questions import MOST
-
-_LOCK_ID = re.compile(r"(?P<client>.*)~(?P<time>[0-9]{1,18})~[0-9]{1,18}", re.DOTALL)
 
 
 @click.group()
@@ -36,8 +34,7 @@ def list_resources(session: Session) -> None:
     """List the resources: what is held, by whom, and who waits.
 
     Others are references held by other programs; a lane is all waiting tasks of the same type,
-    resources and
-    suite, and those counted are short of the resource.
+    resources and suite, and those counted are short of the resource.
 
     \b
     Example:
@@ -189,35 +186,6 @@ def _names(paths: Mapping[str, object]) -> set[str]:
 # --- references that nobody gives back ---
 
 
-@dataclass(frozen=True, slots=True)
-class Stale:
-    """A lock key that is old: of which resource, whose, and since when (unix time)."""
-
-    resource: str
-    lock: str
-    client: str
-    since: int
-
-
-def stale_locks(
-    paths: Mapping[str, object], own_prefix: str, before: float, client: str | None
-) -> list[Stale]:
-    """Return lock keys that were made before a unix time, oldest first; those of the manager left out.
-
-    It gives back its own by itself. ``client``: only those whose client id begins so.
-    """
-    found = []
-    for path in paths:
-        at = tree.place(path)
-        match = None if at is None or not at.is_lock else _LOCK_ID.fullmatch(at.lock_id)
-        if at is None or match is None or tree.lock_attempt(own_prefix, at.lock_id) is not None:
-            continue
-        since = int(match["time"])
-        if since < before and match["client"].startswith(client or ""):
-            found.append(Stale(at.name, at.lock_id, match["client"], since))
-    return sorted(found, key=lambda stale: (stale.since, stale.resource, stale.lock))
-
-
 @resources.command("release-stale")
 @click.option(
     "--older-than", type=Seconds(zero=True), required=True, metavar="SECONDS", help="Held so long."
@@ -235,15 +203,12 @@ def release_stale(session: Session, older_than: float, client: str | None, yes: 
     Example:
       tefctl resources release-stale --older-than 86400 --client res_man
     """
-    config = session.config()
+    before = time.time() - older_than
 
-    async def work(http: HttpClient) -> list[Stale]:
-        keys = await etcd.chosen(http, config)
-        before = time.time() - older_than
-        found = stale_locks(await keys.read(), config.name_prefix, before, client)
-        return [each for each in found if not yes or await keys.release(each.resource, each.lock)]
+    def stale(each: Foreign) -> bool:
+        return each.since < before and each.client.startswith(client or "")
 
-    found = etcd.run(config, session.patience, work)
+    found = find(session, stale, release=yes)
     made = Rows("*resource", "~client", "#held for", "since")
     for each in found:
         made.add(each.resource, each.client, show.ago(each.since), show.clock(each.since))
@@ -262,8 +227,8 @@ def migrate(session: Session) -> None:
     """Copy resources from Etcd's v2 API to its v3 API.
 
     That can be done only while nothing is held. Keys that are in v3 already are left as they are, and
-    so is all that is in v2. Stop the manager and the
-    other programs before, and set the manager's --etcd-api to v3 after that.
+    so is all that is in v2. Stop the manager and the other programs before, and set the manager's
+    --etcd-api to v3 after that.
 
     \b
     Example:

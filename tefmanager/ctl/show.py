@@ -193,8 +193,7 @@ def explanation(answer: Mapping[str, Any]) -> RenderableType:
             since = f", for {ago(holder['since'])}" if holder["since"] else ""
             parts.append(cell(f"    held by {whose} (attempt {holder['attempt']}){since}"))
         if reason.get("others"):
-            hint = "tefctl resources release-stale --older-than 0 lists by which, and since when"
-            parts.append(cell(f"    held by other programs: {reason['others']}; {hint}"))
+            parts += [cell(text) for text in _by_others(reason)]
         parts += [
             cell(f"    claimed by task {claim['guid']}, which waits for {ago(claim['since'])}")
             for claim in reason.get("claims", ())
@@ -204,6 +203,14 @@ def explanation(answer: Mapping[str, Any]) -> RenderableType:
         what = "task of its type goes" if answer["ahead"] == 1 and not least else "tasks of its type go"
         parts.append(cell(f"• {least}{answer['ahead']} {what} before it"))
     return Group(*parts)
+
+
+def _by_others(reason: Mapping[str, Any]) -> list[str]:
+    """Return a line for each reference of another program, as far as it is known who holds them."""
+    known = reason.get("held_by_others", ())
+    lines = [f"    held by {each['client']}, another program, for {ago(each['since'])}" for each in known]
+    left = reason["others"] - len(lines)
+    return [*lines, f"    held by other programs: {left}{' more' if lines else ''}"] if left > 0 else lines
 
 
 def dead(answer: Mapping[str, Any]) -> RenderableType:

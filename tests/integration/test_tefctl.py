@@ -54,11 +54,12 @@ def daemon(daemon_on_api: Daemon) -> Daemon:
 def tefctl(services: Services, daemon: Daemon, api: str) -> Tefctl:
     """Run tefctl for the daemon and return what came of it; its status has to be ``status``."""
 
-    def run(*arguments: str, status: int = 0, text: str | None = None) -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: str, status: int = 0, text: str | None = None, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
         line = command(f"--name-prefix={daemon.prefix}", *arguments)
-        done = subprocess.run(
-            line, env=environment(services, api), input=text, capture_output=True, text=True, timeout=60
-        )
+        env = {**environment(services, api), **variables}
+        done = subprocess.run(line, env=env, input=text, capture_output=True, text=True, timeout=60)
         assert done.returncode == status, done.stdout + done.stderr
         return done
 
@@ -281,7 +282,12 @@ def test_stale_references(tefctl: Tefctl, grid: Grid, make: Make) -> None:
     assert (listed["resource"], listed["client"], resource.count) == (resource.name, client, 2)
     resource.put("ref_limit", "2")
     waiting = grid.task(worker.worker_type, resources=[resource.name])
-    until(lambda: "held by other programs: 1; tefctl resources" in tefctl("explain", waiting).stdout)
+    until(lambda: f"held by {client}, another program, for 1 m" in tefctl("explain", waiting).stdout)
+    [reason] = [each for each in told(tefctl, "explain", waiting)["reasons"] if each.get("others")]
+    assert [each["client"] for each in reason["held_by_others"]] == [client]
+    deaf = tefctl("explain", waiting, TEF_ETCD_PORT_DEV="1")
+    assert "held by other programs: 1" in deaf.stdout
+    assert "which other programs hold its resources can't be read: etcd 127.0.0.1:1:" in deaf.stderr
     assert "1 released" in tefctl(*arguments, "--yes").stdout
     assert resource.count == 1
     assert [lock.client.startswith(client) for lock in resource.locks()] == [False]

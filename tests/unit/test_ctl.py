@@ -7,6 +7,7 @@ import io
 import json
 import re
 import socket
+import time
 from collections.abc import Iterator
 
 import click
@@ -17,8 +18,8 @@ from rich.console import Console, RenderableType
 
 from tefmanager.ctl import events, show, watch
 from tefmanager.ctl.errors import CtlError, Exit
+from tefmanager.ctl.foreign import foreign_locks
 from tefmanager.ctl.main import cli, main
-from tefmanager.ctl.resources import stale_locks
 from tefmanager.ctl.rows import LEAST, Rows, cell, fitted, safe, shortened
 from tefmanager.ctl.submit import read_tasks
 
@@ -67,24 +68,60 @@ def test_files_that_can_not_be_used(text: str, reason: str) -> None:
     assert caught.value.status is Exit.NO
 
 
-def test_stale_locks() -> None:
-    """Only old lock keys of others are, never those of the manager."""
-    paths = dict.fromkeys(
-        [
-            "db/ref_count",
-            "db/locks/res_man:4~100~1",
-            "db/locks/res_man:5~300~2",
-            "a/b/locks/other~50~1",
-            "db/locks/tef.dev:7~10~1",
-            "db/locks/no-lock-id",
-        ]
-    )
-    found = stale_locks(paths, "tef.dev", 200, None)
-    assert [(each.resource, each.client, each.since) for each in found] == [
-        ("a/b", "other", 50),
-        ("db", "res_man:4", 100),
+def test_foreign_locks() -> None:
+    """Lock keys of others are, oldest first, never those of the manager."""
+    paths = [
+        "db/ref_count",
+        "db/locks/res_man:4~100~1",
+        "db/locks/res_man:5~300~2",
+        "a/b/locks/other~50~1",
+        "db/locks/tef.dev:7~10~1",
+        "db/locks/no-lock-id",
     ]
-    assert [each.lock for each in stale_locks(paths, "tef.dev", 200, "res_man")] == ["res_man:4~100~1"]
+    found = foreign_locks(paths, "tef.dev")
+    assert [(each.resource, each.lock, each.client, each.since) for each in found] == [
+        ("a/b", "other~50~1", "other", 50),
+        ("db", "res_man:4~100~1", "res_man:4", 100),
+        ("db", "res_man:5~300~2", "res_man:5", 300),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("known", "lines"),
+    [
+        ([], ["held by other programs: 2"]),
+        (
+            [("res_man:4", 3600)],
+            ["held by res_man:4, another program, for 1 h", "held by other programs: 1 more"],
+        ),
+        (
+            [("res_man:4", 3600), ("other", 60)],
+            ["held by res_man:4, another program, for 1 h", "held by other, another program, for 1 m"],
+        ),
+    ],
+    ids=["unknown", "some", "all"],
+)
+def test_held_by_others(known: list[tuple[str, int]], lines: list[str]) -> None:
+    """Each program that holds what a task waits for is told, and how many are not known."""
+    now = time.time()
+    held = [{"client": client, "since": now - age} for client, age in known]
+    reason = {"kind": "resource_short", "text": "resource db is short", "others": 2, "held_by_others": held}
+    task = {
+        "guid": "T",
+        "task_type": "t",
+        "suite": None,
+        "priority": 1,
+        "state": "waiting",
+        "worker": None,
+        "resources": ["db"],
+        "received": now,
+        "finished": None,
+        "attempts": 0,
+        "avoid": [],
+    }
+    answer = {"task": task, "reasons": [reason], "ahead": 0, "ahead_complete": True, "text": ""}
+    shown = printed(show.explanation(answer), 100)
+    assert [line.strip() for line in shown][-len(lines) :] == lines
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,66 @@
+"""References that other programs hold, which the manager only counts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tefmanager.ctl import etcd
+from tefmanager.ctl.session import Session
+from tefmanager.etcd import tree
+from tefmanager.etcd.http import HttpClient
+
+_LOCK_ID = re.compile(r"(?P<client>.*)~(?P<time>[0-9]{1,18})~[0-9]{1,18}", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A lock key of another program: of which resource, whose, and since when (unix time)."""
+
+    resource: str
+    lock: str
+    client: str
+    since: int
+
+
+def foreign_locks(paths: Iterable[str], own_prefix: str) -> list[Foreign]:
+    """Return the lock keys among paths below the base that are not the manager's, oldest first."""
+    found = []
+    for path in paths:
+        at = tree.place(path)
+        match = None if at is None or not at.is_lock else _LOCK_ID.fullmatch(at.lock_id)
+        if at is not None and match is not None and tree.lock_attempt(own_prefix, at.lock_id) is None:
+            found.append(Foreign(at.name, at.lock_id, match["client"], int(match["time"])))
+    return sorted(found, key=lambda each: (each.since, each.resource, each.lock))
+
+
+def find(session: Session, wanted: Callable[[Foreign], bool], *, release: bool = False) -> list[Foreign]:
+    """Return those that are wanted; ``release``: give them back, and leave out what was gone already.
+
+    Once in a process. Raises `CtlError` where Etcd can't be asked.
+    """
+    config = session.config()
+
+    async def work(http: HttpClient) -> list[Foreign]:
+        keys = await etcd.chosen(http, config)
+        found = [each for each in foreign_locks(await keys.read(), config.name_prefix) if wanted(each)]
+        return [each for each in found if not release or await keys.release(each.resource, each.lock)]
+
+    return etcd.run(config, session.patience, work)
+
+
+def name_others(session: Session, explanation: Mapping[str, Any]) -> None:
+    """Add to each reason for which a task waits who the other programs are that hold its resource.
+
+    Asks Etcd only where there are such. Raises `CtlError` where it can't be asked.
+    """
+    reasons = [reason for reason in explanation["reasons"] if reason.get("others")]
+    if not reasons:
+        return
+    names = {reason["resource"] for reason in reasons}
+    found = find(session, lambda each: each.resource in names)
+    for reason in reasons:
+        held = [each for each in found if each.resource == reason["resource"]]
+        reason["held_by_others"] = [{"client": each.client, "since": each.since} for each in held]
