@@ -1,4 +1,4 @@
-"""``docs/install.md``: systemd takes its unit and finds it safe, and its command line runs the manager."""
+"""The units of ``docs/install.md`` and ``debian/``: systemd finds them right and safe, and they run."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from tests.integration.daemon import Log, plugin_folder, until
 from tests.integration.debian import program
@@ -25,28 +27,48 @@ EXPOSURE = 1.5
 TWISTD = "/opt/tef-manager/bin/twistd"
 
 
-def analyze(folder: Path, *arguments: str) -> str:
-    """Ask systemd-analyze about the unit, which must be content, and return what it says."""
-    unit = folder / "tef-manager.service"
-    assert TWISTD in UNIT
-    unit.write_text(UNIT.replace(TWISTD, str(Path(sys.executable).with_name("twistd"))))
+PACKAGED = "/usr/lib/tef-manager/bin/twistd"
+
+UNITS = {
+    "by hand": ("tef-manager.service", UNIT),
+    "packaged": ("tef-manager.service", (ROOT / "debian/tef-manager.service").read_text()),
+    "template": ("tef-manager@.service", (ROOT / "debian/tef-manager@.service").read_text()),
+}
+"""The name and text of each unit there is."""
+
+
+def analyze(folder: Path, which: str, *arguments: str) -> str:
+    """Ask systemd-analyze about a unit, which must be content, and return what it says."""
+    name, text = UNITS[which]
+    installed = PACKAGED if PACKAGED in text else TWISTD
+    assert installed in text
+    unit = folder / name
+    unit.write_text(text.replace(installed, str(Path(sys.executable).with_name("twistd"))))
     command = [program("systemd-analyze", "systemd"), *arguments, str(unit)]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
     assert done.returncode == 0, done.stdout
     return done.stdout
 
 
-def test_unit_is_right(tmp_path: Path) -> None:
+@pytest.mark.parametrize("which", UNITS)
+def test_unit_is_right(which: str, tmp_path: Path) -> None:
     """Systemd finds nothing to complain of in the unit."""
-    said = analyze(tmp_path, "verify", "--man=no", "--recursive-errors=no")
+    said = analyze(tmp_path, which, "verify", "--man=no", "--recursive-errors=no")
     assert not [line for line in said.splitlines() if "tef-manager" in line]
 
 
-def test_unit_is_safe(tmp_path: Path) -> None:
-    """The unit is as little exposed as the page says."""
-    said = analyze(tmp_path, "security", "--offline=true", "--no-pager")
-    [level] = re.findall(r"Overall exposure level for tef-manager\.service: ([0-9.]+)", said)
+@pytest.mark.parametrize("which", UNITS)
+def test_unit_is_safe(which: str, tmp_path: Path) -> None:
+    """The unit is as little exposed as the project promises."""
+    said = analyze(tmp_path, which, "security", "--offline=true", "--no-pager")
+    [level] = re.findall(r"Overall exposure level for tef-manager(?:@\S*)?\.service: ([0-9.]+)", said)
     assert float(level) <= EXPOSURE
+
+
+@pytest.mark.parametrize("which", UNITS)
+def test_unit_lets_tls_work(which: str) -> None:
+    """The unit does not forbid memory that is written and run, which callbacks from OpenSSL are made in."""
+    assert "MemoryDenyWriteExecute=" not in UNITS[which][1]
 
 
 def test_command_of_the_unit(services: Services, tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import configparser
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import click
@@ -17,6 +19,7 @@ from tests.unit.test_docs import commands_of, options_of
 
 ROOT = Path(__file__).parents[2]
 DEBIAN = ROOT / "debian"
+SCRIPT = ROOT / "script/test-deb"
 
 
 def plain(page: str) -> str:
@@ -155,3 +158,54 @@ def test_commands_of_the_readme_are_found() -> None:
     assert section is not None
     assert len(re.findall("^```sh$", section[1], re.MULTILINE)) == 1
     assert "### All on one machine$" in (DEBIAN / "tests/set-up").read_text()
+
+
+def test_pages_agree_on_how_to_install() -> None:
+    """README and install.md have one command, the same, and script/test-deb takes it from the README."""
+    pages = [(ROOT / page).read_text() for page in ("README.md", "docs/install.md")]
+    commands = [re.findall(r"^apt install .*$", page, re.MULTILINE) for page in pages]
+    assert commands == [["apt install ./tef-manager_*.deb"]] * 2
+    assert 's/^apt install .*/& -y/p\' "$ROOT/README.md"' in SCRIPT.read_text()
+
+
+def test_commands_for_a_further_manager_are_found() -> None:
+    """The block of install.md that script/test-deb follows is there, and followed."""
+    page = (ROOT / "docs/install.md").read_text()
+    assert len(re.findall("^```sh apt-further$", page, re.MULTILINE)) == 1
+    assert "^```sh apt-further$" in SCRIPT.read_text()
+
+
+def test_every_file_of_the_package_is_on_the_page() -> None:
+    """What install.md says of configuration is what the package puts there."""
+    page = section("docs/install.md", "By apt")
+    places = dict(line.split() for line in (DEBIAN / "tef-manager.install").read_text().splitlines())
+    installed = {f"/{folder}/{Path(file).name}" for file, folder in places.items()}
+    assert installed == {"/etc/tef-manager/tef-manager.ini", "/etc/tef-manager/database_prod.yml"}
+    for place in (*installed, "/etc/default/tef-manager", "/var/log/tef-manager/"):
+        assert f"| `{place}` |" in page
+
+
+def section(page: str, heading: str) -> str:
+    """Return what a page says below a heading of its second level."""
+    text = (ROOT / page).read_text()
+    found = re.search(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
+    assert found, heading
+    return found[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("other_0.1.0_amd64.deb", "found: {path}, expected: tef-manager_<version>_<architecture>.deb"),
+        ("tef-manager_9_amd64.deb", "found: no file {path}, expected: one that script/build-deb made"),
+    ],
+)
+def test_a_package_that_is_none(tmp_path: Path, name: str, found: str) -> None:
+    """script/test-deb says what is wrong with the package that it is given, before it does anything."""
+    path = tmp_path / name
+    if name.startswith("other"):
+        path.touch()
+    done = subprocess.run([SCRIPT], env={**os.environ, "DEB": str(path)}, capture_output=True, text=True)
+    assert done.returncode == 1
+    said = f"test-deb: DEB is the file of a package; {found.format(path=path)}\n"
+    assert (done.stdout, done.stderr) == ("", said)
