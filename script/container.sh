@@ -57,7 +57,8 @@ shut_down() {
     local end=$((SECONDS + BOOT_LIMIT))
     kill -TERM "$NSPAWN" 2>/dev/null || true
     while kill -0 "$NSPAWN" 2>/dev/null && [ "$SECONDS" -lt "$end" ]; do sleep 0.2; done
-    kill -KILL "$NSPAWN" 2>/dev/null || true
+    # What runs in the container would outlive nspawn.
+    if kill -0 "$NSPAWN" 2>/dev/null; then kill -KILL "$NSPAWN" ${INIT:+"$INIT"} 2>/dev/null || true; fi
     wait "$NSPAWN" 2>/dev/null || true
     NSPAWN=
 }
