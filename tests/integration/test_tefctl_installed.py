@@ -76,7 +76,7 @@ def test_fish_completes(tmp_path: Path) -> None:
     done = run(tmp_path, program("fish", "fish"), "--no-config", "-c", script)
     groups = [[line.split("\t")[0] for line in group.splitlines()] for group in done.stdout.split("\n\n")]
     assert (groups[:3], done.stderr) == ([["submit", "suites"], ["--state", "--suite"], ["working"]], "")
-    assert "List suites" in done.stdout
+    assert "List unfinished and paused suites" in done.stdout
 
 
 @pytest.fixture
