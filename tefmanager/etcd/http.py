@@ -289,7 +289,11 @@ class HttpClient:
         except net.ConnectingCancelledError as error:
             raise CancelledError from error
         except Exception as error:
-            if isinstance(_first(error), _NEVER_SENT):
+            if isinstance(first := _first(error), ReservationsLost):
+                raise ReservationsLost(
+                    str(first)
+                ) from error  # by the body, when the headers had gone already
+            if isinstance(first, _NEVER_SENT):
                 raise _NotSent(f"etcd {place}: {_text(error)}") from error
             if self._closed:
                 raise ReservationsLost("stopped") from error

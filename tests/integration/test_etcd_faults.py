@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import chain, repeat
 from typing import Any, cast
 
 import pytest
@@ -22,6 +23,7 @@ from tefmanager.etcd.v2 import EtcdV2Reservations
 from tefmanager.etcd.v3 import EtcdV3Reservations
 from tefmanager.etcd.v3watch import watch
 from tefmanager.interfaces import Claim, Granted, IReservations, ReservationsLost
+from tefmanager.lease import Lease
 from tests.contract.etcds import CLOCK, MONDAY_NOON, Observer, RealTwin
 from tests.proxy import NETWORK, Proxy
 from tests.services import Services
@@ -334,3 +336,20 @@ async def test_a_cancelled_watch(services: Services, unique: str) -> None:
     with pytest.raises(ReservationsLost, match="compacted"):
         await watch(client, f"{twin.base}/".encode(), revision - 2, lambda events: None)
     await client.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_body_that_may_not_be_sent_any_more(services: Services, unique: str) -> None:
+    """A write is lost, and not made, if the right to it ends when its headers have left already."""
+    readings = chain([0.0, 0.0], repeat(5.0))  # when renewed, before the headers, before the body
+    lease = Lease(1.0, lambda: next(readings))
+    lease.renew(0.0)
+    late, http = HttpClient(CLOCK, [services.etcd], lease=lease), HttpClient(CLOCK, [services.etcd])
+    key = unique.encode()
+    with pytest.raises(ReservationsLost, match="another manager may reign by now"):
+        await late.ask(v3wire.request("kv/txn", v3wire.Transaction([], [v3wire.put(key, "x")], [])))
+    assert next(readings) == 5.0
+    found = await v3wire.ask(http, "kv/range", v3wire.Range(key), v3wire.RangeAnswer)
+    assert found.kvs == []
+    await late.close()
+    await http.close()
