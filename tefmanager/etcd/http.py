@@ -289,10 +289,9 @@ class HttpClient:
         except net.ConnectingCancelledError as error:
             raise CancelledError from error
         except Exception as error:
-            if isinstance(first := _first(error), ReservationsLost):
-                raise ReservationsLost(
-                    str(first)
-                ) from error  # by the body, when the headers had gone already
+            first = _first(error)
+            if isinstance(first, ReservationsLost):  # the body might not follow its headers any more
+                raise ReservationsLost(str(first)) from error
             if isinstance(first, _NEVER_SENT):
                 raise _NotSent(f"etcd {place}: {_text(error)}") from error
             if self._closed:
