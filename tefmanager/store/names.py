@@ -29,10 +29,11 @@ def checked_prefix(prefix: str) -> str:
 def table_prefix_for(env: str, name_prefix: str) -> str:
     """Return the prefix of a manager's tables.
 
-    ``tef_<env>_`` for the environment's own name prefix ``tef.<env>``; for any other the readable part
-    of the name and a piece of its hash, so that two names never share tables.
+    ``tefmanager_<env>_`` for the environment's own name prefix ``tef.<env>``; for any other the readable
+    part of the name and a piece of its hash, so that two names never share tables. The original's tables
+    begin with ``tef_<env>_``, and both can be in one database.
     """
-    head = f"tef_{env}_"
+    head = f"tefmanager_{env}_"
     if name_prefix == f"tef.{env}":
         return head
     digest = hashlib.sha256(name_prefix.encode()).hexdigest()[:6]

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from importlib import resources
 
 import tefmanager
-from tefmanager.interfaces import SchemaTooNew
+from tefmanager.interfaces import SchemaTooNew, StoreLost
 from tefmanager.store.names import checked_prefix, lock_key
 from tefmanager.store.session import Session
+
+_MADE = re.compile(r"^create (?:table|index|unique index|function) (\w+)", re.MULTILINE)
 
 _FILE_NAME = re.compile(r"(?P<number>\d{4})_(?P<name>\w+)\.sql")
 
@@ -59,12 +61,31 @@ async def _apply(session: Session, table_prefix: str, upgrade: Upgrade, known: S
     await session.run(
         f"begin; set local statement_timeout = 0; select pg_advisory_xact_lock({key})", _FOR_EVER
     )
-    needed = await _found(session, table_prefix, known) < upgrade.number
+    found = await _found(session, table_prefix, known)
+    needed = found < upgrade.number
     if needed:
+        if not found:
+            await _refuse_strangers(session, known)
         await session.run(upgrade.sql, _FOR_EVER)
         await session.run(_record(session, table_prefix, upgrade))
     await session.run("commit", _FOR_EVER)
     return needed
+
+
+async def _refuse_strangers(session: Session, upgrades: Sequence[Upgrade]) -> None:
+    """Raise `StoreLost` where something that is not ours has a name that we need."""
+    names = {name for upgrade in upgrades for name in _MADE.findall(upgrade.sql)}
+    wanted = session.quoter()("select unnest(%s)", [sorted(names)]).decode()
+    there = (
+        f"select relname from pg_class where relname in ({wanted}) and pg_table_is_visible(oid) union"
+        f" select proname from pg_proc where proname in ({wanted}) and pg_function_is_visible(oid)"
+        " order by 1"
+    )
+    if strangers := [name for (name,) in await session.run(there)]:
+        raise StoreLost(
+            f"{', '.join(strangers)}: found in the database, but not made by tef-manager; "
+            "expected the name to be free: rename it, or choose another name prefix or schema (search_path)"
+        )
 
 
 _FOR_EVER = float("inf")

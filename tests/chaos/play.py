@@ -205,7 +205,7 @@ class Run:
         )
         try:
             with connection, connection.cursor() as cursor:
-                history = Identifier(self._database.table(cursor, "history"))
+                history = Identifier(self._database.table("history"))
                 cursor.execute(SQL("select count(*) as ended from {}").format(history))
                 (found,) = cursor.fetchall()
                 self._view.ended = found["ended"]

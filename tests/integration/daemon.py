@@ -19,6 +19,7 @@ import psycopg2
 from psycopg2.extras import RealDictCursor
 from psycopg2.sql import SQL, Identifier
 
+from tefmanager.store.names import table_prefix_for
 from tests.services import Services
 
 ROOT = Path(__file__).parents[2]
@@ -225,20 +226,16 @@ class Daemon:
             with connection, connection.cursor() as cursor:
                 conditions = [SQL("{} = %s").format(Identifier(column)) for column in equal]
                 where = SQL(" and ").join([SQL("true"), *conditions])
-                name = Identifier(self.table(cursor, table))
+                name = Identifier(self.table(table))
                 cursor.execute(SQL("select * from {} where {}").format(name, where), list(equal.values()))
                 rows = [dict(row) for row in cursor.fetchall()]
         finally:
             connection.close()
         return sorted(rows, key=lambda row: row.get("id", 0))
 
-    def table(self, cursor: Any, table: str) -> str:
+    def table(self, table: str) -> str:
         """Return the whole name of one of its tables."""
-        # They begin with the environment; something of the name prefix must tell them from others'.
-        like = f"tef_{self.env}_%{re.sub('[^a-z0-9]', '_', self.prefix)[:20]}%_{table}"
-        cursor.execute("select tablename from pg_tables where tablename like %s", [like])
-        (found,) = cursor.fetchall()
-        return str(found["tablename"])
+        return f"{table_prefix_for(self.env, self.prefix)}{table}"
 
     def environment(self) -> dict[str, str]:
         """Return what it finds in its environment."""

@@ -251,21 +251,17 @@ def test_etcd_less(narrow: Administrator, tmp_path: Path, kind: str, key: str) -
         narrow.etcd(f"etcdctl role grant-permission tef-manager {kind} {path}")
 
 
-def test_upgrade_is_the_owner_s(administrator: Administrator, tmp_path: Path) -> None:
-    """A version that brings an upgrade says what it lacks, and goes on once the owner has made it."""
-    undo = (
-        "delete from tef_prod_upgrades where number = 3;"
-        "alter table tef_prod_manager drop column state_since;"
-        "drop index tef_prod_history_suite; alter table tef_prod_history drop column settled;"
-    )
-    administrator.sql(undo, PGDATABASE=DATABASE)
+def test_tables_are_the_owner_s(administrator: Administrator, tmp_path: Path) -> None:
+    """A manager without tables says what it lacks, and goes on once the owner has made them."""
+    administrator.sql("drop owned by tef_owner cascade;", PGDATABASE=DATABASE)
     daemon = administrator.daemon(tmp_path / "manager")
     try:
         daemon.start(ready=False)
         daemon.log.wait("WAITING_FOR|database")
-        assert daemon.log.events("WAITING_FOR|")[0].endswith(": must be owner of table tef_prod_history")
+        assert daemon.log.events("WAITING_FOR|")[0].endswith(": permission denied for schema public")
         with running(administrator.daemon(tmp_path / "owner", "tef_owner")):
             pass
+        administrator.follow("postgresql-grants", PGDATABASE=DATABASE)
         daemon.wait_ready()
         daemon.stop()
     finally:

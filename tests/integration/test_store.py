@@ -21,6 +21,7 @@ from tefmanager.store import Store
 from tefmanager.store import reign as reign_module
 from tefmanager.store.names import lock_key
 from tefmanager.store.reign import PORTION, Reign
+from tefmanager.store.schema import Upgrade
 from tefmanager.store.silence import Silence
 from tests.contract.stores import RealTwin
 from tests.services import Services
@@ -274,11 +275,7 @@ async def test_upgrades_are_on_record(twin: RealTwin, reign: Reign) -> None:
     """With the program's version."""
     assert twin.ask(
         "select number, name, program from {t}upgrades where applied_at <= now() order by 1"
-    ) == [
-        (1, "first", "0.1.0"),
-        (2, "lanes", "0.1.0"),
-        (3, "ends", "0.1.0"),
-    ]
+    ) == [(1, "first", "0.1.0")]
 
 
 @pytest_twisted.ensureDeferred
@@ -292,7 +289,7 @@ async def test_a_newer_schema_is_refused(
         await soon(store(services.database, prefix).reign(silent))
     text = str(refused.value)
     assert "0007_later" in text
-    assert "0003_ends" in text
+    assert "0001_first" in text
     assert "Install tef-manager 9.1 or newer" in text
     assert twin.ask("select epoch from {t}manager") == [(1,)]
 
@@ -312,7 +309,7 @@ async def test_two_begin_at_once_on_an_empty_database(
     begun = [await one for one in both]
     assert told == []
     assert sorted(one.epoch for one in begun) == ([1, 2] if same else [1, 1])
-    assert twin.ask("select count(*) from {t}upgrades") == [(3,)]
+    assert twin.ask("select count(*) from {t}upgrades") == [(1,)]
     for one in begun:
         await one.end()
     if not same:
@@ -324,14 +321,59 @@ async def test_an_upgrade_that_fails_leaves_nothing(
     services: Services, twin: RealTwin, prefix: str
 ) -> None:
     """It is told and tried again; when the obstacle is gone, it succeeds."""
+    own = store(services.database, prefix)
+    own._upgrades.append(
+        Upgrade(2, "later", f"create table {prefix}later (); alter table {prefix}none rename to x")
+    )
+    told: list[str] = []
+    waiting = soon(own.reign(told.append))
+    await until(lambda: bool(told))
+    assert told[0].endswith(f'relation "{prefix}none" does not exist')
+    assert twin.ask("select to_regclass('{t}later'), number from {t}upgrades") == [(None, 1)]
+    twin.ask("create table {t}none ()")
+    await (await waiting).end()
+    twin.ask("drop table {t}later, x")
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_others_have_named_like_ours(services: Services, twin: RealTwin, prefix: str) -> None:
+    """Whatever it is, it is named, nothing is made, and the manager goes on when it is gone."""
     twin.ask("create table {t}history (in_the_way integer)")
+    twin.ask("create function {t}expect() returns void return null")
     told: list[str] = []
     waiting = soon(store(services.database, prefix).reign(told.append))
     await until(lambda: bool(told))
-    assert told[0].endswith(f'relation "{prefix}history" already exists')
+    assert (
+        f": {prefix}expect, {prefix}history: found in the database, but not made by tef-manager;" in told[0]
+    )
     assert twin.ask("select to_regclass('{t}tasks')") == [(None,)]
     twin.ask("drop table {t}history")
+    twin.ask("drop function {t}expect()")
     await (await waiting).end()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_upgrade_of_another_s_tables(
+    services: Services, twin: RealTwin, reign: Reign, prefix: str, unique: str
+) -> None:
+    """Who does not own them says what is missing."""
+    await reign.end()
+    role = f"role_{unique}"
+    twin.ask(f"create role {role} login password 'pw'")
+    twin.ask("grant select on {t}upgrades to " + role)
+    own = store({**services.database, "user": role, "password": "pw"}, prefix)
+    own._upgrades.append(Upgrade(2, "later", f"alter table {prefix}tasks add column later text"))
+    told: list[str] = []
+    waiting = soon(own.reign(told.append))
+    try:
+        await until(lambda: bool(told))
+        assert told[0].endswith(f": must be owner of table {prefix}tasks")
+    finally:
+        waiting.cancel()
+        with pytest.raises(CancelledError):
+            await waiting
+        twin.ask(f"drop owned by {role}")
+        twin.ask(f"drop role {role}")
 
 
 # In the middle of a reign -----------------------------------------------------------------------

@@ -24,14 +24,14 @@ ENVIRONMENTS = ["dev", "test", "prod"]
 @pytest.mark.parametrize("env", ENVIRONMENTS)
 def test_the_default_prefix(env: str) -> None:
     """The environment's own name prefix gives the tables that the documentation names."""
-    assert table_prefix_for(env, f"tef.{env}") == f"tef_{env}_"
+    assert table_prefix_for(env, f"tef.{env}") == f"tefmanager_{env}_"
 
 
 def test_another_prefix_can_be_read_and_is_unique() -> None:
     """Names that look alike without their special characters have tables of their own."""
     first, second = table_prefix_for("dev", "Grid.two"), table_prefix_for("dev", "grid-two")
-    assert first.startswith("tef_dev_grid_two_")
-    assert second.startswith("tef_dev_grid_two_")
+    assert first.startswith("tefmanager_dev_grid_two_")
+    assert second.startswith("tefmanager_dev_grid_two_")
     assert first != second
 
 
@@ -46,6 +46,18 @@ def test_every_prefix_is_safe(env: str, name_prefix: str) -> None:
     prefix = table_prefix_for(env, name_prefix)
     assert checked_prefix(prefix) == prefix
     assert len(prefix) <= LONGEST_PREFIX
+
+
+@given(
+    st.sampled_from(ENVIRONMENTS),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=255),
+    st.from_regex(r"\A\w{1,60}\Z"),
+)
+def test_the_original_s_tables_are_never_ours(env: str, name_prefix: str, anything: str) -> None:
+    """Its migrations name everything after ``tef_<env>_``, or after ``index_tef_<env>_`` for indexes."""
+    own = table_prefix_for(env, name_prefix)
+    for head in ("tef_", "index_tef_", "schema_migrations", "ar_internal_metadata"):
+        assert not f"{head}{anything}".startswith(own)
 
 
 @pytest.mark.parametrize("prefix", ["", "Tef_", "1_", "a-b", "a;drop", "ä_", "a" * 40, "a\n"])

@@ -16,6 +16,7 @@ create table {t}manager (
     attempt_ids bigint not null default 1,
     epoch bigint not null default 0,
     turns bigint not null default 0,
+    state_since timestamptz not null default clock_timestamp(),
     constraint {t}manager_pkey primary key (single),
     constraint {t}manager_one_row check (single),
     constraint {t}manager_state check (state in ('running', 'paused', 'stopped'))
@@ -57,6 +58,13 @@ create table {t}tasks (
     )
 ) with (fillfactor = 70);
 
+-- Waiting tasks are read by lanes, in their order, when not all of them are in memory. Nothing in this index ever
+-- changes, so that a change of state still touches no index. Resources stand in it by a number, since there may
+-- be more of them than an index takes.
+create index {t}tasks_lanes on {t}tasks (
+    task_type, hash_array_extended(resources, 0), coalesce(suite, ''), (-priority), id
+);
+
 create table {t}attempts (
     id bigint not null,
     task_id bigint not null,
@@ -94,12 +102,19 @@ create table {t}history (
     outcome text not null,
     finished_at timestamptz not null,
     body bytea not null,
+    settled boolean not null default false,
     constraint {t}history_pkey primary key (id),
     constraint {t}history_outcome check (outcome in ('completed', 'stopped', 'dead'))
 );
 
 create index {t}history_guid on {t}history (guid);
 create index {t}history_finished on {t}history (finished_at, id);
+
+-- How the tasks of a suite ended is counted when none of them is left.
+create index {t}history_suite on {t}history (suite) where suite is not null;
+
+-- Dead tasks are listed until somebody has settled what becomes of them.
+create index {t}history_dead on {t}history (id) where outcome = 'dead' and not settled;
 
 create table {t}workers (
     name text not null,
