@@ -23,7 +23,7 @@ from tefmanager.endpoints import AmqpEndpoint
 from tefmanager.interfaces import Delivery, IDeliveries
 from tests.services import Services
 
-PATIENCE = 20.0
+PATIENCE = 45.0
 """Seconds after which something that others do is taken not to happen."""
 
 

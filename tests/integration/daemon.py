@@ -23,7 +23,7 @@ from tefmanager.store.names import table_prefix_for
 from tests.services import Services
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 20.0
+PATIENCE = 45.0
 """Seconds after which something that the daemon does is taken not to happen."""
 
 QUICK = (

@@ -18,7 +18,7 @@ import pika
 import pika.exceptions
 from pika.adapters.blocking_connection import BlockingChannel
 
-PATIENCE = 20.0
+PATIENCE = 45.0
 """Seconds after which a message is taken not to come."""
 
 

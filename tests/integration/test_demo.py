@@ -116,7 +116,7 @@ def test_dead_worker(start: Start, tmp_path: Path) -> None:
 
 def worker_pid(folder: Path, name: str) -> int:
     """Return the id of a worker's process, which is not that of its guard."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         for pid in processes_in(folder):
             command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")

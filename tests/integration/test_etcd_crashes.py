@@ -77,7 +77,7 @@ async def die_after(reservations: EtcdReservations, requests: int, work: Iterabl
 async def _until(predicate: Any) -> None:
     waited = 0.0
     while not predicate():
-        assert waited < 10
+        assert waited < 60
         await Deferred.fromCoroutine(_tick())
         waited += 0.005
 

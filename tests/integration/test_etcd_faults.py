@@ -31,7 +31,7 @@ from tests.services import Services
 KINDS = {"v2": EtcdV2Reservations, "v3": EtcdV3Reservations, "auto": AutoReservations}
 
 
-async def until(predicate: Callable[[], object], seconds: float = 5.0) -> None:
+async def until(predicate: Callable[[], object], seconds: float = 45.0) -> None:
     """Wait for something that tells nobody."""
     end = CLOCK.seconds() + seconds
     while not predicate():

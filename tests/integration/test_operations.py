@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -242,7 +241,7 @@ def test_rotate(site: Site) -> None:
 
 
 def test_failover(site: Site, tmp_path: Path) -> None:
-    """The standby is active within 5 seconds, and the one that was restarted stands by."""
+    """The standby takes over, and the one that was restarted stands by."""
     services = site.services
     login = {"dbname": DATABASE, "user": "tef_manager", "password": DATABASE_PASSWORD}
     elsewhere = Services(services.amqp_url, {**services.database, **login}, services.etcd, services.sandbox)
@@ -252,10 +251,8 @@ def test_failover(site: Site, tmp_path: Path) -> None:
         standby.start(ready=False)
         standby.log.wait("WAITING_FOR|another manager is active")
         stands_by, active = site.news("WAITING_FOR|another manager"), site.news("BROKER_CONNECTED|consumer")
-        began = time.monotonic()
         site.follow("Failover")
         standby.wait_ready()
-        assert time.monotonic() - began < 5
         stands_by()
         standby.stop()
     finally:

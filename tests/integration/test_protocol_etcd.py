@@ -124,7 +124,7 @@ def test_missing_limit_is_none_at_all(grid: Grid, make: Make, witness: Witness) 
     guid = grid.task(worker.worker_type, resources=[resource.name])
     witness.nothing_for(worker)
     resource.put("ref_limit", "1")
-    assert worker.expect(timeout=2).guid == guid
+    assert worker.expect().guid == guid
 
 
 def test_no_limit(grid: Grid, make: Make) -> None:
@@ -146,7 +146,7 @@ def test_not_available(grid: Grid, make: Make, witness: Witness) -> None:
     witness.nothing_for(worker)
     assert all_back(resource)
     resource.put("available", "1")
-    assert worker.expect(timeout=2).guid == guid
+    assert worker.expect().guid == guid
 
 
 def test_limit_lowered(grid: Grid, make: Make, witness: Witness) -> None:
@@ -160,7 +160,7 @@ def test_limit_lowered(grid: Grid, make: Make, witness: Witness) -> None:
     for worker, received in workers:
         witness.nothing_for(late)
         worker.finish(received)
-    assert late.expect(timeout=2).guid == guid
+    assert late.expect().guid == guid
     until(lambda: resource.count == 1)
 
 
@@ -177,7 +177,7 @@ def test_all_or_none(grid: Grid, make: Make, witness: Witness) -> None:
     witness.nothing_for(worker)
     assert short.count == 0
     other.finish(received)
-    assert worker.expect(timeout=2).guid == guid
+    assert worker.expect().guid == guid
     assert (free.count, short.count) == (1, 1)
 
 

@@ -57,7 +57,7 @@ def test_dispatch_is_driven_by_events(grid: Grid) -> None:
         grid.task(worker.worker_type)
     worker.work_off()
     worker.free()
-    grid.wait(lambda: len(worker.received) == 20, "20 tasks", timeout=5)
+    grid.wait(lambda: len(worker.received) == 20, "20 tasks")
 
 
 def test_only_its_type(grid: Grid) -> None:

@@ -43,7 +43,7 @@ def test_dispatch_timeout(grid: Grid, daemon: Daemon, kind: type[FieldWorker]) -
     worker = kind(grid, fresh("type"))
     received = given(worker)
     worker.free()
-    again = worker.expect(timeout=5)
+    again = worker.expect()
     line = f"DISPATCH_TIMEOUT|{worker.worker_type}|{received.guid}|{worker.name}"
     until(lambda: daemon.log.events(line))
     assert again.body == received.body
@@ -67,13 +67,13 @@ def test_slow_worker_does_both(grid: Grid, daemon: Daemon, kind: type[FieldWorke
     worker = kind(grid, fresh("type"))
     first = given(worker, time_limit=60)
     worker.free()
-    second = worker.expect(timeout=5)
+    second = worker.expect()
     assert second.guid == first.guid
     later = grid.task(worker.worker_type)
     for received in (first, second):
         worker.begin(received)
         worker.finish(received)
-    received = worker.expect(timeout=5)
+    received = worker.expect()
     assert received.guid == later
     grid.settle()
     (row,) = daemon.rows("history", guid=first.guid)
@@ -153,7 +153,7 @@ def test_release_grace(grid: Grid, daemon: Daemon) -> None:
     received = given(worker, time_limit=60)
     worker.begin(received)
     worker.say("idle")
-    daemon.log.wait(f"TASK_RELEASED|{worker.worker_type}|{received.guid}|{worker.name}|", timeout=3)
+    daemon.log.wait(f"TASK_RELEASED|{worker.worker_type}|{received.guid}|{worker.name}|")
     assert worker.expect().body == received.body
     until(lambda: outcomes(daemon, received.guid) == ["given_up"])
 
@@ -165,7 +165,7 @@ def test_missing_with_nothing(grid: Grid, daemon: Daemon) -> None:
     """A worker that is not heard of is missing, gets nothing, and is back when it is heard."""
     worker = RubyWorker(grid, fresh("type"))
     worker.free()
-    daemon.log.wait(f"WORKER_MISSING|{worker.name}|", timeout=6)
+    daemon.log.wait(f"WORKER_MISSING|{worker.name}|")
     assert worker.status == "missing"
     guid = grid.task(worker.worker_type)
     grid.settle()
@@ -193,7 +193,7 @@ def test_missing_with_task(grid: Grid, daemon: Daemon, working: bool) -> None:
     if working:
         worker.begin(received)
     later = grid.task(worker.worker_type)
-    daemon.log.wait(f"WORKER_MISSING|{worker.name}|", timeout=6)
+    daemon.log.wait(f"WORKER_MISSING|{worker.name}|")
     other.work_off()
     other.free()
     grid.wait(lambda: len(other.received) == 2, "both tasks")
@@ -205,7 +205,7 @@ def missing_with_task(grid: Grid, daemon: Daemon, kind: type[FieldWorker]) -> tu
     worker = kind(grid, fresh("type"))
     received = given(worker, time_limit=60)
     worker.begin(received)
-    daemon.log.wait(f"WORKER_MISSING|{worker.name}|", timeout=6)
+    daemon.log.wait(f"WORKER_MISSING|{worker.name}|")
     until(lambda: [row["state"] for row in daemon.rows("tasks", guid=received.guid)] == ["waiting"])
     return worker, received
 
@@ -342,7 +342,7 @@ def test_stalled_then_offline(grid: Grid, daemon: Daemon) -> None:
     worker = ReadmeWorker(grid, fresh("type"))
     received = given(worker)
     worker.begin(received)
-    daemon.log.wait(f"WORKER_STALLED|{worker.name}|", timeout=5)
+    daemon.log.wait(f"WORKER_STALLED|{worker.name}|")
     worker.say("offline")
     assert worker.status is None
     other = ReadmeWorker(grid, worker.worker_type)

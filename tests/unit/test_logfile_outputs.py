@@ -270,7 +270,7 @@ def test_a_pipe_that_nobody_reads(pipe: tuple[int, int], timers: Timers) -> None
     begin = time.monotonic()
     for _ in range(1000):
         output.write(line)
-    assert PATIENCE <= time.monotonic() - begin < 10 * PATIENCE
+    assert PATIENCE <= time.monotonic() - begin < 300 * PATIENCE  # had each waited, it were 1,000
     found = b""
     while timers.waiting:
         found += drained(read)
@@ -297,7 +297,7 @@ def test_a_pipe_that_is_read_slowly(pipe: tuple[int, int], timers: Timers) -> No
     took = time.monotonic() - begin
     stop.set()
     reader.join()
-    assert took < 5 * PATIENCE
+    assert took < 15 * PATIENCE  # had each piece waited, it were 25
     assert len(timers.waiting) == 1
 
 
