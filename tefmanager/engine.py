@@ -38,7 +38,7 @@ from tefmanager.interfaces import (
 )
 from tefmanager.logfile.emit import emit
 from tefmanager.questions import Question
-from tefmanager.reception import Arrival, Item, Poisoned, Reception, Rejected, Turn
+from tefmanager.reception import Arrival, Item, Poisoned, Reception, Rejected, Turn, fingerprint
 from tefmanager.spawn import Nursery
 from tefmanager.wakeup import Wakeup
 
@@ -55,7 +55,7 @@ class Engine:
     Args:
         clocks: reads the clocks.
         core: loaded from this reign's rows.
-        poison: bodies of messages that brought a reign down; redelivered ones are rejected, once.
+        poison: fingerprints of messages that brought a reign down; redelivered ones are rejected, once.
         careful: turns to begin with that take in one item each, to find out which message is to blame.
         message_limit: bytes that a message may have.
         history: seconds that finished tasks stay in history.
@@ -331,7 +331,8 @@ class Engine:
         if answer is not None:
             await self._effector.answered(answer)
         reach(CrashPoint.REJECTED)
-        self._poison.discard(delivery.body)
+        if self._poison:
+            self._poison.discard(fingerprint(delivery.body))
         self._consumer.ack(delivery.session, [delivery.tag])
 
     def _asked(self, question: Question, reply: ReplyTo | None) -> None:

@@ -26,11 +26,9 @@ def escape(value: object) -> str:
     return one_line(cut(str(value)))
 
 
-def cut(text: str) -> str:
+def cut(text: str, at_most: int = LONGEST_FIELD) -> str:
     """Return as much of a field's text as is logged."""
-    if len(text) <= LONGEST_FIELD:
-        return text
-    return f"{text[:LONGEST_FIELD]}… ({len(text)} characters)"
+    return text if len(text) <= at_most else f"{text[:at_most]}… ({len(text)} characters)"
 
 
 def one_line(text: str) -> str:

@@ -6,7 +6,6 @@ message belongs in the queue of rejected ones.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from typing import Any, TypeAlias
@@ -16,11 +15,23 @@ from msgspec import Struct
 
 from tefmanager import loglines
 from tefmanager.core.values import ManagerState
-from tefmanager.loglines import Line, readable
+from tefmanager.loglines import Line, cut, readable
 from tefmanager.questions import OF_A_TASK, QUESTIONS, Question, read_question
 
 LONGEST_NAME = 255
 """Bytes of UTF-8 in a string that names something: what fits in an AMQP short string."""
+
+LONGEST_VALUE = 6 * LONGEST_NAME + 2
+"""Bytes of JSON that a name or a number may have: the longest name, each byte as ``\\u0020``."""
+
+LONGEST_LIST = 1024 * 1024
+"""Bytes of JSON that a list of names, or the data of a control message, may have."""
+
+LONGEST_REASON = 300
+"""Characters of a reason: it is a header of the rejected message as well."""
+
+MOST_RESOURCES = 1000
+"""Names in a task's resources."""
 
 DEFAULT_PRIORITY = 1.0
 
@@ -90,30 +101,44 @@ class _Bad(Exception):
     """A field that is missing or of the wrong kind, in words."""
 
 
-class _Fields(msgspec.Struct):
-    """The fields we look at; all others are skipped, which leaves them opaque and costs little."""
+_NULL = msgspec.Raw(b"null")
 
-    type: Any = None
-    guid: Any = None
-    task_type: Any = None
-    priority: Any = None
-    resources: Any = None
-    time_limit: Any = None
-    suite_guid: Any = None
-    name: Any = None
-    worker_type: Any = None
-    exchange_name: Any = None
-    status: Any = None
-    task: Any = None
-    data: Any = None
-    probe: Any = None
+
+class _Fields(msgspec.Struct):
+    """The fields we look at, each as the JSON that stands for it.
+
+    Nothing is made of a field before its length is known: 12 MB of empty lists would be 1 GB in memory.
+    All other fields are skipped, which leaves them opaque and costs little.
+    """
+
+    type: msgspec.Raw = _NULL
+    guid: msgspec.Raw = _NULL
+    task_type: msgspec.Raw = _NULL
+    priority: msgspec.Raw = _NULL
+    resources: msgspec.Raw = _NULL
+    time_limit: msgspec.Raw = _NULL
+    suite_guid: msgspec.Raw = _NULL
+    name: msgspec.Raw = _NULL
+    worker_type: msgspec.Raw = _NULL
+    exchange_name: msgspec.Raw = _NULL
+    status: msgspec.Raw = _NULL
+    task: msgspec.Raw = _NULL
+    data: msgspec.Raw = _NULL
+    probe: msgspec.Raw = _NULL
 
 
 _decode = msgspec.json.Decoder(_Fields).decode
+_decode_value = msgspec.json.Decoder().decode
+_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
-_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", re.ASCII)
+_NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?", re.ASCII)
+"""At each character there is one way to go on, so the time it takes grows with the length alone."""
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_ESCAPE = re.compile(
+    rb"(\\u[dD][89aAbB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\[^u])|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
+)
+"""A pair of surrogates or another escape, as the group; or one half of a pair, without it."""
 
 
 def parse(body: bytes, size_limit: int) -> Parsed:
@@ -123,17 +148,21 @@ def parse(body: bytes, size_limit: int) -> Parsed:
     try:
         body.decode()
         fields = _fields(body)
+        return _PARSERS.get(_type(fields), _unknown)(fields, body)
     except UnicodeDecodeError as error:
         return _not_json(f"not UTF-8: {error.reason} at byte {error.start}", body)
     except msgspec.ValidationError as error:
         return _not_json(f"not a JSON object that can be read: {error}", body)
     except (msgspec.DecodeError, RecursionError) as error:
         return _not_json(str(error), body)
-    return _PARSERS.get(fields.type if isinstance(fields.type, str) else "", _unknown)(fields, body)
 
 
 def _fields(body: bytes) -> _Fields:
-    """Return a message's fields. Raises `msgspec.DecodeError`."""
+    """Return a message's fields. Raises `msgspec.DecodeError`.
+
+    One half of a surrogate pair is JSON (RFC 8259, 8.2), but nothing that msgspec reads. A NUL is put in
+    its place: no field that names something may have either.
+    """
     try:
         return _decode(body)
     except msgspec.ValidationError:
@@ -141,32 +170,47 @@ def _fields(body: bytes) -> _Fields:
     except msgspec.DecodeError:
         if not _SURROGATE.search(body):
             raise
-        return _fields_with_surrogates(body)
+        return _decode(_ESCAPE.sub(lambda found: found[1] or rb"\u0000", body))
 
 
-def _fields_with_surrogates(body: bytes) -> _Fields:
-    """Read what msgspec refuses, though it is JSON (RFC 8259, 8.2): one half of a surrogate pair."""
-    try:
-        found = json.loads(body, parse_constant=_no_constant)
-    except ValueError as error:
-        raise msgspec.DecodeError(str(error)) from error
-    if not isinstance(found, dict):
-        raise msgspec.ValidationError(f"expected `object`, got {_kind(found)}")
-    return _Fields(**{name: found[name] for name in _Fields.__struct_fields__ if name in found})
+def _value(raw: msgspec.Raw, field: str, at_most: int = LONGEST_VALUE) -> Any:
+    """Return what a field holds. Raises `_Bad` where it is too long, and `msgspec.DecodeError`."""
+    _check_length(raw, field, at_most)
+    return _decode_value(raw)
 
 
-def _no_constant(name: str) -> object:
-    raise ValueError(f"{name} is no JSON")
+def _check_length(raw: msgspec.Raw, field: str, at_most: int) -> None:
+    if len(raw) > at_most:
+        raise _Bad(f"{field} has {len(raw)} bytes of JSON, expected at most {at_most}")
+
+
+def _type(fields: _Fields) -> str:
+    found = _decode_value(fields.type) if len(fields.type) <= LONGEST_VALUE else None
+    return found if isinstance(found, str) else ""
+
+
+def _is_missing(raw: msgspec.Raw) -> bool:
+    return len(raw) <= len(b"null") and bytes(raw) in (b"null", b'""')
+
+
+def _shown(raw: msgspec.Raw) -> str:
+    """Return a field as short text for the log: a string as it is, anything else as JSON."""
+    if len(raw) <= LONGEST_VALUE:
+        found = _decode_value(raw)
+        return found if isinstance(found, str) else bytes(raw).decode()
+    start = memoryview(raw)[:LONGEST_NAME].tobytes().decode("utf-8", "ignore")
+    return f"{start}… ({len(raw)} bytes)"
 
 
 def _not_json(reason: str, body: bytes) -> Invalid:
+    reason = cut(reason, LONGEST_REASON)
     return Invalid(loglines.MESSAGE_INVALID_JSON(reason, readable(body)), rejected=reason)
 
 
 def _unknown(fields: _Fields, body: bytes) -> Parsed:
-    found = "missing" if fields.type is None else fields.type
+    found = "missing" if _is_missing(fields.type) else _shown(fields.type)
     reason = f"type {found!r} is none that the manager knows"
-    return Invalid(loglines.UNKNOWN_TYPE(found, readable(body)), rejected=reason)
+    return Invalid(loglines.UNKNOWN_TYPE(found, readable(body)), rejected=cut(reason, LONGEST_REASON))
 
 
 # --- tasks -----------------------------------------------------------------------------------
@@ -175,12 +219,12 @@ def _unknown(fields: _Fields, body: bytes) -> Parsed:
 def _task(fields: _Fields, body: bytes) -> Parsed:
     try:
         return TaskMessage(
-            guid=_name(fields.guid, "guid"),
-            task_type=_name(fields.task_type, "task_type"),
-            priority=_priority(fields.priority),
+            guid=_name(_value(fields.guid, "guid"), "guid"),
+            task_type=_name(_value(fields.task_type, "task_type"), "task_type"),
+            priority=_priority(_value(fields.priority, "priority")),
             resources=_resources(fields.resources),
-            suite=None if fields.suite_guid is None else _name(fields.suite_guid, "suite_guid"),
-            time_limit=_time_limit(fields.time_limit),
+            suite=_optional_name(_value(fields.suite_guid, "suite_guid"), "suite_guid"),
+            time_limit=_time_limit(_value(fields.time_limit, "time_limit")),
         )
     except _Bad as bad:
         return Invalid(loglines.TASK_REJECTED(str(bad), readable(body)), rejected=str(bad))
@@ -191,15 +235,16 @@ def _name(value: object, field: str) -> str:
         raise _Bad(f"{field} is missing")
     if not isinstance(value, str):
         raise _Bad(f"{field} is {_kind(value)}, expected a string")
-    try:
-        size = len(value.encode())
-    except UnicodeEncodeError as error:
-        raise _Bad(f"{field} has one half of a surrogate pair in it") from error
+    size = len(value.encode())
     if not 1 <= size <= LONGEST_NAME:
         raise _Bad(f"{field} has {size} bytes, expected 1 to {LONGEST_NAME}")
     if "\0" in value:
-        raise _Bad(f"{field} has a NUL character in it")
+        raise _Bad(f"{field} has a NUL character or one half of a surrogate pair in it")
     return value
+
+
+def _optional_name(value: object, field: str) -> str | None:
+    return None if value is None else _name(value, field)
 
 
 def _priority(value: object) -> float:
@@ -238,15 +283,25 @@ def _number(value: object, field: str) -> float:
     return number
 
 
-def _resources(value: object) -> tuple[str, ...]:
+def _resources(raw: msgspec.Raw) -> tuple[str, ...]:
     """Return the names in a list, or in one string with ``|`` between them, sorted, each once."""
-    if value is None:
-        return ()
-    if isinstance(value, str):
-        value = [name for name in value.split("|") if name]
-    if not isinstance(value, list):
+    names = _listed(raw) if bytes(memoryview(raw)[:1]) == b"[" else _split(raw)
+    if len(names) > MOST_RESOURCES:
+        raise _Bad(f"resources has more than {MOST_RESOURCES} names")
+    return tuple(sorted({_name(name, "a name in resources") for name in names}))
+
+
+def _listed(raw: msgspec.Raw) -> list[object]:
+    _check_length(raw, "resources", LONGEST_LIST)
+    found = _decode_list(raw)[: MOST_RESOURCES + 1]
+    return [_value(name, "a name in resources") for name in found]
+
+
+def _split(raw: msgspec.Raw) -> list[object]:
+    value = _value(raw, "resources", LONGEST_LIST)
+    if value is not None and not isinstance(value, str):
         raise _Bad(f"resources is {_kind(value)}, expected a list of names")
-    return tuple(sorted({_name(name, "a name in resources") for name in value}))
+    return [name for name in (value or "").split("|", MOST_RESOURCES) if name]
 
 
 def _kind(value: object) -> str:
@@ -258,23 +313,24 @@ def _kind(value: object) -> str:
 
 
 def _worker(fields: _Fields, body: bytes) -> Parsed:
-    who = fields.name if fields.name not in (None, "") else fields.exchange_name
-    if fields.name in (None, ""):
-        return Invalid(loglines.MISSING_NAME("" if who is None else who))
-    if fields.exchange_name in (None, ""):
-        return Invalid(loglines.MISSING_EXCHANGE_NAME(who))
-    if fields.status in (None, ""):
-        return Invalid(loglines.MISSING_STATUS(who))
+    who = fields.exchange_name if _is_missing(fields.name) else fields.name
+    shown = "" if _is_missing(who) else _shown(who)
+    if _is_missing(fields.name):
+        return Invalid(loglines.MISSING_NAME(shown))
+    if _is_missing(fields.exchange_name):
+        return Invalid(loglines.MISSING_EXCHANGE_NAME(shown))
+    if _is_missing(fields.status):
+        return Invalid(loglines.MISSING_STATUS(shown))
     try:
         return WorkerMessage(
-            name=_name(fields.name, "name"),
-            exchange_name=_name(fields.exchange_name, "exchange_name"),
-            status=_name(fields.status, "status"),
-            worker_type=None if fields.worker_type is None else _name(fields.worker_type, "worker_type"),
-            task=None if fields.task in (None, "") else _name(fields.task, "task"),
+            name=_name(_value(fields.name, "name"), "name"),
+            exchange_name=_name(_value(fields.exchange_name, "exchange_name"), "exchange_name"),
+            status=_name(_value(fields.status, "status"), "status"),
+            worker_type=_optional_name(_value(fields.worker_type, "worker_type"), "worker_type"),
+            task=None if _is_missing(fields.task) else _name(_value(fields.task, "task"), "task"),
         )
     except _Bad as bad:
-        return Invalid(loglines.INVALID_FIELD(who, str(bad)))
+        return Invalid(loglines.INVALID_FIELD(shown, str(bad)))
 
 
 def guid_of(body: bytes) -> str | None:
@@ -287,33 +343,35 @@ def guid_of(body: bytes) -> str | None:
 
 
 def _set_state(fields: _Fields, body: bytes) -> Parsed:
-    if fields.data in (None, ""):
+    if _is_missing(fields.data):
         return Invalid(loglines.NO_DATA(readable(body)))
-    if not isinstance(fields.data, str) or fields.data not in set(ManagerState):
-        return Invalid(loglines.INVALID_STATE(fields.data, readable(body)))
-    return SetState(ManagerState(fields.data))
+    state = _shown(fields.data)
+    if state not in set(ManagerState):
+        return Invalid(loglines.INVALID_STATE(state, readable(body)))
+    return SetState(ManagerState(state))
 
 
 def _dispatch_tasks(fields: _Fields, body: bytes) -> Parsed:
-    return DispatchTasks(fields.probe if isinstance(fields.probe, str) else None)
+    return DispatchTasks(None if _is_missing(fields.probe) else _shown(fields.probe))
 
 
 def _suite(fields: _Fields, body: bytes) -> Parsed:
-    if fields.data in (None, ""):
+    if _is_missing(fields.data):
         return Invalid(loglines.NO_DATA(readable(body)))
     try:
-        return SuiteCommand(fields.type, _name(fields.data, "data"))
+        return SuiteCommand(_type(fields), _name(_value(fields.data, "data"), "data"))
     except _Bad as bad:
         return Invalid(loglines.INVALID_DATA(str(bad), readable(body)))
 
 
 def _question(fields: _Fields, body: bytes) -> Parsed:
-    if fields.data in (None, "") and QUESTIONS[fields.type] in OF_A_TASK:
+    kind = _type(fields)
+    if _is_missing(fields.data) and QUESTIONS[kind] in OF_A_TASK:
         return Invalid(loglines.NO_DATA(readable(body)))
     try:
-        return read_question(fields.type, fields.data)
-    except ValueError as error:
-        return Invalid(loglines.INVALID_DATA(str(error), readable(body)))
+        return read_question(kind, _value(fields.data, "data", LONGEST_LIST))
+    except (_Bad, ValueError) as error:
+        return Invalid(loglines.INVALID_DATA(cut(str(error), LONGEST_REASON), readable(body)))
 
 
 _PARSERS = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import NamedTuple, TypeAlias
 
 from tefmanager import loglines
@@ -27,12 +28,17 @@ class Poisoned(Exception):
     """A turn failed because of one message, which must not bring down another.
 
     Attributes:
-        body: the message.
+        body: the message, as `fingerprint` has it.
     """
 
     def __init__(self, body: bytes, reason: str) -> None:
         super().__init__(f"a message could not be handled: {reason}")
-        self.body = body
+        self.body = fingerprint(body)
+
+
+def fingerprint(body: bytes) -> bytes:
+    """Return what a message is known again by: it may be long, and is remembered for as long as we live."""
+    return sha256(body).digest()
 
 
 class Arrival(NamedTuple):
@@ -71,7 +77,7 @@ class Reception:
     """Takes arrivals into turns.
 
     Args:
-        poison: bodies of messages that brought a reign down; redelivered ones are rejected, once.
+        poison: fingerprints of messages that brought a reign down; redelivered ones are rejected, once.
         message_limit: bytes that a message may have.
         ask: is given questions, and where the answers go; None where nobody wants one.
         reconciled: is called when the core knows all that Etcd holds.
@@ -101,7 +107,7 @@ class Reception:
         """Read what comes in, before its turn."""
         if not isinstance(item, Delivery):
             return Arrival(item, None)
-        if item.redelivered and item.body in self._poison:
+        if self._poison and item.redelivered and fingerprint(item.body) in self._poison:
             reason = "the manager failed on this message before"
             line = loglines.TASK_REJECTED(reason, loglines.readable(item.body))
             return Arrival(item, Invalid(line, rejected=reason))
