@@ -59,13 +59,6 @@ LONGEST_REASON = 500
 ATTEMPTS_TOLD = 100
 """How many of a dead task's attempts are told in its headers: the last ones."""
 
-_DELIVERIES: dict[Delivered, Callable[[int], events.Event]] = {
-    Delivered.CONFIRMED: events.DispatchConfirmed,
-    Delivered.RETURNED: events.DispatchFailed,
-    Delivered.NACKED: events.DispatchFailed,
-    Delivered.LOST: events.DispatchUncertain,
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Queues:
@@ -200,9 +193,10 @@ class Effector:
     async def _publish(self, effect: Publish, body: bytes) -> None:
         message = Message(body, content_type=_CONTENT_TYPE)
         reach(CrashPoint.PUBLISHING)
-        outcome = await self._publisher.dispatch(effect.address, message)
+        why: list[str] = []
+        outcome = await self._publisher.dispatch(effect.address, message, why.append)
         reach(CrashPoint.PUBLISHED)
-        self._post(_DELIVERIES[outcome](effect.attempt))
+        self._post(_delivered(effect.attempt, outcome, "; ".join(why) or outcome.value))
 
     async def answered(self, reply: Reply) -> None:
         """Answer a message; return when the broker has the answer, or it is clear that it has not."""
@@ -285,6 +279,17 @@ class Effector:
                 for attempt in claims:
                     self._post(events.ReservationReleased(attempt))
         self._releasing = False
+
+
+def _delivered(attempt: int, outcome: Delivered, reason: str) -> events.Event:
+    """Return what became of a dispatch."""
+    match outcome:
+        case Delivered.CONFIRMED:
+            return events.DispatchConfirmed(attempt)
+        case Delivered.LOST:
+            return events.DispatchUncertain(attempt)
+        case Delivered.RETURNED | Delivered.NACKED:
+            return events.DispatchFailed(attempt, reason)
 
 
 def _answer_of(outcome: Granted | Refused) -> events.Event:

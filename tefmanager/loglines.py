@@ -102,7 +102,7 @@ _ATTEMPT = ("task_type", "guid", "worker", "attempt")
 
 STATE_CHANGE = Event("STATE_CHANGE", ("old", "new"), topic="manager.state")
 DISPATCH = Event("DISPATCH", ("task_type", "guid", "worker"), topic="task.dispatched")
-DISPATCH_FAILED = Event("DISPATCH_FAILED", ("task_type", "guid", "worker"), "warn")
+DISPATCH_FAILED = Event("DISPATCH_FAILED", ("task_type", "guid", "worker", "reason"), "warn")
 WORKER_OFFLINE = Event("CONTROL_SUCCESS|WORKER_OFFLINE", ("worker",), topic="worker.offline")
 MISSING_EXCHANGE_NAME = Event("CONTROL_FAILED|PARSE_JSON|MISSING_EXCHANGE_NAME", ("worker",), "warn")
 MISSING_NAME = Event("CONTROL_WARN|PARSE_JSON|MISSING_NAME", ("exchange",), "warn")

@@ -21,7 +21,7 @@ from tefmanager.amqp.frames import (
     route,
 )
 from tefmanager.amqp.protocol import AmqpProtocol
-from tefmanager.interfaces import Delivered, Message
+from tefmanager.interfaces import Delivered, Message, Tell, tell_nobody
 from tefmanager.lease import Lease
 
 ACCESS_REFUSED = 403
@@ -31,17 +31,22 @@ DEFAULT_EXCHANGE = b"amq.default"
 """What the broker calls the exchange without a name."""
 
 
+NACK = "the broker refused it (basic.nack): the queue is full, or a part of it is away"
+
+
 class _Entry:
     """A message from the call that publishes it to the broker's answer."""
 
-    __slots__ = ("answer", "exchange", "message", "properties", "returned", "routed")
+    __slots__ = ("answer", "exchange", "message", "properties", "reason", "returned", "routed", "tell")
 
-    def __init__(self, exchange: bytes, routed: bytes, message: Message) -> None:
+    def __init__(self, exchange: bytes, routed: bytes, message: Message, tell: Tell) -> None:
         self.exchange = exchange
         self.routed = routed
         self.properties = encode_properties(message)
         self.message = message
         self.returned = False
+        self.reason = ""
+        self.tell = tell
         self.answer: Deferred[Delivered]
 
 
@@ -80,12 +85,16 @@ class ConfirmChannel(ChannelEvents):
 
     # --- Publishing ---
 
-    def publish(self, exchange: bytes, key: bytes, message: Message) -> Deferred[Delivered]:
+    def publish(
+        self, exchange: bytes, key: bytes, message: Message, tell: Tell = tell_nobody
+    ) -> Deferred[Delivered]:
         """Publish, and return what becomes of it. Raises `TableError` where it can't be encoded.
+
+        ``tell`` is told why it was not confirmed.
 
         Cancelling the result takes the message back if it was not sent yet.
         """
-        entry = _Entry(exchange, route(exchange, key), message)
+        entry = _Entry(exchange, route(exchange, key), message, tell)
         entry.answer = Deferred(lambda _: self._take_back(entry))
         self._waiting.append(entry)
         self._drain()
@@ -135,8 +144,7 @@ class ConfirmChannel(ChannelEvents):
     def give_up(self) -> None:
         """Settle all messages as lost."""
         waiting, self._waiting = self._waiting, deque()
-        self._settle_all(self._take_in_flight())
-        self._settle_all(waiting)
+        self._settle_all((*self._take_in_flight(), *waiting), "the manager stops")
 
     # --- What the broker says ---
 
@@ -148,6 +156,7 @@ class ConfirmChannel(ChannelEvents):
             self._log.warn("A message was returned that is not in flight: {reason}", reason=reason)
         else:
             entry.returned = True
+            entry.reason = reason
 
     def confirmed(self, tag: int, multiple: bool, ok: bool) -> None:
         """Settle one message, or all up to a number."""
@@ -159,12 +168,12 @@ class ConfirmChannel(ChannelEvents):
         for number in range(first, last + 1):
             entry = self._in_flight.pop(number, None)
             if entry is not None:
-                _settle(entry, Delivered.CONFIRMED if ok else Delivered.NACKED)
+                _settle(entry, *((Delivered.CONFIRMED, "") if ok else (Delivered.NACKED, NACK)))
 
     def closed(self, reason: str) -> None:
         """Settle what was in flight: nobody will say any more what became of it."""
         self._protocol = None
-        self._settle_all(self._take_in_flight())
+        self._settle_all(self._take_in_flight(), reason)
 
     def closed_by_broker(self, code: int, reason: str) -> None:
         """Settle what was in flight, and open the channel anew."""
@@ -176,7 +185,7 @@ class ConfirmChannel(ChannelEvents):
             # Behind what is sent first, so that the order of the calls is kept.
             self._waiting.extendleft(entry for entry in reversed(untouched) if not entry.answer.called)
             self._reopen(protocol)
-        self._settle_all(touched)
+        self._settle_all(touched, reason)
 
     def _tell_refusal(self, code: int, reason: str) -> None:
         """Say once, until we may publish again, that we may not: DISPATCH_FAILED does not tell why."""
@@ -192,16 +201,18 @@ class ConfirmChannel(ChannelEvents):
         in_flight, self._in_flight = self._in_flight, {}
         return [in_flight[number] for number in sorted(in_flight)]
 
-    def _settle_all(self, entries: Iterable[_Entry]) -> None:
+    def _settle_all(self, entries: Iterable[_Entry], reason: str) -> None:
         for entry in entries:
-            _settle(entry, Delivered.LOST)
+            _settle(entry, Delivered.LOST, reason)
 
 
-def _settle(entry: _Entry, outcome: Delivered) -> None:
+def _settle(entry: _Entry, outcome: Delivered, reason: str) -> None:
     if entry.returned:
         # It is known to have gone nowhere, whatever else went wrong.
         outcome = Delivered.RETURNED
     if not entry.answer.called:
+        if outcome is not Delivered.CONFIRMED:
+            entry.tell(entry.reason or reason)
         entry.answer.callback(outcome)
 
 

@@ -21,7 +21,7 @@ from tefmanager.amqp.declare import declare_queue, exchange_exists
 from tefmanager.amqp.protocol import AmqpProtocol
 from tefmanager.amqp.tls import client_tls
 from tefmanager.endpoints import AmqpEndpoint
-from tefmanager.interfaces import Delivered, IPublisher, Message
+from tefmanager.interfaces import Delivered, IPublisher, Message, Tell, tell_nobody
 from tefmanager.lease import Lease
 
 QUEUE_CHANNEL = 1
@@ -40,6 +40,10 @@ DISPATCH_KEY = b"task"
 
 INTERNAL_ERROR = "541 "
 """How the broker's reason begins when it has failed itself."""
+
+_NO_NAME = f"no queue or exchange has a name like this: it has 1 to {MAX_SHORT_TEXT} bytes"
+_NOWHERE = "there is no queue and no exchange of this name"
+_UNBOUND = "an exchange has this name, but no queue is bound to it for the key task"
 
 T = TypeVar("T")
 
@@ -200,68 +204,79 @@ class Publisher:
         if self._announcer is not None and not self._stopped:
             self._announcer.announce(key, body)
 
-    async def send(self, queue: bytes, message: Message) -> Delivered:
+    async def send(self, queue: bytes, message: Message, tell: Tell = tell_nobody) -> Delivered:
         """Publish to a queue through the default exchange, mandatory."""
         if len(queue) > MAX_SHORT_TEXT:
+            tell(_NO_NAME)
             return Delivered.RETURNED
-        return await self._publish(Place.QUEUE, queue, message)
+        return await self._publish(Place.QUEUE, queue, message, tell)
 
-    async def dispatch(self, address: str, message: Message) -> Delivered:
+    async def dispatch(self, address: str, message: Message, tell: Tell = tell_nobody) -> Delivered:
         """Publish to the queue of that name, or where there is none to the exchange of that name."""
         name = address.encode()
         if not 0 < len(name) <= MAX_SHORT_TEXT:
+            tell(_NO_NAME)
             return Delivered.RETURNED
         if name not in self._searching:
-            outcome = await self._as_remembered(name, message)
+            outcome = await self._as_remembered(name, message, tell)
             if outcome is not None:
                 return outcome
-        return await self._search(name, message)
+        return await self._search(name, message, tell)
 
-    async def _publish(self, place: Place, address: bytes, message: Message) -> Delivered:
+    async def _publish(self, place: Place, address: bytes, message: Message, tell: Tell) -> Delivered:
         if self._stopped:
+            tell("the manager stops")
             return Delivered.LOST
         self._open += 1
         try:
             if place is Place.QUEUE:
-                return await self._channels[place].publish(b"", address, message)
-            return await self._channels[place].publish(address, DISPATCH_KEY, message)
+                return await self._channels[place].publish(b"", address, message, tell)
+            return await self._channels[place].publish(address, DISPATCH_KEY, message, tell)
         finally:
             self._open -= 1
             if not self._open and self._idle is not None:
                 idle, self._idle = self._idle, None
                 idle.callback(None)
 
-    async def _as_remembered(self, address: bytes, message: Message) -> Delivered | None:
+    async def _as_remembered(self, address: bytes, message: Message, tell: Tell) -> Delivered | None:
         """Publish to a place that is remembered; None where there is none, or it is one no more."""
         place = self._places.get(address)
         if place is None:
             return None
-        outcome = await self._publish(place, address, message)
+        why: list[str] = []
+        outcome = await self._publish(place, address, message, why.append)
         if outcome is not Delivered.RETURNED:
+            for reason in why:
+                tell(reason)
             return outcome
         self._places.forget(address)
         return None
 
-    async def _search(self, address: bytes, message: Message) -> Delivered:
+    async def _search(self, address: bytes, message: Message, tell: Tell) -> Delivered:
         """Find out what an address is, one message after the other so that they keep their order."""
         lock = self._searching.setdefault(address, DeferredLock())
         await lock.acquire()
         try:
-            outcome = await self._as_remembered(address, message)
-            return await self._try_both(address, message) if outcome is None else outcome
+            outcome = await self._as_remembered(address, message, tell)
+            return await self._try_both(address, message, tell) if outcome is None else outcome
         finally:
             lock.release()
             if not lock.locked:
                 self._searching.pop(address, None)
 
-    async def _try_both(self, address: bytes, message: Message) -> Delivered:
-        outcome = await self._try(Place.QUEUE, address, message)
+    async def _try_both(self, address: bytes, message: Message, tell: Tell) -> Delivered:
+        why: list[str] = []
+        outcome = await self._try(Place.QUEUE, address, message, why.append)
         if outcome is Delivered.RETURNED and await self._is_exchange(address):
-            outcome = await self._try(Place.EXCHANGE, address, message)
+            return await self._try(
+                Place.EXCHANGE, address, message, lambda reason: tell(f"{reason}: {_UNBOUND}")
+            )
+        for reason in why:
+            tell(f"{reason}: {_NOWHERE}" if outcome is Delivered.RETURNED else reason)
         return outcome
 
-    async def _try(self, place: Place, address: bytes, message: Message) -> Delivered:
-        outcome = await self._publish(place, address, message)
+    async def _try(self, place: Place, address: bytes, message: Message, tell: Tell) -> Delivered:
+        outcome = await self._publish(place, address, message, tell)
         if outcome is Delivered.CONFIRMED:
             self._places.put(address, place)
         return outcome

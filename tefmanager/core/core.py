@@ -217,7 +217,7 @@ class Core:
     def _failed(self, event: events.DispatchFailed, now: Moment) -> None:
         attempt = self.attempts.unconfirmed.pop(event.attempt, None)
         if attempt is not None:
-            self.reports.undelivered(attempt, now)
+            self.reports.undelivered(attempt, event.reason, now)
 
     def _uncertain(self, event: events.DispatchUncertain, now: Moment) -> None:
         """The dispatch timeout will tell."""

@@ -94,9 +94,10 @@ class DispatchConfirmed(Struct, frozen=True):
 
 
 class DispatchFailed(Struct, frozen=True):
-    """The message is in no queue."""
+    """The message is in no queue; ``reason`` is why, in the broker's words."""
 
     attempt: int
+    reason: str
 
 
 class DispatchUncertain(Struct, frozen=True):

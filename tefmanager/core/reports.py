@@ -347,10 +347,10 @@ class Reports:
                 self._ledger.log(loglines.WORKER_FORGOTTEN(worker.name, worker.worker_type))
                 self._remove(worker)
 
-    def undelivered(self, attempt: Attempt, now: Moment) -> None:
+    def undelivered(self, attempt: Attempt, reason: str, now: Moment) -> None:
         """A dispatch reached no queue: undo it at once, and take the worker for missing."""
         worker, spec = attempt.worker, attempt.task.spec
-        self._ledger.log(loglines.DISPATCH_FAILED(spec.task_type, spec.guid, worker.name))
+        self._ledger.log(loglines.DISPATCH_FAILED(spec.task_type, spec.guid, worker.name, reason))
         if attempt.live:
             self._attempts.take_back(attempt, AttemptEnd.UNDELIVERED, now)
             self._lose(worker, now)

@@ -57,9 +57,12 @@ async def test_returned(twin: Twin) -> None:
     """What has no queue, and no exchange, is returned; what is sent beside it arrives."""
     twin.declare(queue := f"{twin.queue}.worker")
     twin.publisher.start(do_nothing)
-    assert await twin.end(twin.publisher.send(b"nowhere", Message(b"1"))) is RETURNED
-    assert await twin.end(twin.publisher.dispatch("nowhere", Message(b"2"))) is RETURNED
-    assert await twin.end(twin.publisher.dispatch(queue, Message(b"3"))) is CONFIRMED
+    why: list[str] = []
+    assert await twin.end(twin.publisher.send(b"nowhere", Message(b"1"), why.append)) is RETURNED
+    assert await twin.end(twin.publisher.dispatch("nowhere", Message(b"2"), why.append)) is RETURNED
+    assert [reason.split(":")[0] for reason in why] == ["312 NO_ROUTE"] * 2
+    assert await twin.end(twin.publisher.dispatch(queue, Message(b"3"), why.append)) is CONFIRMED
+    assert len(why) == 2
     assert twin.take(queue) == [b"3"]
 
 

@@ -6,6 +6,7 @@ import pytest
 from twisted.internet.defer import CancelledError, gatherResults
 
 from tefmanager.amqp.codec import TableError
+from tefmanager.amqp.confirms import NACK
 from tefmanager.amqp.connection import LinkState
 from tefmanager.amqp.publisher import Publisher
 from tefmanager.interfaces import Delivered, Message
@@ -92,7 +93,9 @@ async def test_nacked(services: Services, unique: str) -> None:
         async with publishing(endpoint_of(services)) as (publisher, _):
             assert await publisher.send(unique.encode(), Message(b"1")) is CONFIRMED
             await until(lambda: channel.queue_declare(unique, passive=True).method.message_count == 1)
-            assert await publisher.send(unique.encode(), Message(b"2")) is Delivered.NACKED
+            why: list[str] = []
+            assert await publisher.send(unique.encode(), Message(b"2"), why.append) is Delivered.NACKED
+            assert why == [NACK]
 
 
 @awaited
@@ -168,8 +171,10 @@ async def test_internal_exchange(services: Services, unique: str) -> None:
     with foreign_channel(services) as channel:
         channel.exchange_declare(unique, "fanout", internal=True)
         async with publishing(endpoint_of(services)) as (publisher, states):
-            assert await publisher.dispatch(unique, Message(b"x")) is RETURNED
-            assert await publisher.dispatch("amq.topic", Message(b"x")) is RETURNED
+            why: list[str] = []
+            assert await publisher.dispatch(unique, Message(b"x"), why.append) is RETURNED
+            assert await publisher.dispatch("amq.topic", Message(b"x"), why.append) is RETURNED
+            assert [reason[:7] for reason in why] == ["403 ACC", "312 NO_"]
             assert states.count(LinkState.LOST) == 0
 
 

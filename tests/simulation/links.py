@@ -11,7 +11,16 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from zope.interface import implementer
 
-from tefmanager.interfaces import Delivered, Delivery, IConsumer, IDeliveries, IPublisher, Message
+from tefmanager.interfaces import (
+    Delivered,
+    Delivery,
+    IConsumer,
+    IDeliveries,
+    IPublisher,
+    Message,
+    Tell,
+    tell_nobody,
+)
 from tefmanager.lease import Lease
 from tests.simulation.broker import Broker, Stored
 from tests.simulation.observer import Observer
@@ -160,6 +169,7 @@ class Entry:
 
     queue: str
     body: bytes
+    tell: Tell
     either: bool = False
     answer: Deferred[Delivered] = field(default_factory=Deferred)
 
@@ -231,13 +241,13 @@ class SimPublisher:
             self._unblocked()
         self._drain()
 
-    async def send(self, queue: bytes, message: Message) -> Delivered:
+    async def send(self, queue: bytes, message: Message, tell: Tell = tell_nobody) -> Delivered:
         """See `IPublisher.send`."""
-        return await self._publish(Entry(queue.decode(), message.body))
+        return await self._publish(Entry(queue.decode(), message.body, tell))
 
-    async def dispatch(self, address: str, message: Message) -> Delivered:
+    async def dispatch(self, address: str, message: Message, tell: Tell = tell_nobody) -> Delivered:
         """See `IPublisher.dispatch`."""
-        return await self._publish(Entry(address, message.body, either=True))
+        return await self._publish(Entry(address, message.body, tell, either=True))
 
     async def declare(self, queue: bytes) -> None:
         """See `IPublisher.declare`."""
@@ -297,6 +307,8 @@ class SimPublisher:
         if entry in self._open:
             self._open.remove(entry)
             if not entry.answer.called:
+                if outcome is not Delivered.CONFIRMED:
+                    entry.tell("312 NO_ROUTE" if outcome is Delivered.RETURNED else "the connection broke")
                 entry.answer.callback(outcome)
 
     def broken(self) -> None:

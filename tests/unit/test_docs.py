@@ -134,7 +134,7 @@ EVENTS: dict[str, Callable[[Grid], object]] = {
 
 MORE_EVENTS: dict[str, Callable[[Grid], object]] = {
     "dispatch": lambda grid: grid.submit("T"),
-    "returned": lambda grid: grid.turn(events.DispatchFailed(grid.published[0].attempt)),
+    "returned": lambda grid: grid.turn(events.DispatchFailed(grid.published[0].attempt, "")),
     "release grace": lambda grid: grid.say("w", "idle").wait(2.1),
     "dispatch timeout": lambda grid: grid.wait(20).say("w", "idle").wait(11),
     "dispatch timeout, silent": lambda grid: grid.wait(31),

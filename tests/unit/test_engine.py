@@ -30,6 +30,8 @@ from tefmanager.interfaces import (
     Message,
     NoMeter,
     StoreLost,
+    Tell,
+    tell_nobody,
 )
 from tefmanager.reception import Poisoned
 from tests.fakes.store import FakeDatabase
@@ -59,7 +61,7 @@ class Acks:
 class Quiet:
     """A publisher that brings everything to its worker, and to nobody else."""
 
-    async def dispatch(self, address: str, message: Message) -> Delivered:
+    async def dispatch(self, address: str, message: Message, tell: Tell = tell_nobody) -> Delivered:
         """Bring it."""
         return Delivered.CONFIRMED
 

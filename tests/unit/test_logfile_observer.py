@@ -222,7 +222,7 @@ class Publisher:
         self._written = written
         self.seen: list[list[str]] = []
 
-    async def dispatch(self, address: str, message: object) -> Delivered:
+    async def dispatch(self, address: str, message: object, tell: object) -> Delivered:
         self.seen.append(list(self._written.lines))
         return Delivered.CONFIRMED
 

@@ -255,9 +255,9 @@ def test_undelivered_dispatch_is_undone() -> None:
     """Reservation released, task in its old place, worker missing until it is heard again."""
     grid = Grid(resources={"r": Resource("r", limit=1)}, confirm=False)
     grid.say("w", "idle").submit("a", resources=["r"])
-    grid.turn(events.DispatchFailed(grid.published[0].attempt))
+    grid.turn(events.DispatchFailed(grid.published[0].attempt, "312 NO_ROUTE"))
     assert grid.status("w") == "missing"
-    assert grid.logged("DISPATCH_FAILED|t|a|w")
+    assert grid.logged("DISPATCH_FAILED|t|a|w|312 NO_ROUTE")
     assert grid.waiting() == ["a"]
     assert grid.held == {}
     assert grid.say("w", "idle").guids_sent == ["a", "a"]

@@ -462,7 +462,7 @@ def test_undelivered_dispatches_do_not_count() -> None:
     """A task that nobody has got is tried for ever: broken workers must not kill it."""
     grid = Grid(Limits(max_attempts=2), confirm=False).submit("T")
     for number in range(5):
-        grid.say(f"w{number}", "idle").turn(events.DispatchFailed(grid.published[-1].attempt))
+        grid.say(f"w{number}", "idle").turn(events.DispatchFailed(grid.published[-1].attempt, "gone"))
     assert (grid.outcomes, grid.waiting()) == ({}, ["T"])
     assert len(grid.logged("TASK_RELEASED")) == 5
 

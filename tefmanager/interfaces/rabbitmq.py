@@ -1,0 +1,166 @@
+"""The contracts with RabbitMQ: the manager's queue, publishing, the queue of the dead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from typing import TypeAlias
+
+from msgspec import Struct, field
+from zope.interface import Interface
+
+
+class Delivery(Struct, frozen=True):
+    """A message that was delivered and is not acknowledged yet.
+
+    Attributes:
+        session: number of the consumer's channel; tags of another session mean nothing.
+        tag: the delivery tag, counting up from 1 in a session.
+        redelivered: the broker may have delivered it before.
+        body: the bytes.
+        reply_to, correlation_id: as sent, or None; bytes, since nothing says they are text.
+        content_type: as sent, or None.
+        headers: the application headers as they came on the wire (an encoded field table), or None.
+    """
+
+    session: int
+    tag: int
+    redelivered: bool
+    body: bytes
+    reply_to: bytes | None = None
+    correlation_id: bytes | None = None
+    content_type: bytes | None = None
+    headers: bytes | None = None
+
+
+class IDeliveries(Interface):
+    """Who is handed the manager's messages."""
+
+    def delivered(delivery: Delivery) -> None:
+        """Take in one message, in the order of the queue."""
+
+    def session_lost(session: int, reason: str) -> None:
+        """The channel is gone: what it delivered and was not acknowledged comes again."""
+
+
+class IConsumer(Interface):
+    """The manager's queue. Declares queues, exchanges and bindings at each (re)connect."""
+
+    def start(deliveries: IDeliveries, rank: int = 0) -> None:
+        """Connect and consume, for ever: reconnects by itself, with jittered backoff.
+
+        Another manager's consumer, of a lower rank, may be there still: nothing new goes to that one.
+        """
+
+    def ack(session: int, tags: Sequence[int]) -> None:
+        """Acknowledge deliveries, in any order; ones of a past session are ignored."""
+
+    async def cease() -> None:
+        """Ask for no more deliveries, and return when the last has come, or soon if nobody answers.
+
+        Those that have come may still be acknowledged, until `stop`.
+        """
+
+    async def stop() -> None:
+        """Stop consuming; what is not acknowledged goes back to the queue. May be started again.
+
+        ``session_lost`` is not told of this.
+        """
+
+
+class Delivered(StrEnum):
+    """What became of a published message."""
+
+    CONFIRMED = "confirmed"
+    RETURNED = "returned"
+    """It could not be routed: no such queue, no such exchange, or nothing bound to it."""
+    NACKED = "nacked"
+    LOST = "lost"
+    """The connection went before the broker had answered: it may or may not have arrived."""
+
+
+class Message(Struct, frozen=True):
+    """A message to publish.
+
+    Attributes:
+        body: the bytes.
+        correlation_id, reply_to, content_type: as on the wire, or None.
+        headers: application headers to send; text, numbers, bytes, lists and dicts.
+        persistent: the broker keeps it on disk.
+    """
+
+    body: bytes
+    correlation_id: bytes | None = None
+    reply_to: bytes | None = None
+    content_type: bytes | None = None
+    headers: Mapping[str, object] = field(default_factory=dict)
+    persistent: bool = True
+
+
+Tell: TypeAlias = Callable[[str], None]
+"""Is told, for people, why a message was not confirmed."""
+
+
+def tell_nobody(reason: str) -> None:
+    """Take a reason that nobody wants to know."""
+
+
+class IPublisher(Interface):
+    """Publishing with the broker's confirm. Messages to one place arrive in the order of the calls."""
+
+    def start(unblocked: Callable[[], None]) -> None:
+        """Connect, for ever: reconnects by itself, with jittered backoff.
+
+        ``unblocked`` is called when the broker, having taken no messages from anyone, takes them again.
+        """
+
+    async def send(queue: bytes, message: Message, tell: Tell = ...) -> Delivered:
+        """Publish to a queue through the default exchange, mandatory.
+
+        While there is no connection, or the broker blocks publishers, this waits. Nothing is sent again.
+        Where it is not confirmed ``tell`` is called, once, with the reason in the broker's words.
+        """
+
+    async def dispatch(address: str, message: Message, tell: Tell = ...) -> Delivered:
+        """Publish to the queue of that name, or where there is none to the exchange of that name.
+
+        To an exchange the routing key is ``task``. Which of the two it is, is remembered until a
+        message is returned. Otherwise like ``send``.
+        """
+
+    async def declare(queue: bytes) -> None:
+        """Make a durable queue where there is none of that name. Waits while there is no connection.
+
+        Where the broker refuses, nothing happens: publishing to it tells.
+        """
+
+    def announce(key: str, body: Callable[[], bytes]) -> None:
+        """Publish a transient JSON message to the exchange of events, for whoever is bound for its key.
+
+        At best effort: dropped where it can't leave at once. ``body`` makes it, and is not called where
+        it is known that nobody would hear it. Nothing is raised and nothing waits.
+        """
+
+    async def stop() -> None:
+        """Wait for confirms that are under way (5 seconds at most), then disconnect.
+
+        What was not sent by then is `Delivered.LOST`.
+        """
+
+
+class DeadQueueLost(Exception):
+    """What was to be done with the dead queue was not done to its end; it may be tried again."""
+
+
+class IDeadQueue(Interface):
+    """The queue of tasks that were given back too often, as an operator deals with it.
+
+    A call goes through the whole queue, and waits while there is no connection. It may raise
+    `DeadQueueLost`; then the task is in the queue still, and may have been submitted all the same.
+    """
+
+    async def retry(guid: str) -> bool:
+        """Submit a task again, as it came, and take it out after that; False: it is not there."""
+
+    async def drop(guid: str) -> bool:
+        """Take a task out; False: it is not there."""
