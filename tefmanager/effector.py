@@ -9,7 +9,7 @@ from time import time
 
 import msgspec
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -39,9 +39,11 @@ from tefmanager.interfaces import (
     Delivery,
     Granted,
     IMeter,
+    Impossible,
     IPublisher,
     IReservations,
     Message,
+    Outcome,
     Refused,
     ReservationsLost,
 )
@@ -59,6 +61,11 @@ LONGEST_REASON = 500
 ATTEMPTS_TOLD = 100
 """How many of a dead task's attempts are told in its headers: the last ones."""
 
+_METERED: dict[type[Outcome], str] = {Granted: "granted", Refused: "refused", Impossible: "impossible"}
+
+_KEPT = (10.0, 60.0)
+"""Seconds until references that Etcd refuses to take back are offered again: at first, and at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class Queues:
@@ -67,6 +74,16 @@ class Queues:
     own: bytes
     dead: bytes
     rejected: bytes
+
+
+@dataclass(slots=True)
+class _Kept:
+    """References that Etcd refuses to take back: why, and when they are offered again."""
+
+    claim: Claim
+    reason: str
+    pauses: Backoff
+    again: IDelayedCall | None = None
 
 
 class Effector:
@@ -109,6 +126,7 @@ class Effector:
         self._to_reserve: list[Claim] = []
         self._to_release: dict[int, Claim] = {}
         self._releasing = False
+        self._kept: dict[int, _Kept] = {}
         self._refusing: set[bytes] = set()
         self._probe: Deferred[None] | None = None
         self._patience = Backoff(clock)
@@ -162,6 +180,8 @@ class Effector:
 
     async def abandon(self) -> None:
         """Give up what is under way."""
+        for kept in self._kept.values():
+            _cancel(kept)
         self._nursery.cancel()
         await self._nursery.wait()
 
@@ -252,15 +272,18 @@ class Effector:
         except ReservationsLost as lost:
             log.debug("reservations: {reason}", reason=str(lost))
             self._meter.reserved("unknown", len(claims))
-            return [events.ReservationUnknown(claim.attempt) for claim in claims]
+            return [events.ReservationUnknown(claim.attempt, str(lost)) for claim in claims]
         reach(CrashPoint.RESERVED)
-        granted = sum(isinstance(outcome, Granted) for outcome in outcomes)
-        self._meter.reserved("granted", granted)
-        self._meter.reserved("refused", len(outcomes) - granted)
+        for kind, name in _METERED.items():
+            self._meter.reserved(name, sum(isinstance(outcome, kind) for outcome in outcomes))
         return [_answer_of(outcome) for outcome in outcomes]
 
     def etcd_is_back(self) -> None:
         """Release at once what could not be released."""
+        for attempt, kept in self._kept.items():
+            _cancel(kept)
+            self._to_release.setdefault(attempt, kept.claim)
+        self._ask_etcd()
         self._patience.hurry()
 
     async def _release(self) -> None:
@@ -268,7 +291,7 @@ class Effector:
             claims, self._to_release = self._to_release, {}
             reach(CrashPoint.RELEASING)
             try:
-                await self._reservations.release(list(claims.values()))
+                refused = await self._reservations.release(list(claims.values()))
             except ReservationsLost as lost:
                 log.debug("releases: {reason}", reason=str(lost))
                 self._to_release = {**claims, **self._to_release}
@@ -276,9 +299,33 @@ class Effector:
             else:
                 reach(CrashPoint.RELEASED)
                 self._patience.reset()
-                for attempt in claims:
-                    self._post(events.ReservationReleased(attempt))
+                kept = {each.attempt: each.reason for each in refused}
+                for attempt, claim in claims.items():
+                    if attempt in kept:
+                        self._keep(claim, kept[attempt])
+                    else:
+                        self._kept.pop(attempt, None)
+                        self._post(events.ReservationReleased(attempt))
         self._releasing = False
+
+    def _keep(self, claim: Claim, reason: str) -> None:
+        """Offer references again later that Etcd refuses to take back; all others are given back."""
+        kept = self._kept.get(claim.attempt)
+        if kept is None:
+            kept = self._kept[claim.attempt] = _Kept(claim, "", Backoff(self._clock, *_KEPT))
+        if kept.reason != reason:
+            kept.reason = reason
+            emit(loglines.RESERVATION_KEPT(claim.attempt, " ".join(claim.resources), reason))
+        kept.again = self._clock.callLater(kept.pauses.next(), self._release_again, claim)
+
+    def _release_again(self, claim: Claim) -> None:
+        self._to_release.setdefault(claim.attempt, claim)
+        self._ask_etcd()
+
+
+def _cancel(kept: _Kept) -> None:
+    if kept.again is not None and kept.again.active():
+        kept.again.cancel()
 
 
 def _delivered(attempt: int, outcome: Delivered, reason: str) -> events.Event:
@@ -292,10 +339,14 @@ def _delivered(attempt: int, outcome: Delivered, reason: str) -> events.Event:
             return events.DispatchFailed(attempt, reason)
 
 
-def _answer_of(outcome: Granted | Refused) -> events.Event:
-    if isinstance(outcome, Granted):
-        return events.ReservationGranted(outcome.attempt, outcome.reserved)
-    return events.ReservationRefused(outcome.attempt, outcome.short)
+def _answer_of(outcome: Outcome) -> events.Event:
+    match outcome:
+        case Granted(attempt, reserved):
+            return events.ReservationGranted(attempt, reserved)
+        case Refused(attempt, short):
+            return events.ReservationRefused(attempt, short)
+        case Impossible(attempt, reason):
+            return events.ReservationImpossible(attempt, reason)
 
 
 def _worker(info: WorkerInfo, bodies: Mapping[int, bytes]) -> dict[str, object]:

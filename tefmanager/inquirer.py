@@ -136,7 +136,9 @@ class Inquirer:
             wanted = inquiry.TaskFilter(question.task_type, question.suite_guid, question.state)
             return inquiry.find_tasks(self._core, wanted, question.limit)
         known = self._core.backlog.by_guid
-        found = [inquiry.task_in_memory(known[guid]) for guid in question.guids if guid in known]
+        found = [
+            inquiry.task_in_memory(self._core, known[guid]) for guid in question.guids if guid in known
+        ]
         missing = [guid for guid in question.guids if guid not in known]
         found += [inquiry.task_of_row(row) for row in await self._unread(missing)]
         missing = sorted(set(missing).difference(info.guid for info in found))
@@ -147,7 +149,7 @@ class Inquirer:
         task = self._core.backlog.by_guid.get(guid)
         if task is not None:
             ended = await self._reign.attempts(task.spec.id)
-            return inquiry.describe_task(inquiry.task_in_memory(task), ended, task.attempt)
+            return inquiry.describe_task(inquiry.task_in_memory(self._core, task), ended, task.attempt)
         for row in await self._unread([guid]):
             return inquiry.describe_task(inquiry.task_of_row(row), (), None)  # it never had an attempt
         for finished in await self._history([guid]):

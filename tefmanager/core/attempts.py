@@ -11,6 +11,7 @@ from tefmanager import loglines
 from tefmanager.core.backlog import Backlog, Memory
 from tefmanager.core.effects import Acknowledge, Bury, Publish, Release, Reserve
 from tefmanager.core.entities import Attempt, Phase, Task, Worker
+from tefmanager.core.heldback import HeldBack, HoldBacks
 from tefmanager.core.ledger import Ledger
 from tefmanager.core.pool import Pool
 from tefmanager.core.suites import Suites
@@ -80,6 +81,7 @@ class Attempts:
         self.releasing: dict[int, tuple[str, ...]] = {}
         self.owed: dict[int, Attempt] = {}
         self.dying: dict[int, Task] = {}
+        self.held_back: HoldBacks[Task] = HoldBacks(timers, self._try_again)
 
     def limit(self, limits: Limits) -> None:
         """Go by other limits from now on, for what is under way as well."""
@@ -96,13 +98,13 @@ class Attempts:
         task.attempt = worker.booked = attempt
         self._workforce.changed(worker, now)
         if attempt.wants:
-            self.reserve(attempt)
+            self.reserve(attempt, now)
         else:
             self.dispatch(attempt, now)
 
-    def reserve(self, attempt: Attempt) -> None:
+    def reserve(self, attempt: Attempt, now: Moment) -> None:
         """Ask Etcd for the references that an attempt is to hold."""
-        self._pool.book(attempt)
+        self._pool.book(attempt, now)
         self.reserving[attempt.id] = attempt
         self._ledger.reserve(Reserve(attempt.id, attempt.wants))
 
@@ -123,6 +125,28 @@ class Attempts:
         attempt.task.attempt = attempt.worker.booked = None
         self.give_back(attempt)
         self._workforce.changed(attempt.worker, now)
+
+    # --- held back ---
+
+    def hold_back(self, task: Task, reason: str, now: Moment) -> None:
+        """Keep one task from being tried for a while, for a reason of its own; all others go on.
+
+        It waits, or is about to. Its reason is logged once, and shown as long as it lasts. What is wrong
+        with its resources is wrong for all who need them: see `Pool.hold_back`.
+        """
+        if self.held_back.hold(task, reason, now):
+            self._ledger.log(loglines.TASK_CANNOT_RUN(task.spec.task_type, task.spec.guid, reason))
+        task.aside = True
+        self._pool.settle(task)
+        if task.lane is not None:
+            task.lane.move(task)
+
+    def _try_again(self, task: Task, _: HeldBack, __: Moment) -> bool:
+        task.aside = False
+        if task.lane is not None:
+            task.lane.move(task)
+            task.lane.road.yard.offer(task.lane)
+        return True
 
     # --- dispatched and working: in the database ---
 
@@ -247,6 +271,7 @@ class Attempts:
     def finish(self, task: Task, outcome: Outcome, now: Moment) -> None:
         """Move a task to history."""
         task.attempt = None
+        self.held_back.drop(task)
         self.dying.pop(task.spec.id, None)
         self._pool.settle(task)
         del self._backlog.by_guid[task.spec.guid]

@@ -163,6 +163,10 @@ class Backlog:
         """Return the resources at which lanes stand."""
         return {name for yard in self.yards.values() for name in yard.shortages()}
 
+    def awaited(self, resources: tuple[str, ...]) -> bool:
+        """Tell whether any task, read or not, waits for just these resources."""
+        return any((kind, resources) in self._roads for kind in self.yards)
+
     # --- what is read ---
 
     def lay_up(self, unread: Unread) -> None:

@@ -50,7 +50,13 @@ class Core:
         self.workforce = Workforce(self.ledger)
         self.timers = Timers()
         self.numbers = Numbers(snapshot.manager, self.ledger)
-        self.pool = Pool(hold_unknown=limits.hold_unknown, runnable=self._runnable, wake=self.backlog.wake)
+        self.pool = Pool(
+            hold_unknown=limits.hold_unknown,
+            runnable=self._runnable,
+            wake=self.backlog.wake,
+            timers=self.timers,
+            wanted=self._wanted,
+        )
         self.complaints = Complaints(self.ledger, self.timers, self.pool)
         parts = (self.ledger, self.backlog, self.workforce)
         self.attempts = Attempts(limits, *parts, self.pool, self.timers, self.numbers.attempt)
@@ -65,6 +71,7 @@ class Core:
             events.WorkerReported: self.reports.handle,
             events.ReservationGranted: self._granted,
             events.ReservationRefused: self._refused,
+            events.ReservationImpossible: self._impossible,
             events.ReservationUnknown: self._unknown,
             events.ReservationReleased: self._released,
             events.DispatchConfirmed: self._confirmed,
@@ -144,11 +151,17 @@ class Core:
     def _runnable(self, task: Task) -> bool:
         """Tell whether a task would run if it had its resources."""
         paused = task.spec.suite is not None and task.spec.suite in self.backlog.paused
-        return not paused and self.workforce.serves(task.spec.task_type, task.avoid)
+        return not paused and not task.aside and self.workforce.serves(task.spec.task_type, task.avoid)
+
+    def _wanted(self, names: tuple[str, ...]) -> bool:
+        """Tell whether anybody waits for just these resources, asks for them, or is owed them."""
+        asking = (*self.attempts.reserving.values(), *self.attempts.owed.values())
+        return self.backlog.awaited(names) or any(attempt.wants == names for attempt in asking)
 
     def _pinned(self, task: Task) -> bool:
         """Tell whether a waiting task is known by more than its row, which says that it only waits."""
-        return bool(task.attempts or task.avoid or task.spec.id in self.pool.waits)
+        known = task.attempts or task.avoid or task.spec.id in self.pool.waits
+        return bool(known or self.attempts.held_back.get(task))
 
     # --- what Etcd answers ---
 
@@ -157,6 +170,7 @@ class Core:
         if attempt is None:
             self.attempts.release(event.attempt, event.reserved)
             return
+        self.pool.possible(attempt.wants)
         attempt.reserved = attempt.reserved or bool(event.reserved)
         if not attempt.live:
             self.attempts.give_back(attempt)
@@ -181,11 +195,30 @@ class Core:
         self.pool.refuse(event.short)
         self._not_granted(event.attempt, now)
 
+    def _impossible(self, event: events.ReservationImpossible, now: Moment) -> None:
+        """Etcd refuses what an attempt asks for, and would refuse it to any other."""
+        attempt = self.attempts.answered(event.attempt)
+        if attempt is None:
+            return
+        spec, reason = attempt.task.spec, event.reason
+        news = self.pool.hold_back(attempt.wants, reason, now)
+        attempt.reserved = True  # a part of it may have been taken
+        if attempt.live and attempt.phase is Phase.RESERVING:
+            self.pool.settle(attempt.task)
+            self.attempts.unbook(attempt, now)
+            if news:
+                self.ledger.log(loglines.TASK_CANNOT_RUN(spec.task_type, spec.guid, reason))
+        elif not attempt.live:
+            self.attempts.give_back(attempt)
+        elif news:
+            self.ledger.log(loglines.RESERVATION_FAILED(spec.task_type, spec.guid, attempt.id, reason))
+
     def _unknown(self, event: events.ReservationUnknown, now: Moment) -> None:
         attempt = self._not_granted(event.attempt, now)
         if attempt is not None:
             spec = attempt.task.spec
-            self.ledger.log(loglines.RESERVATION_FAILED(spec.task_type, spec.guid, attempt.id))
+            line = loglines.RESERVATION_FAILED(spec.task_type, spec.guid, attempt.id, event.reason)
+            self.ledger.log(line)
             if attempt.phase is Phase.RESERVING:
                 self.attempts.release(attempt.id, attempt.wants)
             else:
@@ -212,6 +245,7 @@ class Core:
         attempt = self.attempts.unconfirmed.pop(event.attempt, None)
         if attempt is not None:
             spec = attempt.task.spec
+            self.attempts.held_back.drop(attempt.task)
             self.ledger.log(loglines.DISPATCH(spec.task_type, spec.guid, attempt.worker.name), spec)
 
     def _failed(self, event: events.DispatchFailed, now: Moment) -> None:

@@ -46,6 +46,7 @@ class Task(Struct, eq=False):
         lane: where it waits, or None.
         claim: number of its claim on its resources, counting up; None while it has none.
         order: its place in its lane, by `spec`.
+        aside: it is held back for a reason of its own, and does not stand in line.
     """
 
     spec: TaskSpec
@@ -56,6 +57,7 @@ class Task(Struct, eq=False):
     lane: Lane | None = None
     claim: int | None = None
     order: Order = NOTHING
+    aside: bool = False
 
     def __post_init__(self) -> None:
         self.order = self.spec.order

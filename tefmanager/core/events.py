@@ -75,10 +75,18 @@ class ReservationRefused(Struct, frozen=True):
     short: str
 
 
-class ReservationUnknown(Struct, frozen=True):
-    """Etcd did not say whether an attempt holds its references."""
+class ReservationImpossible(Struct, frozen=True):
+    """What an attempt asks for can't be reserved, for a reason of its own; it may hold a part of it."""
 
     attempt: int
+    reason: str
+
+
+class ReservationUnknown(Struct, frozen=True):
+    """Etcd did not say whether an attempt holds its references; ``reason`` is why, for people."""
+
+    attempt: int
+    reason: str = ""
 
 
 class ReservationReleased(Struct, frozen=True):
@@ -152,6 +160,7 @@ Event: TypeAlias = (
     | Commanded
     | ReservationGranted
     | ReservationRefused
+    | ReservationImpossible
     | ReservationUnknown
     | ReservationReleased
     | DispatchConfirmed

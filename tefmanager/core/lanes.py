@@ -53,6 +53,7 @@ class Lane:
         self.stands = False
         self._heap: list[tuple[Place, int, Task]] = []
         self._beyond: dict[Task, None] = {}
+        self._aside: dict[Task, None] = {}
         self._ties = count()
 
     @property
@@ -69,11 +70,14 @@ class Lane:
     def move(self, task: Task) -> None:
         """Give one of its tasks the place that is its now."""
         self._beyond.pop(task, None)
+        self._aside.pop(task, None)
         self._put(task)
 
     def _put(self, task: Task) -> None:
         """Let a task stand in line, if nothing unread can go before it."""
-        if self.horizon is None or task.order <= self.horizon or task.place < (self.horizon[0], 1, 0, 0):
+        if task.aside:
+            self._aside[task] = None
+        elif self.horizon is None or task.order <= self.horizon or task.place < (self.horizon[0], 1, 0, 0):
             heapq.heappush(self._heap, (task.place, next(self._ties), task))
         else:
             self._beyond[task] = None
@@ -83,6 +87,7 @@ class Lane:
         task.lane = None
         self.size -= 1
         self._beyond.pop(task, None)
+        self._aside.pop(task, None)
 
     def head(self) -> Task | None:
         """Return the task whose turn it is in this lane, or None where it is empty or dry."""
@@ -92,7 +97,7 @@ class Lane:
     def _first(self) -> tuple[Place, int, Task] | None:
         while self._heap:
             place, _, task = self._heap[0]
-            if task.lane is self and place[2] == (task.claim or 0):
+            if task.lane is self and place[2] == (task.claim or 0) and not task.aside:
                 return self._heap[0]
             heapq.heappop(self._heap)
         return None
@@ -100,7 +105,7 @@ class Lane:
     def tasks(self) -> list[Task]:
         """Return all its tasks that are in memory, oldest first."""
         near = {task for *_, task in self._heap if task.lane is self}
-        return sorted([*near, *self._beyond], key=lambda task: task.spec.id)
+        return sorted({*near, *self._beyond, *self._aside}, key=lambda task: task.spec.id)
 
     def beyond(self) -> list[Task]:
         """Return those of its tasks in memory that have to wait until what goes before them is read."""
@@ -109,7 +114,7 @@ class Lane:
     def reach(self, horizon: Order | None) -> None:
         """Change the horizon."""
         self.horizon = horizon
-        tasks, self._heap, self._beyond = self.tasks(), [], {}
+        tasks, self._heap, self._beyond, self._aside = self.tasks(), [], {}, {}
         for task in tasks:
             self._put(task)
 
@@ -159,8 +164,9 @@ class Road:
         return all(lane.line.short is not None or lane.key() is None for lane in self.known.values())
 
     def first(self) -> Task | None:
-        """Return the first task in memory whose suite is not paused: it waits for all of a cold road."""
-        tasks = (task for lane in self.known.values() if not lane.held for task in lane.tasks())
+        """Return the first task in memory that may go: it waits for all of a cold road."""
+        lanes = (lane for lane in self.known.values() if not lane.held)
+        tasks = (task for lane in lanes for task in lane.tasks() if not task.aside)
         return min(tasks, key=lambda task: task.place, default=None)
 
     def cool(self, horizon: Order, *, held: bool) -> None:

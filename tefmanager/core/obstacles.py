@@ -30,7 +30,9 @@ class Obstacles:
         found = [self._worker(spec.task_type)]
         if self._pool.ready:
             found += [self._resource(name, now) for name in spec.resources]
-        return tuple(text for key, text in found if self._note(spec, key, text))
+        texts = tuple(text for key, text in found if self._note(spec, key, text))
+        held = self._pool.impossible.get(spec.resources)  # the log has told of it already
+        return texts if held is None else (*texts, held.reason)
 
     def _worker(self, task_type: str) -> tuple[str, str]:
         known = self._workforce.knows(task_type)

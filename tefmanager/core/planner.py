@@ -11,7 +11,7 @@ from tefmanager.core.backlog import Backlog
 from tefmanager.core.entities import Task, Worker
 from tefmanager.core.lanes import Lane
 from tefmanager.core.ledger import Ledger
-from tefmanager.core.pool import NOT_READ, Pool, Wait
+from tefmanager.core.pool import Pool, Wait, is_resource
 from tefmanager.core.timers import Timers
 from tefmanager.core.values import Moment
 from tefmanager.core.workforce import Workforce
@@ -52,7 +52,7 @@ class Planner:
         """Ask for references of attempts that run without them, as soon as there are any."""
         for attempt in self._attempts.owed.values():
             if not attempt.reserving and self._pool.fits(attempt, now):
-                self._attempts.reserve(attempt)
+                self._attempts.reserve(attempt, now)
 
     def plan(self, now: Moment) -> None:
         """Book a worker for every waiting task that can run, until one comes up that must be read before.
@@ -69,7 +69,7 @@ class Planner:
     def _send_again(self, worker: Worker, now: Moment) -> None:
         """Give a worker once more what it has not begun, and may not have got, if nobody else took it."""
         task = worker.queue[-1].task
-        waits = task.lane is not None and not task.lane.held
+        waits = task.lane is not None and not task.lane.held and not task.aside
         if waits and worker.name not in task.avoid and self._pool.short(task, now) is None:
             self._attempts.book(task, worker, now)
 
@@ -98,7 +98,7 @@ class Planner:
         """
         short = self._pool.lacking(lane.road.resources, now)
         first = lane.road.first() if lane is lane.road.cold else None
-        if short is None or (first is None and short != NOT_READ):
+        if short is None or (first is None and is_resource(short)):
             self._backlog.ask(lane)
             return True
         self._park(lane, first, short, now)
@@ -120,7 +120,7 @@ class Planner:
     def _park(self, lane: Lane, task: Task | None, short: str, now: Moment) -> None:
         yard = lane.road.yard
         yard.park(lane, short)
-        if task is None or short == NOT_READ or task.spec.id in self._pool.waits:
+        if task is None or not is_resource(short) or task.spec.id in self._pool.waits:
             return
         if yard.step_forward(lane):
             wait = self._pool.wait(task, now)

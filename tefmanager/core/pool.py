@@ -6,12 +6,14 @@ What is seen here is a hint that saves requests; the reservation in Etcd decides
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import inf
 
 from tefmanager.core.entities import Attempt, Task
+from tefmanager.core.heldback import HeldBack, HoldBacks
 from tefmanager.core.resources import Resource
+from tefmanager.core.timers import Timers
 from tefmanager.core.values import Moment
 
 NOT_READ = "(Etcd)"
@@ -38,6 +40,7 @@ class Pool:
         hold_unknown: a name without an entry holds a task back, instead of limiting nothing.
         runnable: tells whether a task could be dispatched if it had its resources.
         wake: is told of resources that a claim no longer keeps.
+        wanted: tells whether a task waits, or is owed something, that needs just these resources.
 
     Attributes:
         ready: the resources have been read.
@@ -45,6 +48,8 @@ class Pool:
         pending: references that are being asked for.
         waits: the tasks that were first in line but for their resources, by id.
         holds_unknown: a name without an entry holds a task back.
+        impossible: names that can't be reserved together, whoever asks; what waits for just these stands
+            at `HeldBack.place`, as at a resource that it is short of.
     """
 
     def __init__(
@@ -53,6 +58,8 @@ class Pool:
         hold_unknown: bool,
         runnable: Callable[[Task], bool],
         wake: Callable[[Iterable[str]], None],
+        timers: Timers,
+        wanted: Callable[[tuple[str, ...]], bool],
     ) -> None:
         self.ready = False
         self.seen: dict[str, Resource] = {}
@@ -61,6 +68,8 @@ class Pool:
         self.holds_unknown = hold_unknown
         self._runnable = runnable
         self._wake = wake
+        self._wanted = wanted
+        self.impossible: HoldBacks[tuple[str, ...]] = HoldBacks(timers, self._try_again)
         self._refused: set[str] = set()
         self._doubted: set[str] = set()
         self._claims: dict[str, dict[int, Wait]] = {}
@@ -78,14 +87,18 @@ class Pool:
             return NOT_READ
         if not self._claims:
             return self.lacking(task.spec.resources, now)
+        if (place := self._held_at(task.spec.resources, now)) is not None:
+            return place
         return next((name for name in task.spec.resources if not self._free(name, now, task)), None)
 
-    def lacking(self, names: Collection[str], now: Moment) -> str | None:
+    def lacking(self, names: tuple[str, ...], now: Moment) -> str | None:
         """Return the first of some resources that has no reference for anyone, or None."""
         if not names:
             return None
         if not self.ready:
             return NOT_READ
+        if (place := self._held_at(names, now)) is not None:
+            return place
         for name in names:
             if self.left(name, now) < 1:
                 return name
@@ -97,7 +110,10 @@ class Pool:
 
     def gives(self, name: str, now: Moment) -> bool:
         """Tell whether a resource has a reference to give, to some task at least."""
-        return self.ready and (name == NOT_READ or self.left(name, now) >= 1)
+        if is_resource(name):
+            return self.ready and self.left(name, now) >= 1
+        held = self.impossible.at(name)
+        return self.ready and (held is None or now.monotonic >= held.until)
 
     def _free(self, name: str, now: Moment, task: Task) -> bool:
         left = self.left(name, now)
@@ -131,16 +147,17 @@ class Pool:
 
     def _in_force(self, wait: Wait, now: Moment) -> bool:
         """A claim that cannot be used, whatever is given back, must not keep others from working."""
-        if not self._runnable(wait.task):
+        if not self._runnable(wait.task) or self.impossible.get(wait.task.spec.resources) is not None:
             return False
         entries = (self.seen.get(name) for name in wait.task.spec.resources)
         return all(entry is None or entry.limit_at(now.local) != 0 for entry in entries)
 
     # --- what is being reserved ---
 
-    def book(self, attempt: Attempt) -> None:
+    def book(self, attempt: Attempt, now: Moment) -> None:
         """Count references that are being asked for."""
         attempt.reserving = True
+        self.impossible.tried(attempt.wants, now)
         self.pending.update(attempt.wants)
         for name in attempt.wants:
             self._counted.pop(name, None)
@@ -171,6 +188,8 @@ class Pool:
         """Take in everything there is."""
         self.seen = {name: resource for name, resource in seen.items() if resource is not None}
         self.second_look()
+        if not self.ready:
+            self.impossible.clear()  # the Etcd that is back may be a mended one
         self.ready = True
 
     def lose(self) -> None:
@@ -192,6 +211,27 @@ class Pool:
         self._counted_at = None
         self._refused.clear()
         self._doubted.clear()
+
+    # --- what is impossible ---
+
+    def hold_back(self, names: tuple[str, ...], reason: str, now: Moment) -> bool:
+        """Let nobody ask for just these resources for a while; tell whether the reason is new."""
+        news = self.impossible.hold(names, reason, now)
+        self._wake(self.beside(names))
+        return news
+
+    def possible(self, names: tuple[str, ...]) -> None:
+        """These resources could be reserved."""
+        if (held := self.impossible.drop(names)) is not None:
+            self._wake((held.place,))
+
+    def _held_at(self, names: tuple[str, ...], now: Moment) -> str | None:
+        held = self.impossible.get(names) if self.impossible else None
+        return held.place if held is not None and now.monotonic < held.until else None
+
+    def _try_again(self, names: tuple[str, ...], held: HeldBack, now: Moment) -> bool:
+        self._wake((held.place,))
+        return self._wanted(names)
 
     # --- patience ---
 
@@ -232,6 +272,16 @@ class Pool:
         """Return those of the resources, and of the claimed ones, whose limits follow the time of day."""
         every = sorted({*names, *self._claims})
         return [name for name in every if (entry := self.seen.get(name)) is not None and entry.windows]
+
+
+def is_resource(short: str) -> bool:
+    """Tell whether what somebody is short of is a resource."""
+    return short != NOT_READ and not is_held_back(short)
+
+
+def is_held_back(short: str) -> bool:
+    """Tell whether what somebody stands at is no resource, but resources that can't be had together."""
+    return short.startswith("\0")
 
 
 def _goes_before(claimant: Task, task: Task) -> bool:

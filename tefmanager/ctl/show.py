@@ -114,6 +114,8 @@ def status(answer: Mapping[str, Any]) -> RenderableType:
     made.add_row("Etcd", "", cell(etcd))
     if short := answer["short"]:
         made.add_row("short of", cell(len(short)), cell(_some(short, len(short))))
+    for held in answer.get("held_back", ()):
+        made.add_row("held back", "", cell(f"{held['what']}: {held['reason']}"))
     return made
 
 
@@ -174,6 +176,7 @@ def _facts(task: Mapping[str, Any]) -> Table:
         "finished": clock(task["finished"]),
         "attempts": task["attempts"],
         "avoids": " ".join(task["avoid"]),
+        "held back": task.get("held_back"),
     }
     for name, value in told.items():
         if value not in (None, ""):

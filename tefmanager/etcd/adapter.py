@@ -27,6 +27,7 @@ from tefmanager.etcd.settle import INTENT
 from tefmanager.interfaces import (
     Claim,
     Granted,
+    Impossible,
     IReservations,
     IResourceObserver,
     Refused,
@@ -121,12 +122,13 @@ class EtcdReservations(ABC):
         await self._do(jobs)
         return [_outcome(job) for job in jobs]
 
-    async def release(self, claims: Sequence[Claim]) -> None:
+    async def release(self, claims: Sequence[Claim]) -> Sequence[Impossible]:
         """See `IReservations`."""
         self._check()
         await self._look_up_uncertain(claims)
         await self._do([job for claim in claims for job in self._giving(claim)])
         self._uncertain.difference_update(claim.attempt for claim in claims)
+        return []
 
     async def refresh(self) -> None:
         """See `IReservations`. A watch that did not tell what a refresh found is begun anew."""
@@ -275,9 +277,8 @@ class EtcdReservations(ABC):
 
     def _tell_all(self) -> None:
         if self._observer is not None and not self._stopped:
-            held = self._locks.held()
+            held, taking = self._locks.held(), self._jobs.taking()
             # What is being taken is told by the answer to that.
-            taking = self._jobs.taking()
             self._observer.resources_read(
                 self._cache.all(), {attempt: held[attempt] for attempt in held if attempt not in taking}
             )

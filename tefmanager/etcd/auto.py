@@ -18,10 +18,10 @@ from tefmanager.etcd.v2 import EtcdV2Reservations
 from tefmanager.etcd.v3 import EtcdV3Reservations
 from tefmanager.interfaces import (
     Claim,
-    Granted,
+    Impossible,
     IReservations,
     IResourceObserver,
-    Refused,
+    Outcome,
     ReservationsLost,
 )
 from tefmanager.lease import Lease
@@ -86,13 +86,13 @@ class AutoReservations:
         self._choosing = Deferred.fromCoroutine(self._choose(observer))
         self._choosing.addErrback(self._gave_up)
 
-    async def reserve(self, claims: Sequence[Claim]) -> Sequence[Granted | Refused]:
+    async def reserve(self, claims: Sequence[Claim]) -> Sequence[Outcome]:
         """See `IReservations`."""
         return await (await self._decided()).reserve(claims)
 
-    async def release(self, claims: Sequence[Claim]) -> None:
+    async def release(self, claims: Sequence[Claim]) -> Sequence[Impossible]:
         """See `IReservations`."""
-        await (await self._decided()).release(claims)
+        return await (await self._decided()).release(claims)
 
     async def refresh(self) -> None:
         """See `IReservations`."""

@@ -31,6 +31,20 @@ class Waiting(Struct, frozen=True):
     oldest: float | None
 
 
+class HeldBackInfo(Struct, frozen=True):
+    """What waits though nothing but a reason of its own keeps it; it is tried again now and then.
+
+    Attributes:
+        what: a task, or the tasks that need some resources, in words.
+        reason: why, mostly in the words of the service that refuses.
+        since: when it was refused first.
+    """
+
+    what: str
+    reason: str
+    since: float
+
+
 class Status(Struct, frozen=True):
     """How the manager stands.
 
@@ -47,6 +61,7 @@ class Status(Struct, frozen=True):
         worker_types: the types of the workers there are, with how many are idle.
         paused_suites: how many suites are paused.
         short: resources that tasks wait for.
+        held_back: what can't be reserved or sent for a reason of its own, as far as there is room.
         time: when this was true.
     """
 
@@ -62,6 +77,7 @@ class Status(Struct, frozen=True):
     worker_types: Mapping[str, int]
     paused_suites: int
     short: tuple[str, ...]
+    held_back: tuple[HeldBackInfo, ...]
     time: float
 
 
@@ -111,6 +127,8 @@ class TaskInfo(Struct, frozen=True):
         finished: when it ended, or None.
         time_limit: seconds it may be *working*, or None for the manager's limit.
         avoid: workers that let it stall.
+        held_back: why it can't be reserved or sent, though nothing else keeps it, or None. It is tried
+            again now and then.
     """
 
     guid: str
@@ -128,6 +146,7 @@ class TaskInfo(Struct, frozen=True):
     finished: float | None = None
     time_limit: float | None = None
     avoid: tuple[str, ...] = ()
+    held_back: str | None = None
 
 
 class Tasks(Struct, frozen=True):
@@ -306,6 +325,7 @@ class Reason(Struct, frozen=True, omit_defaults=True):
     Attributes:
         kind: ``manager_paused``, ``suite_paused``, ``no_worker`` (none of its type is known),
             ``workers_gone`` (all are missing, stalled, or to be avoided), ``workers_busy``,
+            ``held_back`` (what it asks for is refused, for a reason of its own),
             ``etcd_away``, ``resource_closed``, ``resource_short``, ``resource_unknown``, ``claimed``
             (others have claims before it), ``reserving``, ``turn`` (nothing but others before it).
         text: a sentence for people.

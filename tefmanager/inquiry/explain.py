@@ -13,7 +13,7 @@ from tefmanager.core.values import ManagerState, Moment, TaskRow, TaskState
 from tefmanager.inquiry.answers import Explanation, Reason, TaskInfo
 from tefmanager.inquiry.resources import holders, not_ours, waiter
 from tefmanager.inquiry.status import LOOK_AT
-from tefmanager.inquiry.tasks import task_in_memory
+from tefmanager.inquiry.tasks import held_back, task_in_memory
 
 
 def explain(core: Core, guid: str, now: Moment, row: TaskRow | None = None) -> Explanation | None:
@@ -26,7 +26,7 @@ def explain(core: Core, guid: str, now: Moment, row: TaskRow | None = None) -> E
         if row is None or row.state is not TaskState.WAITING:
             return None
         task = Task(row.spec, row.attempts, frozenset(row.avoid))
-    info = task_in_memory(task)
+    info = task_in_memory(core, task)
     if info.state not in ("waiting", "reserving"):
         return Explanation(info, (), None, True, _with_worker(info))
     if info.state == "reserving":
@@ -69,6 +69,9 @@ def _reasons(core: Core, task: Task, now: Moment) -> Iterator[Reason]:
     suite = task.spec.suite
     if suite is not None and suite in core.backlog.paused:
         yield Reason("suite_paused", f"its suite {suite} is paused")
+    if (held := held_back(core, task)) is not None:
+        again = max(0.0, held.until - now.monotonic)
+        yield Reason("held_back", f"it is held back: {held.reason}; it is tried again in {again:.0f} s")
     yield from worker_reasons(core, task)
     yield from resource_reasons(core, task, now)
 

@@ -8,7 +8,7 @@ from heapq import nsmallest
 
 from tefmanager.core.core import Core
 from tefmanager.core.entities import Attempt
-from tefmanager.core.pool import NOT_READ, Wait
+from tefmanager.core.pool import Wait, is_resource
 from tefmanager.core.resources import Resource
 from tefmanager.core.values import Moment
 from tefmanager.inquiry.answers import Holder, ResourceInfo, Resources, Waiter
@@ -29,7 +29,7 @@ def resources(core: Core, now: Moment, *, at_most: int = 500, short_first: bool 
             waits[name].append(wait)
     lanes = _lanes(core)
     infos = [_info(seen[name], now, held.get(name, ()), waits[name], lanes[name]) for name in names]
-    unknown = sorted(name for name in lanes if name not in seen and name != NOT_READ)
+    unknown = sorted(name for name in lanes if name not in seen and is_resource(name))
     return Resources(core.pool.ready, len(seen), tuple(infos), tuple(unknown))
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from heapq import nsmallest
 from itertools import islice
 
 from tefmanager.core.core import Core
 from tefmanager.core.entities import Phase
+from tefmanager.core.pool import is_held_back
 from tefmanager.core.values import Moment, TaskState, WorkerStatus
-from tefmanager.inquiry.answers import Status, SuiteInfo, Suites, Waiting
+from tefmanager.inquiry.answers import HeldBackInfo, Status, SuiteInfo, Suites, Waiting
 from tefmanager.loglines import plain
 
 LOOK_AT = 20_000
@@ -18,6 +19,12 @@ LOOK_AT = 20_000
 
 SUITES_TOLD = 100
 """Suites that `status` names."""
+
+HELD_BACK_TOLD = 20
+"""How many of the things that are held back `status` names."""
+
+NAMES_TOLD = 5
+"""How many of the resources that can't be reserved together are named."""
 
 
 def status(core: Core, now: Moment) -> Status:
@@ -37,9 +44,22 @@ def status(core: Core, now: Moment) -> Status:
         workers={each.value: shown[each] for each in WorkerStatus},
         worker_types=free,
         paused_suites=len(core.backlog.paused),
-        short=tuple(sorted(core.backlog.shortages())),
+        short=tuple(sorted(name for name in core.backlog.shortages() if not is_held_back(name))),
+        held_back=tuple(islice(_held_back(core), HELD_BACK_TOLD)),
         time=now.wall,
     )
+
+
+def _held_back(core: Core) -> Iterator[HeldBackInfo]:
+    for task, held in core.attempts.held_back.items():
+        yield HeldBackInfo(f"task {task.spec.guid}", held.reason, held.since)
+    for names, held in core.pool.impossible.items():
+        yield HeldBackInfo(f"tasks that need {_shortened(names)}", held.reason, held.since)
+
+
+def _shortened(names: Sequence[str]) -> str:
+    more = len(names) - NAMES_TOLD
+    return " ".join(names[:NAMES_TOLD]) + (f" and {more} more" if more > 0 else "")
 
 
 def headline(core: Core) -> str:

@@ -11,6 +11,7 @@ from msgspec import structs
 
 from tefmanager.core.core import Core
 from tefmanager.core.entities import Attempt, Phase, Task
+from tefmanager.core.heldback import HeldBack
 from tefmanager.core.values import AttemptRow, DeadRow, TaskRow, TaskState
 from tefmanager.inquiry.answers import AttemptInfo, DeadTask, DeadTasks, TaskDetail, TaskInfo, Tasks
 from tefmanager.inquiry.status import LOOK_AT
@@ -50,7 +51,7 @@ def find_tasks(core: Core, wanted: TaskFilter, at_most: int = 100) -> Tasks:
         elif core.backlog.unread:
             unread = min(core.backlog.unread, counted - in_lanes)
     first = nsmallest(at_most, found, key=_likely)
-    return Tasks(total, unread, complete, tuple(task_in_memory(task) for task in first))
+    return Tasks(total, unread, complete, tuple(task_in_memory(core, task) for task in first))
 
 
 def _counted(core: Core, wanted: TaskFilter) -> int:
@@ -74,9 +75,17 @@ def state_of(task: Task) -> str:
     return task.state.value
 
 
-def task_in_memory(task: Task) -> TaskInfo:
+def held_back(core: Core, task: Task) -> HeldBack | None:
+    """Return why a waiting task is held back, for a reason of its own or of its resources, or None."""
+    if task.state is not TaskState.WAITING:
+        return None
+    return core.attempts.held_back.get(task) or core.pool.impossible.get(task.spec.resources)
+
+
+def task_in_memory(core: Core, task: Task) -> TaskInfo:
     """Describe a task that the core has in memory."""
-    info = task_of_row(task.row())
+    held = held_back(core, task)
+    info = structs.replace(task_of_row(task.row()), held_back=None if held is None else held.reason)
     at = task.attempt
     if at is None or at.phase is not Phase.RESERVING:
         return info

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
-from msgspec import Struct
 from zope.interface import Attribute, Interface, implementer
 
+from tefmanager.core.claims import Claim, Granted, Impossible, Outcome, Refused
 from tefmanager.core.resources import Resource
 from tefmanager.core.values import (
     AttemptRow,
@@ -39,14 +39,19 @@ from tefmanager.interfaces.rabbitmq import (
 )
 
 __all__ = [
+    "Claim",
     "DeadQueueLost",
     "Delivered",
     "Delivery",
+    "Granted",
     "IConsumer",
     "IDeadQueue",
     "IDeliveries",
     "IPublisher",
+    "Impossible",
     "Message",
+    "Outcome",
+    "Refused",
     "Tell",
     "tell_nobody",
 ]
@@ -64,7 +69,7 @@ class IMeter(Interface):
         """At a unix time a task was dispatched, so many seconds after it came in."""
 
     def reserved(outcome: str, claims: int = 1) -> None:
-        """Etcd's answer to so many claims was ``granted``, ``refused`` or ``unknown``."""
+        """Etcd's answer to so many claims was ``granted``, ``refused``, ``impossible`` or ``unknown``."""
 
     def conflicted() -> None:
         """A write to Etcd has to be tried again: others had changed what it was decided by."""
@@ -198,27 +203,6 @@ class ReservationsLost(Exception):
     """Etcd did not answer, or not in time. Whether the request took effect is not known."""
 
 
-class Claim(Struct, frozen=True):
-    """The references that one attempt wants, or holds: one of each name."""
-
-    attempt: int
-    resources: tuple[str, ...]
-
-
-class Granted(Struct, frozen=True):
-    """All references of a claim that have an entry in Etcd are held now."""
-
-    attempt: int
-    reserved: tuple[str, ...]
-
-
-class Refused(Struct, frozen=True):
-    """Nothing of a claim is held: one resource had no reference to give."""
-
-    attempt: int
-    short: str
-
-
 Seen: TypeAlias = Mapping[str, Resource | None]
 """What is newly known of resources, by name; None where the entry is gone."""
 
@@ -246,8 +230,10 @@ class IReservations(Interface):
     def start(observer: IResourceObserver) -> None:
         """Begin to read and watch, for ever: reconnects by itself, with jittered backoff."""
 
-    async def reserve(claims: Sequence[Claim]) -> Sequence[Granted | Refused]:
+    async def reserve(claims: Sequence[Claim]) -> Sequence[Outcome]:
         """Take all references of a claim or none of them, claim by claim, in order.
+
+        What Etcd refuses to do for one claim concerns that claim alone: it is `Impossible`.
 
         A name without an entry in Etcd is left out of ``reserved``. Before this returns the observer
         has been told the counts that result. A conflict with another program is retried within; a
@@ -255,11 +241,12 @@ class IReservations(Interface):
         each of them before it is forgotten.
         """
 
-    async def release(claims: Sequence[Claim]) -> None:
+    async def release(claims: Sequence[Claim]) -> Sequence[Impossible]:
         """Give back what the attempts still hold of these resources; nothing where they hold nothing.
 
         A reference is given back by its own lock key, once, so this may be repeated at will. On
-        `ReservationsLost` call it again.
+        `ReservationsLost` call it again. Returns the claims of which Etcd refuses to give something back:
+        the others hold nothing any more.
         """
 
     async def refresh() -> None:

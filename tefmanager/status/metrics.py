@@ -32,7 +32,7 @@ _KNOWN: Mapping[str, Sequence[str]] = {
     "tasks_finished": tuple(Outcome),
     "attempts": tuple(AttemptEnd),
     "messages_rejected": ("task", "json", "type"),
-    "reservations": ("granted", "refused", "unknown"),
+    "reservations": ("granted", "refused", "impossible", "unknown"),
     "connects": _SERVICES,
     "losses": _SERVICES,
 }

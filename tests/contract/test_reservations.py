@@ -11,7 +11,7 @@ import pytest_twisted
 from twisted.internet.defer import Deferred, gatherResults
 from zope.interface.verify import verifyObject
 
-from tefmanager.interfaces import Claim, Granted, IReservations, Refused, ReservationsLost
+from tefmanager.interfaces import Claim, Granted, IReservations, Outcome, Refused, ReservationsLost
 from tests.contract.etcds import WALL_TIME, FakeTwin, Observer, RealTwin, Twin
 
 DEADLINE = 30.0
@@ -65,7 +65,7 @@ async def assert_at_rest(twin: Twin, name: str, count: int) -> None:
     assert len([path for path in lock_keys(keys) if path.startswith(f"{name}/locks/")]) == count
 
 
-def granted(outcomes: Sequence[Granted | Refused]) -> list[int]:
+def granted(outcomes: Sequence[Outcome]) -> list[int]:
     """Return the attempts that got what they wanted."""
     return [outcome.attempt for outcome in outcomes if isinstance(outcome, Granted)]
 

@@ -16,8 +16,10 @@ from tefmanager.etcd.plan import plan
 from tefmanager.interfaces import (
     Claim,
     Granted,
+    Impossible,
     IReservations,
     IResourceObserver,
+    Outcome,
     Refused,
     ReservationsLost,
 )
@@ -29,10 +31,14 @@ class FakeEtcd:
     """The keys below a base, by path such as ``db/ref_count``, for any number of programs.
 
     ``set`` and ``delete`` are what other programs do.
+
+    Attributes:
+        read_only: resources whose keys the manager's user may only read.
     """
 
     def __init__(self, keys: Mapping[str, str] | None = None) -> None:
         self.keys: dict[str, str] = dict(keys or {})
+        self.read_only: set[str] = set()
         self._watchers: list[Callable[[str], None]] = []
 
     def set(self, path: str, value: str) -> None:
@@ -146,15 +152,15 @@ class FakeReservations:
         self._observer = observer
         self._clock.callLater(0, self.come_back)
 
-    async def reserve(self, claims: Sequence[Claim]) -> Sequence[Granted | Refused]:
+    async def reserve(self, claims: Sequence[Claim]) -> Sequence[Outcome]:
         """See `IReservations`."""
         self.calls.extend(("reserve", claim) for claim in claims)
         return await self._answered(lambda: [self._reserve(claim) for claim in claims])
 
-    async def release(self, claims: Sequence[Claim]) -> None:
+    async def release(self, claims: Sequence[Claim]) -> Sequence[Impossible]:
         """See `IReservations`."""
         self.calls.extend(("release", claim) for claim in claims)
-        await self._answered(lambda: self._release_all(claims))
+        return await self._answered(lambda: self._release_all(claims))
 
     async def refresh(self) -> None:
         """See `IReservations`."""
@@ -183,8 +189,10 @@ class FakeReservations:
         if self._lost is not None:
             raise ReservationsLost(self._lost)
 
-    def _reserve(self, claim: Claim) -> Granted | Refused:
+    def _reserve(self, claim: Claim) -> Outcome:
         names = sorted(set(claim.resources))
+        if (refusal := self._refusal(claim)) is not None:
+            return refusal
         kept = [name for name in names if self._locks(claim.attempt, name)]
         wanted = _Wanted([name for name in names if name not in kept])
         planned = plan([wanted], self._etcd.get, self._local_time())
@@ -196,17 +204,28 @@ class FakeReservations:
             self._etcd.set(f"{name}/{tree.REF_COUNT}", str(count))
         return Granted(claim.attempt, tuple(sorted((*kept, *planned.counts))))
 
-    def _release_all(self, claims: Sequence[Claim]) -> None:
-        for claim in claims:
-            self._release(claim)
+    def _refusal(self, claim: Claim) -> Impossible | None:
+        """Return what Etcd says to a user who may only read the keys of one of the resources."""
+        there = (
+            name for name in claim.resources if self._etcd.get(name) or self._locks(claim.attempt, name)
+        )
+        for name in sorted({*there} & self._etcd.read_only):
+            return Impossible(claim.attempt, f"resource {name}: permission denied")
+        return None
 
-    def _release(self, claim: Claim) -> None:
-        for name in sorted(set(claim.resources)):
+    def _release_all(self, claims: Sequence[Claim]) -> list[Impossible]:
+        refusals = [self._release(claim) for claim in claims]
+        return [refusal for refusal in refusals if refusal is not None]
+
+    def _release(self, claim: Claim) -> Impossible | None:
+        held = Claim(claim.attempt, tuple(n for n in claim.resources if self._locks(claim.attempt, n)))
+        for name in sorted({*held.resources} - self._etcd.read_only):
             for path in self._locks(claim.attempt, name):
                 self._etcd.delete(path)
                 count = tree.number(self._etcd.keys.get(f"{name}/{tree.REF_COUNT}"))
                 if count is not None and count > 0:
                     self._etcd.set(f"{name}/{tree.REF_COUNT}", str(count - 1))
+        return self._refusal(held)
 
     def _locks(self, attempt: int, name: str) -> list[str]:
         begin = f"{name}/{tree.LOCKS}/{tree.client_id(self._prefix, attempt)}~"

@@ -11,10 +11,10 @@ from zope.interface import implementer
 
 from tefmanager.interfaces import (
     Claim,
-    Granted,
+    Impossible,
     IReservations,
     IResourceObserver,
-    Refused,
+    Outcome,
     ReservationsLost,
     Seen,
 )
@@ -117,15 +117,15 @@ class SimReservations:
 
     # --- requests ---
 
-    async def reserve(self, claims: Sequence[Claim]) -> Sequence[Granted | Refused]:
+    async def reserve(self, claims: Sequence[Claim]) -> Sequence[Outcome]:
         """See `IReservations.reserve`."""
         inner = self._inner
         return await self._write(inner, lambda: inner.reserve(claims), lambda: inner.take_late(claims))
 
-    async def release(self, claims: Sequence[Claim]) -> None:
+    async def release(self, claims: Sequence[Claim]) -> Sequence[Impossible]:
         """See `IReservations.release`."""
         inner = self._inner
-        await self._write(inner, lambda: inner.release(claims), lambda: inner.give_late(claims))
+        return await self._write(inner, lambda: inner.release(claims), lambda: inner.give_late(claims))
 
     async def refresh(self) -> None:
         """See `IReservations.refresh`."""

@@ -25,6 +25,7 @@ from tefmanager.interfaces import (
     Delivery,
     Granted,
     IConsumer,
+    Impossible,
     IPublisher,
     IReservations,
     Message,
@@ -84,9 +85,10 @@ class Asked:
         self.all.append(("take", [claim.attempt for claim in claims]))
         return [Granted(claim.attempt, tuple(claim.resources)) for claim in claims]
 
-    async def release(self, claims: Sequence[Claim]) -> None:
+    async def release(self, claims: Sequence[Claim]) -> Sequence[Impossible]:
         """Take all back."""
         self.all.append(("give", [claim.attempt for claim in claims]))
+        return []
 
 
 class Rig:

@@ -169,7 +169,7 @@ def test_a_task_with_its_attempts() -> None:
     grid = Grid().say("w", "idle").submit("A").say("w", "working", "A")
     task = grid.core.backlog.by_guid["A"]
     ended = AttemptRow(7, 1, "A", 1, "v", 1.0, None, 2.0, AttemptEnd.MISSING)
-    told = inquiry.describe_task(inquiry.task_in_memory(task), [ended], task.attempt)
+    told = inquiry.describe_task(inquiry.task_in_memory(grid.core, task), [ended], task.attempt)
     assert [(each.id, each.worker, each.end) for each in told.attempts] == [
         (7, "v", "missing"),
         (1, "w", None),

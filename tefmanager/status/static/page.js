@@ -77,10 +77,11 @@ function showState(all) {
   put("version", readiness.version);
   document.title = `${status ? `${status.waiting.total} waiting, ${status.state}` : readiness.role} – tef-manager`;
   const missing = Object.entries(readiness.missing).map(([service, reason]) => `${service}: ${reason}`);
-  const text = readiness.role === "standby" ? [] : missing;
+  const held = (status?.held_back ?? []).map((each) => `Held back: ${each.what}: ${each.reason}`);
+  const text = readiness.role === "standby" ? [] : [...missing.map((line) => `Waiting for ${line}`), ...held];
   if ($("missing").dataset.text !== text.join("\n")) {
     $("missing").dataset.text = text.join("\n");
-    $("missing").replaceChildren(...text.map((line) => element("p", `Waiting for ${line}`)));
+    $("missing").replaceChildren(...text.map((line) => element("p", line)));
   }
   for (const button of document.querySelectorAll("[data-state]")) {
     button.setAttribute("aria-pressed", String(status?.state === button.dataset.state));
