@@ -33,6 +33,7 @@ from tefmanager.core.effects import (
 )
 from tefmanager.core.values import AttemptRow, Bodies
 from tefmanager.crashpoints import CrashPoint, reach
+from tefmanager.inquiry.outages import Outages, Service
 from tefmanager.interfaces import (
     Claim,
     Delivered,
@@ -47,6 +48,7 @@ from tefmanager.interfaces import (
     Refused,
     ReservationsLost,
 )
+from tefmanager.interfaces.ways import Queues
 from tefmanager.logfile.emit import emit
 from tefmanager.spawn import Nursery
 
@@ -54,6 +56,8 @@ log = Logger()
 
 _CONTENT_TYPE = b"application/octet-stream"
 """What the programs in the field put on their messages."""
+
+NOT_CONFIRMED = "RabbitMQ does not confirm that it has it"
 
 LONGEST_REASON = 500
 """Characters of the reason that a rejected message gets along; headers must fit into one frame."""
@@ -65,15 +69,6 @@ _METERED: dict[type[Outcome], str] = {Granted: "granted", Refused: "refused", Im
 
 _KEPT = (10.0, 60.0)
 """Seconds until references that Etcd refuses to take back are offered again: at first, and at most."""
-
-
-@dataclass(frozen=True, slots=True)
-class Queues:
-    """The manager's own queue, and where messages go that nobody can use: dead tasks, rejected messages."""
-
-    own: bytes
-    dead: bytes
-    rejected: bytes
 
 
 @dataclass(slots=True)
@@ -99,6 +94,10 @@ class Effector:
         on_failure: is told of a failure that nobody expected.
         on_idle: is told when nothing is under way any more.
         meter: is told what is measured.
+        outages: is told of queues that take nothing.
+
+    Attributes:
+        probed: what became of the last probe, in words.
     """
 
     def __init__(
@@ -113,6 +112,7 @@ class Effector:
         on_failure: Callable[[Failure], None],
         on_idle: Callable[[], None],
         meter: IMeter,
+        outages: Outages,
     ) -> None:
         self._clock = clock
         self._publisher = publisher
@@ -127,7 +127,8 @@ class Effector:
         self._to_release: dict[int, Claim] = {}
         self._releasing = False
         self._kept: dict[int, _Kept] = {}
-        self._refusing: set[bytes] = set()
+        self._outages = outages
+        self.probed = NOT_CONFIRMED
         self._probe: Deferred[None] | None = None
         self._patience = Backoff(clock)
 
@@ -206,9 +207,15 @@ class Effector:
         self._probe = self._nursery.run(self._send_probe(Message(body, content_type=_CONTENT_TYPE)))
 
     async def _send_probe(self, message: Message) -> None:
+        self.probed = NOT_CONFIRMED
         outcome = await self._publisher.send(self._queues.own, message)
-        if outcome is not Delivered.CONFIRMED:
-            log.debug("a probe was {outcome}", outcome=outcome)
+        delivers_none = "RabbitMQ has it, and delivers nothing"
+        self.probed = delivers_none if outcome is Delivered.CONFIRMED else f"it was {outcome} by RabbitMQ"
+
+    def connect_anew(self, reason: str) -> None:
+        """No probe comes back: connect anew, if it is for want of an answer to what is published."""
+        if self.probed == NOT_CONFIRMED:
+            self._publisher.renew(reason)
 
     async def _publish(self, effect: Publish, body: bytes) -> None:
         message = Message(body, content_type=_CONTENT_TYPE)
@@ -243,13 +250,11 @@ class Effector:
         """Publish to a queue of ours until it is there; make the queue where somebody has deleted it."""
         backoff = Backoff(self._clock)
         while (outcome := await self._publisher.send(queue, message)) is not Delivered.CONFIRMED:
-            if queue not in self._refusing:
-                self._refusing.add(queue)
-                emit(loglines.WAITING_FOR(f"queue {queue.decode()}: a message was {outcome}"))
+            self._outages.began(Service.QUEUE, f"a message was {outcome}", queue.decode())
             if outcome is Delivered.RETURNED:
                 await self._publisher.declare(queue)
             await backoff.pause()
-        self._refusing.discard(queue)
+        self._outages.over(Service.QUEUE, about=queue.decode())
 
     # --- Etcd ---
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from random import random
 
 from msgspec.structs import replace
 from twisted.internet.defer import CancelledError, Deferred
@@ -23,9 +24,10 @@ from tefmanager.core.core import Core
 from tefmanager.core.effects import ReplyTo
 from tefmanager.core.values import Bodies, Moment
 from tefmanager.crashpoints import CrashPoint, reach
-from tefmanager.effector import Effector, Queues
-from tefmanager.hearing import Hearing
+from tefmanager.effector import Effector
+from tefmanager.hearing import Deafness, Hearing
 from tefmanager.inquirer import Inquirer
+from tefmanager.inquiry.outages import Outages
 from tefmanager.interfaces import (
     Delivery,
     IConsumer,
@@ -36,6 +38,7 @@ from tefmanager.interfaces import (
     StoreConflict,
     StoreLost,
 )
+from tefmanager.interfaces.ways import Queues
 from tefmanager.logfile.emit import emit
 from tefmanager.questions import Question
 from tefmanager.reception import Arrival, Item, Poisoned, Reception, Rejected, Turn, fingerprint
@@ -55,6 +58,7 @@ class Engine:
     Args:
         clocks: reads the clocks.
         core: loaded from this reign's rows.
+        outages: is told what is awaited for too long.
         poison: fingerprints of messages that brought a reign down; redelivered ones are rejected, once.
         careful: turns to begin with that take in one item each, to find out which message is to blame.
         message_limit: bytes that a message may have.
@@ -76,6 +80,7 @@ class Engine:
         publisher: IPublisher,
         reservations: IReservations,
         queues: Queues,
+        outages: Outages,
         *,
         poison: set[bytes],
         careful: int,
@@ -88,9 +93,8 @@ class Engine:
         self.core = core
         self._reign = reign
         self._meter = meter
-        self._inquirer = Inquirer(core, reign)
+        self._inquirer = Inquirer(core, reign, outages)
         self._consumer = consumer
-        self._poison = poison
         self._careful = careful
         self.history = history
         self._inbox: deque[Arrival] = deque()
@@ -100,9 +104,7 @@ class Engine:
         self._wakeup = Wakeup(clock, lambda: clocks().monotonic)
         self._clock_out: IDelayedCall | None = None
         self._failure: Failure | None = None
-        self._stopping = False
-        self._overtime = False
-        self._tidy = False
+        self._stopping = self._overtime = self._tidy = False
         self._nursery = Nursery(self._fail, self._wakeup.call)
         self._hearing = Hearing(f"{reign.epoch}", lambda token: self._effector.probe(token))
         self._effector = Effector(
@@ -116,7 +118,9 @@ class Engine:
             self._fail,
             self._wakeup.call,
             meter,
+            outages,
         )
+        self._deafness = Deafness(self._hearing, outages, self._effector, self._connect_anew, random)
         self._reception = Reception(
             core,
             reign,
@@ -147,6 +151,14 @@ class Engine:
     def lose(self, lost: StoreLost) -> None:
         """The reign is over, though no turn has found that out yet."""
         self._fail(Failure(lost))  # type: ignore[no-untyped-call]
+
+    def look(self) -> None:
+        """Notice what does not come or end. To be called every second."""
+        self._deafness.look(self._clocks().monotonic, self._reception.delivered)
+
+    def _connect_anew(self, reason: str) -> None:
+        self._consumer.renew(reason)
+        self._effector.connect_anew(reason)
 
     def tidy(self) -> None:
         """Let the next turn look at everything again, and remove some old history after it."""
@@ -331,8 +343,8 @@ class Engine:
         if answer is not None:
             await self._effector.answered(answer)
         reach(CrashPoint.REJECTED)
-        if self._poison:
-            self._poison.discard(fingerprint(delivery.body))
+        if self._reception.poison:
+            self._reception.poison.discard(fingerprint(delivery.body))
         self._consumer.ack(delivery.session, [delivery.tag])
 
     def _asked(self, question: Question, reply: ReplyTo | None) -> None:

@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 from tefmanager import inquiry, loglines
 from tefmanager.core.core import Core
 from tefmanager.core.values import FinishedRow, Moment, TaskRow
+from tefmanager.inquiry.outages import Outages
 from tefmanager.interfaces import IReign, StoreLost
 from tefmanager.logfile.emit import emit
 from tefmanager.questions import (
@@ -47,8 +48,9 @@ class Inquirer:
     what is read from the database fits to what is in memory.
     """
 
-    def __init__(self, core: Core, reign: IReign) -> None:
+    def __init__(self, core: Core, reign: IReign, outages: Outages) -> None:
         self._core = core
+        self._outages = outages
         self._reign = reign
         self._asked: deque[tuple[Question, Deferred[object]]] = deque()
 

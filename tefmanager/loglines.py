@@ -153,7 +153,8 @@ RESERVATION_GIVEN_BACK = Event("RESERVATION_GIVEN_BACK", ("attempt", "resources"
 RESERVATION_FAILED = Event("RESERVATION_FAILED", ("task_type", "guid", "attempt", "reason"), "warn")
 RESERVATION_KEPT = Event("RESERVATION_KEPT", ("attempt", "resources", "reason"), "warn")
 
-WAITING_FOR = Event("WAITING_FOR", ("what",), "warn")
+WAITING_FOR = Event("WAITING_FOR", ("what", "seconds", "meaning"), "warn")
+WAITED_FOR = Event("WAITED_FOR", ("what", "seconds"))
 REIGN_BEGUN = Event("REIGN_BEGUN", ("epoch", "tasks", "workers"))
 REIGN_LOST = Event("REIGN_LOST", ("epoch", "reason"), "error")
 RESOURCES_READ = Event("RESOURCES_READ", ("resources",))

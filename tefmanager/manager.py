@@ -8,7 +8,7 @@ recovering from an outage and starting are the same thing.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
@@ -21,29 +21,28 @@ from zope.interface import implementer
 from tefmanager import loglines
 from tefmanager.backoff import Backoff
 from tefmanager.core import events
-from tefmanager.core.attempts import Limits
 from tefmanager.core.core import Core
 from tefmanager.core.values import Moment
 from tefmanager.crashpoints import CrashPoint, reach
-from tefmanager.effector import Queues
 from tefmanager.engine import Engine
+from tefmanager.inquiry.outages import NOT_YET, OF_A_REIGN, Outages
+from tefmanager.inquiry.outages import Service as Away
 from tefmanager.interfaces import (
     Delivery,
     IConsumer,
     IDeliveries,
-    IMeter,
     IPublisher,
     IReign,
     IReservations,
     IResourceObserver,
     IStore,
-    NoMeter,
     ReservationsLost,
     SchemaTooNew,
     Seen,
     StoreConflict,
     StoreLost,
 )
+from tefmanager.interfaces.ways import Ways
 from tefmanager.logfile.emit import emit
 from tefmanager.questions import Question
 from tefmanager.reception import Poisoned
@@ -61,32 +60,11 @@ _CAREFUL = 2000
 """Turns of one message each, after a reign failed for another reason than lost services; more than the
 messages that come again then."""
 
+_LOOK = 1.0
+"""Seconds between two looks at what has lasted too long."""
+
 _LONG_REIGN = 30.0
 """Seconds after which a reign that ends was no failed attempt to begin one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ways:
-    """How the manager goes about its work.
-
-    Attributes:
-        limits: times and counts for the core.
-        queues: for dead tasks and rejected messages.
-        dispatch_interval: seconds between two slow catch-all passes.
-        read_interval: seconds between two reads of all resources, which also find out whether Etcd is
-            there still.
-        message_limit: bytes that a message may have.
-        history: seconds that finished tasks stay in history.
-        meter: is told what is measured.
-    """
-
-    limits: Limits
-    queues: Queues
-    dispatch_interval: float = 10.0
-    read_interval: float = 6.0
-    message_limit: int = 16 * 1024 * 1024
-    history: float = 7 * 86400.0
-    meter: IMeter = field(default_factory=NoMeter)
 
 
 @implementer(IDeliveries, IResourceObserver)
@@ -98,6 +76,7 @@ class Manager(Service):
         clocks: reads the clocks.
         reservations: makes new ones for each reign: a manager that stands by leaves Etcd alone.
         give_up: is called with a reason when no reign can ever begin.
+        outages: is told what the manager has to do without; `tefmanager.tap` tells it of RabbitMQ.
     """
 
     name = "tef-manager"
@@ -112,7 +91,9 @@ class Manager(Service):
         reservations: Callable[[], IReservations],
         ways: Ways,
         give_up: Callable[[str], None],
+        outages: Outages | None = None,
     ) -> None:
+        self.outages = Outages(clocks, emit) if outages is None else outages
         self._clock = clock
         self._clocks = clocks
         self._store = store
@@ -130,11 +111,16 @@ class Manager(Service):
         self._refreshing = False
         self._ending = False
         self._loops: dict[LoopingCall, Callable[[], float]] = {}
+        self._looks = LoopingCall(self._look)
+        self._looks.clock = clock
+        self._resources_lost = False
 
     def startService(self) -> None:
         """Connect, and begin to wait for a reign."""
         super().startService()  # type: ignore[no-untyped-call]
+        self.outages.began(Away.DATABASE, NOT_YET, quiet=True)
         self._publisher.start(lambda: self._tell(events.HearingAgain()))
+        self._nursery.run(_until_stopped(self._looks, _LOOK))
         self._reigns = self._nursery.run(self._reign_for_ever())
 
     def stopService(self) -> Deferred[None]:
@@ -170,12 +156,20 @@ class Manager(Service):
             self._reigns.cancel()
         if self._reigns is not None:
             await self._reigns
+        if self._looks.running:
+            self._looks.stop()
         self._nursery.cancel()
         await self._nursery.wait()
         await self._publisher.stop()
 
     def _unexpected(self, failure: Failure) -> None:
         log.failure("a part of the manager failed", failure)
+
+    def _look(self) -> None:
+        """Tell what has lasted for too long, whoever waits for it."""
+        if self._engine is not None:
+            self._engine.look()
+        self.outages.remind()
 
     # --- reigns ---
 
@@ -193,19 +187,16 @@ class Manager(Service):
             except Exception as error:
                 # Nobody else would begin another reign: the process would live on and do nothing.
                 log.failure("a reign could neither begin nor end; trying again")
-                emit(loglines.WAITING_FOR(f"another reign: {type(error).__name__}: {error}"))
+                self.outages.began(Away.LEADERSHIP, f"{type(error).__name__}: {error}")
             if self.running:
                 await backoff.pause()
 
     async def _reign_once(self) -> float:
         """Wait for a reign and outlive it; return how many seconds it lasted."""
-        reign = await self._store.reign(self._waiting)
+        reign = await self._store.reign(self.outages.leadership_awaited)
         began = self._clocks().monotonic
         await self._outlive(reign)
         return self._clocks().monotonic - began
-
-    def _waiting(self, what: str) -> None:
-        emit(loglines.WAITING_FOR(what))
 
     async def _outlive(self, reign: IReign) -> None:
         """Reign until it ends, whatever ends it."""
@@ -215,20 +206,24 @@ class Manager(Service):
             raise
         except StoreConflict as conflict:
             self._careful = _CAREFUL
-            emit(loglines.REIGN_LOST(reign.epoch, str(conflict)))
+            self._lost(reign, Away.DATABASE, str(conflict))
         except StoreLost as lost:
-            emit(loglines.REIGN_LOST(reign.epoch, str(lost)))
+            self._lost(reign, Away.DATABASE, str(lost))
         except Poisoned as poisoned:
             self._careful = _CAREFUL
             self._poison.add(poisoned.body)
             log.failure("a message is set aside: it brought the manager down")
-            emit(loglines.REIGN_LOST(reign.epoch, str(poisoned)))
+            self._lost(reign, Away.LEADERSHIP, str(poisoned))
         except Exception as error:
             self._careful = _CAREFUL
             log.failure("the reign failed")
-            emit(loglines.REIGN_LOST(reign.epoch, f"{type(error).__name__}: {error}"))
+            self._lost(reign, Away.LEADERSHIP, f"{type(error).__name__}: {error}")
         finally:
             await self._end(reign)
+
+    def _lost(self, reign: IReign, to_blame: Away, reason: str) -> None:
+        emit(loglines.REIGN_LOST(reign.epoch, reason))
+        self.outages.began(to_blame, reason, quiet=True)
 
     async def _reign(self, reign: IReign) -> None:
         reach(CrashPoint.REIGN_BEGUN)
@@ -239,6 +234,8 @@ class Manager(Service):
         engine = self._engine = self._make_engine(reign, core, reservations)
         reign.watch(engine.lose)
         emit(loglines.REIGN_BEGUN(reign.epoch, snapshot.count, len(snapshot.workers)))
+        self.outages.leadership_gained()
+        self._resources_lost = False
         reservations.start(self)
         self._consumer.start(self, reign.epoch)
         self._again_and_again(engine.tidy, lambda: self._ways.dispatch_interval)
@@ -267,6 +264,7 @@ class Manager(Service):
             self._publisher,
             reservations,
             self._ways.queues,
+            self.outages,
             poison=self._poison,
             careful=careful,
             message_limit=self._ways.message_limit,
@@ -283,6 +281,7 @@ class Manager(Service):
 
     async def _hand_over(self, reign: IReign) -> None:
         engine, self._engine = self._engine, None
+        self.outages.drop(*OF_A_REIGN)
         reservations, self._reservations = self._reservations, None
         steps: list[Callable[[], Awaitable[None]]] = [self._consumer.stop]
         if engine is not None:
@@ -367,11 +366,16 @@ class Manager(Service):
 
     def resources_read(self, seen: Seen, held: Mapping[int, frozenset[str]]) -> None:
         """All resources were read."""
+        self._resources_lost = False
+        self.outages.over(Away.ETCD)
         self._tell(events.ResourcesRead(seen, held))
 
     def resources_lost(self, reason: str) -> None:
-        """Etcd is away."""
-        self._tell(events.ResourcesLost(reason))
+        """Etcd is away, or still is, for another reason."""
+        self.outages.began(Away.ETCD, reason, quiet=not self._resources_lost)
+        if not self._resources_lost:
+            self._resources_lost = True
+            self._tell(events.ResourcesLost(reason))
 
     def _tell(self, event: events.Event) -> None:
         if self._engine is not None:

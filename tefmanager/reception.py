@@ -81,6 +81,10 @@ class Reception:
         message_limit: bytes that a message may have.
         ask: is given questions, and where the answers go; None where nobody wants one.
         reconciled: is called when the core knows all that Etcd holds.
+
+    Attributes:
+        poison: as given.
+        delivered: messages that have come.
     """
 
     def __init__(
@@ -97,7 +101,8 @@ class Reception:
         self._reign = reign
         self._pager = Pager(core.backlog, reign)
         self._hearing = hearing
-        self._poison = poison
+        self.poison = poison
+        self.delivered = 0
         self._message_limit = message_limit
         self._ask = ask
         self._reconciled = reconciled
@@ -107,7 +112,8 @@ class Reception:
         """Read what comes in, before its turn."""
         if not isinstance(item, Delivery):
             return Arrival(item, None)
-        if self._poison and item.redelivered and fingerprint(item.body) in self._poison:
+        self.delivered += 1
+        if self.poison and item.redelivered and fingerprint(item.body) in self.poison:
             reason = "the manager failed on this message before"
             line = loglines.TASK_REJECTED(reason, loglines.readable(item.body))
             return Arrival(item, Invalid(line, rejected=reason))

@@ -22,19 +22,20 @@ from tefmanager.amqp.topology import Topology
 from tefmanager.clocks import read_clocks
 from tefmanager.config import Config, ConfigError, config_from, log_config_from
 from tefmanager.core.attempts import Limits
-from tefmanager.effector import Queues
 from tefmanager.etcd.auto import AutoReservations
 from tefmanager.etcd.cluster import Cluster
 from tefmanager.etcd.v2 import EtcdV2Reservations
 from tefmanager.etcd.v3 import EtcdV3Reservations
 from tefmanager.garbage import collect_rarely
+from tefmanager.inquiry.outages import NOT_YET, Outages, Service
 from tefmanager.interfaces import IMeter, NoMeter
+from tefmanager.interfaces.ways import Queues, Ways
 from tefmanager.kinds import EtcdApi, UnknownResources, shown_path
 from tefmanager.lease import Lease
 from tefmanager.logfile.emit import emit
 from tefmanager.logfile.observer import LogObserver
 from tefmanager.logfile.wiring import Logged, open_log
-from tefmanager.manager import Manager, Ways
+from tefmanager.manager import Manager
 from tefmanager.options import Options
 from tefmanager.reloader import Reloader
 from tefmanager.sandboxed import Sandboxed
@@ -137,8 +138,10 @@ def _watched(
     meter = Meter() if watched else NoMeter()
     silence = Silence(config.silence_limit)
     lease = Lease(silence.lease)
-    publisher = _publisher(reactor, config, lease)
-    manager = _manager(reactor, config, give_up, silence, lease, publisher, meter)
+    outages = Outages(read_clocks, emit)
+    outages.began(Service.PUBLISHER, NOT_YET, quiet=True)
+    publisher = _publisher(reactor, config, lease, outages)
+    manager = _manager(reactor, config, give_up, silence, lease, publisher, meter, outages)
     reloader.follow(lambda found: manager.change(_ways(found, meter)))
     if not isinstance(meter, Meter):
         return manager
@@ -148,6 +151,7 @@ def _watched(
         read_clocks,
         meter,
         journal,
+        outages,
         DeadQueue(reactor, publisher, config.dead_queue.encode(), config.in_queue.encode()),
         stuck=2 * config.silence_limit,
         actions=config.http.token is not None,
@@ -164,9 +168,10 @@ def _watched(
     return whole
 
 
-def _publisher(reactor: Any, config: Config, lease: Lease) -> Publisher:
+def _publisher(reactor: Any, config: Config, lease: Lease, outages: Outages) -> Publisher:
     events = config.events_exchange if config.events else ""
-    return Publisher(reactor, config.amqp, on_state=_tell("publisher"), lease=lease, events=events)
+    tell = _tell(Service.PUBLISHER, outages)
+    return Publisher(reactor, config.amqp, on_state=tell, lease=lease, events=events)
 
 
 def _manager(
@@ -177,6 +182,7 @@ def _manager(
     lease: Lease,
     publisher: Publisher,
     meter: IMeter,
+    outages: Outages,
 ) -> Manager:
     """Build a manager; ``give_up`` is called with a reason if it can never work."""
     topology = Topology(
@@ -197,7 +203,7 @@ def _manager(
             lease=lease,
             silence=silence,
         ),
-        Consumer(reactor, config.amqp, topology, on_state=_tell("consumer")),
+        Consumer(reactor, config.amqp, topology, on_state=_tell(Service.CONSUMER, outages)),
         publisher,
         lambda: _RESERVATIONS[config.etcd_api](
             reactor,
@@ -212,6 +218,7 @@ def _manager(
         ),
         _ways(config, meter),
         give_up,
+        outages,
     )
 
 
@@ -238,13 +245,28 @@ def _ways(config: Config, meter: IMeter) -> Ways:
     )
 
 
-def _tell(who: str) -> OnState:
-    """Return what logs the states of a connection to RabbitMQ."""
-    lines = {
-        LinkState.CONNECTED: loglines.BROKER_CONNECTED,
-        LinkState.LOST: loglines.BROKER_LOST,
-        LinkState.WAITING: loglines.BROKER_WAITING,
-        LinkState.BLOCKED: loglines.BROKER_BLOCKED,
-        LinkState.UNBLOCKED: loglines.BROKER_UNBLOCKED,
-    }
-    return lambda state, detail: emit(lines[state](who, detail))
+_LINES = {
+    LinkState.CONNECTED: loglines.BROKER_CONNECTED,
+    LinkState.LOST: loglines.BROKER_LOST,
+    LinkState.WAITING: loglines.BROKER_WAITING,
+    LinkState.BLOCKED: loglines.BROKER_BLOCKED,
+    LinkState.UNBLOCKED: loglines.BROKER_UNBLOCKED,
+}
+
+
+def _tell(who: Service, outages: Outages) -> OnState:
+    """Return what logs the states of a connection to RabbitMQ, and keeps in mind that it is away."""
+
+    def tell(state: LinkState, detail: str) -> None:
+        emit(_LINES[state](who.value, detail))
+        match state:
+            case LinkState.CONNECTED:
+                outages.over(who)
+            case LinkState.LOST | LinkState.WAITING:
+                outages.began(who, detail, quiet=True)
+            case LinkState.BLOCKED:
+                outages.began(Service.BLOCKED, detail, quiet=True)
+            case LinkState.UNBLOCKED:
+                outages.over(Service.BLOCKED)
+
+    return tell

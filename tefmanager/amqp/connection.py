@@ -183,6 +183,11 @@ class Link:
             protocol.shut("stopped")
             await protocol.disconnected.wait()
 
+    def renew(self, reason: str) -> None:
+        """Close the connection, if there is one, and make another."""
+        if self._protocol is not None:
+            self._protocol.shut(reason)
+
     async def _stay(self, run: _Run) -> None:
         while True:
             for _ in self._endpoints:

@@ -144,6 +144,10 @@ class Consumer:
         if self._session is not None:
             await self._session.cease(self._reactor)
 
+    def renew(self, reason: str) -> None:
+        """See `IConsumer.renew`."""
+        self._link.renew(reason)
+
     async def stop(self) -> None:
         """Stop consuming; what is not acknowledged goes back to the queue. May be started again."""
         self._deliveries = None

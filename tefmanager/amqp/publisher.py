@@ -133,6 +133,10 @@ class Publisher:
         self._unblocked = unblocked
         self._link.start()
 
+    def renew(self, reason: str) -> None:
+        """See `IPublisher.renew`."""
+        self._link.renew(reason)
+
     async def stop(self) -> None:
         """Wait for confirms under way (5 seconds at most), then disconnect. May be started again."""
         self._stopped = True

@@ -97,7 +97,7 @@ class EtcdReservations(ABC):
         self._reading = DeferredLock()
         self._observer: IResourceObserver | None = None
         self._lost: str | None = "not read yet"
-        self._told_lost = False
+        self._told_lost = ""
         self._stopped = False
         self._loop: Deferred[None] | None = None
         self._watching: Deferred[None] | None = None
@@ -227,7 +227,7 @@ class EtcdReservations(ABC):
                 await self._settle()
             self._times_read += 1
             self._lost = None
-            self._told_lost = False
+            self._told_lost = ""
             self._tell_all()
         finally:
             self._reading.release()
@@ -246,8 +246,8 @@ class EtcdReservations(ABC):
             return
         self._lost = reason
         self._end_watch()
-        if not self._told_lost and self._observer is not None:
-            self._told_lost = True
+        if self._told_lost != reason and self._observer is not None:
+            self._told_lost = reason
             self._observer.resources_lost(reason)
 
     def _end_watch(self) -> None:

@@ -142,9 +142,8 @@ class AutoReservations:
         chosen.start(observer)
 
     def _lose(self, reason: str, observer: IResourceObserver) -> None:
-        told = self._lost is not None
-        self._lost = reason
-        if not told:
+        told, self._lost = self._lost, reason
+        if told != reason:
             observer.resources_lost(reason)
 
     def _gave_up(self, failure: Failure) -> None:

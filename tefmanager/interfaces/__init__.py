@@ -150,9 +150,8 @@ class IReign(Interface):
     async def commit(changes: Changes) -> Bodies:
         """Write a turn's changes in one transaction and return the bodies it asked for.
 
-        Either all of it has happened when this returns, or `StoreLost` is raised; `StoreConflict`
-        where the changes are to blame. Never retried by
-        the implementation, never called while another commit is under way.
+        Either all of it has happened when this returns, or `StoreLost` is raised; `StoreConflict` where
+        the changes are to blame. Never retried by the implementation, never called while one is under way.
         """
 
     async def finished(guids: Sequence[str]) -> frozenset[str]:
@@ -221,7 +220,7 @@ class IResourceObserver(Interface):
         """
 
     def resources_lost(reason: str) -> None:
-        """Etcd is away; reservations wait. A full read follows when it is back."""
+        """Etcd is away, or for a new reason; reservations wait. A full read follows when it is back."""
 
 
 class IReservations(Interface):

@@ -61,6 +61,9 @@ class IConsumer(Interface):
         Those that have come may still be acknowledged, until `stop`.
         """
 
+    def renew(reason: str) -> None:
+        """Make the connection anew: it stands, but brings nothing. ``session_lost`` is told of that."""
+
     async def stop() -> None:
         """Stop consuming; what is not acknowledged goes back to the queue. May be started again.
 
@@ -140,6 +143,9 @@ class IPublisher(Interface):
         At best effort: dropped where it can't leave at once. ``body`` makes it, and is not called where
         it is known that nobody would hear it. Nothing is raised and nothing waits.
         """
+
+    def renew(reason: str) -> None:
+        """Make the connection anew: it stands, but nothing is answered."""
 
     async def stop() -> None:
         """Wait for confirms that are under way (5 seconds at most), then disconnect.

@@ -9,6 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from tefmanager.core.values import AttemptEnd, ManagerState, Outcome
+from tefmanager.inquiry.outages import Service
 from tefmanager.status.meter import Histogram
 from tefmanager.status.view import NotActive, View
 
@@ -58,6 +59,8 @@ class ManagerCollector(Collector):
         readiness = self._view.readiness()
         yield _gauge("tef_active", "1 on the active manager, 0 on others", readiness.role == "active")
         yield _gauge("tef_ready", "1 where no service is missing", readiness.ready)
+        away = dict.fromkeys(Service, 0) | {each.service: 1 for each in readiness.outages}
+        yield _gauges("tef_outage", "1 where it is away, refuses or does not answer", "service", away)
         yield _gauge("tef_healthy", "1 where turns make progress", self._view.health().healthy)
         try:
             yield from self._of_the_core()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from time import localtime, strftime
 from typing import Protocol, TypeVar
 
 from msgspec import Struct
@@ -15,9 +16,10 @@ from tefmanager.core.core import Core
 from tefmanager.core.events import Commanded
 from tefmanager.core.values import Moment
 from tefmanager.inquirer import TooManyQuestions
+from tefmanager.inquiry.outages import NEEDED, Outage, Outages, Service
 from tefmanager.interfaces import IDeadQueue
 from tefmanager.questions import GetDead, Question
-from tefmanager.status.journal import STANDBY, Journal
+from tefmanager.status.journal import Journal
 from tefmanager.status.meter import Meter, Sample
 
 log = Logger()
@@ -52,14 +54,17 @@ class Readiness(Struct, frozen=True):
     Attributes:
         ready: whether nothing is missing. One that stands by is ready, too.
         role: ``active``, ``standby``, or ``starting`` where it is neither.
-        missing: what is wrong, by the service.
+        missing: what is wrong with a service that it needs, by the service.
         version: of the program.
+        outages: all that is away, refuses or does not answer, the longest first; on one that stands by also
+            that another one is active.
     """
 
     ready: bool
     role: str
     missing: Mapping[str, str]
     version: str
+    outages: tuple[Outage, ...] = ()
 
 
 class Health(Struct, frozen=True):
@@ -138,6 +143,7 @@ class View:
     Args:
         source: the manager.
         clocks: reads the clocks.
+        outages: what the manager has to do without.
         dead: the queue of dead tasks.
         stuck: seconds after which a turn that has not ended means that the manager does not live.
         actions: whether there is a token, and so something can be done from the page.
@@ -149,6 +155,7 @@ class View:
         clocks: Callable[[], Moment],
         meter: Meter,
         journal: Journal,
+        outages: Outages,
         dead: IDeadQueue,
         *,
         stuck: float,
@@ -159,6 +166,7 @@ class View:
         self._source = source
         self._clocks = clocks
         self._journal = journal
+        self._outages = outages
         self._stuck = stuck
         self._actions = actions
         self._kept: dict[str, tuple[float, object]] = {}
@@ -188,21 +196,20 @@ class View:
 
     def readiness(self) -> Readiness:
         """Tell whether it can work, or could if the active one went."""
-        missing = dict(self._journal.missing)
+        outages = self._outages.now()
+        missing = {each.service: each.cause for each in outages if each.service in NEEDED}
+        role, ready = "starting", False
         if self._source.core is not None:
-            return Readiness(not missing, "active", missing, __version__)
-        if missing.get("database") == STANDBY:
-            del missing["database"]
-            return Readiness(not missing, "standby", missing, __version__)
-        return Readiness(False, "starting", missing, __version__)
+            role, ready = "active", not missing
+        elif self._outages.away(Service.STANDBY):
+            role, ready = "standby", not missing
+        return Readiness(ready, role, missing, __version__, outages)
 
     def headline(self) -> str:
         """Tell in a line what it does, or what it waits for."""
         found, core = self.readiness(), self._source.core
         head = found.role if core is None else f"{found.role}, {inquiry.headline(core)}"
-        if found.role == "standby":
-            head = f"{head}: {STANDBY}"
-        return "; ".join([head, *(f"no {service}: {why}" for service, why in found.missing.items())])
+        return "; ".join([head, *(f"{each.text}, since {_clock(each.since)}" for each in found.outages)])
 
     def events(self) -> Events:
         """Tell what happened last."""
@@ -300,3 +307,7 @@ class View:
 def _rate(sample: Sample) -> Rate:
     waited = sample.waited / sample.dispatched if sample.dispatched else None
     return Rate(sample.time, sample.accepted, sample.dispatched, sample.completed, waited, sample.longest)
+
+
+def _clock(at: float) -> str:
+    return strftime("%Y-%m-%d %H:%M:%S", localtime(at))

@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from tefmanager.backoff import Backoff
+from tefmanager.inquiry.outages import ANOTHER_IS_ACTIVE
 from tefmanager.interfaces import IStore, StoreLost
 from tefmanager.lease import Lease
 from tefmanager.store.endpoints import Endpoint, Keywords, endpoints, resolved
@@ -32,8 +33,6 @@ DEFAULT_SILENCE = Silence()
 
 CONNECT_TIMEOUT = 5.0
 """Seconds to connect, where the configuration says none: 0 or less, as for libpq."""
-
-ANOTHER_IS_ACTIVE = "another manager is active"
 
 KEYWORDS: Keywords = {"fallback_application_name": "tef-manager", "target_session_attrs": "read-write"}
 """What libpq is told unless the configuration says otherwise."""

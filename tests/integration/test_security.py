@@ -258,7 +258,8 @@ def test_tables_are_the_owner_s(administrator: Administrator, tmp_path: Path) ->
     try:
         daemon.start(ready=False)
         daemon.log.wait("WAITING_FOR|database")
-        assert daemon.log.events("WAITING_FOR|")[0].endswith(": permission denied for schema public")
+        assert "|database 127.0.0.1:" in (line := daemon.log.events("WAITING_FOR|")[0])
+        assert ": permission denied for schema public|" in line
         with running(administrator.daemon(tmp_path / "owner", "tef_owner")):
             pass
         administrator.follow("postgresql-grants", PGDATABASE=DATABASE)

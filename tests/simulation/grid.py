@@ -8,9 +8,11 @@ from twisted.internet.defer import Deferred
 
 from tefmanager.core.attempts import Limits
 from tefmanager.core.backlog import Memory
-from tefmanager.effector import Queues
+from tefmanager.inquiry.outages import Outages, Service
+from tefmanager.interfaces.ways import Queues, Ways
 from tefmanager.lease import Lease
-from tefmanager.manager import Manager, Ways
+from tefmanager.logfile.emit import emit
+from tefmanager.manager import Manager
 from tests.fakes.reservations import FakeEtcd
 from tests.fakes.store import FakeDatabase
 from tests.simulation.adapters import LEASE, SimStore
@@ -91,15 +93,21 @@ class Grid(Faults):
         process = Process(self.world, f"manager{self._born}")
         lease = Lease(LEASE, lambda: self.world.time)
         reservations = SimReservations(self.etcd, process, PREFIX, lease, self.observer)
+        outages = Outages(process.clocks, emit)
+        consumer = SimConsumer(self.broker, process, QUEUE)
+        publisher = SimPublisher(self.broker, process, lease, self.observer)
+        consumer.tell = partial(_connection, outages, Service.CONSUMER)
+        publisher.tell = partial(_connection, outages, Service.PUBLISHER)
         manager = Manager(
             process,
             process.clocks,
             SimStore(self.database, process, lease, self.observer),
-            SimConsumer(self.broker, process, QUEUE),
-            SimPublisher(self.broker, process, lease, self.observer),
+            consumer,
+            publisher,
             reservations.anew,
             self.ways,
             self.fatal.append,
+            outages,
         )
         self.managers.append((process, manager, reservations))
         manager.startService()
@@ -178,3 +186,11 @@ class Grid(Faults):
         for suite in filter(None, SUITES):
             self.control("ready_suite", suite)
         self.control("set_state", "running")
+
+
+def _connection(outages: Outages, service: Service, fault: str) -> None:
+    """Keep in mind that a connection stands, or what is wrong with it."""
+    if fault:
+        outages.began(service, fault, quiet=True)
+    else:
+        outages.over(service)

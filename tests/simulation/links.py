@@ -29,6 +29,8 @@ from tests.simulation.world import Fate, Process
 STOP_TIMEOUT = 5.0
 """Seconds to wait for confirms when stopping."""
 
+BROKEN = "the connection broke"
+
 LATE = 5.0
 """Seconds after which a message may still arrive whose connection has broken."""
 
@@ -56,6 +58,7 @@ class SimConsumer:
         self._ceased = False
         self._tag = 0
         self._unacked: OrderedDict[int, Stored] = OrderedDict()
+        self.tell: Callable[[str], None] = lambda fault: None
         broker.attach(self)
         broker.consume(queue, self)
         process.deaths.append(self.broken)
@@ -82,6 +85,7 @@ class SimConsumer:
         self._connected = True
         self._session += 1
         self._tag = 0
+        self.tell("")
         self._pump()
 
     async def cease(self) -> None:
@@ -151,8 +155,13 @@ class SimConsumer:
 
     def _lost(self, session: int) -> None:
         if self._deliveries is not None and session == self._session:
-            self._deliveries.session_lost(session, "the connection broke")
+            self.tell(BROKEN)
+            self._deliveries.session_lost(session, BROKEN)
             self._process.later(0.05, 1.0, self._connect)
+
+    def renew(self, reason: str) -> None:
+        """See `IConsumer.renew`."""
+        self.broken()
 
     async def stop(self) -> None:
         """See `IConsumer.stop`."""
@@ -190,6 +199,7 @@ class SimPublisher:
         self._unblocked: Callable[[], None] = lambda: None
         self._waiting: deque[Entry] = deque()
         self._open: list[Entry] = []
+        self.tell: Callable[[str], None] = lambda fault: None
         lease.watch(self._drain)
         broker.attach(self)
         process.deaths.append(self.broken)
@@ -218,6 +228,7 @@ class SimPublisher:
             return
         self._connected = True
         self._session += 1
+        self.tell("")
         self._writable = not self._broker.blocked
         self._drain()
 
@@ -318,9 +329,14 @@ class SimPublisher:
             find_out(self._process, "publisher", self._lose)
 
     def _lose(self) -> None:
+        self.tell(BROKEN)
         for entry in list(self._open):
             self._settle(entry, Delivered.LOST)
         self._process.later(0.05, 1.0, self._connect)
+
+    def renew(self, reason: str) -> None:
+        """See `IPublisher.renew`."""
+        self.broken()
 
     async def stop(self) -> None:
         """See `IPublisher.stop`."""

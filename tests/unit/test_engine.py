@@ -17,7 +17,6 @@ from tefmanager.core.attempts import Limits
 from tefmanager.core.core import Core
 from tefmanager.core.resources import Resource
 from tefmanager.core.values import Moment
-from tefmanager.effector import Queues
 from tefmanager.engine import TURN_SIZE, Engine
 from tefmanager.interfaces import (
     Claim,
@@ -34,9 +33,11 @@ from tefmanager.interfaces import (
     Tell,
     tell_nobody,
 )
+from tefmanager.interfaces.ways import Queues
 from tefmanager.reception import Poisoned
 from tests.fakes.store import FakeDatabase
 from tests.unit.grid import finish
+from tests.unit.outages import Told
 
 PATIENCE = 0.001
 """Seconds by which the clock goes on when something is to happen."""
@@ -110,6 +111,7 @@ class Rig:
             cast(IPublisher, Quiet()),
             cast(IReservations, self.etcd),
             Queues(b"own", b"dead", b"rejected"),
+            Told().outages,
             poison=set(),
             careful=0,
             message_limit=1000,

@@ -17,12 +17,14 @@ from twisted.python import log as legacy
 
 from tefmanager import loglines
 from tefmanager.core.effects import Effect, Log, Publish
-from tefmanager.effector import Effector, Queues
+from tefmanager.effector import Effector
 from tefmanager.interfaces import Delivered, NoMeter
+from tefmanager.interfaces.ways import Queues
 from tefmanager.logfile.emit import emit
 from tefmanager.logfile.forms import TextForm
 from tefmanager.logfile.observer import LogObserver, take_in_everything
 from tefmanager.logfile.outputs import Output
+from tests.unit.outages import Told
 
 
 class Writes(Output):
@@ -244,6 +246,7 @@ def test_a_turn_is_in_the_log_before_its_effects_begin(written: Writes) -> None:
         lambda failure: failure.raiseException(),
         lambda: None,
         NoMeter(),
+        Told().outages,
     )
     effects: list[Effect] = [
         Log(loglines.DISPATCH("a", "1", "w")),

@@ -12,9 +12,9 @@ from twisted.internet.task import Clock
 
 from tefmanager.core.attempts import Limits
 from tefmanager.core.values import Moment
-from tefmanager.effector import Queues
 from tefmanager.interfaces import IConsumer, IPublisher, IReign, IReservations, SchemaTooNew
-from tefmanager.manager import Manager, Ways
+from tefmanager.interfaces.ways import Queues, Ways
+from tefmanager.manager import Manager
 
 
 class Failing:

@@ -29,6 +29,7 @@ from tefmanager.questions import (
 )
 from tests.fakes.store import FakeDatabase
 from tests.unit.grid import Grid, finish
+from tests.unit.outages import Told
 
 
 def read(type: str, **fields: object) -> object:
@@ -95,7 +96,7 @@ def grid_on_rows(tasks: int = 50_000) -> tuple[Grid, Inquirer]:
     """Return a grid with a database, and who answers for it."""
     grid = Grid(Limits(memory=Memory(tasks=tasks, first=1, most=2))).on(FakeDatabase())
     assert grid.reign is not None
-    return grid, Inquirer(grid.core, grid.reign)
+    return grid, Inquirer(grid.core, grid.reign, Told().outages)
 
 
 def answer(grid: Grid, inquirer: Inquirer, question: Question) -> Any:
@@ -142,7 +143,7 @@ def test_dead_tasks_until_they_are_settled() -> None:
     """They are told with how they ended; that they were settled is told once, and logged."""
     grid = Grid(Limits(max_attempts=1)).on(FakeDatabase())
     assert grid.reign is not None
-    inquirer = Inquirer(grid.core, grid.reign)
+    inquirer = Inquirer(grid.core, grid.reign, Told().outages)
     grid.say("w", "idle").submit("A", suite="s").say("w", "working").say("w", "offline").submit("B")
     [told] = answer(grid, inquirer, GetDead()).tasks
     assert (told.guid, told.suite, told.attempts, told.worker, told.end) == ("A", "s", 1, "w", "offline")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 
 import msgspec
 
-from tefmanager.core.values import Moment, Outcome
+from tefmanager.core.values import Outcome
 from tefmanager.status.answers import ROUTES
 from tefmanager.status.journal import Journal
 from tefmanager.status.meter import Meter
@@ -17,6 +16,7 @@ from tefmanager.status.metrics import ManagerCollector, exposition
 from tefmanager.status.openapi import openapi
 from tefmanager.status.view import View
 from tests.unit.grid import Grid
+from tests.unit.outages import Told
 from tests.unit.status_support import EmptyDeadQueue, Source
 from tests.unit.test_docs import table, words
 
@@ -26,9 +26,10 @@ PAGE = (Path(__file__).parents[2] / "docs/status.md").read_text()
 def view_of(grid: Grid | None) -> View:
     """Return a view of a grid's core, or of a manager that is not active."""
     meter = Meter()
-    now = Moment(1000.0, 2000.0, datetime(2026, 3, 4, 12, 0))
+    told = Told(1000.0)
     source = Source(None if grid is None else grid.core)
-    return View(source, lambda: now, meter, Journal(meter), EmptyDeadQueue(), stuck=10.0, actions=False)
+    journal, dead = Journal(meter), EmptyDeadQueue()
+    return View(source, told.now, meter, journal, told.outages, dead, stuck=10.0, actions=False)
 
 
 def families(view: View) -> Iterator[tuple[str, str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -16,16 +15,17 @@ from tefmanager.core import events
 from tefmanager.core.core import Core
 from tefmanager.core.events import Commanded
 from tefmanager.core.resources import Resource
-from tefmanager.core.values import Moment
+from tefmanager.inquiry.outages import ANOTHER_IS_ACTIVE, Service
 from tefmanager.loglines import Line
 from tefmanager.messages import DispatchTasks
 from tefmanager.questions import GetDead
 from tefmanager.status.answers import ROUTES, Refused
-from tefmanager.status.journal import LAST, NOT_YET, STANDBY, Journal
+from tefmanager.status.journal import LAST, Journal
 from tefmanager.status.meter import SLOT, SLOTS, Histogram, Meter
 from tefmanager.status.stream import INTERVAL, Stream
 from tefmanager.status.view import FRESH, NotActive, View
 from tests.unit.grid import Grid
+from tests.unit.outages import Told
 from tests.unit.status_support import BrokenDeadQueue, EmptyDeadQueue, Source
 
 # --- the meter ---
@@ -97,29 +97,6 @@ def heard(*lines: Line) -> Journal:
     return journal
 
 
-BEGUN = (loglines.BROKER_CONNECTED("publisher", "b"), loglines.REIGN_BEGUN(1, 0, 0))
-WHOLE = (*BEGUN, loglines.BROKER_CONNECTED("consumer", "b"), loglines.RESOURCES_READ(0))
-
-
-@pytest.mark.parametrize(
-    ("lines", "missing"),
-    [
-        ((), {"database": NOT_YET, "publisher": NOT_YET}),
-        ((loglines.WAITING_FOR(STANDBY),), {"database": STANDBY, "publisher": NOT_YET}),
-        (BEGUN, {"consumer": NOT_YET, "etcd": NOT_YET}),
-        (WHOLE, {}),
-        ((*WHOLE, loglines.RESOURCES_LOST("gone")), {"etcd": "gone"}),
-        ((*WHOLE, loglines.RESOURCES_LOST("gone"), loglines.RESOURCES_READ(0)), {}),
-        ((*WHOLE, loglines.BROKER_WAITING("publisher", "refused")), {"publisher": "refused"}),
-        ((*WHOLE, loglines.WAITING_FOR("queue dead: a message was returned")), {}),
-        ((*BEGUN, loglines.REIGN_LOST(1, "killed")), {"database": "killed"}),
-    ],
-)
-def test_what_is_missing(lines: tuple[Line, ...], missing: dict[str, str]) -> None:
-    """It follows from what the log says of the services."""
-    assert heard(*lines).missing == missing
-
-
 def test_the_last_events_are_kept() -> None:
     """And no more of them than are shown."""
     journal = heard(*(loglines.HISTORY_REMOVED(number) for number in range(LAST + 5)))
@@ -142,14 +119,23 @@ class Rig:
     """A view, and its clock."""
 
     def __init__(self, core: Core | None, dead: EmptyDeadQueue | None = None) -> None:
-        self.time = 100.0
         self.source = Source(core)
-        self.journal = heard(*WHOLE)
+        self.journal = heard()
         dead = dead or EmptyDeadQueue()
-        self.view = View(self.source, self._now, Meter(), self.journal, dead, stuck=10.0, actions=True)
+        self._told = Told(100.0)
+        self.outages = self._told.outages
+        self.view = View(
+            self.source, self._told.now, Meter(), self.journal, self.outages, dead, stuck=10.0, actions=True
+        )
 
-    def _now(self) -> Moment:
-        return Moment(self.time, 1000.0 + self.time, datetime(2026, 3, 4, 12, 0))
+    @property
+    def time(self) -> float:
+        """Monotonic time."""
+        return self._told.time
+
+    @time.setter
+    def time(self, time: float) -> None:
+        self._told.time = time
 
 
 def test_a_picture_is_made_once_a_second() -> None:
@@ -190,47 +176,42 @@ def test_a_turn_that_does_not_end() -> None:
 
 
 @pytest.mark.parametrize(
-    ("active", "last", "role", "ready"),
+    ("active", "away", "role", "ready"),
     [
         (True, [], "active", True),
-        (True, [loglines.RESOURCES_LOST("gone")], "active", False),
-        (False, [loglines.REIGN_LOST(1, "x"), loglines.WAITING_FOR(STANDBY)], "standby", True),
-        (False, [loglines.REIGN_LOST(1, "x")], "starting", False),
+        (True, [(Service.ETCD, "gone")], "active", False),
+        (True, [(Service.QUEUE, "full")], "active", True),
+        (False, [(Service.STANDBY, ANOTHER_IS_ACTIVE)], "standby", True),
+        (False, [(Service.STANDBY, ANOTHER_IS_ACTIVE), (Service.PUBLISHER, "gone")], "standby", False),
+        (False, [(Service.DATABASE, "x")], "starting", False),
     ],
 )
-def test_readiness(active: bool, last: list[Line], role: str, ready: bool) -> None:
-    """One that stands by is ready, and so is an active one that misses nothing."""
+def test_readiness(active: bool, away: list[tuple[Service, str]], role: str, ready: bool) -> None:
+    """One that stands by is ready, and so is an active one that misses nothing it needs."""
     rig = Rig(Grid().core if active else None)
-    for line in last:
-        rig.journal({"line": line, "log_time": 8.0})
+    for service, cause in away:
+        rig.outages.began(service, cause)
     found = rig.view.readiness()
     assert (found.role, found.ready) == (role, ready)
+    assert [(each.service, each.cause) for each in found.outages] == away
 
 
 @pytest.mark.parametrize(
-    ("active", "last", "headline"),
+    ("active", "away", "headline"),
     [
-        (True, [], "active, running: 2 waiting, 1 in flight, 1 workers"),
-        (
-            True,
-            [loglines.RESOURCES_LOST("gone")],
-            "active, running: 2 waiting, 1 in flight, 1 workers; no etcd: gone",
-        ),
-        (
-            False,
-            [loglines.REIGN_LOST(1, "x"), loglines.WAITING_FOR(STANDBY)],
-            "standby: another manager is active",
-        ),
-        (False, [loglines.REIGN_LOST(1, "x")], "starting; no database: x"),
+        (True, None, "active, running: 2 waiting, 1 in flight, 1 workers"),
+        (True, Service.ETCD, "active, running: 2 waiting, 1 in flight, 1 workers; etcd: gone, since 1970-"),
+        (False, Service.STANDBY, "standby; gone, since 1970-"),
+        (False, Service.DATABASE, "starting; database: gone, since 1970-"),
     ],
 )
-def test_headline(active: bool, last: list[Line], headline: str) -> None:
-    """A line has the role, the state with the queue, and what is missing."""
+def test_headline(active: bool, away: Service | None, headline: str) -> None:
+    """A line has the role, the state with the queue, and what is away, since when and why."""
     grid = Grid().submit("a").submit("b").submit("c").say("w", "idle")
     rig = Rig(grid.core if active else None)
-    for line in last:
-        rig.journal({"line": line, "log_time": 8.0})
-    assert rig.view.headline() == headline
+    if away is not None:
+        rig.outages.began(away, "gone")
+    assert rig.view.headline().startswith(headline)
 
 
 def test_tasks_that_are_being_reserved_are_waiting() -> None:
