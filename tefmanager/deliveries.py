@@ -34,6 +34,6 @@ def event_of(delivery: Delivery, parsed: Parsed | None, finished: frozenset[str]
             receipt = (delivery.session, delivery.tag)
             return events.WorkerReported(parsed, delivery.redelivered, reply, receipt)
         case SetState() | GetWorkers() | DispatchTasks() | SuiteCommand():
-            return events.Commanded(parsed, reply)
+            return events.Commanded(parsed, reply, delivery.redelivered)
         case _:
             raise ValueError(f"{parsed!r} is no event")

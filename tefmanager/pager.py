@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable
 
 from tefmanager.core.backlog import Backlog
 from tefmanager.core.lanes import Road
-from tefmanager.core.values import NOTHING, Stretch
+from tefmanager.core.values import NOTHING
 from tefmanager.interfaces import IReign
-from tefmanager.messages import SuiteCommand, TaskMessage, WorkerMessage
-
-PORTION = 100
-"""Tasks of a suite on a road that are read at a time."""
-
-STRETCHES = 50
-"""Lanes that are read at a time, where much may be in each of them."""
+from tefmanager.messages import TaskMessage, WorkerMessage
 
 
 class Pager:
@@ -33,48 +26,36 @@ class Pager:
         if not self._backlog.unread:
             return False
         guid = _names(message)
-        return isinstance(message, SuiteCommand) or (guid is not None and guid not in self._backlog.by_guid)
+        return guid is not None and guid not in self._backlog.by_guid
 
     async def prepare(self, messages: Iterable[object]) -> None:
         """Page in what the messages of a turn name, and what the last turn could not plan without."""
         if not self._backlog.unread and not self._backlog.hungry:
             return
-        messages = list(messages)
         await self._named(messages)
-        for message in messages:
-            match message:
-                case SuiteCommand("stop_suite", suite):
-                    await self._all_of(suite)
-                case SuiteCommand("ready_suite", suite):
-                    await self._first_of(suite)
-        for road in self._backlog.roads_to_read():
+        await self._sweep()
+        for rows in await self._reign.following(self._backlog.to_read.readied()):
+            self._backlog.page_in(rows)
+        for road in self._backlog.to_read.roads():
             await self._read_road(road)
         await self._read_lanes()
 
-    async def _named(self, messages: Sequence[object]) -> None:
+    async def _named(self, messages: Iterable[object]) -> None:
         """A task may come twice, and a worker may say that it works on one that waits."""
         known = self._backlog.by_guid
         guids = [guid for guid in map(_names, messages) if guid is not None and guid not in known]
         if guids:
             self._backlog.page_in(await self._reign.tasks(guids))
 
-    async def _all_of(self, suite: str) -> None:
-        roads = self._backlog.unread_roads()
-        stretches = [_stretch(road, suite, PORTION) for road in roads]
-        while stretches:
-            batch, stretches = stretches[:STRETCHES], stretches[STRETCHES:]
-            for stretch, rows in zip(batch, await self._reign.following(batch), strict=True):
+    async def _sweep(self) -> None:
+        """Read the next tasks of the suite that is gone through, where there are no more in memory."""
+        known = self._backlog.by_guid
+        for sweep in self._backlog.sweeps.values():
+            stretches = sweep.to_read()
+            for stretch, rows in zip(stretches, await self._reign.following(stretches), strict=True):
                 self._backlog.page_in(rows)
-                if len(rows) == stretch.at_most:
-                    stretches.append(replace(stretch, after=rows[-1].spec.order))
-
-    async def _first_of(self, suite: str) -> None:
-        """On roads where nobody but paused suites waits it may be the only one to compete."""
-        roads = [road for road in self._backlog.unread_roads() if road.cold is not None and road.cold.held]
-        for begin in range(0, len(roads), STRETCHES):
-            batch = [_stretch(road, suite, 1) for road in roads[begin : begin + STRETCHES]]
-            for rows in await self._reign.following(batch):
-                self._backlog.page_in(rows)
+                sweep.read(stretch, rows, [known[row.spec.guid] for row in rows])
+            return
 
     async def _read_road(self, road: Road) -> None:
         each = self._backlog.memory.first
@@ -82,17 +63,8 @@ class Pager:
         self._backlog.read_road(road, rows, each)
 
     async def _read_lanes(self) -> None:
-        lanes = self._backlog.lanes_to_read()
-        stretches = [
-            Stretch(
-                lane.road.yard.task_type,
-                lane.road.resources,
-                lane.suite,
-                lane.horizon or NOTHING,
-                lane.portion,
-            )
-            for lane in lanes
-        ]
+        lanes = self._backlog.to_read.lanes()
+        stretches = [lane.road.stretch(lane.suite, lane.horizon or NOTHING, lane.portion) for lane in lanes]
         if lanes:
             for lane, rows in zip(lanes, await self._reign.following(stretches), strict=True):
                 self._backlog.read_lane(lane, rows)
@@ -106,7 +78,3 @@ def _names(message: object) -> str | None:
         case WorkerMessage(status="working"):
             return message.task
     return None
-
-
-def _stretch(road: Road, suite: str, at_most: int) -> Stretch:
-    return Stretch(road.yard.task_type, road.resources, suite, NOTHING, at_most)

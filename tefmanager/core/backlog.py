@@ -19,13 +19,9 @@ from dataclasses import dataclass
 from tefmanager.core.entities import Task
 from tefmanager.core.lanes import Lane, Road
 from tefmanager.core.lines import Yard
+from tefmanager.core.readlist import ReadList
+from tefmanager.core.sweeps import Sweep
 from tefmanager.core.values import NOTHING, Order, TaskRow, Unread
-
-READ_AT_ONCE = 2_000
-"""Tasks that are read before one turn because lanes run low."""
-
-LOW_TOGETHER = 50
-"""Lanes that are low for which it is worth while to read before one is dry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +48,10 @@ class Backlog:
         pinned: tells whether more is known of a waiting task than its row says.
 
     Attributes:
+        paused: suites that are held back until they are readied.
+        sweeps: suites whose waiting tasks are being gone through.
         memory: how much of it is to be in memory.
+        to_read: what of the rest is to be read.
         waiting: how many tasks wait.
         unread: how many of them are not in memory.
     """
@@ -61,17 +60,17 @@ class Backlog:
         self.by_guid: dict[str, Task] = {}
         self.yards: dict[str, Yard] = {}
         self.paused: set[str] = set()
+        self.sweeps: dict[str, Sweep] = {}
         self.waiting = 0
         self.unread = 0
         self.memory = memory
+        self.to_read = ReadList(memory.most)
         self._room = self._full = memory.tasks
         self._served = 0
         self._pinned = pinned
         self._roads: dict[tuple[str, tuple[str, ...]], Road] = {}
         self._suites: dict[str, dict[Lane, None]] = {}
         self._beyond: dict[Lane, None] = {}
-        self._dry: dict[Lane, None] = {}
-        self._low: dict[Lane, None] = {}
 
     # --- who waits ---
 
@@ -105,7 +104,7 @@ class Backlog:
         lane.road.size -= 1
         lane.road.yard.went(task.spec.suite)
         if lane.goes_on and lane.size <= lane.portion // 4:
-            self._low[lane] = None
+            self.to_read.runs_low(lane)
         self._tidy(lane)
 
     def serve(self, lane: Lane) -> None:
@@ -131,21 +130,52 @@ class Backlog:
         """Count the waiting tasks of a suite."""
         return sum(yard.waiting.get(suite, 0) for yard in self.yards.values())
 
-    def hold(self, suite: str) -> None:
-        """Keep a suite's waiting tasks, and those to come, from being dispatched."""
+    def held(self, suite: str | None) -> bool:
+        """Tell whether a suite's waiting tasks, and those to come, are kept from being dispatched."""
+        return suite is not None and (suite in self.paused or suite in self.sweeps)
+
+    def pause(self, suite: str) -> None:
+        """Hold a suite back until it is readied."""
         self.paused.add(suite)
+        self._hold(suite)
+
+    def _hold(self, suite: str) -> None:
         for lane in self.suite_lanes(suite):
             lane.held = True
 
     def ready(self, suite: str) -> None:
         """Let a suite compete again. Where all of a cold road was held, its first task is paged in."""
         self.paused.discard(suite)
+        self._let_go(suite)
+
+    def _let_go(self, suite: str) -> None:
+        if self.held(suite):
+            return
         for lane in self.suite_lanes(suite):
             lane.held = False
             lane.road.yard.offer(lane)
             if (cold := lane.road.cold) is not None:
                 cold.held = False
                 cold.road.yard.offer(cold)
+        roads = [road for road in self._unread_roads(suite) if road.cold is not None and road.cold.held]
+        self.to_read.ready(suite, roads)
+
+    def sweep(self, suite: str, below: int, spared: Iterable[int]) -> None:
+        """Begin to go through a suite's waiting tasks of ids below one, and hold it back meanwhile."""
+        found = [task for lane in self.suite_lanes(suite) for task in lane.tasks()]
+        stretches = [road.stretch(suite) for road in self._unread_roads(suite)]
+        self.sweeps[suite] = Sweep(below, spared, found, stretches)
+        self._hold(suite)
+
+    def sweeping(self, task: Task) -> bool:
+        """Tell whether a sweep is going to come to a waiting task."""
+        sweep = self.sweeps.get(task.spec.suite or "")
+        return sweep is not None and task.lane is not None and sweep.covers(task)
+
+    def swept(self, suite: str) -> None:
+        """All of a suite that waited has been gone through."""
+        del self.sweeps[suite]
+        self._let_go(suite)
 
     # --- who is short ---
 
@@ -224,42 +254,14 @@ class Backlog:
 
     # --- what is to be read ---
 
-    def ask(self, lane: Lane) -> None:
-        """A lane that is dry, or stands for a cold road, has come up."""
-        self._dry[lane] = None
-
     @property
     def hungry(self) -> bool:
-        """Whether planning stopped because something must be read."""
-        return bool(self._dry)
+        """Whether the next turn is to begin at once, with reading: it is urgent, or done in steps."""
+        return bool(self.to_read or self.sweeps)
 
-    def roads_to_read(self) -> list[Road]:
-        """Return the cold roads that have come up."""
-        return [lane.road for lane in self._dry if lane.road.cold is lane]
-
-    def lanes_to_read(self) -> list[Lane]:
-        """Return lanes that are dry, with some that are low; ``portion`` says how much is to be read.
-
-        One that ran dry before there was an occasion to read it gets more from now on.
-        """
-        dry, self._dry = self._dry, {}
-        if not dry and len(self._low) < LOW_TOGETHER:
-            return []
-        lanes: list[Lane] = []
-        room = READ_AT_ONCE
-        for lane in [*dry, *(lane for lane in self._low if lane not in dry)]:
-            if room <= 0:
-                break
-            self._low.pop(lane, None)
-            if lane.goes_on and lane.stands:
-                lane.portion = min(lane.portion * 2, self.memory.most) if lane in dry else lane.portion
-                room -= lane.portion
-                lanes.append(lane)
-        return lanes
-
-    def unread_roads(self) -> list[Road]:
-        """Return the roads of which something is unread."""
-        return [road for road in self._roads.values() if road.unread]
+    def _unread_roads(self, suite: str) -> Iterator[Road]:
+        """Go through the roads on which something of a suite may be unread."""
+        return (road for road in self._roads.values() if road.unread and suite in road.yard.waiting)
 
     # --- what is spilled ---
 
@@ -327,7 +329,7 @@ class Backlog:
         if lane is None:
             horizon = None if road.cold is None else NOTHING
             lane = road.known[suite, avoid] = Lane(road, suite, avoid, horizon)
-            lane.held = suite in self.paused
+            lane.held = self.held(suite)
             road.yard.open(lane)
             if suite is not None:
                 self._suites.setdefault(suite, {})[lane] = None

@@ -24,6 +24,7 @@ from tefmanager.core.numbers import Numbers
 from tefmanager.core.planner import Planner
 from tefmanager.core.pool import Pool
 from tefmanager.core.reports import Reports
+from tefmanager.core.stops import Stops
 from tefmanager.core.timers import Timers
 from tefmanager.core.values import Changes, ManagerState, Moment, Outcome, Snapshot, SuiteEnds
 from tefmanager.core.workforce import Workforce
@@ -62,7 +63,8 @@ class Core:
         self.attempts = Attempts(limits, *parts, self.pool, self.timers, self.numbers.attempt)
         self.planner = Planner(limits.patience, *parts, self.pool, self.timers, self.attempts)
         self.reports = Reports(limits, *parts[:2], self.workforce, self.timers, self.attempts)
-        self.intake = Intake(*parts, self.pool, self.attempts, self.numbers.task, self.numbers.set_state)
+        self.stops = Stops(*parts[:2], self.timers, self.attempts)
+        self.intake = Intake(*parts, self.pool, self.attempts, self.stops, self.numbers)
         self._draining = False
         self._unreconciled = load(self, snapshot, now)
         self._handlers: dict[type, Callable[[Any, Moment], None]] = {
@@ -98,6 +100,7 @@ class Core:
 
     def advance(self, now: Moment) -> None:
         """Do what is due by ``now.monotonic``, the time up to which everything said has been heard."""
+        self.stops.step(now)
         self.timers.advance(now)
 
     def plan(self, now: Moment) -> None:
@@ -150,8 +153,8 @@ class Core:
 
     def _runnable(self, task: Task) -> bool:
         """Tell whether a task would run if it had its resources."""
-        paused = task.spec.suite is not None and task.spec.suite in self.backlog.paused
-        return not paused and not task.aside and self.workforce.serves(task.spec.task_type, task.avoid)
+        held = task.aside or self.backlog.held(task.spec.suite)
+        return not held and self.workforce.serves(task.spec.task_type, task.avoid)
 
     def _wanted(self, names: tuple[str, ...]) -> bool:
         """Tell whether anybody waits for just these resources, asks for them, or is owed them."""
@@ -161,7 +164,7 @@ class Core:
     def _pinned(self, task: Task) -> bool:
         """Tell whether a waiting task is known by more than its row, which says that it only waits."""
         known = task.attempts or task.avoid or task.spec.id in self.pool.waits
-        return bool(known or self.attempts.held_back.get(task))
+        return bool(known or self.attempts.held_back.get(task) or self.backlog.sweeping(task))
 
     # --- what Etcd answers ---
 
@@ -188,7 +191,7 @@ class Core:
         self.ledger.log(loglines.RESERVATION_TAKEN(spec.task_type, spec.guid, worker, attempt.id, names))
 
     def _may_dispatch(self, attempt: Attempt) -> bool:
-        held = self._draining or attempt.task.spec.suite in self.backlog.paused
+        held = self._draining or self.backlog.held(attempt.task.spec.suite)
         return self.state is ManagerState.RUNNING and not held
 
     def _refused(self, event: events.ReservationRefused, now: Moment) -> None:
@@ -310,6 +313,7 @@ class Core:
 
     def _hearing_again(self, event: events.HearingAgain, now: Moment) -> None:
         """Give everyone full intervals from now."""
+        self.stops.hearing_again(now)
         for worker in self.workforce:
             worker.heard = now.monotonic
             for attempt in worker.queue:

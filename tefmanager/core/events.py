@@ -55,10 +55,11 @@ class WorkerReported(Struct, frozen=True):
 
 
 class Commanded(Struct, frozen=True):
-    """A control message came."""
+    """A control message came. ``redelivered``: the broker may have delivered it before."""
 
     message: SetState | GetWorkers | DispatchTasks | SuiteCommand
     reply: ReplyTo | None = None
+    redelivered: bool = False
 
 
 class ReservationGranted(Struct, frozen=True):

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from tefmanager import loglines
 from tefmanager.core.attempts import Attempts
 from tefmanager.core.backlog import Backlog
 from tefmanager.core.effects import Reply, ReplyTo, ReplyWorkers, WorkerInfo
-from tefmanager.core.entities import Attempt, Phase, Task, Worker
+from tefmanager.core.entities import Phase, Task, Worker
 from tefmanager.core.events import Commanded, TaskSubmitted
 from tefmanager.core.ledger import Ledger
+from tefmanager.core.numbers import Numbers
 from tefmanager.core.obstacles import Obstacles
 from tefmanager.core.pool import Pool
-from tefmanager.core.values import ManagerState, Moment, Outcome, TaskSpec
+from tefmanager.core.stops import Stops
+from tefmanager.core.values import Moment, TaskSpec
 from tefmanager.core.workforce import Workforce
 from tefmanager.messages import DispatchTasks, GetWorkers, SetState, SuiteCommand
 
@@ -22,8 +22,7 @@ class Intake:
     """Takes tasks in and does what control messages ask for.
 
     Args:
-        number: gives out numbers for tasks.
-        set_state: makes a state the manager's, at a unix time.
+        numbers: gives out numbers for tasks.
     """
 
     def __init__(
@@ -33,8 +32,8 @@ class Intake:
         workforce: Workforce,
         pool: Pool,
         attempts: Attempts,
-        number: Callable[[], int],
-        set_state: Callable[[ManagerState, float], None],
+        stops: Stops,
+        numbers: Numbers,
     ) -> None:
         self._ledger = ledger
         self._backlog = backlog
@@ -42,8 +41,8 @@ class Intake:
         self._pool = pool
         self._attempts = attempts
         self._obstacles = Obstacles(ledger, workforce, pool)
-        self._number = number
-        self._set_state = set_state
+        self._stops = stops
+        self._numbers = numbers
         self._suite_actions = {
             "pause_suite": self._pause,
             "ready_suite": self._ready,
@@ -53,6 +52,7 @@ class Intake:
     def submitted(self, event: TaskSubmitted, now: Moment) -> None:
         """Take a task in, unless its guid is known."""
         message = event.message
+        self._stops.stop_now(message.guid, now)
         known = self._backlog.by_guid.get(message.guid)
         finished = event.finished or self._ledger.finished_now(message.guid)
         if known is not None or (event.redelivered and finished):
@@ -67,7 +67,7 @@ class Intake:
     def _accept(self, event: TaskSubmitted, now: Moment) -> TaskSpec:
         message = event.message
         spec = TaskSpec(
-            id=self._number(),
+            id=self._numbers.task(),
             guid=message.guid,
             task_type=message.task_type,
             priority=message.priority,
@@ -93,9 +93,9 @@ class Intake:
                 self._list_workers(event.reply)
                 return
             case SetState(state):
-                self._set_state(state, now.wall)
+                self._numbers.set_state(state, now.wall)
             case SuiteCommand(command, suite):
-                self._suite_actions[command](suite, now)
+                self._suite_actions[command](suite, event, now)
             case DispatchTasks():
                 self._pool.second_look()
                 self._backlog.wake_all()
@@ -125,36 +125,27 @@ class Intake:
 
     # --- suites ---
 
-    def _pause(self, suite: str, now: Moment) -> None:
-        for attempt in self._booked(suite):
-            self._attempts.unbook(attempt, now)
+    def _pause(self, suite: str, event: Commanded, now: Moment) -> None:
+        self._unbook(suite, now)
         if suite not in self._backlog.paused:
             self._ledger.paused(suite)
-        self._backlog.hold(suite)
+        self._backlog.pause(suite)
         self._backlog.wake_all()
         self._ledger.log(loglines.SUITE_PAUSED(suite, self._backlog.suite_size(suite)))
 
-    def _ready(self, suite: str, now: Moment) -> None:
+    def _ready(self, suite: str, event: Commanded, now: Moment) -> None:
         if suite in self._backlog.paused:
             self._ledger.readied(suite)
         self._backlog.ready(suite)
         self._ledger.log(loglines.SUITE_READIED(suite, self._backlog.suite_size(suite)))
 
-    def _stop(self, suite: str, now: Moment) -> None:
-        for attempt in self._booked(suite):
-            self._attempts.unbook(attempt, now)
-        tasks = [task for lane in self._backlog.suite_lanes(suite) for task in lane.tasks()]
-        for task in sorted(tasks, key=lambda task: task.spec.id):
-            self._backlog.remove(task)
-            spec = task.spec
-            self._ledger.log(loglines.TASK_STOPPED(spec.task_type, spec.guid, suite), spec)
-            self._attempts.finish(task, Outcome.STOPPED, now)
-        self._ledger.log(loglines.SUITE_STOPPED(suite, len(tasks)))
+    def _stop(self, suite: str, event: Commanded, now: Moment) -> None:
+        self._unbook(suite, now)
+        self._stops.command(suite, self._numbers.next_task, now, redelivered=event.redelivered)
 
-    def _booked(self, suite: str) -> list[Attempt]:
-        asked = self._attempts.reserving.values()
-        return [
-            attempt
-            for attempt in asked
-            if attempt.live and attempt.phase is Phase.RESERVING and attempt.task.spec.suite == suite
-        ]
+    def _unbook(self, suite: str, now: Moment) -> None:
+        """What is being reserved for a suite waits."""
+        asked = [attempt for attempt in self._attempts.reserving.values() if attempt.live]
+        for attempt in asked:
+            if attempt.phase is Phase.RESERVING and attempt.task.spec.suite == suite:
+                self._attempts.unbook(attempt, now)

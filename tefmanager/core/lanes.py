@@ -17,7 +17,7 @@ from itertools import count
 from typing import TYPE_CHECKING, TypeAlias
 
 from tefmanager.core.entities import Task
-from tefmanager.core.values import NOTHING, Order
+from tefmanager.core.values import NOTHING, Order, Stretch
 
 if TYPE_CHECKING:
     from tefmanager.core.lines import Line, Yard
@@ -162,6 +162,10 @@ class Road:
     def idle(self) -> bool:
         """Whether all its lanes that compete stand at resources that they are short of."""
         return all(lane.line.short is not None or lane.key() is None for lane in self.known.values())
+
+    def stretch(self, suite: str | None, after: Order = NOTHING, at_most: int = 0) -> Stretch:
+        """Return a part of what waits on it of a suite, to be read."""
+        return Stretch(self.yard.task_type, self.resources, suite, after, at_most)
 
     def first(self) -> Task | None:
         """Return the first task in memory that may go: it waits for all of a cold road."""

@@ -13,6 +13,7 @@ from tefmanager.core.values import (
     ManagerRow,
     Moment,
     Outcome,
+    StopRow,
     TaskRow,
     TaskSpec,
     TaskState,
@@ -88,6 +89,15 @@ class Ledger:
         """A suite is paused no longer."""
         self._changes.paused = [other for other in self._changes.paused if other != suite]
         self._changes.readied.append(suite)
+
+    def stop(self, row: StopRow) -> None:
+        """A suite is being stopped, or is by now."""
+        self._changes.stops[row.suite] = row
+
+    def stop_forgotten(self, suite: str) -> None:
+        """That a suite was stopped need not be known any more."""
+        self._changes.stops.pop(suite, None)
+        self._changes.stops_forgotten.append(suite)
 
     def body(self, task: Task) -> None:
         """A task's message is needed, unless it came in this turn."""

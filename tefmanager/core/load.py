@@ -45,6 +45,7 @@ def load(core: Core, snapshot: Snapshot, now: Moment) -> list[Attempt]:
             core.attempts.bury(task)
         else:
             in_flight.append((task, task_row))
+    core.stops.load(snapshot.stops, now)
     for attempt_row in snapshot.unresolved:
         _unresolved(core, attempt_row, now)
     attempts = [_attempt(core, task, task_row, now) for task, task_row in in_flight]

@@ -45,6 +45,11 @@ class Numbers:
             self._ledger.log(loglines.STATE_CHANGE(self._row.state, state))
             self._write(replace(self._row, state=state, state_since=wall))
 
+    @property
+    def next_task(self) -> int:
+        """The number that the next new task will have."""
+        return self._task
+
     def task(self) -> int:
         """Return a new task's number; larger than all before."""
         number, self._task = self._task, self._task + 1

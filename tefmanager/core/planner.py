@@ -61,7 +61,7 @@ class Planner:
         """
         for worker_type in self._workforce.types():
             self._plan_type(worker_type, now)
-            if self._backlog.hungry:
+            if self._backlog.to_read.urgent:
                 return
         for worker in self._workforce.doubtful():
             self._send_again(worker, now)
@@ -99,7 +99,7 @@ class Planner:
         short = self._pool.lacking(lane.road.resources, now)
         first = lane.road.first() if lane is lane.road.cold else None
         if short is None or (first is None and is_resource(short)):
-            self._backlog.ask(lane)
+            self._backlog.to_read.ask(lane)
             return True
         self._park(lane, first, short, now)
         return False

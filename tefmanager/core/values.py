@@ -217,6 +217,26 @@ class WorkerRow(Struct, frozen=True):
     since: float
 
 
+class StopRow(Struct, frozen=True):
+    """A suite that is being stopped, or was a while ago.
+
+    Attributes:
+        suite: its guid.
+        below: tasks of this id and above came after the command.
+        spared: ids of tasks that were in flight when the command came.
+        commands: how many commands there were, each of which may be delivered again.
+        stopped: how many tasks were stopped so far.
+        over: all are.
+    """
+
+    suite: str
+    below: int
+    spared: tuple[int, ...] = ()
+    commands: int = 1
+    stopped: int = 0
+    over: bool = False
+
+
 class ManagerRow(Struct, frozen=True):
     """The manager's own state.
 
@@ -255,6 +275,7 @@ class Stretch(Struct, frozen=True):
         task_type, resources, suite: the lane's.
         after: place of what goes before.
         at_most: tasks.
+        below: no task of this id or above, unless it is None.
     """
 
     task_type: str
@@ -262,6 +283,7 @@ class Stretch(Struct, frozen=True):
     suite: str | None
     after: Order
     at_most: int
+    below: int | None = None
 
 
 class Snapshot(Struct, frozen=True):
@@ -272,6 +294,7 @@ class Snapshot(Struct, frozen=True):
         tasks: the tasks that are not finished and were read, by id.
         workers: the collective.
         paused_suites: guids.
+        stops: suites that are being stopped, or were a while ago.
         unresolved: ended attempts that their workers may still have, by id.
         unread: the tasks that were not read.
         unread_suites: how many of them there are, by type and suite.
@@ -281,6 +304,7 @@ class Snapshot(Struct, frozen=True):
     tasks: tuple[TaskRow, ...] = ()
     workers: tuple[WorkerRow, ...] = ()
     paused_suites: frozenset[str] = frozenset()
+    stops: tuple[StopRow, ...] = ()
     unresolved: tuple[AttemptRow, ...] = ()
     unread: tuple[Unread, ...] = ()
     unread_suites: Mapping[tuple[str, str | None], int] = field(default_factory=dict)
@@ -307,6 +331,8 @@ class Changes(Struct):
         left: names of workers to remove.
         paused: suites to add to the paused ones.
         readied: suites to take from them.
+        stops: suites that are being stopped, or were, by guid.
+        stops_forgotten: suites of which that need not be known any more.
         bodies: ids of tasks, accepted before this turn, whose bodies the commit is to bring along.
     """
 
@@ -320,6 +346,8 @@ class Changes(Struct):
     left: list[str] = field(default_factory=list)
     paused: list[str] = field(default_factory=list)
     readied: list[str] = field(default_factory=list)
+    stops: dict[str, StopRow] = field(default_factory=dict)
+    stops_forgotten: list[str] = field(default_factory=list)
     bodies: list[int] = field(default_factory=list)
 
     def __bool__(self) -> bool:

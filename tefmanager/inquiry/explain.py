@@ -69,6 +69,12 @@ def _reasons(core: Core, task: Task, now: Moment) -> Iterator[Reason]:
     suite = task.spec.suite
     if suite is not None and suite in core.backlog.paused:
         yield Reason("suite_paused", f"its suite {suite} is paused")
+    if core.backlog.sweeping(task):
+        yield Reason("suite_stopping", f"its suite {suite} is being stopped, and it as well")
+    elif suite in core.backlog.sweeps:
+        yield Reason(
+            "suite_stopping", f"tasks of its suite {suite} are being stopped, which came before it"
+        )
     if (held := held_back(core, task)) is not None:
         again = max(0.0, held.until - now.monotonic)
         yield Reason("held_back", f"it is held back: {held.reason}; it is tried again in {again:.0f} s")

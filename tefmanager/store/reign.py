@@ -98,6 +98,7 @@ class Reign:
         [manager] = await self._run("load_manager")
         workers = await self._run("load_workers")
         paused = await self._run("load_paused")
+        stops = await self._run("load_stops")
         if at_most is not None and await self._shelves.hold_more_than(at_most):
             snapshot = await self._shelves.load()
         else:
@@ -108,6 +109,7 @@ class Reign:
             manager=rows.manager_row(manager),
             workers=tuple(rows.worker_row(row) for row in workers),
             paused_suites=frozenset(guid for (guid,) in paused),
+            stops=tuple(map(rows.stop_row, stops)),
             unresolved=tuple(await self._all("load_unresolved", rows.attempt_row)),
         )
 
@@ -182,6 +184,10 @@ class Reign:
             yield self._call("pause_suites", changes.paused)
         if changes.readied:
             yield self._call("ready_suites", changes.readied)
+        if changes.stops_forgotten:
+            yield self._call("forget_stops", changes.stops_forgotten)
+        if changes.stops:
+            yield self._call("write_stops", rows.as_json(changes.stops.values()))
 
     def _turn(self, changes: Changes) -> bytes:
         new = changes.manager

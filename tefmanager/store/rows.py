@@ -20,6 +20,7 @@ from tefmanager.core.values import (
     ManagerRow,
     ManagerState,
     Outcome,
+    StopRow,
     Stretch,
     TaskRow,
     TaskSpec,
@@ -69,6 +70,7 @@ def stretches_json(stretches: Iterable[Stretch]) -> str:
             "priority": stretch.after[0],
             "id": stretch.after[1],
             "at_most": stretch.at_most,
+            "below": stretch.below,
         }
         for lane, stretch in enumerate(stretches)
     )
@@ -139,6 +141,12 @@ def worker_row(row: tuple[Any, ...]) -> WorkerRow:
     """Return the worker of a row of ``load_workers``."""
     name, worker_type, exchange_name, status, since = row
     return WorkerRow(name, worker_type, exchange_name, WorkerStatus(status), since)
+
+
+def stop_row(row: tuple[Any, ...]) -> StopRow:
+    """Return the row of ``load_stops``."""
+    suite, below, spared, commands, stopped, over = row
+    return StopRow(suite, below, tuple(spared), commands, stopped, over)
 
 
 def manager_row(row: tuple[Any, ...]) -> ManagerRow:

@@ -110,7 +110,7 @@ class SimTwin:
         self._world = World(1)
         self._broker = Broker(self._world)
         self._process = Process(self._world, "manager")
-        observer = Observer({}, lambda: self._world.time)
+        observer = Observer({}, lambda: self._world.time, self.queue)
         observer.crowned(self._process.name)
         self.consumer: IConsumer = SimConsumer(self._broker, self._process, self.queue)
         self.publisher: IPublisher = SimPublisher(self._broker, self._process, Lease.unlimited(), observer)

@@ -87,7 +87,16 @@ class RealTwin:
 
     def close(self) -> None:
         """Remove the tables and disconnect."""
-        tables = ["upgrades", "manager", "tasks", "attempts", "history", "workers", "paused_suites"]
+        tables = [
+            "upgrades",
+            "manager",
+            "tasks",
+            "attempts",
+            "history",
+            "workers",
+            "paused_suites",
+            "stopped_suites",
+        ]
         self.ask(f"drop table if exists {', '.join('{t}' + table for table in tables)} cascade")
         self.ask("drop function if exists {t}expect")
         self._outside.close()

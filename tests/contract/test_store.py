@@ -27,6 +27,7 @@ from tefmanager.core.values import (
     ManagerState,
     Outcome,
     Snapshot,
+    StopRow,
     Stretch,
     TaskRow,
     TaskSpec,
@@ -164,6 +165,18 @@ attempt_rows = st.builds(
 )
 worker_rows = st.builds(WorkerRow, texts, texts, texts, st.sampled_from(WorkerStatus), times)
 many_workers = st.lists(worker_rows, max_size=4).map(lambda found: {row.name: row for row in found})
+many_stops = st.lists(
+    st.builds(
+        StopRow,
+        suite=texts,
+        below=ids,
+        spared=st.lists(ids, max_size=3).map(tuple),
+        commands=st.integers(1, 2**31 - 1),
+        stopped=st.integers(0, 2**63 - 1),
+        over=st.booleans(),
+    ),
+    max_size=3,
+).map(lambda found: {row.suite: row for row in found})
 manager_rows = st.builds(
     ManagerRow,
     st.sampled_from(ManagerState),
@@ -233,16 +246,42 @@ async def test_attempts_come_back_as_they_were(reign: IReign) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_the_rest_comes_back_as_it_was(reign: IReign) -> None:
-    """Workers, the manager's row, paused suites; and the names that were removed do not."""
-    for workers, manager, paused in drawn(
-        st.tuples(many_workers, manager_rows, st.sets(texts, max_size=3))
+    """Workers, the manager's row, suites paused and stopped; and the names that were removed do not."""
+    for workers, manager, paused, stops in drawn(
+        st.tuples(many_workers, manager_rows, st.sets(texts, max_size=3), many_stops)
     ):
-        await reign.commit(Changes(manager=manager, workers=workers, paused=[*paused, *paused]))
+        await reign.commit(
+            Changes(manager=manager, workers=workers, paused=[*paused, *paused], stops=stops)
+        )
         found = await reign.load()
         assert {row.name: row for row in found.workers} == workers
         assert (found.manager, set(found.paused_suites)) == (manager, paused)
-        await reign.commit(Changes(left=list(workers), readied=list(paused)))
+        assert {row.suite: row for row in found.stops} == stops
+        gone = Changes(left=list(workers), readied=list(paused), stops_forgotten=[*stops, *stops])
+        await reign.commit(gone)
         assert await reign.load() == Snapshot(manager)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_stop_that_was_forgotten_may_come_anew(reign: IReign) -> None:
+    """In one commit; and what is written of it last counts."""
+    first, second = StopRow("s", 5, (1, 2), 1, 0, False), StopRow("s", 9, (), 2, 7, True)
+    await reign.commit(Changes(stops={"s": first}))
+    await reign.commit(Changes(stops={"s": second}, stops_forgotten=["s"]))
+    assert (await reign.load()).stops == (second,)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_part_of_a_lane_below_an_id(reign: IReign) -> None:
+    """What came later is left out, wherever its priority puts it."""
+    rows = [task(id, priority=float(id % 2), suite="s") for id in range(1, 9)]
+    await reign.commit(Changes(accepted=[(row, b"") for row in rows]))
+    lane = rows[0].spec
+    stretch = Stretch(lane.task_type, lane.resources, "s", NOTHING, 3, below=6)
+    [found] = await reign.following([stretch])
+    assert [row.spec.id for row in found] == [1, 3, 5]
+    [rest] = await reign.following([replace(stretch, after=found[-1].spec.order)])
+    assert [row.spec.id for row in rest] == [2, 4]
 
 
 @pytest.mark.parametrize("priority", [-0.0, 1e308, -1e308, 5e-324, 0.1])

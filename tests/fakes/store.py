@@ -23,6 +23,7 @@ from tefmanager.core.values import (
     ManagerRow,
     Outcome,
     Snapshot,
+    StopRow,
     Stretch,
     SuiteEnds,
     TaskRow,
@@ -55,6 +56,7 @@ class Rows:
     history: dict[int, FinishedTask] = field(default_factory=dict)
     workers: dict[str, WorkerRow] = field(default_factory=dict)
     paused: set[str] = field(default_factory=set)
+    stops: dict[str, StopRow] = field(default_factory=dict)
 
     def copy(self) -> Rows:
         """Return rows that may be changed alone."""
@@ -66,6 +68,7 @@ class Rows:
             dict(self.history),
             dict(self.workers),
             set(self.paused),
+            dict(self.stops),
         )
 
 
@@ -218,6 +221,7 @@ class FakeReign:
             unread_suites=Counter((row.spec.task_type, row.spec.suite) for row in unread),
             workers=tuple(worker for _, worker in sorted(rows.workers.items())),
             paused_suites=frozenset(rows.paused),
+            stops=tuple(row for _, row in sorted(rows.stops.items())),
             unresolved=tuple(row for _, row in sorted(rows.attempts.items()) if row.unresolved),
         )
 
@@ -249,6 +253,7 @@ class FakeReign:
                 for row in self._plain()
                 if _road(row) == (stretch.task_type, stretch.resources)
                 if row.spec.suite == stretch.suite and row.spec.order > stretch.after
+                if stretch.below is None or row.spec.id < stretch.below
             ][: stretch.at_most]
             for stretch in stretches
         ]
@@ -402,6 +407,9 @@ def _apply(rows: Rows, changes: Changes) -> Bodies:
     for name in changes.left:
         rows.workers.pop(name, None)
     rows.paused = (rows.paused | set(changes.paused)) - set(changes.readied)
+    for suite in changes.stops_forgotten:
+        rows.stops.pop(suite, None)
+    rows.stops.update(changes.stops)
     if len({row.spec.guid for row, _ in rows.tasks.values()}) < len(rows.tasks):
         raise StoreConflict("a guid is there twice")
     return {id: _body(rows, id) for id in changes.bodies}

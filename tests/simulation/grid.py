@@ -63,7 +63,7 @@ class Grid(Faults):
             self.broker.declare(queue)
         self.etcd = FakeEtcd({f"{name}/ref_limit": str(limit) for name, limit in LIMITS.items()})
         self.database = FakeDatabase()
-        self.observer = Observer(self.etcd.keys, lambda: self.world.time)
+        self.observer = Observer(self.etcd.keys, lambda: self.world.time, QUEUE)
         self.etcd.watch(self.observer.key_changed)
         self.broker.audit = partial(self.observer.put, self.broker)
         most = MOST_ATTEMPTS[seed % 3 == 0]

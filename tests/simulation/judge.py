@@ -209,6 +209,8 @@ class Judge:
             self._observer.object(f"{spec.guid} counts as completed, but nobody completed it")
         if task.outcome == "stopped" and spec.suite not in stopped:
             self._observer.object(f"{spec.guid} was stopped by nobody")
+        elif task.outcome == "stopped" and self._came_after_all_stops(spec.guid, spec.suite):
+            self._observer.object(f"{spec.guid} was stopped by what came before it")
         if task.outcome == "dead":
             if task.row.attempts < self._max_attempts:
                 self._observer.object(f"{spec.guid} is dead after {task.row.attempts} attempts")
@@ -220,6 +222,10 @@ class Judge:
             self._observer.object(
                 f"{spec.guid} had {task.row.attempts} attempts, in history are {sorted(numbers)}"
             )
+
+    def _came_after_all_stops(self, guid: str, suite: str | None) -> bool:
+        """A stop takes what waits when it comes, and nothing that was sent later."""
+        return self._observer.came[guid] > self._observer.stops.get(suite or "", 0)
 
     def _completed_by_those_who_did(self) -> None:
         """A completion belongs to the attempt that did it, and to no other."""

@@ -32,6 +32,7 @@ class Observer:
     Args:
         keys: of Etcd.
         time: reads the simulated clock.
+        queue: the manager's.
 
     Attributes:
         violations: what must not be; a dict keeps the order and each only once.
@@ -40,9 +41,11 @@ class Observer:
         bodies: message of each task by its guid.
         starts, results: what workers began and finished.
         dispatches: how often a task was put into a worker's queue.
+        came: how many messages the manager had been sent when a task came first, by guid.
+        stops: the same, when a suite was stopped last.
     """
 
-    def __init__(self, keys: Mapping[str, str], time: Callable[[], float]) -> None:
+    def __init__(self, keys: Mapping[str, str], time: Callable[[], float], queue: str) -> None:
         self.violations: dict[str, None] = {}
         self.submitted: dict[str, str] = {}
         self.sent: Counter[str] = Counter()
@@ -51,8 +54,12 @@ class Observer:
         self.results: list[Deed] = []
         self.dispatches: Counter[str] = Counter()
         self.garbage: list[bytes] = []
+        self.came: dict[str, int] = {}
+        self.stops: dict[str, int] = {}
+        self._messages = 0
         self._keys = keys
         self._time = time
+        self._queue = queue
         self._counts: dict[str, int] = {}
         self._active = ""
         self._since = 0.0
@@ -110,11 +117,23 @@ class Observer:
 
     def put(self, broker: Broker, queue: str, body: bytes) -> None:
         """Something was put into a queue: a task in a worker's is a dispatch."""
+        if queue == self._queue:
+            self._came(body)
         if queue.startswith("w"):
             guid = json.loads(body)["guid"]
             self.dispatches[guid] += 1
             if body != self.bodies.get(guid):
                 self.object(f"{guid} was sent as {body!r}")
+
+    def _came(self, body: bytes) -> None:
+        """The manager is sent something: what of it comes first counts."""
+        self._messages += 1
+        if body not in self.garbage:
+            said = json.loads(body)
+            if said.get("type") == "stop_suite":
+                self.stops[said["data"]] = self._messages
+            elif said.get("type") == "task":
+                self.came.setdefault(said["guid"], self._messages)
 
     def started(self, worker: str, guid: str) -> None:
         """A worker began a task."""

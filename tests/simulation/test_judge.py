@@ -20,6 +20,7 @@ from tefmanager.core.ledger import Ledger
 from tefmanager.core.planner import Planner
 from tefmanager.core.pool import Pool
 from tefmanager.core.reports import Reports
+from tefmanager.core.stops import Stops
 from tefmanager.core.values import AttemptEnd
 from tefmanager.effector import Effector
 from tefmanager.engine import Engine
@@ -155,6 +156,14 @@ def stop_for_pause(patch: MonkeyPatch) -> None:
     patch.setattr(Intake, "_pause", Intake._stop)
 
 
+def stop_again(patch: MonkeyPatch) -> None:
+    """A stop that is delivered again is taken for a new one."""
+    command = Stops.command
+    patch.setattr(
+        Stops, "command", lambda self, *args, redelivered: command(self, *args, redelivered=False)
+    )
+
+
 def pretend_sent(patch: MonkeyPatch) -> None:
     """What should be kept in a queue is not."""
     patch.setattr(Effector, "_insist", later_nothing)
@@ -212,6 +221,13 @@ PAUSED = (
     Step(2.0, "submit", ("t0", "x", 1.0, (), "S1", 1.0)),
     Step(3.0, "pause_suite", ("S1", 9.0)),
 )
+STOPPED = (
+    Step(1.0, "set_state", ("paused", 20.0)),
+    Step(3.0, "submit", ("t0", "x", 1.0, (), "S1", 0.1)),
+    Step(4.9999, "commit_lost", ("after",)),
+    Step(5.0, "stop_suite", ("S1",)),
+    Step(5.0, "submit", ("t1", "x", 1.0, (), "S1", 0.1)),
+)
 FROZEN = tuple(
     (
         Step(0.0, "freeze_at_step", (steps, 14.0)),
@@ -246,6 +262,7 @@ MUTATIONS = {
     "dead and nowhere": Mutation(pretend_sent, "but not in the queue of the dead", (DEADLY,)),
     "dead too early": Mutation(die_early, "is dead after 1 attempts"),
     "bad message dropped": Mutation(without_async(Engine, "_reject"), "was not rejected", (GARBAGE,)),
+    "suite stopped again": Mutation(stop_again, "was stopped by what came before it", (STOPPED,)),
     "suite stopped": Mutation(stop_for_pause, "was stopped by nobody", (PAUSED,)),
 }
 
@@ -265,7 +282,7 @@ def test_what_is_broken_is_seen(name: str, monkeypatch: MonkeyPatch) -> None:
 
 def test_what_is_whole_is_not_blamed() -> None:
     """The stories of these tests end well where nothing is broken."""
-    for story in (DEADLY, SLOW, GARBAGE, LONG, PAUSED, CRASH, *FROZEN[::8]):
+    for story in (DEADLY, SLOW, GARBAGE, LONG, PAUSED, STOPPED, CRASH, *FROZEN[::8]):
         assert play(SEED, story).violations == ()
 
 

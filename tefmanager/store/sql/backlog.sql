@@ -80,7 +80,8 @@ order by s.suite, -t.priority, t.id;
 -- Read plain tasks of lanes, in their order; $1: lanes, each with where to begin and how many.
 select r.lane, t.*
 from json_to_recordset($1::json) as r (
-    lane integer, task_type text, resources text[], suite text, priority float8, id bigint, at_most integer
+    lane integer, task_type text, resources text[], suite text, priority float8, id bigint, at_most integer,
+    below bigint
 ) cross join lateral (
     select
         t.id, guid, t.task_type, t.priority, t.resources, t.suite, time_limit, date_part('epoch', received),
@@ -93,6 +94,7 @@ from json_to_recordset($1::json) as r (
         and (-t.priority, t.id) > (coalesce(r.priority, '-infinity'), r.id)
         and t.resources = r.resources
         and t.suite is not distinct from r.suite
+        and (r.below is null or t.id < r.below)
         and t.state = 'waiting' and t.attempts = 0 and cardinality(t.avoid) = 0
     order by -t.priority, t.id
     limit r.at_most

@@ -23,6 +23,28 @@ insert into {t}paused_suites (guid) select distinct unnest($1::text[]) on confli
 -- Hold back suites no longer.
 delete from {t}paused_suites where guid = any ($1::text[]);
 
+-- name: write_stops
+-- Write suites that are being stopped, or were; $1: their rows.
+insert into {t}stopped_suites as s (guid, below, spared, commands, stopped, over)
+select r.suite, r.below, r.spared, r.commands, r.stopped, r.over
+from json_to_recordset($1::json) as r (
+    suite text, below bigint, spared bigint[], commands integer, stopped bigint, over boolean
+)
+on conflict (guid) do update
+set below = excluded.below,
+    spared = excluded.spared,
+    commands = excluded.commands,
+    stopped = excluded.stopped,
+    over = excluded.over;
+
+-- name: forget_stops
+-- It need not be known any more that suites were stopped.
+delete from {t}stopped_suites where guid = any ($1::text[]);
+
+-- name: load_stops
+-- Read the suites that are being stopped, or were.
+select guid, below, spared, commands, stopped, over from {t}stopped_suites order by guid;
+
 -- name: load_manager
 -- Read the manager's own row.
 select state, task_ids, attempt_ids, date_part('epoch', state_since) from {t}manager;

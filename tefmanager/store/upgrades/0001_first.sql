@@ -134,6 +134,17 @@ create table {t}paused_suites (
     constraint {t}paused_suites_pkey primary key (guid)
 );
 
+-- Suites that are being stopped, or were a while ago: their tasks below an id, but for those that were in flight.
+create table {t}stopped_suites (
+    guid text not null,
+    below bigint not null,
+    spared bigint[] not null,
+    commands integer not null,
+    stopped bigint not null,
+    over boolean not null,
+    constraint {t}stopped_suites_pkey primary key (guid)
+);
+
 -- Ends the transaction under way, with the given SQLSTATE, unless as many rows were found as expected.
 create function {t}expect(code text, what text, wanted bigint, got bigint) returns void
 language plpgsql as $$
