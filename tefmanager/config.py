@@ -78,6 +78,7 @@ class Config:
         sandbox: whether the services are to be started, not found.
         log: where the log goes.
         http: what is served.
+        warnings: what is told at the start, and when it is read again.
     """
 
     env: str
@@ -105,6 +106,7 @@ class Config:
     sandbox: bool = False
     log: LogConfig = field(default_factory=LogConfig)
     http: HttpConfig = field(default_factory=HttpConfig)
+    warnings: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def dead_queue(self) -> str:
@@ -156,7 +158,7 @@ def config_from(
         config = _services(sources, config, database)
     if sources.problems:
         raise ConfigError(sources.problems)
-    return config
+    return replace(config, warnings=tuple(sources.warnings))
 
 
 def _behaviour(sources: Sources) -> Config:
@@ -277,6 +279,10 @@ def _with_account(sources: Sources, endpoint: AmqpEndpoint) -> AmqpEndpoint:
     )
 
 
+UNVERIFIED = ("allow", "prefer", "require")
+"""libpq's words for TLS with whoever answers, if with TLS at all."""
+
+
 def _database(sources: Sources) -> dict[str, str]:
     found = sources.find(settings.DB_CONFIG)
     file_name = f"database_{sources.env}.yml"
@@ -290,10 +296,16 @@ def _database(sources: Sources) -> dict[str, str]:
             raise ConfigError(
                 [f"{shown_path(folder)} is no folder, expected the one that holds {file_name}"]
             )
-        return read_database(folder / file_name, sources.env)
+        database = read_database(folder / file_name, sources.env)
     except ConfigError as error:
         sources.problems.extend(f"{found.where}: {problem}" for problem in error.problems)
         return {}
+    if (mode := database.get("sslmode")) in UNVERIFIED:
+        sources.warnings.append(
+            f"{shown_path(folder / file_name)}: sslmode {mode} believes any server,"
+            " and whoever stands between; verify-full does not"
+        )
+    return database
 
 
 def _etcd(sources: Sources) -> tuple[tuple[str, int], ...]:

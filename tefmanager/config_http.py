@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tefmanager import settings
 from tefmanager.config_sources import Sources
 from tefmanager.kinds import shown_path
+
+SHORTEST_TOKEN = 12
+"""Characters that a token has at least."""
+
+LONGEST_TOKEN = 1024
+"""Bytes of the token's file that are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,17 +25,20 @@ class HttpConfig:
         endpoint: where, in Twisted's words; empty: nowhere.
         asked: somebody asked for it, and it is not the default.
         token: what a request has to bring along to do something, or None where none can.
+        hosts: names and addresses that requests may be for, beside those of this machine's loopback.
     """
 
     endpoint: str = "tcp:8090:interface=127.0.0.1"
     asked: bool = False
     token: bytes | None = field(default=None, repr=False)
+    hosts: tuple[str, ...] = ()
 
 
 def http_config(sources: Sources) -> HttpConfig:
     """Return what the settings say; what is wrong goes to the problems of the sources."""
     asked = sources.find(settings.HTTP) is not None
-    return HttpConfig(sources.value(settings.HTTP), asked, _token(sources))
+    hosts = sources.optional(settings.HTTP_HOST) or ()
+    return HttpConfig(sources.value(settings.HTTP), asked, _token(sources), hosts)
 
 
 def _token(sources: Sources) -> bytes | None:
@@ -38,11 +48,22 @@ def _token(sources: Sources) -> bytes | None:
     path = Path(sources.substituted(found.text))
     where = f"{found.where}: {shown_path(path)}"
     try:
-        token = path.read_bytes().strip()
+        with path.open("rb") as file:
+            token, mode = file.read(LONGEST_TOKEN).strip(), os.fstat(file.fileno()).st_mode
     except OSError as error:
         sources.problems.append(f"{where} can't be read: {error.strerror}")
         return None
     if not token or not token.isascii() or not token.decode().isprintable() or b" " in token:
         sources.problems.append(f"{where} holds no token: printable ASCII characters, without blanks")
         return None
+    if len(token) < SHORTEST_TOKEN:
+        sources.problems.append(
+            f"{where} holds a token of {len(token)} characters, expected at least {SHORTEST_TOKEN}"
+        )
+        return None
+    if mode & 0o027:
+        sources.warnings.append(
+            f"{where} has the mode {mode & 0o777:04o}: others than its owner and group can read it, "
+            "or others than its owner can change it; expected is 0640"
+        )
     return token

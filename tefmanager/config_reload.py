@@ -36,6 +36,7 @@ _OTHER_NAMES = {
     "http.endpoint": "http",
     "http.asked": "http",
     "http.token": "http-token-file",
+    "http.hosts": "http-host",
 }
 """Fields of `Config` that are set under another name, or under several, of which this is the first."""
 
@@ -72,7 +73,7 @@ def _values(config: Config) -> Iterator[tuple[str, object]]:
         value = getattr(config, each.name)
         if each.name in ("log", "http"):
             yield from ((f"{each.name}.{part.name}", getattr(value, part.name)) for part in fields(value))
-        else:
+        elif each.name != "warnings":
             yield each.name, value
 
 

@@ -48,6 +48,7 @@ class Sources:
         env: the environment in force: "dev", "test" or "prod".
         substitutes: what ``<env>`` and its like in a text stand for.
         problems: what is wrong so far.
+        warnings: what is allowed, but hardly what was wanted, or not safe.
     """
 
     options: Mapping[str, object]
@@ -56,6 +57,7 @@ class Sources:
     env: str = "dev"
     substitutes: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def find(self, setting: Setting[T]) -> Found | None:
         """Return the text that counts for a setting, or None where nobody gave any."""

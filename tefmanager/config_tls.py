@@ -50,10 +50,28 @@ def with_tls(
     named = _first_found(sources, settings.AMQP_CA, settings.AMQP_CERT)
     if named is not None and not any(endpoint.tls for endpoint in endpoints):
         sources.problems.append(f"{named.where} is set, but {url_where} names no broker with amqps://")
+    _check_all_alike(sources, endpoints, named, url_where)
+    if any(endpoint.options.get("verify") == "verify_none" for endpoint in endpoints if endpoint.tls):
+        sources.warnings.append(
+            f"{url_where} has verify=verify_none: whoever stands between can read and change everything"
+        )
     made = tuple(_with_files(endpoint, given.files) if endpoint.tls else endpoint for endpoint in endpoints)
     faults = [fault for endpoint in made for fault in _faults(endpoint, given, url_where)]
     sources.problems.extend(dict.fromkeys(faults))
     return made
+
+
+def _check_all_alike(
+    sources: Sources, endpoints: Sequence[AmqpEndpoint], named: Found | None, url_where: str
+) -> None:
+    """A list with and without TLS ends up in the clear when the right broker is away."""
+    if len({endpoint.tls for endpoint in endpoints}) == 1:
+        return
+    mixed = f"{url_where} names brokers with amqps:// and with amqp://, where everybody can read along"
+    if named is not None or any(endpoint.tls_files != TlsFiles() for endpoint in endpoints):
+        sources.problems.append(f"{mixed}; expected amqps:// for all, as there is a certificate")
+    else:
+        sources.warnings.append(mixed)
 
 
 def _with_files(endpoint: AmqpEndpoint, files: TlsFiles) -> AmqpEndpoint:

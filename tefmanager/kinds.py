@@ -1,10 +1,10 @@
-"""What the text of a setting may be, and what becomes of it. Pure."""
+"""What a setting is, what its text may be, and what becomes of it. Pure."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, TypeVar
@@ -211,10 +211,67 @@ def _host(text: str) -> tuple[str, int | None]:
     return match[1] or match[2], None if port is None else _port(port)
 
 
+def _host_names(text: str) -> tuple[str, ...]:
+    names = [part.strip() for part in re.split(r"[,\n]", text)]
+    names = [name.strip("[]") if ":" in name else name for name in names if name]
+    if not all(re.fullmatch(r"[\w.:%-]+", name) and is_host(name) for name in names):
+        raise ValueError
+    return tuple(dict.fromkeys(names))
+
+
 def _choice(choices: type[E], sign: str) -> Kind[E]:
     words = [str(choice) for choice in choices]
     expected = ", ".join(words[:-1]) + " or " + words[-1]
     return Kind(lambda text: choices(text.lower()), expected, sign)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting(Generic[T]):
+    """One setting.
+
+    Attributes:
+        name: the option without its dashes, and the key in the INI file.
+        kind: what its text may be.
+        default: text that stands for it where nobody sets it; empty: nothing, or worked out.
+        help: a sentence or two for people, without the default.
+        variables: variables beside ``TEF_MANAGER_<NAME>``; ``<ENV>`` stands for the environment.
+        default_note: says the default, where ``default`` does not.
+        option: it may be given on the command line.
+        in_file: it may be given in the INI file.
+        secret: its text may hold a password and is never shown.
+        repeatable: the option may be given several times.
+        may_be_empty: an empty text counts like any other.
+    """
+
+    name: str
+    kind: Kind[T]
+    default: str
+    help: str
+    variables: tuple[str, ...] = ()
+    default_note: str = ""
+    option: bool = True
+    in_file: bool = True
+    secret: bool = False
+    repeatable: bool = False
+    may_be_empty: bool = False
+
+    def variable_names(self, env: str) -> Iterator[str]:
+        """Yield the environment variables that may hold it, the first of them that is set wins."""
+        yield self.own_variable
+        for template in self.variables:
+            yield template.replace("<ENV>", env.upper())
+            if "<ENV>" in template:
+                yield template.replace("<ENV>", env)
+
+    @property
+    def own_variable(self) -> str:
+        """The variable that only this program reads."""
+        return "TEF_MANAGER_" + self.name.upper().replace("-", "_")
+
+    @property
+    def default_shown(self) -> str:
+        """The default for people."""
+        return self.default_note or self.default
 
 
 TEXT = Kind(_text, "text", "TEXT")
@@ -248,6 +305,7 @@ BINDINGS = Kind(
     "EXCHANGE:KEY",
 )
 HOSTS = Kind(_hosts, "host or host:port (no URL; IPv6 in brackets); several separated by commas", "HOST")
+HOST_NAMES = Kind(_host_names, "names or addresses without a port; several separated by commas", "NAME")
 ENVIRONMENT = _choice(Environment, "ENV")
 ETCD_API = _choice(EtcdApi, "API")
 LOG_FORMAT = _choice(LogFormat, "FORMAT")

@@ -2,66 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from tefmanager import kinds
-from tefmanager.kinds import Kind
-
-T = TypeVar("T")
+from tefmanager.kinds import Setting as Setting
 
 SECTION = "tef-manager"
 """The one section of the INI file."""
-
-
-@dataclass(frozen=True, slots=True)
-class Setting(Generic[T]):
-    """One setting.
-
-    Attributes:
-        name: the option without its dashes, and the key in the INI file.
-        kind: what its text may be.
-        default: text that stands for it where nobody sets it; empty: nothing, or worked out.
-        help: a sentence or two for people, without the default.
-        variables: variables beside ``TEF_MANAGER_<NAME>``; ``<ENV>`` stands for the environment.
-        default_note: says the default, where ``default`` does not.
-        option: it may be given on the command line.
-        in_file: it may be given in the INI file.
-        secret: its text may hold a password and is never shown.
-        repeatable: the option may be given several times.
-        may_be_empty: an empty text counts like any other.
-    """
-
-    name: str
-    kind: Kind[T]
-    default: str
-    help: str
-    variables: tuple[str, ...] = ()
-    default_note: str = ""
-    option: bool = True
-    in_file: bool = True
-    secret: bool = False
-    repeatable: bool = False
-    may_be_empty: bool = False
-
-    def variable_names(self, env: str) -> Iterator[str]:
-        """Yield the environment variables that may hold it, the first of them that is set wins."""
-        yield self.own_variable
-        for template in self.variables:
-            yield template.replace("<ENV>", env.upper())
-            if "<ENV>" in template:
-                yield template.replace("<ENV>", env)
-
-    @property
-    def own_variable(self) -> str:
-        """The variable that only this program reads."""
-        return "TEF_MANAGER_" + self.name.upper().replace("-", "_")
-
-    @property
-    def default_shown(self) -> str:
-        """The default for people."""
-        return self.default_note or self.default
 
 
 CONFIG = Setting(
@@ -332,6 +279,13 @@ HTTP = Setting(
     "Where the page, JSON and metrics are, as Twisted names places; empty: nowhere.",
     may_be_empty=True,
 )
+HTTP_HOST = Setting(
+    "http-host",
+    kinds.HOST_NAMES,
+    "",
+    "Names by which the page is reached, beside localhost and the address it listens at.",
+    default_note="none",
+)
 HTTP_TOKEN_FILE = Setting(
     "http-token-file",
     kinds.FILE,
@@ -373,7 +327,7 @@ GROUPS: dict[str, tuple[Setting[Any], ...]] = {
     ),
     "Tasks": (MAX_ATTEMPTS, UNKNOWN_RESOURCES, HISTORY_DAYS),
     "Log": (LOG_FILE, LOG_FORMAT, LOG_LEVEL),
-    "Page": (HTTP, HTTP_TOKEN_FILE),
+    "Page": (HTTP, HTTP_HOST, HTTP_TOKEN_FILE),
 }
 """All settings, in the order in which people are shown them."""
 

@@ -42,7 +42,7 @@ from tefmanager.sandboxed import Sandboxed
 from tefmanager.startup import end_well, exit_with, on_hangup, refuse
 from tefmanager.status.journal import Following, Journal
 from tefmanager.status.meter import Meter
-from tefmanager.status.server import StatusServer
+from tefmanager.status.server import StatusServer, for_group_only
 from tefmanager.status.view import View
 from tefmanager.store.names import lock_name_for, table_prefix_for
 from tefmanager.store.silence import Silence
@@ -84,6 +84,7 @@ def makeService(options: Options) -> IService:
         refuse(fault, options.parent, config.log)
     end_well(reactor)
     reactor.callWhenRunning(collect_rarely)
+    reactor.callWhenRunning(emit, *(loglines.CONFIG_WARNING(text) for text in config.warnings))
     notifier = Notifier.of(os.environ)
     reloader = Reloader(lambda: config_from(options, os.environ), config, notifier)
     twistd: Mapping[str, Any] = options.parent or {}
@@ -120,7 +121,7 @@ def _fault_of(endpoint: str, reactor: Any) -> str | None:
     """Return what is wrong with a place to listen at, or None."""
     try:
         if endpoint:
-            serverFromString(reactor, endpoint)  # type: ignore[no-untyped-call]
+            serverFromString(reactor, for_group_only(endpoint))  # type: ignore[no-untyped-call]
     except Exception as error:  # whatever a kind of endpoint has to say about its words
         return f"--http: {endpoint!r} is no place to listen at: {error}"
     return None

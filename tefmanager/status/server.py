@@ -19,11 +19,17 @@ from twisted.python.failure import Failure
 from tefmanager import loglines
 from tefmanager.config_http import HttpConfig
 from tefmanager.logfile.emit import emit
-from tefmanager.status.stream import Stream
+from tefmanager.status.gate import Gate
+from tefmanager.status.hosts import Hosts
+from tefmanager.status.site import BoundedSite, most_connections
+from tefmanager.status.stream import MOST, Stream
 from tefmanager.status.view import View
-from tefmanager.status.web import QuietSite, Root
+from tefmanager.status.web import Root
 
 log = Logger()
+
+OTHERS = 0o007
+"""What everybody may do, who is neither the owner nor of the group."""
 
 
 class StatusServer(Service):
@@ -41,18 +47,26 @@ class StatusServer(Service):
         view: View,
         give_up: Callable[[str], None],
     ) -> None:
-        self._endpoint: Any = serverFromString(reactor, config.endpoint)  # type: ignore[no-untyped-call]
+        endpoint = for_group_only(config.endpoint)
+        self._endpoint: Any = serverFromString(reactor, endpoint)  # type: ignore[no-untyped-call]
         self._where = config.endpoint
         self._asked = config.asked
         self._give_up = give_up
-        self._stream = Stream(reactor, lambda: msgspec.json.encode(view.overview()))
-        self._site = QuietSite(Root(view, self._stream, config.token))
+        most = most_connections()
+        self._stream = Stream(reactor, lambda: msgspec.json.encode(view.overview()), min(MOST, most // 2))
+        root = Root(reactor, view, self._stream, Gate(reactor, config.token, emit))
+        self._site = BoundedSite(root, Hosts(config.hosts), most)
         self._port: IListeningPort | None = None
 
     def startService(self) -> None:
         """Begin to listen."""
         super().startService()  # type: ignore[no-untyped-call]
-        listening = self._endpoint.listen(self._site)
+        mask = os.umask(OTHERS)  # a socket's file is there before it has its mode
+        os.umask(mask | OTHERS)
+        try:
+            listening = self._endpoint.listen(self._site)
+        finally:
+            os.umask(mask)
         listening.addCallbacks(self._listens, self._cannot_listen)
         listening.addErrback(lambda failure: log.failure("the page can't be shown", failure))
 
@@ -78,6 +92,19 @@ class StatusServer(Service):
         self._stream.close()
         if self._port is not None:
             await maybeDeferred(self._port.stopListening)
+
+
+def for_group_only(endpoint: str) -> str:
+    """Return an endpoint; the file of a socket is for its owner and group where no mode is given.
+
+    To connect one needs to write there. A umask that leaves the group nothing leaves the socket to its owner;
+    any other does not count.
+    """
+    if not endpoint.startswith("unix:") or ":mode=" in endpoint:
+        return endpoint
+    mask = os.umask(OTHERS)
+    os.umask(mask)
+    return f"{endpoint}:mode={'600' if mask & 0o070 == 0o070 else '660'}"
 
 
 def _shown(address: Any) -> str:

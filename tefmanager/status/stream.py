@@ -20,6 +20,12 @@ INTERVAL = 1.0
 MOST = 50
 """Listeners at a time."""
 
+UNREAD = 5
+"""Events in a row that a listener may leave unread."""
+
+TURN = 10
+"""Events after which a listener gives way where all places are taken; a browser comes again by itself."""
+
 log = Logger()
 
 
@@ -28,11 +34,25 @@ class _Listener:
     """A request that is never finished by us.
 
     While its connection takes nothing it is left out: it gets the next event that it can take.
+
+    Attributes:
+        told: events since it came.
+        unread: of these, those in a row that it could not take.
     """
 
     def __init__(self, request: Request) -> None:
         self.request = request
         self.ready = True
+        self.told = 0
+        self.unread = 0
+
+    def tell(self, event: bytes) -> None:
+        self.told += 1
+        if self.ready:
+            self.unread = 0
+            self.request.write(event)
+        else:
+            self.unread += 1
 
     def pauseProducing(self) -> None:
         self.ready = False
@@ -49,10 +69,12 @@ class Stream:
 
     Args:
         make: makes the data of an event, JSON on one line.
+        most: listeners at a time.
     """
 
-    def __init__(self, clock: IReactorTime, make: Callable[[], bytes]) -> None:
+    def __init__(self, clock: IReactorTime, make: Callable[[], bytes], most: int = MOST) -> None:
         self._make = make
+        self._most = most
         self._listeners: dict[_Listener, None] = {}
         self._calls = LoopingCall(self._tell)
         self._calls.clock = clock
@@ -60,6 +82,13 @@ class Stream:
     def __len__(self) -> int:
         """Count the listeners."""
         return len(self._listeners)
+
+    def has_room(self) -> bool:
+        """Tell whether another one may listen; if need be, who has been there for longest goes."""
+        oldest = next(iter(self._listeners), None)
+        if oldest is not None and len(self) >= self._most and oldest.told >= TURN:
+            self._drop(oldest)
+        return len(self) < self._most
 
     def listen(self, request: Request) -> None:
         """Let a request have the events from now on, until it is gone."""
@@ -92,8 +121,14 @@ class Stream:
     def _tell(self) -> None:
         event = self._event()
         for listener in list(self._listeners):
-            if listener.ready:
-                listener.request.write(event)
+            listener.tell(event)
+            if listener.unread >= UNREAD:
+                self._drop(listener)
+
+    def _drop(self, listener: _Listener) -> None:
+        """End a listener at once: one that reads nothing would not even take in that it is over."""
+        self._gone(listener)
+        listener.request.channel.drop()
 
     def _gone(self, listener: _Listener) -> None:
         self._listeners.pop(listener, None)

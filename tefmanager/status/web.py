@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any, TypeAlias
@@ -11,13 +10,13 @@ from urllib.parse import parse_qsl
 import msgspec
 from msgspec import Struct
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Site
+from twisted.web.server import NOT_DONE_YET
 
 from tefmanager.status.answers import (
-    LONGEST_BODY,
     ROUTES,
     Error,
     Names,
@@ -26,9 +25,12 @@ from tefmanager.status.answers import (
     checked_query,
     decoded_path,
 )
+from tefmanager.status.gate import DELAY, Gate
 from tefmanager.status.metrics import exposition
 from tefmanager.status.openapi import openapi
-from tefmanager.status.stream import MOST, Stream
+from tefmanager.status.pacer import Pacer
+from tefmanager.status.site import HEADERS
+from tefmanager.status.stream import Stream
 from tefmanager.status.view import Health, NotActive, Readiness, View
 
 Request: TypeAlias = Any
@@ -37,13 +39,6 @@ Request: TypeAlias = Any
 log = Logger()
 
 _JSON = b"application/json"
-_HEADERS = {
-    b"cache-control": b"no-store",
-    b"content-security-policy": b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self';"
-    b" connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    b"referrer-policy": b"no-referrer",
-    b"x-content-type-options": b"nosniff",
-}
 _STATIC = {
     "": ("page.html", b"text/html; charset=utf-8"),
     "page.css": ("page.css", b"text/css; charset=utf-8"),
@@ -54,34 +49,54 @@ _STATIC = {
 """The files of the page by their path: their name in the package, and their type."""
 
 
+_URGENT = (b"/health", b"/ready")
+"""What is answered at once, however many wait."""
+
+
 class Root(Resource):
     """All paths there are.
 
     Args:
         view: answers.
         stream: who follows it.
-        token: what may do something, or None where nothing can be done from here.
+        gate: knows the token.
     """
 
     isLeaf = True
 
-    def __init__(self, view: View, stream: Stream, token: bytes | None) -> None:
+    def __init__(self, clock: IReactorTime, view: View, stream: Stream, gate: Gate) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._clock = clock
         self._view = view
         self._stream = stream
-        self._token = token
+        self._gate = gate
+        self._pacer = Pacer(clock)
         folder = files("tefmanager.status") / "static"
         self._files = {path: ((folder / name).read_bytes(), kind) for path, (name, kind) in _STATIC.items()}
 
-    def render(self, request: Request) -> bytes | int:
-        """Answer a request; what went wrong is told as JSON."""
-        for name, value in _HEADERS.items():
+    def render(self, request: Request) -> int:
+        """Answer a request, when it has its turn."""
+        for name, value in HEADERS.items():
             request.setHeader(name, value)
+        if request.path in _URGENT:
+            self._finish(request)
+        else:
+            gone: list[object] = []
+            request.notifyFinish().addErrback(gone.append)
+            self._pacer.add(lambda: None if gone else self._finish(request))
+        return NOT_DONE_YET
+
+    def _finish(self, request: Request) -> None:
+        """Answer a request; what went wrong is told as JSON."""
         try:
             answer = self._answer(request)
         except (Refused, NotActive) as error:
             answer = _refuse(request, error)
-        return _only_head(request, answer) if request.method == b"HEAD" else answer
+        except Exception:
+            log.failure("a request could not be answered")
+            answer = _json(request, 500, Error("the manager could not answer; its log says why"))
+        if isinstance(answer, bytes):
+            _send(request, answer)
 
     def _answer(self, request: Request) -> bytes | int:
         segments = decoded_path(request.postpath)
@@ -116,8 +131,8 @@ class Root(Resource):
         return self._carry_out(request, route, names)
 
     def _carry_out(self, request: Request, route: Route, names: Names) -> bytes | int:
-        if route.method == "POST":
-            self._authorize(request)
+        if route.method == "POST" and not self._may(request):
+            return NOT_DONE_YET
         query = checked_query(_query(request), route.query)
         result = route.answer(self._view, query, names, _body(request))
         if isinstance(result, Deferred):
@@ -125,30 +140,23 @@ class Root(Resource):
         return _json(request, _status(route, result), result)
 
     def _listen(self, request: Request) -> int:
-        if len(self._stream) >= MOST:
+        if not self._stream.has_room():
             raise Refused(503, "too many look at the page already")
         self._stream.listen(request)
         return NOT_DONE_YET
 
-    def _authorize(self, request: Request) -> None:
-        if self._token is None:
+    def _may(self, request: Request) -> bool:
+        """Tell whether a request has the token; one with a wrong one is refused in a while."""
+        if not self._gate.exists:
             raise Refused(403, "nothing can be done from here: the manager was given no token")
-        given = request.getHeader(b"authorization") or b""
-        if not hmac.compare_digest(given, b"Bearer " + self._token):
-            request.setHeader(b"www-authenticate", b"Bearer")
-            raise Refused(401, "the token is missing or wrong")
-
-
-class QuietSite(Site):
-    """Answers requests and logs none: health checks would come every few seconds."""
-
-    def __init__(self, root: Root) -> None:
-        super().__init__(root, timeout=60)  # type: ignore[no-untyped-call]
-        self.noisy = False
-        self.displayTracebacks = False
-
-    def log(self, request: Request) -> None:
-        """Do nothing."""
+        if self._gate.lets_in(request.getHeader(b"authorization") or b""):
+            return True
+        self._gate.guessed(str(getattr(request.getClientAddress(), "host", None) or "a local socket"))
+        request.setHeader(b"www-authenticate", b"Bearer")
+        body = _json(request, 401, Error("the token is missing or wrong"))
+        later = self._clock.callLater(DELAY, _send, request, body)
+        request.notifyFinish().addErrback(lambda _: later.cancel())
+        return False
 
 
 def _query(request: Request) -> Mapping[str, list[str]]:
@@ -165,9 +173,7 @@ def _query(request: Request) -> Mapping[str, list[str]]:
 
 
 def _body(request: Request) -> bytes:
-    body: bytes = request.content.read(LONGEST_BODY + 1)
-    if len(body) > LONGEST_BODY:
-        raise Refused(413, f"a body has at most {LONGEST_BODY} bytes")
+    body: bytes = request.content.read()
     return body
 
 
@@ -178,13 +184,11 @@ def _only(request: Request, method: str, *, head: bool = True) -> None:
         raise Refused(405, f"only {method} is possible here")
 
 
-def _only_head(request: Request, answer: bytes | int) -> int:
-    """Send what is before a body; Twisted would do that as well, but log a warning each time."""
-    if isinstance(answer, bytes):
-        request.setHeader(b"content-length", str(len(answer)).encode())
-        request.write(b"")
-        request.finish()
-    return NOT_DONE_YET
+def _send(request: Request, body: bytes) -> None:
+    """Send an answer. Of that to HEAD only what is before the body, which Twisted would warn of."""
+    request.setHeader(b"content-length", b"%d" % len(body))
+    request.write(b"" if request.method == b"HEAD" else body)
+    request.finish()
 
 
 def _refuse(request: Request, error: Refused | NotActive) -> bytes:
@@ -210,8 +214,7 @@ def _later(request: Request, route: Route, answer: Deferred[Struct]) -> int:
 
     def send(body: bytes) -> None:
         if not gone:
-            request.write(body)
-            request.finish()
+            _send(request, body)
 
     request.notifyFinish().addErrback(leave)
     body = answer.addCallbacks(lambda found: _json(request, _status(route, found), found), refuse)

@@ -485,7 +485,7 @@ def test_example_files_with_everything_switched_on(load: Load, tmp_path: Path, f
     ours = authority.issue_cert("tef-manager")
     ours.cert_chain_pems[0].write_to_path(folder / "tef-manager.pem")
     ours.private_key_pem.write_to_path(folder / "tef-manager.key")
-    (folder / "http-token").write_text("token")
+    (folder / "http-token").write_text("a token of some length".replace(" ", "-"))
     text = (ROOT / "conf/tef-manager.ini").read_text()
     file = tmp_path / "all.ini"
     text = re.sub(r"(?m)^#([a-z-]+ = )", r"\1", text).replace(" = /etc/tef-manager", f" = {folder}")

@@ -50,9 +50,45 @@ def test_the_token(tmp_path: Path) -> None:
     """It is what the file holds, without the end of the line, and nothing shows it."""
     file = tmp_path / "token"
     file.write_bytes(TOKEN + b"\n")
+    file.chmod(0o640)
     config = load(tmp_path, {"http-token-file": str(file)})
     assert config.http.token == TOKEN
     assert TOKEN.decode() not in repr(config)
+    assert config.warnings == ()
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o666, 0o660, 0o604, 0o602])
+def test_a_token_that_others_can_read(tmp_path: Path, mode: int) -> None:
+    """It is taken, and that is told at the start."""
+    file = tmp_path / "token"
+    file.write_bytes(TOKEN)
+    file.chmod(mode)
+    config = load(tmp_path, {"http-token-file": str(file)})
+    assert config.http.token == TOKEN
+    assert f"{file} has the mode {mode:04o}" in " ".join(config.warnings)
+
+
+@pytest.mark.parametrize("token", [b"x", b"eleven-byte"])
+def test_a_token_that_could_be_guessed(tmp_path: Path, token: bytes) -> None:
+    """It is refused, and not shown."""
+    file = tmp_path / "token"
+    file.write_bytes(token + b"\n")
+    with pytest.raises(
+        ConfigError, match=r"holds a token of \d+ characters, expected at least 12"
+    ) as caught:
+        load(tmp_path, {"http-token-file": str(file)})
+    assert token.decode() not in str(caught.value).replace("expected", "")
+
+
+def test_other_names(tmp_path: Path) -> None:
+    """Names by which the page is reached are hosts, without ports."""
+    assert load(tmp_path, {"http-host": ["grid", "a.example, b.example", "[::2]"]}).http.hosts == (
+        *("grid", "a.example", "b.example"),
+        "::2",
+    )
+    for bad in ("http://grid", "grid/x", "a b", "-"):
+        with pytest.raises(ConfigError, match=r"--http-host is .* expected names or addresses"):
+            load(tmp_path, {"http-host": bad})
 
 
 @pytest.mark.parametrize("content", [b"", b" \n", b"two words", b"\xff\xfe", b"line\nline", b"\x00"])

@@ -109,13 +109,33 @@ def test_relative_names(load: Load, folder: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_rabbitmq(load: Load, folder: Path) -> None:
-    """The settings replace what URLs with amqps say, and leave those with amqp alone."""
-    url = "amqps://one?cacertfile=@/empty.pem&certfile=@/other.pem&keyfile=@/empty.pem,amqp://two"
+    """The settings replace what URLs say."""
+    url = "amqps://one?cacertfile=@/empty.pem&certfile=@/other.pem&keyfile=@/empty.pem,amqps://two"
     ours = {"TEF_AMQP_CA_DEV": "@/ca.pem", "TEF_AMQP_CERT_DEV": "@/ours-both.pem"}
     one, two = load({"TEF_AMQP_URL_DEV": url, **ours}).amqp
     both = str(folder / "ours-both.pem")
     assert one.tls_files == TlsFiles(str(folder / "ca.pem"), both, both)
-    assert two.tls_files == TlsFiles()
+    assert two.tls_files == one.tls_files
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("query", ["", "?cacertfile=@/ca.pem"])
+def test_rabbitmq_half_in_the_clear(load: Load, query: str, order: int) -> None:
+    """A broker without TLS beside one with a certificate is refused, and beside any with TLS it is told."""
+    url = ",".join([f"amqps://one{query}", "amqp://two"][::order])
+    mixed = "TEF_AMQP_URL_DEV names brokers with amqps:// and with amqp://"
+    given = {"TEF_AMQP_URL_DEV": url}
+    with pytest.raises(ConfigError, match=mixed):
+        load(given if query else {**given, "TEF_AMQP_CA_DEV": "@/ca.pem"})
+    if not query:
+        assert load(given).warnings[0].startswith(mixed)
+
+
+def test_warnings(load: Load) -> None:
+    """What switches off that a server has to prove who it is, is told at the start."""
+    assert load({"TEF_AMQP_URL_DEV": "amqps://one"}).warnings == ()
+    [warning] = load({"TEF_AMQP_URL_DEV": "amqps://one?verify=verify_none"}).warnings
+    assert warning.startswith("TEF_AMQP_URL_DEV has verify=verify_none: ")
 
 
 FILES: dict[str, tuple[dict[str, str], str]] = {
