@@ -97,7 +97,7 @@ class StatusServer(Service):
 def for_group_only(endpoint: str) -> str:
     """Return an endpoint; the file of a socket is for its owner and group where no mode is given.
 
-    To connect one needs to write there. A umask that leaves the group nothing leaves the socket to its owner;
+    To connect one needs to write there. A umask that leaves the group nothing leaves it to its owner;
     any other does not count.
     """
     if not endpoint.startswith("unix:") or ":mode=" in endpoint:
