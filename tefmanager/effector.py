@@ -340,7 +340,7 @@ def _delivered(attempt: int, outcome: Delivered, reason: str) -> events.Event:
             return events.DispatchConfirmed(attempt)
         case Delivered.LOST:
             return events.DispatchUncertain(attempt)
-        case Delivered.RETURNED | Delivered.NACKED:
+        case Delivered.RETURNED | Delivered.NACKED | Delivered.REFUSED:
             return events.DispatchFailed(attempt, reason)
 
 

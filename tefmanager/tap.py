@@ -14,6 +14,7 @@ from twisted.application.service import IService, MultiService
 from twisted.internet.endpoints import serverFromString
 
 from tefmanager import loglines
+from tefmanager.amqp.budget import ChannelBudget
 from tefmanager.amqp.connection import LinkState, OnState
 from tefmanager.amqp.consumer import Consumer
 from tefmanager.amqp.deadqueue import DeadQueue
@@ -141,8 +142,9 @@ def _watched(
     lease = Lease(silence.lease)
     outages = Outages(read_clocks, emit)
     outages.began(Service.PUBLISHER, NOT_YET, quiet=True)
-    publisher = _publisher(reactor, config, lease, outages)
-    manager = _manager(reactor, config, give_up, silence, lease, publisher, meter, outages)
+    budget = ChannelBudget(reactor.seconds)
+    publisher = _publisher(reactor, config, lease, outages, budget)
+    manager = _manager(reactor, config, give_up, silence, lease, publisher, meter, outages, budget)
     reloader.follow(lambda found: manager.change(_ways(found, meter)))
     if not isinstance(meter, Meter):
         return manager
@@ -169,10 +171,12 @@ def _watched(
     return whole
 
 
-def _publisher(reactor: Any, config: Config, lease: Lease, outages: Outages) -> Publisher:
+def _publisher(
+    reactor: Any, config: Config, lease: Lease, outages: Outages, budget: ChannelBudget
+) -> Publisher:
     events = config.events_exchange if config.events else ""
     tell = _tell(Service.PUBLISHER, outages)
-    return Publisher(reactor, config.amqp, on_state=tell, lease=lease, events=events)
+    return Publisher(reactor, config.amqp, on_state=tell, lease=lease, events=events, budget=budget)
 
 
 def _manager(
@@ -184,6 +188,7 @@ def _manager(
     publisher: Publisher,
     meter: IMeter,
     outages: Outages,
+    budget: ChannelBudget,
 ) -> Manager:
     """Build a manager; ``give_up`` is called with a reason if it can never work."""
     topology = Topology(
@@ -204,7 +209,7 @@ def _manager(
             lease=lease,
             silence=silence,
         ),
-        Consumer(reactor, config.amqp, topology, on_state=_tell(Service.CONSUMER, outages)),
+        Consumer(reactor, config.amqp, topology, on_state=_tell(Service.CONSUMER, outages), budget=budget),
         publisher,
         lambda: _RESERVATIONS[config.etcd_api](
             reactor,
@@ -252,6 +257,7 @@ _LINES = {
     LinkState.WAITING: loglines.BROKER_WAITING,
     LinkState.BLOCKED: loglines.BROKER_BLOCKED,
     LinkState.UNBLOCKED: loglines.BROKER_UNBLOCKED,
+    LinkState.CLOSED: loglines.CHANNEL_CLOSED,
 }
 
 

@@ -21,6 +21,9 @@ PAUSE = 1.0
 """Seconds for which nothing is published under a key after the broker has returned a message: nobody is
 bound for it."""
 
+AGAIN = 30.0
+"""Seconds after which it is tried again to publish what the broker has refused."""
+
 CONTENT_TYPE = b"application/json"
 
 
@@ -47,6 +50,7 @@ class Announcer(ChannelEvents):
         self._writable = True
         self._heads: dict[str, tuple[bytes, bytes]] = {}
         self._unheard_until: dict[str, float] = {}
+        self._said = ""
 
     def announce(self, key: str, body: Callable[[], bytes]) -> None:
         """Publish a message; ``body`` makes it, and is called only where somebody may hear it."""
@@ -75,16 +79,39 @@ class Announcer(ChannelEvents):
     async def open(self, protocol: AmqpProtocol) -> None:
         """Open the channel on a connection and declare the exchange. Raises `txamqp.client.Closed`.
 
-        Where the broker refuses that, there are no events until the next connection.
+        An exchange of another type is as good. Where the broker refuses, it is tried again every half
+        minute.
         """
-        channel = await protocol.open_channel(self._number, self)
         try:
-            await declare_topic(channel, self._exchange)
+            await self._declare(protocol, passive=False)
         except ChannelClosed as error:
-            self._log.warn("Events are not published: {reason}", reason=error.args[0].reply_text)
+            try:
+                await self._declare(protocol, passive=True)
+            except ChannelClosed:
+                self._refused(protocol, error.args[0].reply_text)
+                return
+        if self._said:
+            self._said = ""
+            self._log.info("Events are published again")
+        self._unheard_until.clear()
+        self._protocol = protocol
+
+    async def _declare(self, protocol: AmqpProtocol, *, passive: bool) -> None:
+        channel = await protocol.open_channel(self._number, self)
+        if passive:
+            await channel.exchange_declare(exchange=self._exchange, passive=True)
         else:
-            self._unheard_until.clear()
-            self._protocol = protocol
+            await declare_topic(channel, self._exchange)
+
+    def _refused(self, protocol: AmqpProtocol, reason: str) -> None:
+        if reason != self._said:
+            self._said = reason
+            self._log.warn("Events are not published: {reason}", reason=reason)
+        protocol.clock.callLater(AGAIN, self._open_again, protocol)
+
+    def _open_again(self, protocol: AmqpProtocol) -> None:
+        if protocol.usable:
+            Deferred.fromCoroutine(self.open(protocol)).addErrback(_not_reopened)
 
     def returned(self, reason: str, properties: Properties) -> None:
         """Nobody is bound for the key of a message."""
@@ -96,14 +123,14 @@ class Announcer(ChannelEvents):
         self._protocol = None
 
     def closed_by_broker(self, code: int, reason: str) -> None:
-        """Make the exchange anew if somebody has removed it; otherwise we may not publish there."""
+        """Make the exchange anew if somebody has removed it; otherwise we may not publish for now."""
         protocol, self._protocol = self._protocol, None
         if protocol is None:
             return
         if code == NOT_FOUND:
-            Deferred.fromCoroutine(self.open(protocol)).addErrback(_not_reopened)
+            self._open_again(protocol)
         else:
-            self._log.warn("Events are not published: {reason}", reason=reason)
+            self._refused(protocol, reason)
 
 
 def _not_reopened(failure: Failure) -> None:

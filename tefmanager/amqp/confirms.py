@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from itertools import takewhile
+from math import inf
 
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred
@@ -34,17 +37,36 @@ DEFAULT_EXCHANGE = b"amq.default"
 NACK = "the broker refused it (basic.nack): the queue is full, or a part of it is away"
 
 
+_TOO_LARGE = re.compile(r"message size (\d+) is larger than (?:configured )?max size (\d+)")
+
+
+def largest_of(reason: str) -> tuple[int, int] | None:
+    """Return size and limit where the broker closed a channel for a message that was too large."""
+    found = _TOO_LARGE.search(reason)
+    return None if found is None else (int(found[1]), int(found[2]))
+
+
 class _Entry:
     """A message from the call that publishes it to the broker's answer."""
 
-    __slots__ = ("answer", "exchange", "message", "properties", "reason", "returned", "routed", "tell")
+    __slots__ = (
+        "answer",
+        "exchange",
+        "message",
+        "properties",
+        "reason",
+        "refused",
+        "returned",
+        "routed",
+        "tell",
+    )
 
     def __init__(self, exchange: bytes, routed: bytes, message: Message, tell: Tell) -> None:
         self.exchange = exchange
         self.routed = routed
         self.properties = encode_properties(message)
         self.message = message
-        self.returned = False
+        self.returned = self.refused = False
         self.reason = ""
         self.tell = tell
         self.answer: Deferred[Delivered]
@@ -63,21 +85,33 @@ class ConfirmChannel(ChannelEvents):
     Args:
         number: of the channel.
         lease: messages wait while it does not hold.
+        window: most messages that are not confirmed.
+        on_close: is told why the broker has closed the channel, once until something is confirmed again.
+
+    Attributes:
+        number: as given; for the next `open`.
     """
 
     _log = Logger()
 
-    def __init__(self, number: int, lease: Lease) -> None:
-        self._number = number
+    def __init__(
+        self,
+        number: int,
+        lease: Lease,
+        window: float = inf,
+        on_close: Callable[[str], None] = tell_nobody,
+    ) -> None:
+        self.number = number
         self._lease = lease
+        self._window = window
+        self._on_close = on_close
         self._protocol: AmqpProtocol | None = None
         self._writable = True
         self._waiting: deque[_Entry] = deque()
         self._in_flight: dict[int, _Entry] = {}
-        self._low = 1  # no number below it is in flight
         self._next = 1
         self._token = b""
-        self._refusal = ""
+        self._told = ""
 
     def __len__(self) -> int:
         """Return how many messages wait for the broker's answer, or to be sent."""
@@ -110,7 +144,7 @@ class ConfirmChannel(ChannelEvents):
         properties = self._properties_of(entry, protocol.frame_max)
         properties += short_text(b"%b-%d" % (self._token, number))
         protocol.transport.write(
-            publish_frames(self._number, entry.routed, properties, entry.message.body, protocol.frame_max)
+            publish_frames(self.number, entry.routed, properties, entry.message.body, protocol.frame_max)
         )
 
     def _properties_of(self, entry: _Entry, frame_max: int) -> bytes:
@@ -127,18 +161,31 @@ class ConfirmChannel(ChannelEvents):
         self._drain()
 
     def _drain(self) -> None:
-        while self._waiting and self._protocol is not None and self._writable and self._lease.holds:
+        while self._waiting and self._protocol is not None and self._may_send():
             self._send(self._protocol, self._waiting.popleft())
+
+    def _may_send(self) -> bool:
+        return self._writable and self._lease.holds and len(self._in_flight) < self._window
 
     # --- The channel ---
 
     async def open(self, protocol: AmqpProtocol) -> None:
         """Open the channel on a connection and send what waits. Raises `txamqp.client.Closed`."""
-        channel = await protocol.open_channel(self._number, self)
+        channel = await protocol.open_channel(self.number, self)
         await channel.confirm_select()
-        self._low = self._next = 1
+        self._next = 1
         self._token = secrets.token_hex(4).encode()
         self._protocol = protocol
+        self._drain()
+
+    def hand_over(self, other: ConfirmChannel) -> None:
+        """Let another channel send what waits here: this one is not opened."""
+        while self._waiting:
+            other.take_over(self._waiting.popleft())
+
+    def take_over(self, entry: _Entry) -> None:
+        """Send another channel's message. For `hand_over` only."""
+        self._waiting.append(entry)
         self._drain()
 
     def give_up(self) -> None:
@@ -160,15 +207,18 @@ class ConfirmChannel(ChannelEvents):
 
     def confirmed(self, tag: int, multiple: bool, ok: bool) -> None:
         """Settle one message, or all up to a number."""
-        self._refusal = ""
+        self._told = ""
         last = tag or self._next - 1  # multiple with the tag 0 means all
-        first = self._low if multiple else last
-        if multiple:
-            self._low = last + 1
-        for number in range(first, last + 1):
+        for number in self._up_to(last) if multiple else (last,):
             entry = self._in_flight.pop(number, None)
             if entry is not None:
                 _settle(entry, *((Delivered.CONFIRMED, "") if ok else (Delivered.NACKED, NACK)))
+
+        self._drain()
+
+    def _up_to(self, last: int) -> list[int]:
+        """Return the numbers in flight up to one; they stand in their order."""
+        return list(takewhile(lambda number: number <= last, self._in_flight))
 
     def closed(self, reason: str) -> None:
         """Settle what was in flight: nobody will say any more what became of it."""
@@ -178,7 +228,7 @@ class ConfirmChannel(ChannelEvents):
     def closed_by_broker(self, code: int, reason: str) -> None:
         """Settle what was in flight, and open the channel anew."""
         protocol, self._protocol = self._protocol, None
-        self._tell_refusal(code, reason)
+        self._tell_close(reason)
         entries = self._take_in_flight()
         touched, untouched = _split(code, reason, entries)
         if protocol is not None:
@@ -187,11 +237,10 @@ class ConfirmChannel(ChannelEvents):
             self._reopen(protocol)
         self._settle_all(touched, reason)
 
-    def _tell_refusal(self, code: int, reason: str) -> None:
-        """Say once, until we may publish again, that we may not: DISPATCH_FAILED does not tell why."""
-        if code == ACCESS_REFUSED and reason != self._refusal:
-            self._refusal = reason
-            self._log.warn("Nothing is published there: {reason}", reason=reason)
+    def _tell_close(self, reason: str) -> None:
+        if reason != self._told:
+            self._told = reason
+            self._on_close(reason)
 
     def _reopen(self, protocol: AmqpProtocol) -> None:
         opened = Deferred.fromCoroutine(self.open(protocol))
@@ -210,6 +259,8 @@ def _settle(entry: _Entry, outcome: Delivered, reason: str) -> None:
     if entry.returned:
         # It is known to have gone nowhere, whatever else went wrong.
         outcome = Delivered.RETURNED
+    elif entry.refused:
+        outcome = Delivered.REFUSED
     if not entry.answer.called:
         if outcome is not Delivered.CONFIRMED:
             entry.tell(entry.reason or reason)
@@ -225,13 +276,23 @@ def _split(code: int, reason: str, entries: list[_Entry]) -> tuple[list[_Entry],
 
     A broker works on a channel in order, and one exchange that is missing, or not for us, ends it. The last
     message to that exchange certainly got nowhere, earlier ones to it may have, and those after it were not
-    looked at.
+    looked at. A message that is too large ends it as well, and the broker names its size.
     """
+    if (found := largest_of(reason)) is not None:
+        return _split_at_size(found[0], entries)
     named = [index for index, entry in enumerate(entries) if _names(reason, entry.exchange)]
     if code not in (ACCESS_REFUSED, NOT_FOUND) or not named:
         return entries, []
     entries[named[-1]].returned = True
     return entries[: named[-1] + 1], entries[named[-1] + 1 :]
+
+
+def _split_at_size(size: int, entries: list[_Entry]) -> tuple[list[_Entry], list[_Entry]]:
+    index = next((n for n, entry in enumerate(entries) if len(entry.message.body) == size), None)
+    if index is None:
+        return entries, []
+    entries[index].refused = True
+    return entries[: index + 1], entries[index + 1 :]
 
 
 def _names(reason: str, exchange: bytes) -> bool:

@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from txamqp.client import ChannelClosed, Closed, ConnectionClosed
 
+from tefmanager.amqp.budget import ChannelBudget
 from tefmanager.amqp.codec import TableError
 from tefmanager.amqp.delegate import reason_of
 from tefmanager.amqp.protocol import AmqpProtocol
@@ -50,6 +51,8 @@ class LinkState(StrEnum):
     BLOCKED = "blocked"
     """It stands, but the broker takes no messages."""
     UNBLOCKED = "unblocked"
+    CLOSED = "closed"
+    """It has closed a channel alone, which is opened anew."""
 
 
 OnState: TypeAlias = Callable[[LinkState, str], None]
@@ -147,7 +150,9 @@ class Link:
         setup: Callable[[AmqpProtocol], Coroutine[Deferred[Any], Any, None]],
         on_state: OnState,
         tls: Tls,
+        budget: ChannelBudget,
     ) -> None:
+        self._budget = budget
         self._reactor = reactor
         self._endpoints = list(endpoints)
         self._name = name
@@ -201,6 +206,7 @@ class Link:
         try:
             protocol = await self._connected(endpoint)
         except AmqpUnavailable as error:
+            self._budget.ended(str(error))
             if run.stopped:
                 # Twisted says of a name that is being looked up that it can't be found, when cancelled.
                 raise CancelledError from error
@@ -210,6 +216,7 @@ class Link:
         self._said.clear()
         self._on_state(LinkState.CONNECTED, str(endpoint))
         await protocol.disconnected.wait()
+        self._budget.ended(protocol.reason or "")
         self._on_state(LinkState.LOST, f"{endpoint}: {protocol.reason}")
         if self._reactor.seconds() - since >= LASTING:
             self._backoff.reset()

@@ -14,9 +14,11 @@ from txamqp.client import Closed
 from zope.interface import implementer
 
 from tefmanager.amqp.acks import AckTracker
+from tefmanager.amqp.budget import ChannelBudget
 from tefmanager.amqp.connection import Link, OnState, Tls, ignore_state
-from tefmanager.amqp.declare import declare
+from tefmanager.amqp.declare import declare_queue
 from tefmanager.amqp.events import ChannelEvents
+from tefmanager.amqp.extras import Extras
 from tefmanager.amqp.frames import Properties, ack_frames
 from tefmanager.amqp.protocol import AmqpProtocol
 from tefmanager.amqp.tls import client_tls
@@ -105,6 +107,7 @@ class Consumer:
         on_state: is told changes of the connection.
         name: how the broker lists the connection.
         tls: makes what a TLS connection needs.
+        budget: of channels, shared with the publisher.
     """
 
     _log = Logger()
@@ -119,11 +122,14 @@ class Consumer:
         on_state: OnState = ignore_state,
         name: str = "tef-manager consumer",
         tls: Tls = client_tls,
+        budget: ChannelBudget | None = None,
     ) -> None:
         self.byte_limit = byte_limit
         self._topology = topology
         self._prefetch = prefetch
-        self._link = Link(reactor, endpoints, name, self._setup, on_state, tls)
+        self._extras = Extras(reactor, topology)
+        self._budget = ChannelBudget(reactor.seconds) if budget is None else budget
+        self._link = Link(reactor, endpoints, name, self._setup, on_state, tls, self._budget)
         self._deliveries: IDeliveries | None = None
         self._session: _Session | None = None
         self._sessions = 0
@@ -152,6 +158,7 @@ class Consumer:
         """Stop consuming; what is not acknowledged goes back to the queue. May be started again."""
         self._deliveries = None
         self._session = None
+        self._extras.stop()
         await self._link.stop()
 
     def ack(self, session: int, tags: Sequence[int]) -> None:
@@ -177,7 +184,8 @@ class Consumer:
         self._sessions += 1
         session = _Session(self, protocol, self._sessions)
         channel = await protocol.open_channel(CHANNEL, session)
-        await declare(protocol, channel, self._topology)
+        await declare_queue(channel, self._topology.in_queue)
+        await self._extras.declare(protocol, min(protocol.channel_max, self._budget.most))
         await channel.basic_qos(prefetch_count=self._prefetch)
         await self._succeed(channel)
         self._session = session  # before the answer, since deliveries may come along with it

@@ -13,7 +13,8 @@ from zope.interface import implementer
 from tefmanager.amqp.codec import TableError, decode_table
 from tefmanager.amqp.events import ChannelEvents
 from tefmanager.amqp.frames import Properties, ack_frames
-from tefmanager.amqp.protocol import AmqpProtocol
+from tefmanager.amqp.lookups import detached
+from tefmanager.amqp.protocol import AmqpProtocol, NoChannel
 from tefmanager.amqp.publisher import Publisher
 from tefmanager.interfaces import DeadQueueLost, Delivered, IDeadQueue, Message
 from tefmanager.messages import guid_of
@@ -118,12 +119,15 @@ class DeadQueue:
             else:
                 await self._send(self._queue, message)
 
+        await detached(self._go_through(look))
+        return bool(found)
+
+    async def _go_through(self, look: Act) -> None:
         await self._one_at_a_time.acquire()  # two would hide messages from each other
         try:
             await self._publisher.ask(lambda protocol: self._through(protocol, look), refused=None)
         finally:
             self._one_at_a_time.release()
-        return bool(found)
 
     async def _send(self, queue: bytes, message: Message) -> None:
         outcome = await self._publisher.send(queue, message)
@@ -131,7 +135,10 @@ class DeadQueue:
             raise DeadQueueLost(f"a message to queue {queue.decode()} was {outcome}")
 
     async def _through(self, protocol: AmqpProtocol, look: Act) -> None:
-        number = protocol.free_channel()
+        try:
+            number = self._publisher.spare_channel(protocol)
+        except NoChannel as error:
+            raise DeadQueueLost(str(error)) from None
         inbox = _Inbox()
         try:
             channel = await protocol.open_channel(number, inbox)

@@ -6,54 +6,60 @@ from typing import Any
 
 from txamqp.client import ChannelClosed
 
-from tefmanager.amqp.events import ChannelEvents
-from tefmanager.amqp.protocol import AmqpProtocol
-from tefmanager.amqp.topology import Topology
+from tefmanager.amqp.lookups import Lookups
 
 NOT_FOUND = 404
 
 
-async def exchange_exists(protocol: AmqpProtocol, name: str | bytes) -> bool:
+async def exchange_exists(channel: Any, name: str | bytes) -> bool:
     """Tell whether there is an exchange of that name.
 
-    It is asked for on a channel of its own, since the broker closes the channel where there is none. Raises
-    `txamqp.client.Closed` when the connection goes, or the broker refuses for another reason.
+    The broker closes the channel where there is none. Raises `txamqp.client.Closed` when the connection
+    goes, or the broker refuses for another reason.
     """
-    number = protocol.free_channel()
+    return await _found(channel.exchange_declare(exchange=name, passive=True))
+
+
+async def queue_exists(channel: Any, name: str | bytes) -> bool:
+    """Tell whether there is a queue of that name, of whatever kind; see `exchange_exists`."""
+    return await _found(channel.queue_declare(queue=name, passive=True))
+
+
+async def _found(looked: Any) -> bool:
     try:
-        channel = await protocol.open_channel(number, ChannelEvents())
-        await channel.exchange_declare(exchange=name, passive=True)
-        await channel.channel_close(200, "", 0, 0)
+        await looked
     except ChannelClosed as error:
         if error.args[0].reply_code == NOT_FOUND:
             return False
         raise
-    else:
-        return True
-    finally:
-        protocol.drop_channel(number)
+    return True
 
 
-async def declare_queue(protocol: AmqpProtocol, name: bytes) -> None:
-    """Declare a queue on a channel of its own. Raises `txamqp.client.Closed`."""
-    number = protocol.free_channel()
-    try:
-        channel = await protocol.open_channel(number, ChannelEvents())
-        await channel.queue_declare(queue=name, durable=True)
-        await channel.channel_close(200, "", 0, 0)
-    finally:
-        protocol.drop_channel(number)
+async def need_queue(lookups: Lookups, name: str | bytes) -> None:
+    """Declare a queue where there is none; one that is there is left as it is. Raises `Closed`."""
+    if not await lookups.ask(lambda channel: queue_exists(channel, name)):
+        await lookups.ask(lambda channel: declare_queue(channel, name))
 
 
-async def declare(protocol: AmqpProtocol, channel: Any, topology: Topology) -> None:
-    """Declare and bind all of it. Raises `txamqp.client.Closed` where something is there but otherwise."""
-    for queue in topology.queues:
-        await channel.queue_declare(queue=queue, durable=True)
-    await declare_topic(channel, topology.events_exchange)
-    for exchange, key in topology.bindings:
-        if not await exchange_exists(protocol, exchange):
-            await declare_topic(channel, exchange)
-        await channel.queue_bind(queue=topology.in_queue, exchange=exchange, routing_key=key)
+async def need_topic(lookups: Lookups, exchange: str) -> None:
+    """Declare a topic exchange where there is none of that name, of any type. Raises `Closed`."""
+    if not await lookups.ask(lambda channel: exchange_exists(channel, exchange)):
+        await lookups.ask(lambda channel: declare_topic(channel, exchange))
+
+
+async def need_binding(lookups: Lookups, queue: str, exchange: str, key: str) -> None:
+    """Bind a queue to an exchange, and make that where there is none. Raises `Closed`."""
+    await need_topic(lookups, exchange)
+    await lookups.ask(lambda channel: _bind(channel, queue, exchange, key))
+
+
+async def _bind(channel: Any, queue: str, exchange: str, key: str) -> None:
+    await channel.queue_bind(queue=queue, exchange=exchange, routing_key=key)
+
+
+async def declare_queue(channel: Any, name: str | bytes) -> None:
+    """Declare a durable queue. Raises `txamqp.client.Closed`."""
+    await channel.queue_declare(queue=name, durable=True)
 
 
 async def declare_topic(channel: Any, exchange: str) -> None:

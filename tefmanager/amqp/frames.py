@@ -39,6 +39,9 @@ _LONG = struct.Struct(">I")
 _PUBLISH = struct.pack(">HHH", BASIC, 40, 0)
 _END = bytes((FRAME_END,))
 _MANDATORY = b"\x01"
+_OPTIONAL = b"\x00"
+DIRECT_REPLY = b"amq.rabbitmq.reply-to."
+"""How the names begin that RabbitMQ makes for answers that need no queue."""
 
 # Flags of the properties, in the order in which they stand.
 _CONTENT_TYPE = 1 << 15
@@ -106,8 +109,13 @@ def encode_properties(message: Message) -> bytes:
 
 
 def route(exchange: bytes, key: bytes) -> bytes:
-    """Return the payload of a mandatory ``basic.publish``. Raises `TableError` over 255 bytes."""
-    return _PUBLISH + short_text(exchange) + short_text(key) + _MANDATORY
+    """Return the payload of a ``basic.publish``, mandatory where that says something.
+
+    RabbitMQ returns mandatory messages to a *direct reply-to*, which is no queue, though they arrive.
+    Raises `TableError` over 255 bytes.
+    """
+    direct = not exchange and key.startswith(DIRECT_REPLY)
+    return _PUBLISH + short_text(exchange) + short_text(key) + (_OPTIONAL if direct else _MANDATORY)
 
 
 def publish_frames(channel: int, routed: bytes, properties: bytes, body: bytes, frame_max: int) -> bytes:

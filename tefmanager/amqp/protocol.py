@@ -45,6 +45,10 @@ SPEC = txamqp_spec.load_string(resources.files(__package__).joinpath("amqp0-9-1.
 _FRAME = struct.Struct(">BHI")
 
 
+class NoChannel(Closed):  # type: ignore[misc]  # txamqp has no types
+    """The broker allows no further channel on this connection, or to our user."""
+
+
 class ProtocolError(Exception):
     """The broker sent what the protocol does not allow."""
 
@@ -233,9 +237,12 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]  # txamqp has no types
         await channel.channel_open()
         return channel
 
-    def free_channel(self) -> int:
-        """Return a number that no channel has, counted from the top."""
-        return next(n for n in range(self.channel_max, 0, -1) if n not in self.channels)
+    def free_channel(self, above: int = 0) -> int:
+        """Return a number above some others that no channel has. Raises `NoChannel`."""
+        number = next((n for n in range(self.channel_max, above, -1) if n not in self.channels), None)
+        if number is None:
+            raise NoChannel(f"the broker allows no more than {self.channel_max} channels")
+        return number
 
     def drop_channel(self, number: int) -> None:
         """Forget a channel that is closed on both sides."""

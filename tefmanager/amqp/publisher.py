@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Sequence
-from enum import Enum
+from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IPushProducer
+from twisted.logger import Logger
 from txamqp.client import ChannelClosed, Closed
 from zope.interface import implementer
 
 from tefmanager.amqp.announcer import Announcer
+from tefmanager.amqp.budget import ChannelBudget
 from tefmanager.amqp.codec import MAX_SHORT_TEXT
-from tefmanager.amqp.confirms import ConfirmChannel
 from tefmanager.amqp.connection import Link, LinkState, OnState, Tls, ignore_state
-from tefmanager.amqp.declare import declare_queue, exchange_exists
-from tefmanager.amqp.protocol import AmqpProtocol
+from tefmanager.amqp.declare import exchange_exists, need_queue
+from tefmanager.amqp.lookups import Lookups, Question
+from tefmanager.amqp.outlets import Outlets, Role
+from tefmanager.amqp.places import Place, Places
+from tefmanager.amqp.protocol import AmqpProtocol, NoChannel
 from tefmanager.amqp.tls import client_tls
 from tefmanager.endpoints import AmqpEndpoint
 from tefmanager.interfaces import Delivered, IPublisher, Message, Tell, tell_nobody
 from tefmanager.lease import Lease
 
-QUEUE_CHANNEL = 1
-EXCHANGE_CHANNEL = 2
-"""Has no others but messages to exchanges: a missing exchange closes the channel."""
-
-EVENTS_CHANNEL = 3
-
 STOP_TIMEOUT = 5.0
 """Seconds to wait for confirms when stopping."""
-
-REMEMBERED = 4096
-"""Addresses of which it is remembered what they are."""
 
 DISPATCH_KEY = b"task"
 
@@ -46,35 +39,6 @@ _NOWHERE = "there is no queue and no exchange of this name"
 _UNBOUND = "an exchange has this name, but no queue is bound to it for the key task"
 
 T = TypeVar("T")
-
-
-class Place(Enum):
-    """What an address turned out to be."""
-
-    QUEUE = "queue"
-    EXCHANGE = "exchange"
-
-
-class _Places:
-    """What addresses turned out to be, as far as remembered: the ones used last."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._places: OrderedDict[bytes, Place] = OrderedDict()
-
-    def get(self, address: bytes) -> Place | None:
-        place = self._places.get(address)
-        if place is not None:
-            self._places.move_to_end(address)
-        return place
-
-    def put(self, address: bytes, place: Place) -> None:
-        self._places[address] = place
-        if len(self._places) > self._most:
-            self._places.popitem(last=False)
-
-    def forget(self, address: bytes) -> None:
-        self._places.pop(address, None)
 
 
 @implementer(IPublisher, IPushProducer)
@@ -92,7 +56,10 @@ class Publisher:
         tls: makes what a TLS connection needs.
         lease: messages wait while it does not hold.
         events: exchange for what is announced; empty: nothing is.
+        budget: of channels, shared with the consumer.
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -103,17 +70,18 @@ class Publisher:
         tls: Tls = client_tls,
         lease: Lease | None = None,
         events: str = "",
+        budget: ChannelBudget | None = None,
     ) -> None:
         lease = Lease.unlimited() if lease is None else lease
         lease.watch(self._flow)
         self._reactor = reactor
-        self._link = Link(reactor, endpoints, name, self._setup, on_state, tls)
-        self._channels = {
-            Place.QUEUE: ConfirmChannel(QUEUE_CHANNEL, lease),
-            Place.EXCHANGE: ConfirmChannel(EXCHANGE_CHANNEL, lease),
-        }
-        self._announcer = Announcer(EVENTS_CHANNEL, events, lease, monotonic) if events else None
-        self._places = _Places(REMEMBERED)
+        self._budget = ChannelBudget(monotonic) if budget is None else budget
+        self._budget.watch(self._give_channels_up)
+        self._link = Link(reactor, endpoints, name, self._setup, on_state, tls, self._budget)
+        self._outlets = Outlets(lease, monotonic, lambda reason: on_state(LinkState.CLOSED, reason))
+        self._lookups = Lookups()
+        self._announcer = Announcer(Role.EVENTS, events, lease, monotonic) if events else None
+        self._places = Places(monotonic)
         self._searching: dict[bytes, DeferredLock] = {}
         self._protocol: AmqpProtocol | None = None
         self._connected: list[Deferred[None]] = []
@@ -144,8 +112,7 @@ class Publisher:
             self._idle = Deferred()
             # Its end is all that counts, not which.
             await self._idle.addTimeout(STOP_TIMEOUT, self._reactor).addErrback(lambda _: None)
-        for channel in self._channels.values():
-            channel.give_up()
+        self._outlets.give_up()
         self._wake()
         await self._link.stop()
 
@@ -154,12 +121,23 @@ class Publisher:
         self._protocol = protocol
         self._full = False
         self._flow()
-        for channel in self._channels.values():
-            await channel.open(protocol)
+        most = min(protocol.channel_max, self._budget.most)
+        self._budget.used = min(most, len(Role))
+        self._lookups.use(protocol, Role.LOOKUPS if most >= Role.LOOKUPS else 0)
+        await self._outlets.open(protocol, most)
         protocol.transport.registerProducer(self, True)
-        if self._announcer is not None:
+        if self._announcer is not None and most >= Role.EVENTS:
             await self._announcer.open(protocol)
+        elif self._announcer is not None:
+            self._log.warn(
+                "Events are not published: the broker allows us no more channels than {most}", most=most
+            )
         self._wake()
+
+    def _give_channels_up(self) -> None:
+        """Connect anew with fewer channels: another connection of ours needs one."""
+        if self._protocol is not None and self._budget.used > self._budget.most:
+            self._protocol.shut("the broker allows our user fewer channels")
 
     def _wake(self) -> None:
         connected, self._connected = self._connected, []
@@ -184,8 +162,7 @@ class Publisher:
     def _flow(self) -> None:
         reason = None if self._protocol is None else self._protocol.blocked
         writable = not self._full and reason is None
-        for channel in self._channels.values():
-            channel.set_writable(writable)
+        self._outlets.set_writable(writable)
         if self._announcer is not None:
             self._announcer.set_writable(writable)
         if self._blocked != (reason is not None):
@@ -213,7 +190,7 @@ class Publisher:
         if len(queue) > MAX_SHORT_TEXT:
             tell(_NO_NAME)
             return Delivered.RETURNED
-        return await self._publish(Place.QUEUE, queue, message, tell)
+        return await self._publish(Place.QUEUE, queue, message, tell, answer=True)
 
     async def dispatch(self, address: str, message: Message, tell: Tell = tell_nobody) -> Delivered:
         """Publish to the queue of that name, or where there is none to the exchange of that name."""
@@ -227,15 +204,22 @@ class Publisher:
                 return outcome
         return await self._search(name, message, tell)
 
-    async def _publish(self, place: Place, address: bytes, message: Message, tell: Tell) -> Delivered:
+    async def _publish(
+        self, place: Place, address: bytes, message: Message, tell: Tell, *, answer: bool = False
+    ) -> Delivered:
         if self._stopped:
             tell("the manager stops")
             return Delivered.LOST
+        refusal = self._outlets.refusal(len(message.body))
+        if refusal is not None:
+            tell(refusal)
+            return Delivered.REFUSED
+        channel = self._outlets.channel_for(place, len(message.body), answer=answer)
         self._open += 1
         try:
             if place is Place.QUEUE:
-                return await self._channels[place].publish(b"", address, message, tell)
-            return await self._channels[place].publish(address, DISPATCH_KEY, message, tell)
+                return await channel.publish(b"", address, message, tell)
+            return await channel.publish(address, DISPATCH_KEY, message, tell)
         finally:
             self._open -= 1
             if not self._open and self._idle is not None:
@@ -286,31 +270,52 @@ class Publisher:
         return outcome
 
     async def _is_exchange(self, address: bytes) -> bool:
+        if self._places.lacks(address):
+            return False
         # Where it is refused it may be there but not for us, nor for our messages then.
-        return await self.ask(lambda protocol: exchange_exists(protocol, address), refused=False)
+        found = await self._look_up(lambda channel: exchange_exists(channel, address), refused=False)
+        if not found:
+            self._places.absent(address)
+        return found
 
     async def declare(self, queue: bytes) -> None:
         """See `IPublisher.declare`."""
-        await self.ask(lambda protocol: declare_queue(protocol, queue), refused=None)
+        await self.ask(lambda protocol: need_queue(self._lookups, queue), refused=None)
 
-    async def ask(self, ask: Callable[[AmqpProtocol], Coroutine[Any, Any, T]], refused: T) -> T:
+    async def _look_up(self, question: Question[T], refused: T) -> T:
+        return await self.ask(lambda protocol: self._lookups.ask(question), refused)
+
+    def spare_channel(self, protocol: AmqpProtocol) -> int:
+        """Return the number of a channel that is not needed otherwise. Raises `NoChannel`.
+
+        For this package only.
+        """
+        if self._budget.most <= len(Role):
+            raise NoChannel("the broker allows our user no more channels")
+        return protocol.free_channel(above=len(Role))
+
+    def _usable(self) -> AmqpProtocol | None:
+        return self._protocol if self._protocol is not None and self._protocol.usable else None
+
+    async def ask(self, ask: Callable[[AmqpProtocol], Awaitable[T]], refused: T) -> T:
         """Ask the broker, and again on the next connection until it answers or closes the channel.
 
-        For this package only. ``refused`` is returned where it closes the channel, or after `stop`.
+        For this package only. ``refused`` is returned where it closes the channel or allows none, or
+        after `stop`.
         """
         while not self._stopped:
-            protocol = self._protocol
-            if protocol is None or not protocol.usable:
+            protocol = self._usable()
+            if protocol is None:
                 connected: Deferred[None] = Deferred(self._connected.remove)
                 self._connected.append(connected)
                 await connected
                 continue
             try:
                 return await ask(protocol)
-            except ChannelClosed:
+            except (ChannelClosed, NoChannel):
                 return refused
             except Closed:
                 # RabbitMQ 4 fails itself, and ends the connection, when asked for some strange names.
-                if (protocol.reason or "").startswith(INTERNAL_ERROR):
+                if protocol is self._usable() or (protocol.reason or "").startswith(INTERNAL_ERROR):
                     return refused
         return refused

@@ -13,7 +13,7 @@ class Topology:
         in_queue: the manager's queue: durable, declared without arguments since workers declare it so too.
         dead_queue: where tasks go that failed too often: durable.
         rejected_queue: where messages go that can't be understood: durable.
-        events_exchange: what events are published to: durable, topic.
+        events_exchange: what events are published to. It is made, and taken, as those of ``bindings``.
         bindings: pairs of exchange and routing key to bind ``in_queue`` to. An exchange that does not exist
             yet is declared durable and topic; one that exists is taken as it is.
     """

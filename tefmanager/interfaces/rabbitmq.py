@@ -78,6 +78,8 @@ class Delivered(StrEnum):
     RETURNED = "returned"
     """It could not be routed: no such queue, no such exchange, or nothing bound to it."""
     NACKED = "nacked"
+    REFUSED = "refused"
+    """The broker takes no message like this one, today or tomorrow: it is too large."""
     LOST = "lost"
     """The connection went before the broker had answered: it may or may not have arrived."""
 

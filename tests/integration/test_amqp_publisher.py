@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from twisted.internet.defer import CancelledError, gatherResults
 
@@ -238,7 +240,13 @@ async def test_search_goes_on_after_a_loss(
             await until(lambda: states.count(LinkState.CONNECTED))
             protocol = publisher._protocol
             assert protocol is not None
-            monkeypatch.setattr(protocol, "free_channel", lambda: protocol.transport.abortConnection() or 9)
+            open_channel = protocol.open_channel
+
+            def lose(*args: Any) -> Any:
+                protocol.transport.abortConnection()
+                return open_channel(*args)
+
+            monkeypatch.setattr(protocol, "open_channel", lose)
             assert await publisher.dispatch(unique, Message(b"x")) is CONFIRMED
             assert states.count(LinkState.CONNECTED) == 2
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 import struct
+from collections.abc import Iterator
+from math import inf
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.logger import capturedLogs
 
 from tefmanager.amqp import frames
 from tefmanager.amqp.codec import TableError
@@ -18,11 +20,12 @@ from tefmanager.interfaces import Delivered, Message
 from tefmanager.lease import Lease
 from tests.unit.amqp_wire import Wire, content, method
 
-LOST, RETURNED, CONFIRMED, NACKED = (
+LOST, RETURNED, CONFIRMED, NACKED, REFUSED = (
     Delivered.LOST,
     Delivered.RETURNED,
     Delivered.CONFIRMED,
     Delivered.NACKED,
+    Delivered.REFUSED,
 )
 NOT_FOUND = "NOT_FOUND - no exchange '{}' in vhost '/'"
 
@@ -34,13 +37,15 @@ class Rig:
         wire: the connection.
         channel: the channel.
         answers: what has become of messages, by the order of the calls.
+        told: why the broker has closed the channel.
     """
 
-    def __init__(self, opened: bool = True) -> None:
+    def __init__(self, opened: bool = True, window: float = inf) -> None:
         self.wire = Wire()
         self.wire.log_in()
         self.lease = Lease.unlimited()
-        self.channel = ConfirmChannel(1, self.lease)
+        self.told: list[str] = []
+        self.channel = ConfirmChannel(1, self.lease, window, self.told.append)
         self.answers: dict[int, object] = {}
         self._calls = 0
         if opened:
@@ -250,7 +255,7 @@ def test_refused_exchange(rig: Rig, exchange: bytes, reason: str) -> None:
 
 
 def test_refusal_is_told_once(rig: Rig) -> None:
-    """The reason of a refusal is logged, and again only after something was published."""
+    """Why the broker closes the channel is told, and again only after something was published."""
     refused = method(1, "channel.close", 403, "ACCESS_REFUSED - access to exchange 'amq.default'", 60, 40)
 
     def refuse() -> None:
@@ -258,14 +263,69 @@ def test_refusal_is_told_once(rig: Rig) -> None:
         rig.wire.receive(refused)
         rig.answer_open()
 
-    with capturedLogs() as logged:
-        refuse()
-        refuse()
-        assert [event["reason"][:20] for event in logged] == ["403 ACCESS_REFUSED -"]
+    refuse()
+    refuse()
+    assert [reason[:20] for reason in rig.told] == ["403 ACCESS_REFUSED -"]
+    rig.publish()
+    rig.wire.receive(method(1, "basic.ack", 1, False))
+    refuse()
+    assert len(rig.told) == 2
+
+
+@pytest.mark.parametrize("wording", ["max size", "configured max size"])
+def test_too_large(rig: Rig, wording: str) -> None:
+    """A message that is too large is refused alone: those behind it go out again on the next channel."""
+    for body in (b"small", b"x" * 2000, b"after"):
+        rig.publish(body=body)
+    rig.published()
+    reason = f"PRECONDITION_FAILED - message size 2000 is larger than {wording} 1000"
+    rig.wire.receive(method(1, "channel.close", 406, reason, 60, 40))
+    assert rig.answers == {1: LOST, 2: REFUSED}
+    assert rig.told == [f"406 {reason}"]
+    rig.answer_open()
+    assert [body for _, body in rig.published()] == [b"after"]
+
+
+def test_window() -> None:
+    """No more messages are under way than the window lets, and the next goes out when one is confirmed."""
+    rig = Rig(window=1)
+    for body in (b"1", b"2"):
+        rig.publish(body=body)
+    assert [body for _, body in rig.published()] == [b"1"]
+    rig.wire.receive(method(1, "basic.ack", 1, False))
+    assert [body for _, body in rig.published()] == [b"2"]
+
+
+def test_confirms_cost_what_is_in_flight(rig: Rig) -> None:
+    """A confirm of several looks only at those in flight, however many were confirmed before."""
+    for number in range(1, 50):
         rig.publish()
-        rig.wire.receive(method(1, "basic.ack", 1, False))
-        refuse()
-        assert len(logged) == 2
+        rig.wire.receive(method(1, "basic.ack", number, False))
+    rig.publish()
+    looked: list[int] = []
+
+    class Counted(dict[int, Any]):
+        def __iter__(self) -> Iterator[int]:
+            for number in super().__iter__():
+                looked.append(number)
+                yield number
+
+        def pop(self, number: int, *default: Any) -> Any:
+            looked.append(number)
+            return super().pop(number, *default)
+
+    rig.channel._in_flight = Counted(rig.channel._in_flight)
+    rig.wire.receive(method(1, "basic.ack", 50, True))
+    assert set(looked) == {50}
+    assert len(rig.answers) == 50
+
+
+def test_direct_reply_is_not_mandatory(rig: Rig) -> None:
+    """RabbitMQ returns a mandatory answer to a direct reply-to, though it arrives."""
+    for key, mandatory in ((b"queue", 1), (b"amq.rabbitmq.reply-to.g1h2.x", 0)):
+        rig.channel.publish(b"", key, Message(b""))
+        [called] = [args for name, args in rig.wire.called() if name == "basic.publish"]
+        assert called[3] == mandatory
 
 
 def test_channel_closed_otherwise(rig: Rig) -> None:

@@ -1,0 +1,109 @@
+"""What is declared beside the manager's queue: each thing alone, and again until it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from txamqp.client import ChannelClosed, Closed
+
+from tefmanager.amqp.declare import need_binding, need_queue, need_topic
+from tefmanager.amqp.delegate import reason_of
+from tefmanager.amqp.lookups import Lookups, detached
+from tefmanager.amqp.protocol import AmqpProtocol
+from tefmanager.amqp.topology import Topology
+
+PATIENCE = 2.0
+"""Seconds for which a consumer that begins waits for them."""
+
+AGAIN = 30.0
+"""Seconds until what could not be declared is tried again."""
+
+LOOKUPS = 2
+"""The channel on which they are declared."""
+
+
+class Extras:
+    """Queues of ours that are published to, and bindings to exchanges of other programs.
+
+    Tasks that come straight to the manager's queue need none of them. So what the broker refuses is told,
+    and tried again every half minute, and the consumer goes on.
+    """
+
+    _log = Logger()
+
+    def __init__(self, clock: Any, topology: Topology) -> None:
+        self._clock = clock
+        self._lookups = Lookups()
+        queue = topology.in_queue
+        self._needs: dict[str, Callable[[], Awaitable[None]]] = {
+            f"queue {name}": partial(need_queue, self._lookups, name)
+            for name in topology.queues
+            if name != queue
+        }
+        self._needs[f"exchange {topology.events_exchange}"] = partial(
+            need_topic, self._lookups, topology.events_exchange
+        )
+        self._needs |= {
+            f"binding to exchange {exchange} with key {key}": partial(
+                need_binding, self._lookups, queue, exchange, key
+            )
+            for exchange, key in topology.bindings
+        }
+        self._said: dict[str, str] = {}
+        self._again: IDelayedCall | None = None
+
+    async def declare(self, protocol: AmqpProtocol, most_channels: int) -> None:
+        """Declare all of them on a new connection; return when that is done, or after some seconds."""
+        self.stop()
+        self._lookups.use(protocol, LOOKUPS if most_channels >= LOOKUPS else 0)
+        try:
+            await self._declare(protocol).addTimeout(PATIENCE, self._clock)
+        except TimeoutError:
+            self._log.warn("the broker is slow to declare queues and bindings; consuming begins")
+
+    def stop(self) -> None:
+        """Try nothing again."""
+        again, self._again = self._again, None
+        if again is not None and again.active():
+            again.cancel()
+
+    def _declare(self, protocol: AmqpProtocol) -> Deferred[None]:
+        return detached(self._declare_all(protocol))
+
+    async def _declare_all(self, protocol: AmqpProtocol) -> None:
+        missing = [what for what in self._needs if not await self._declared(what)]
+        if missing and protocol.usable:
+            self._again = self._clock.callLater(AGAIN, self._try_again, protocol)
+
+    def _try_again(self, protocol: AmqpProtocol) -> None:
+        if protocol.usable:
+            self._declare(protocol).addErrback(self._unexpected)
+
+    def _unexpected(self, failure: Any) -> None:
+        self._log.failure("queues and bindings can't be declared", failure)
+
+    async def _declared(self, what: str) -> bool:
+        try:
+            await self._needs[what]()
+        except Closed as error:
+            closed = isinstance(error, ChannelClosed)
+            self._say(what, reason_of(error.args[0]) if closed else str(error))
+            return False
+        if self._said.pop(what, None) is not None:
+            self._log.info("{what}: there now", what=what)
+        return True
+
+    def _say(self, what: str, why: str) -> None:
+        if self._said.get(what) != why:
+            self._said[what] = why
+            self._log.warn(
+                "{what} is missing, and tried again every {pause:g} s: {why}",
+                what=what,
+                why=why,
+                pause=AGAIN,
+            )

@@ -1,0 +1,100 @@
+"""The channels on which messages go out: what ends one of them is in few others' way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import IntEnum
+
+from tefmanager.amqp.confirms import ConfirmChannel, largest_of
+from tefmanager.amqp.places import Place
+from tefmanager.amqp.protocol import AmqpProtocol
+from tefmanager.lease import Lease
+
+LARGE = 64 * 1024
+"""Bytes of a body from which on a message goes out alone: the broker may find it too large, and then closes
+the channel."""
+
+LIMIT_HOLDS = 60.0
+"""Seconds for which nothing larger is sent than the broker has said it takes."""
+
+
+class Role(IntEnum):
+    """What a channel is for: its number, in the order in which they are given up where few are allowed."""
+
+    DISPATCHES = 1
+    LOOKUPS = 2
+    EVENTS = 3
+    ANSWERS = 4
+    LARGE = 5
+    EXCHANGES = 6
+    """Has no others but messages to exchanges: a missing exchange closes the channel."""
+
+
+class Outlets:
+    """Chooses the channel for each message, and knows what the broker finds too large.
+
+    Args:
+        lease: messages wait while it does not hold.
+        seconds: reads a clock that never goes back.
+        on_close: is told why the broker has closed a channel.
+    """
+
+    def __init__(self, lease: Lease, seconds: Callable[[], float], on_close: Callable[[str], None]) -> None:
+        self._seconds = seconds
+        self._told = on_close
+        self._dispatches = ConfirmChannel(Role.DISPATCHES, lease, on_close=self._closed)
+        self._others = {
+            Role.ANSWERS: ConfirmChannel(Role.ANSWERS, lease, on_close=self._closed),
+            Role.LARGE: ConfirmChannel(Role.LARGE, lease, window=1, on_close=self._closed),
+            Role.EXCHANGES: ConfirmChannel(Role.EXCHANGES, lease, on_close=self._closed),
+        }
+        self._most: int = max(Role)
+        self._limit = 0
+        self._why = ""
+        self._until = 0.0
+
+    @property
+    def _all(self) -> list[ConfirmChannel]:
+        return [self._dispatches, *self._others.values()]
+
+    async def open(self, protocol: AmqpProtocol, most: int) -> None:
+        """Open as many channels as are allowed on a new connection. Raises `txamqp.client.Closed`."""
+        self._most, self._until = most, 0.0
+        for role, channel in self._others.items():
+            if role <= most:
+                await channel.open(protocol)
+            else:
+                channel.hand_over(self._dispatches)
+        await self._dispatches.open(protocol)
+
+    def channel_for(self, place: Place, size: int, *, answer: bool) -> ConfirmChannel:
+        """Return the channel for a message of so many bytes; ``answer``: it is no dispatch."""
+        role = Role.DISPATCHES
+        if size >= LARGE:
+            role = Role.LARGE
+        elif place is Place.EXCHANGE:
+            role = Role.EXCHANGES
+        elif answer:
+            role = Role.ANSWERS
+        return self._others.get(role, self._dispatches) if role <= self._most else self._dispatches
+
+    def refusal(self, size: int) -> str | None:
+        """Return why the broker takes no message of so many bytes, in its words; None: it may do."""
+        return self._why if size > self._limit and self._seconds() < self._until else None
+
+    def _closed(self, reason: str) -> None:
+        found = largest_of(reason)
+        if found is not None:
+            self._limit, self._why = found[1], reason
+            self._until = self._seconds() + LIMIT_HOLDS
+        self._told(reason)
+
+    def set_writable(self, writable: bool) -> None:
+        """Hold messages back, or send those that wait."""
+        for channel in self._all:
+            channel.set_writable(writable)
+
+    def give_up(self) -> None:
+        """Settle all messages as lost."""
+        for channel in self._all:
+            channel.give_up()
