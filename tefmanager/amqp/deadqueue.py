@@ -11,10 +11,10 @@ from txamqp.client import Closed
 from zope.interface import implementer
 
 from tefmanager.amqp.codec import TableError, decode_table
-from tefmanager.amqp.events import ChannelEvents
+from tefmanager.amqp.events import ChannelEvents, NoChannel
 from tefmanager.amqp.frames import Properties, ack_frames
 from tefmanager.amqp.lookups import detached
-from tefmanager.amqp.protocol import AmqpProtocol, NoChannel
+from tefmanager.amqp.protocol import AmqpProtocol
 from tefmanager.amqp.publisher import Publisher
 from tefmanager.interfaces import DeadQueueLost, Delivered, IDeadQueue, Message
 from tefmanager.messages import guid_of

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from txamqp.client import Closed
+
 from tefmanager.amqp.frames import Properties
+
+
+class NoChannel(Closed):  # type: ignore[misc]  # txamqp has no types
+    """The broker allows no further channel on this connection, or to our user."""
 
 
 class ChannelEvents:

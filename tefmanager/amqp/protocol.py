@@ -25,7 +25,7 @@ from txamqp.protocol import AMQChannel, AMQClient
 from tefmanager.amqp import frames
 from tefmanager.amqp.codec import TableError, WireCodec
 from tefmanager.amqp.delegate import BrokerDelegate
-from tefmanager.amqp.events import ChannelEvents
+from tefmanager.amqp.events import ChannelEvents, NoChannel
 from tefmanager.amqp.heartbeat import Heartbeat
 from tefmanager.amqp.tls import lost_text
 from tefmanager.endpoints import AmqpEndpoint
@@ -43,10 +43,6 @@ SPEC = txamqp_spec.load_string(resources.files(__package__).joinpath("amqp0-9-1.
 """The methods of the protocol, as txamqp wants them described."""
 
 _FRAME = struct.Struct(">BHI")
-
-
-class NoChannel(Closed):  # type: ignore[misc]  # txamqp has no types
-    """The broker allows no further channel on this connection, or to our user."""
 
 
 class ProtocolError(Exception):

@@ -17,10 +17,11 @@ from tefmanager.amqp.budget import ChannelBudget
 from tefmanager.amqp.codec import MAX_SHORT_TEXT
 from tefmanager.amqp.connection import Link, LinkState, OnState, Tls, ignore_state
 from tefmanager.amqp.declare import exchange_exists, need_queue
+from tefmanager.amqp.events import NoChannel
 from tefmanager.amqp.lookups import Lookups, Question
 from tefmanager.amqp.outlets import Outlets, Role
 from tefmanager.amqp.places import Place, Places
-from tefmanager.amqp.protocol import AmqpProtocol, NoChannel
+from tefmanager.amqp.protocol import AmqpProtocol
 from tefmanager.amqp.tls import client_tls
 from tefmanager.endpoints import AmqpEndpoint
 from tefmanager.interfaces import Delivered, IPublisher, Message, Tell, tell_nobody

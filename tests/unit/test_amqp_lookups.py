@@ -10,10 +10,11 @@ from txamqp.client import ChannelClosed
 
 from tefmanager.amqp.budget import FORGOTTEN, ChannelBudget
 from tefmanager.amqp.declare import exchange_exists
+from tefmanager.amqp.events import NoChannel
 from tefmanager.amqp.lookups import Lookups, detached
 from tefmanager.amqp.outlets import LARGE, LIMIT_HOLDS, Outlets, Role
 from tefmanager.amqp.places import ABSENT, Place, Places
-from tefmanager.amqp.protocol import MAX_CHANNELS, NoChannel
+from tefmanager.amqp.protocol import MAX_CHANNELS
 from tefmanager.lease import Lease
 from tests.unit.amqp_wire import Wire, method
 
