@@ -31,8 +31,7 @@ def event_of(delivery: Delivery, parsed: Parsed | None, finished: frozenset[str]
             done = parsed.guid in finished
             return events.TaskSubmitted(parsed, delivery.body, delivery.redelivered, done, reply)
         case WorkerMessage():
-            receipt = (delivery.session, delivery.tag)
-            return events.WorkerReported(parsed, delivery.redelivered, reply, receipt)
+            return events.WorkerReported(parsed, delivery.redelivered, reply)
         case SetState() | GetWorkers() | DispatchTasks() | SuiteCommand():
             return events.Commanded(parsed, reply, delivery.redelivered)
         case _:

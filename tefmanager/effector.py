@@ -18,12 +18,10 @@ from tefmanager.backoff import Backoff
 from tefmanager.core import events
 from tefmanager.core.announcements import announcement
 from tefmanager.core.effects import (
-    Acknowledge,
     Bury,
     Effect,
     Log,
     Publish,
-    Receipt,
     Release,
     Reply,
     ReplyTo,
@@ -89,7 +87,6 @@ class Effector:
 
     Args:
         post: takes what came of an effect, as an event.
-        acknowledge: acknowledges a message.
         attempts: reads the ended attempts of a task.
         on_failure: is told of a failure that nobody expected.
         on_idle: is told when nothing is under way any more.
@@ -107,7 +104,6 @@ class Effector:
         reservations: IReservations,
         queues: Queues,
         post: Callable[[events.Event], None],
-        acknowledge: Callable[[Receipt], None],
         attempts: Callable[[int], Awaitable[Sequence[AttemptRow]]],
         on_failure: Callable[[Failure], None],
         on_idle: Callable[[], None],
@@ -119,7 +115,6 @@ class Effector:
         self._reservations = reservations
         self._queues = queues
         self._post = post
-        self._acknowledge = acknowledge
         self._attempts = attempts
         self._meter = meter
         self._nursery = Nursery(on_failure, on_idle)
@@ -143,8 +138,6 @@ class Effector:
             match effect:
                 case Log():
                     pass
-                case Acknowledge(receipt):
-                    self._acknowledge(receipt)
                 case Publish():
                     self._nursery.run(self._publish(effect, bodies[effect.task_id]))
                 case Reserve(attempt, resources):

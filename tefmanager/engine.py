@@ -113,7 +113,6 @@ class Engine:
             reservations,
             queues,
             self.post,
-            lambda receipt: consumer.ack(receipt[0], [receipt[1]]),
             reign.attempts,
             self._fail,
             self._wakeup.call,

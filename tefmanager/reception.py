@@ -169,8 +169,6 @@ class Reception:
                 self._core.apply(event_of(delivery, parsed, finished), now)
             except Exception as error:
                 raise Poisoned(delivery.body, f"{type(error).__name__}: {error}") from error
-            if self._core.ledger.keeps((delivery.session, delivery.tag)):
-                return
         turn.acks[delivery.session].append(delivery.tag)
 
     def _refuse(self, turn: Turn, delivery: Delivery, invalid: Invalid) -> None:

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
-from math import inf
 
 from tefmanager import loglines
 from tefmanager.core.backlog import Backlog, Memory
-from tefmanager.core.effects import Acknowledge, Bury, Publish, Release, Reserve
+from tefmanager.core.deadlines import Deadlines
+from tefmanager.core.effects import Bury, Publish, Release, Reserve
 from tefmanager.core.entities import Attempt, Phase, Task, Worker
 from tefmanager.core.heldback import HeldBack, HoldBacks
 from tefmanager.core.ledger import Ledger
 from tefmanager.core.pool import Pool
 from tefmanager.core.suites import Suites
 from tefmanager.core.timers import Timers
-from tefmanager.core.values import AttemptEnd, Moment, Outcome, TaskState
+from tefmanager.core.values import AttemptEnd, Doubt, Moment, Outcome, TaskState
 from tefmanager.core.workforce import Workforce
-
-_HEARTBEATS = 3
-"""How many heartbeats a worker that is missing has left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +63,13 @@ class Attempts:
         timers: Timers,
         number: Callable[[], int],
     ) -> None:
-        self._limits = limits
+        self.limits = limits
         self._ledger = ledger
         self._backlog = backlog
         self._workforce = workforce
         self._pool = pool
-        self._timers = timers
         self._number = number
+        self.deadlines = Deadlines(ledger, workforce, timers, self)
         self.suites = Suites()
         self.in_flight: dict[int, Attempt] = {}
         self.unconfirmed: dict[int, Attempt] = {}
@@ -85,9 +81,9 @@ class Attempts:
 
     def limit(self, limits: Limits) -> None:
         """Go by other limits from now on, for what is under way as well."""
-        self._limits = limits
+        self.limits = limits
         for attempt in self.in_flight.values():
-            self.watch(attempt)
+            self.deadlines.watch(attempt)
 
     # --- booked: in memory, while Etcd is asked ---
 
@@ -178,20 +174,31 @@ class Attempts:
         attempt.task.state = TaskState(phase.value)
         self._ledger.task(attempt.task)
         self._workforce.changed(attempt.worker, now)
-        self.watch(attempt)
+        self.deadlines.watch(attempt)
 
     def settle_doubt(self, attempt: Attempt) -> None:
         """It is clear again what becomes of an attempt."""
-        attempt.in_doubt = False
-        for receipt in attempt.receipts:
-            self._ledger.do(Acknowledge(receipt))
-        attempt.receipts.clear()
+        if attempt.doubt is not None:
+            attempt.doubt = None
+            self._ledger.task(attempt.task)
+
+    def doubt(self, attempt: Attempt, doubt: Doubt) -> None:
+        """What was told again may mean the end of an attempt: a crash must not take that along."""
+        if attempt.doubt is not doubt:
+            attempt.doubt = doubt
+            self._ledger.task(attempt.task)
 
     def start(self, attempt: Attempt, now: Moment) -> None:
         """Its worker says *working*."""
-        attempt.first_hand = True
+        attempt.first_hand = attempt.confirmed = True
         self._enter(attempt, Phase.WORKING, now)
-        self._log(loglines.TASK_WORKING, attempt)
+        self.log(loglines.TASK_WORKING, attempt)
+
+    def sent_only(self, attempt: Attempt, now: Moment) -> None:
+        """Its worker has begun anew: of what it was sent, it will say whether it works at it."""
+        attempt.quiet = attempt.started = None
+        attempt.first_hand = False
+        self._enter(attempt, Phase.DISPATCHED, now)
 
     def take_over(self, task: Task, worker: Worker, now: Moment) -> None:
         """A worker evidently runs a task that waits: it is its again, and its references are owed."""
@@ -201,17 +208,18 @@ class Attempts:
         attempt = Attempt(self._number(), task, worker, wants=task.spec.resources)
         task.attempts += 1
         attempt.number = task.attempts
+        attempt.confirmed = True
         self._begin(attempt, Phase.WORKING, now)
         if attempt.wants:
             self.owed[attempt.id] = attempt
-        self._log(loglines.TASK_REGAINED, attempt)
+        self.log(loglines.TASK_REGAINED, attempt)
 
     def restore(self, attempt: Attempt) -> None:
         """Take up an attempt that was in flight when the last reign ended."""
         self.in_flight[attempt.id] = attempt
         attempt.worker.queue.append(attempt)
         attempt.reserved = bool(attempt.task.spec.resources)
-        self.watch(attempt)
+        self.deadlines.watch(attempt)
 
     # --- how it ends ---
 
@@ -220,16 +228,17 @@ class Attempts:
     ) -> None:
         """Take a task from its worker; it waits again, in its old place, unless it is out of attempts.
 
-        ``unresolved``: the worker may still have it, and still complete it.
+        ``unresolved``: the worker may still have it, and still complete it. A dispatch that nobody knows to
+        have reached the worker is no attempt: a broken queue must not bring tasks to the dead queue.
         """
         task = attempt.task
         self._end(attempt, end, now, unresolved=unresolved)
         task.attempt = None
         task.state = TaskState.WAITING
-        if end is AttemptEnd.UNDELIVERED:
-            task.attempts -= 1  # nobody had it: a broken worker must not bring tasks to the dead queue
-        self._log(loglines.TASK_RELEASED, attempt, end)
-        if 0 < self._limits.max_attempts <= task.attempts:
+        if end is AttemptEnd.UNDELIVERED or not attempt.confirmed:
+            task.attempts -= 1
+        self.log(loglines.TASK_RELEASED, attempt, end)
+        if 0 < self.limits.max_attempts <= task.attempts:
             self._die(task)
         else:
             self._backlog.add(task)
@@ -248,7 +257,15 @@ class Attempts:
         self._ledger.do(Bury(task.spec.id, task.spec.guid, f"given back {often}"))
 
     def complete(self, task: Task, by: Attempt, now: Moment) -> None:
-        """A task is done, wherever it is; ``by`` is the attempt that did it, live or not."""
+        """A task is done, wherever it is; ``by`` is the attempt that did it, live or not.
+
+        One that is on its way to the dead queue is dead: its copy may be there already, in the hands of
+        others even, and nothing could take it back for certain.
+        """
+        if task.state is TaskState.DYING:
+            reason = "the task is on its way to the dead queue"
+            self._ledger.log(loglines.COMPLETION_IGNORED(by.worker.name, task.spec.guid, reason))
+            return
         live = task.attempt
         if live is None or live.phase is Phase.RESERVING:
             self.withdraw(task, now)
@@ -257,12 +274,11 @@ class Attempts:
         else:
             live.worker.busy = live.worker.busy or live.phase is Phase.WORKING
             self._end(live, AttemptEnd.SUPERSEDED, now, unresolved=True)
-            self._workforce.changed(live.worker, now)
-        self._log(loglines.TASK_COMPLETED, by)
+        self.log(loglines.TASK_COMPLETED, by)
         self.finish(task, Outcome.COMPLETED, now)
 
     def withdraw(self, task: Task, now: Moment) -> None:
-        """Take a task that waits, or is booked, or dying, out of wherever it is."""
+        """Take a task that waits, or is booked, out of wherever it is."""
         if task.attempt is not None:
             self._unbook(task.attempt, now)
         elif task.lane is not None:
@@ -278,10 +294,11 @@ class Attempts:
         self._ledger.finished(task, outcome, now)
         self.suites.ended(task.spec.suite, outcome)
 
-    def resolve(self, attempt: Attempt) -> None:
+    def resolve(self, attempt: Attempt, now: Moment) -> None:
         """A worker can have a task no longer that had been taken from it."""
         attempt.worker.queue.remove(attempt)
         self._ledger.resolved(attempt.id)
+        self._workforce.changed(attempt.worker, now)
 
     def _end(self, attempt: Attempt, end: AttemptEnd, now: Moment, *, unresolved: bool) -> None:
         attempt.live = False
@@ -293,6 +310,7 @@ class Attempts:
         else:
             attempt.worker.queue.remove(attempt)
         self._ledger.ended(attempt.ended(end, now.wall, unresolved=unresolved))
+        self._workforce.changed(attempt.worker, now)
         self.give_back(attempt)
 
     def give_back(self, attempt: Attempt) -> None:
@@ -306,92 +324,7 @@ class Attempts:
         self.releasing[attempt_id] = resources
         self._ledger.release(Release(attempt_id, resources))
 
-    # --- time ---
-
-    def watch(self, attempt: Attempt) -> None:
-        """Look at an attempt when its time is up."""
-        due = self._due(attempt)
-        if due < attempt.watched:
-            attempt.watched = due
-            self._timers.at(due, partial(self._look, attempt))
-
-    def _due(self, attempt: Attempt) -> float:
-        if not attempt.live:
-            return inf if attempt.seen_free is None else attempt.seen_free + self._limits.release_grace
-        if attempt.phase is Phase.DISPATCHED:
-            return attempt.since + self._limits.dispatch_timeout
-        limit = attempt.task.spec.time_limit
-        due = attempt.since + (self._limits.time_limit if limit is None else limit)
-        return due if attempt.quiet is None else min(due, attempt.quiet + self._limits.release_grace)
-
-    def _look(self, attempt: Attempt, now: Moment) -> None:
-        attempt.watched = inf
-        if not attempt.live:
-            self._settle(attempt, now)
-        elif now.monotonic < self._due(attempt):
-            self.watch(attempt)
-        elif attempt.phase is Phase.DISPATCHED:
-            self._never_began(attempt, now)
-        elif attempt.quiet is not None and now.monotonic >= attempt.quiet + self._limits.release_grace:
-            self._fell_silent(attempt, now)
-        else:
-            self._stall(attempt, now)
-
-    def seen_free(self, worker: Worker, now: Moment) -> None:
-        """A worker says that it is free though something may stand in its queue.
-
-        If it has had time enough to begin that, it does not have it; unless it has just been started, and
-        is about to look. What was sent to it once more it would begin at once.
-        """
-        for attempt in worker.queue:
-            if worker.busy:
-                attempt.since = now.monotonic
-            patience = 0.0 if attempt.given_up else self._limits.dispatch_timeout
-            if attempt.seen_free is None and now.monotonic >= attempt.since + patience:
-                attempt.seen_free = now.monotonic
-                self.watch(attempt)
-
-    def _settle(self, attempt: Attempt, now: Moment) -> None:
-        """A worker that was seen free after long enough, and has not begun, does not have it."""
-        worker = attempt.worker
-        if attempt not in worker.queue or attempt.phase is Phase.WORKING:
-            return
-        if worker.doubtful:
-            self.resolve(attempt)
-            self._workforce.changed(worker, now)
-        else:
-            attempt.seen_free = None
-
-    def _never_began(self, attempt: Attempt, now: Moment) -> None:
-        worker = attempt.worker
-        silence = now.monotonic - worker.heard
-        silent = worker.heard <= attempt.since and silence >= self._limits.missing_interval / _HEARTBEATS
-        self._log(loglines.DISPATCH_TIMEOUT, attempt)
-        self.take_back(attempt, AttemptEnd.DISPATCH_TIMEOUT, now, unresolved=True)
-        if silent:
-            worker.missing = True
-            self._ledger.log(loglines.WORKER_MISSING(worker.name, worker.worker_type))
-        self._workforce.last(worker, now)
-
-    def _fell_silent(self, attempt: Attempt, now: Moment) -> None:
-        worker = attempt.worker
-        worker.busy = False
-        if attempt.in_doubt:
-            self.complete(attempt.task, attempt, now)
-        else:
-            # What it said may have crossed its *working*: then it still has the task.
-            self.take_back(attempt, AttemptEnd.GIVEN_UP, now, unresolved=True)
-        self._workforce.changed(worker, now)
-
-    def _stall(self, attempt: Attempt, now: Moment) -> None:
-        task, worker = attempt.task, attempt.worker
-        task.avoid |= {worker.name}
-        worker.stalled = True
-        line = loglines.WORKER_STALLED(worker.name, worker.worker_type, task.spec.guid)
-        self._ledger.log(line, task.spec)
-        self.take_back(attempt, AttemptEnd.STALLED, now, unresolved=True)
-        self._workforce.changed(worker, now)
-
-    def _log(self, event: loglines.Event, attempt: Attempt, *more: object) -> None:
+    def log(self, event: loglines.Event, attempt: Attempt, *more: object) -> None:
+        """Log what became of an attempt."""
         spec = attempt.task.spec
         self._ledger.log(event(spec.task_type, spec.guid, attempt.worker.name, attempt.id, *more), spec)

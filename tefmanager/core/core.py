@@ -15,6 +15,7 @@ from tefmanager.core import events
 from tefmanager.core.attempts import Attempts, Limits
 from tefmanager.core.backlog import Backlog
 from tefmanager.core.complaints import Complaints
+from tefmanager.core.departures import Departures
 from tefmanager.core.effects import Effect, Reserve
 from tefmanager.core.entities import Attempt, Phase, Task
 from tefmanager.core.intake import Intake
@@ -62,7 +63,8 @@ class Core:
         parts = (self.ledger, self.backlog, self.workforce)
         self.attempts = Attempts(limits, *parts, self.pool, self.timers, self.numbers.attempt)
         self.planner = Planner(limits.patience, *parts, self.pool, self.timers, self.attempts)
-        self.reports = Reports(limits, *parts[:2], self.workforce, self.timers, self.attempts)
+        self.departures = Departures(limits, self.ledger, self.workforce, self.timers, self.attempts)
+        self.reports = Reports(*parts, self.attempts, self.departures)
         self.stops = Stops(*parts[:2], self.timers, self.attempts)
         self.intake = Intake(*parts, self.pool, self.attempts, self.stops, self.numbers)
         self._draining = False
@@ -247,6 +249,7 @@ class Core:
     def _confirmed(self, event: events.DispatchConfirmed, now: Moment) -> None:
         attempt = self.attempts.unconfirmed.pop(event.attempt, None)
         if attempt is not None:
+            attempt.confirmed = True
             spec = attempt.task.spec
             self.attempts.held_back.drop(attempt.task)
             self.ledger.log(loglines.DISPATCH(spec.task_type, spec.guid, attempt.worker.name), spec)
@@ -254,7 +257,7 @@ class Core:
     def _failed(self, event: events.DispatchFailed, now: Moment) -> None:
         attempt = self.attempts.unconfirmed.pop(event.attempt, None)
         if attempt is not None:
-            self.reports.undelivered(attempt, event.reason, now)
+            self.departures.undelivered(attempt, event.reason, now)
 
     def _uncertain(self, event: events.DispatchUncertain, now: Moment) -> None:
         """The dispatch timeout will tell."""
@@ -316,20 +319,23 @@ class Core:
         self.stops.hearing_again(now)
         for worker in self.workforce:
             worker.heard = now.monotonic
+            if worker.leaving is not None:
+                worker.leaving = now.monotonic
             for attempt in worker.queue:
                 attempt.since = now.monotonic
                 if attempt.quiet is not None:
                     attempt.quiet = now.monotonic
 
     def _pass(self, event: events.Pass, now: Moment) -> None:
-        self.reports.forget(now)
+        if event.today is not None:
+            self.departures.forget(event.today, now)
         self.pool.second_look()
         self.backlog.wake_all()
 
     def _limits_changed(self, event: events.LimitsChanged, now: Moment) -> None:
         limits = event.limits
         self.attempts.limit(limits)
-        self.reports.limit(limits)
+        self.departures.limit(limits)
         self.planner.limit(limits.patience)
         self.pool.holds_unknown = limits.hold_unknown
         self.backlog.wake_all()

@@ -17,16 +17,6 @@ class ReplyTo(Struct, frozen=True):
     correlation_id: bytes
 
 
-Receipt: TypeAlias = tuple[int, int]
-"""A delivery: the number of the consumer's channel, and its tag there."""
-
-
-class Acknowledge(Struct, frozen=True):
-    """Acknowledge a message that was kept, since what it means was not clear."""
-
-    receipt: Receipt
-
-
 class Log(Struct, frozen=True):
     """Write a line to the log, and publish it where somebody listens. ``about`` is the task it tells of."""
 
@@ -90,4 +80,4 @@ class Bury(Struct, frozen=True):
     reason: str
 
 
-Effect: TypeAlias = Acknowledge | Log | Reply | ReplyWorkers | Reserve | Release | Publish | Bury
+Effect: TypeAlias = Log | Reply | ReplyWorkers | Reserve | Release | Publish | Bury

@@ -13,6 +13,7 @@ from tefmanager.core.values import (
     NOTHING,
     AttemptEnd,
     AttemptRow,
+    Doubt,
     Order,
     TaskRow,
     TaskSpec,
@@ -22,7 +23,6 @@ from tefmanager.core.values import (
 )
 
 if TYPE_CHECKING:
-    from tefmanager.core.effects import Receipt
     from tefmanager.core.lanes import Lane
 
 
@@ -47,6 +47,7 @@ class Task(Struct, eq=False):
         claim: number of its claim on its resources, counting up; None while it has none.
         order: its place in its lane, by `spec`.
         aside: it is held back for a reason of its own, and does not stand in line.
+        short_since: unix time from which it has been first in line but for its resources, or None.
     """
 
     spec: TaskSpec
@@ -58,6 +59,7 @@ class Task(Struct, eq=False):
     claim: int | None = None
     order: Order = NOTHING
     aside: bool = False
+    short_since: float | None = None
 
     def __post_init__(self) -> None:
         self.order = self.spec.order
@@ -70,12 +72,18 @@ class Task(Struct, eq=False):
 
     def row(self) -> TaskRow:
         """Return its row."""
-        row = TaskRow(self.spec, self.state, self.attempts, avoid=tuple(sorted(self.avoid)))
+        avoid = tuple(sorted(self.avoid))
+        row = TaskRow(self.spec, self.state, self.attempts, avoid=avoid, short_since=self.short_since)
         at = self.attempt
         if at is None or at.phase is Phase.RESERVING:
             return row
         return replace(
-            row, attempt=at.id, worker=at.worker.name, dispatched=at.dispatched, started=at.started
+            row,
+            attempt=at.id,
+            worker=at.worker.name,
+            dispatched=at.dispatched,
+            started=at.started,
+            doubt=at.doubt,
         )
 
 
@@ -91,9 +99,8 @@ class Attempt(Struct, eq=False):
         since: monotonic time at which its phase began.
         quiet: monotonic time at which its worker said that it is free, against what we hold; or None.
         first_hand: its worker has said *working* to this reign, in a message that was not told before.
-        in_doubt: what the worker said means *done* if nothing contradicts it: within the release grace, or
-            where *working* was heard first-hand before the next word that is.
-        receipts: messages that are not acknowledged while it is in doubt.
+        doubt: what a message that was told again may mean, if nothing contradicts it; or None.
+        confirmed: the broker, or its worker's words, have told that the message is in the worker's queue.
         seen_free: monotonic time at which its worker, having had time enough to begin it, said that it is
             free; or None. Only of one that is not live.
         live: False once the task was taken away or finished; the worker may still have it.
@@ -113,8 +120,8 @@ class Attempt(Struct, eq=False):
     since: float = 0.0
     quiet: float | None = None
     first_hand: bool = False
-    in_doubt: bool = False
-    receipts: list[Receipt] = field(default_factory=list)
+    doubt: Doubt | None = None
+    confirmed: bool = False
     seen_free: float | None = None
     live: bool = True
     wants: tuple[str, ...] = ()
@@ -148,13 +155,15 @@ class Worker(Struct, eq=False):
 
     Attributes:
         name, worker_type, exchange_name: as it says of itself.
-        heard: monotonic time of its last message.
+        heard: monotonic time of its last message, or the time from which its silence counts.
+        heard_at: unix time of its last message, or None where nobody knows.
         queue: what was sent to it and is not settled, oldest first, as it stands in its queue; at most
             one is live.
         booked: an attempt that is reserving its resources for this worker.
         busy: it works, or has not said since its last task that it is free.
         stalled: it let a task run out of time and has not said since that it is free.
         missing: not heard for the missing interval, or could not be reached.
+        leaving: monotonic time at which it was told again that it left; it did, if it says nothing more.
         shown: its status as the row says.
         since: unix time at which ``shown`` became what it is.
         watched: monotonic time at which it is looked at next.
@@ -164,11 +173,13 @@ class Worker(Struct, eq=False):
     worker_type: str
     exchange_name: str
     heard: float = 0.0
+    heard_at: float | None = None
     queue: list[Attempt] = field(default_factory=list)
     booked: Attempt | None = None
     busy: bool = False
     stalled: bool = False
     missing: bool = False
+    leaving: float | None = None
     shown: WorkerStatus | None = None
     since: float = 0.0
     watched: float = inf
@@ -197,15 +208,12 @@ class Worker(Struct, eq=False):
     @property
     def unsettled(self) -> bool:
         """Whether it may still begin, or go on with, what was taken from it though it seems to be free."""
-        for attempt in self.queue:
-            if not attempt.live and (attempt.phase is Phase.DISPATCHED or attempt.given_up):
-                return True
-        return False
+        return any(not attempt.live for attempt in self.queue)
 
     @property
     def free(self) -> bool:
         """Whether it can be given any task."""
-        return self.booked is None and self.status is WorkerStatus.IDLE
+        return self.booked is None and self.leaving is None and self.status is WorkerStatus.IDLE
 
     @property
     def doubtful(self) -> bool:
@@ -214,7 +222,7 @@ class Worker(Struct, eq=False):
         It names no task: if it were given another one, nobody could tell which of them it has done.
         """
         held = self.busy or self.missing or self.stalled or self.booked is not None
-        return not held and self.live is None and self.unsettled
+        return not held and self.leaving is None and self.live is None and self.unsettled
 
     def holds(self, guid: str) -> Attempt | None:
         """Return what it was sent of a task and is not settled, or None."""
@@ -222,4 +230,6 @@ class Worker(Struct, eq=False):
 
     def row(self) -> WorkerRow:
         """Return its row."""
-        return WorkerRow(self.name, self.worker_type, self.exchange_name, self.status, self.since)
+        return WorkerRow(
+            self.name, self.worker_type, self.exchange_name, self.status, self.since, self.heard_at
+        )

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from tefmanager.core.attempts import Limits
-from tefmanager.core.effects import Receipt, ReplyTo
+from tefmanager.core.effects import ReplyTo
 from tefmanager.core.resources import Resource
 from tefmanager.messages import (
     DispatchTasks,
@@ -45,13 +45,11 @@ class WorkerReported(Struct, frozen=True):
         message: what it says.
         redelivered: the broker may have delivered it before.
         reply: where to answer, or None.
-        receipt: by which it is acknowledged.
     """
 
     message: WorkerMessage
     redelivered: bool = False
     reply: ReplyTo | None = None
-    receipt: Receipt | None = None
 
 
 class Commanded(Struct, frozen=True):
@@ -146,7 +144,13 @@ class HearingAgain(Struct, frozen=True):
 
 
 class Pass(Struct, frozen=True):
-    """The slow catch-all pass: whatever was missed is looked at again."""
+    """The slow catch-all pass: whatever was missed is looked at again.
+
+    Attributes:
+        today: unix time by a calendar that does not jump; where it is None, nobody is forgotten.
+    """
+
+    today: float | None = None
 
 
 class LimitsChanged(Struct, frozen=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from tefmanager.core.effects import Effect, Log, Receipt, Release, Reserve
+from tefmanager.core.effects import Effect, Log, Release, Reserve
 from tefmanager.core.entities import Task, Worker
 from tefmanager.core.values import (
     AttemptRow,
@@ -37,7 +37,6 @@ class Ledger:
         self._workers: dict[str, Worker] = {}
         self._left: dict[str, None] = {}
         self._finished: set[str] = set()
-        self._kept: set[Receipt] = set()
 
     def manager(self, row: ManagerRow) -> None:
         """The manager's own row changed."""
@@ -103,14 +102,6 @@ class Ledger:
         """A task's message is needed, unless it came in this turn."""
         if task.spec.id not in self._new:
             self._changes.bodies.append(task.spec.id)
-
-    def keep(self, receipt: Receipt) -> None:
-        """A message is not to be acknowledged with its turn, but by `Acknowledge`."""
-        self._kept.add(receipt)
-
-    def keeps(self, receipt: Receipt) -> bool:
-        """Tell whether a message of this turn is not to be acknowledged yet."""
-        return receipt in self._kept
 
     def do(self, effect: Effect) -> None:
         """Carry something out, in this order, after the commit."""

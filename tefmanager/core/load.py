@@ -8,6 +8,7 @@ from tefmanager.core.entities import Attempt, Phase, Task, Worker
 from tefmanager.core.values import (
     AttemptEnd,
     AttemptRow,
+    Doubt,
     Moment,
     Snapshot,
     TaskRow,
@@ -51,7 +52,8 @@ def load(core: Core, snapshot: Snapshot, now: Moment) -> list[Attempt]:
     attempts = [_attempt(core, task, task_row, now) for task, task_row in in_flight]
     for worker in core.workforce:
         core.workforce.changed(worker, now)
-        core.reports.watch(worker)
+        core.departures.watch(worker)
+        core.departures.watch_leaving(worker)
     return [attempt for attempt in attempts if attempt.reserved]
 
 
@@ -61,6 +63,7 @@ def _worker(row: WorkerRow, now: Moment) -> Worker:
         row.worker_type,
         row.exchange_name,
         heard=now.monotonic,
+        heard_at=row.heard,
         busy=row.status is WorkerStatus.WORKING,
         stalled=row.status is WorkerStatus.STALLED,
         missing=row.status is WorkerStatus.MISSING,
@@ -70,7 +73,7 @@ def _worker(row: WorkerRow, now: Moment) -> Worker:
 
 
 def _task(row: TaskRow) -> Task:
-    return Task(row.spec, row.attempts, frozenset(row.avoid), row.state)
+    return Task(row.spec, row.attempts, frozenset(row.avoid), row.state, short_since=row.short_since)
 
 
 def _attempt(core: Core, task: Task, row: TaskRow, now: Moment) -> Attempt:
@@ -87,7 +90,13 @@ def _attempt(core: Core, task: Task, row: TaskRow, now: Moment) -> Attempt:
         dispatched=row.dispatched,
         started=row.started,
         since=now.monotonic,
+        doubt=row.doubt,
+        first_hand=row.doubt is Doubt.STALE,
+        quiet=now.monotonic if row.doubt is Doubt.DONE else None,
+        confirmed=row.state is TaskState.WORKING,
     )
+    if row.doubt is Doubt.LEFT:
+        worker.leaving = now.monotonic
     for older in worker.queue:
         if older.task is task and attempt.phase is Phase.WORKING:
             older.phase = Phase.DISPATCHED  # one of the two has begun, the other may still stand there
@@ -105,6 +114,7 @@ def _unresolved(core: Core, row: AttemptRow, now: Moment) -> None:
         return
     if task is None or task.spec.id != row.task_id:
         task = _finished(row)
+    said_free = not (worker.busy or worker.stalled or worker.missing)
     attempt = Attempt(
         id=row.id,
         task=task,
@@ -115,7 +125,7 @@ def _unresolved(core: Core, row: AttemptRow, now: Moment) -> None:
         started=row.started,
         since=now.monotonic,
         live=False,
-        quiet=now.monotonic if row.end is AttemptEnd.GIVEN_UP else None,
+        quiet=now.monotonic if said_free or row.end is AttemptEnd.GIVEN_UP else None,
     )
     worker.queue.append(attempt)
 

@@ -67,7 +67,13 @@ class Planner:
             self._send_again(worker, now)
 
     def _send_again(self, worker: Worker, now: Moment) -> None:
-        """Give a worker once more what it has not begun, and may not have got, if nobody else took it."""
+        """Give a worker once more what it has not begun, and may not have got, if nobody else took it.
+
+        Not while the broker has not said what became of the last message: it would be sent again and again.
+        """
+        unconfirmed = any(attempt.id in self._attempts.unconfirmed for attempt in worker.queue)
+        if unconfirmed or not worker.doubtful:
+            return
         task = worker.queue[-1].task
         waits = task.lane is not None and not task.lane.held and not task.aside
         if waits and worker.name not in task.avoid and self._pool.short(task, now) is None:

@@ -11,18 +11,16 @@ that is not settled, since a worker takes its queue in order.
 from __future__ import annotations
 
 from enum import StrEnum
-from functools import partial
-from math import inf
 
 from tefmanager import loglines
-from tefmanager.core.attempts import Attempts, Limits
+from tefmanager.core.attempts import Attempts
 from tefmanager.core.backlog import Backlog
+from tefmanager.core.departures import Departures
 from tefmanager.core.effects import Reply
 from tefmanager.core.entities import Attempt, Phase, Worker
 from tefmanager.core.events import WorkerReported
 from tefmanager.core.ledger import Ledger
-from tefmanager.core.timers import Timers
-from tefmanager.core.values import AttemptEnd, Moment, TaskState
+from tefmanager.core.values import Doubt, Moment, TaskState
 from tefmanager.core.workforce import Workforce
 from tefmanager.messages import WorkerMessage
 
@@ -75,25 +73,17 @@ class Reports:
 
     def __init__(
         self,
-        limits: Limits,
         ledger: Ledger,
         backlog: Backlog,
         workforce: Workforce,
-        timers: Timers,
         attempts: Attempts,
+        departures: Departures,
     ) -> None:
-        self._limits = limits
         self._ledger = ledger
         self._backlog = backlog
         self._workforce = workforce
-        self._timers = timers
         self._attempts = attempts
-
-    def limit(self, limits: Limits) -> None:
-        """Go by other limits from now on, for the workers that are there as well."""
-        self._limits = limits
-        for worker in self._workforce:
-            self.watch(worker)
+        self._departures = departures
 
     def handle(self, event: WorkerReported, now: Moment) -> None:
         """Take in one ``worker_status``."""
@@ -106,7 +96,7 @@ class Reports:
     def _handle(self, event: WorkerReported, now: Moment) -> loglines.Line | None:
         message = event.message
         if message.status == OFFLINE:
-            self._offline(message.name, now)
+            self._departures.offline(message.name, now, again=event.redelivered)
             return None
         word = _WORDS.get(message.status)
         if word is None:
@@ -114,7 +104,8 @@ class Reports:
         worker = self._known(message, now)
         if worker is None:
             return loglines.MISSING_WORKER_TYPE(message.name)
-        worker.heard = now.monotonic
+        worker.heard, worker.heard_at = now.monotonic, now.wall
+        self._departures.stays(worker, now, free=word in (Word.READY, Word.IDLE))
         self._act(worker, word, event, now)
         self._workforce.changed(worker, now)
         return None
@@ -168,27 +159,28 @@ class Reports:
     def _register(self, message: WorkerMessage, now: Moment) -> Worker | None:
         if message.worker_type is None:
             return None
-        worker = Worker(message.name, message.worker_type, message.exchange_name, now.monotonic, busy=True)
+        heard = (now.monotonic, now.wall)
+        worker = Worker(message.name, message.worker_type, message.exchange_name, *heard, busy=True)
         self._workforce.add(worker, now)
-        self.watch(worker)
+        self._departures.watch(worker)
         self._ledger.log(loglines.WORKER_REGISTERED(worker.name, worker.worker_type, worker.exchange_name))
         return worker
 
     # --- the table's actions; each takes (worker, the attempt meant, the event, now) ---
 
     def _free(self, worker: Worker, meant: Attempt | None, event: WorkerReported, now: Moment) -> None:
-        in_time = not (worker.stalled or worker.missing)
-        may_cross = in_time and event.message.status == Word.IDLE
+        may_cross = event.message.status == Word.IDLE
         for attempt in [each for each in worker.queue if each.phase is Phase.WORKING]:
             if may_cross and attempt.quiet is None:
-                attempt.quiet = now.monotonic  # it may have crossed its *working*: the next one tells
+                # It may have crossed its *working*, or overtaken its *task_complete*: the next one tells.
+                attempt.quiet = now.monotonic
             else:
-                self._attempts.resolve(attempt)
-        self._attempts.seen_free(worker, now)
-        self._back(worker, now)
+                self._attempts.resolve(attempt, now)
+        self._attempts.deadlines.seen_free(worker, now)
+        self._departures.back(worker, now)
         if worker.stalled:
             self._ledger.log(loglines.WORKER_BACK(worker.name, worker.worker_type, "stalled"))
-        worker.busy = worker.stalled = False
+        self._workforce.mark(worker, now, busy=False, stalled=False)
 
     def _busy(self, worker: Worker, meant: Attempt | None, event: WorkerReported, now: Moment) -> None:
         guid = event.message.task
@@ -209,15 +201,15 @@ class Reports:
             self._attempts.complete(task, by, now)
 
     def _heartbeat(self, worker: Worker, meant: Attempt | None, event: WorkerReported, now: Moment) -> None:
-        self._back(worker, now)
+        self._departures.back(worker, now)
 
     def _start(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
         if event.redelivered and event.message.task is None:
             # It may be the start of the task before, told twice. If it is not, a heartbeat will say so.
             meant.since = now.monotonic
-            self._back(worker, now)
+            self._departures.back(worker, now)
         else:
-            self._passed_over(worker, meant)
+            self._passed_over(worker, meant, now)
             self._attempts.start(meant, now)
 
     def _quick(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
@@ -243,26 +235,22 @@ class Reports:
     def _quiet(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
         if meant.first_hand and event.redelivered:
             return  # it may be of the time before; the next heartbeat tells
-        if meant.first_hand and meant.in_doubt:
+        if meant.first_hand and meant.doubt is not None:
             self._complete(worker, meant, now)
             self._free(worker, None, event, now)
         elif meant.quiet is None:
             meant.quiet = now.monotonic
-            self._attempts.watch(meant)
+            self._attempts.deadlines.watch(meant)
 
     def _doubt(self, meant: Attempt, event: WorkerReported, now: Moment) -> None:
         """It may be the end of the task before, told twice: believe it unless *working* follows.
 
-        Where *working* was heard first-hand, what was told before decides nothing by itself. The message is
-        not acknowledged until it is clear what it means: a crash must not take it along.
+        Where *working* was heard first-hand, what was told before decides nothing by itself.
         """
-        meant.in_doubt = True
-        if event.receipt is not None:
-            meant.receipts.append(event.receipt)
-            self._ledger.keep(event.receipt)
+        self._attempts.doubt(meant, Doubt.STALE if meant.first_hand else Doubt.DONE)
         if not meant.first_hand:
             meant.quiet = now.monotonic
-            self._attempts.watch(meant)
+            self._attempts.deadlines.watch(meant)
 
     def _carry_on(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
         meant.quiet = None
@@ -272,19 +260,19 @@ class Reports:
     def _regain(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
         meant.phase = Phase.WORKING
         self._occupied(worker, now)
-        self._passed_over(worker, meant)
+        self._passed_over(worker, meant, now)
         task = meant.task
         current = self._backlog.by_guid.get(task.spec.guid) is task and self._waits(
             task.attempt, task.state
         )
         may = not worker.stalled and worker.name not in task.avoid
         if current and worker.live is None and may:
-            self._attempts.resolve(meant)
+            self._attempts.resolve(meant, now)
             self._attempts.take_over(task, worker, now)
 
     def _late(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
-        self._passed_over(worker, meant)
-        self._attempts.resolve(meant)
+        self._passed_over(worker, meant, now)
+        self._attempts.resolve(meant, now)
         self._occupied(worker, now)
         task = meant.task
         if self._backlog.by_guid.get(task.spec.guid) is task:
@@ -294,7 +282,7 @@ class Reports:
             self._ledger.log(loglines.COMPLETION_IGNORED(worker.name, task.spec.guid, reason))
 
     def _complete(self, worker: Worker, attempt: Attempt, now: Moment) -> None:
-        self._passed_over(worker, attempt)
+        self._passed_over(worker, attempt, now)
         self._occupied(worker, now)
         self._attempts.complete(attempt.task, attempt, now)
 
@@ -302,82 +290,16 @@ class Reports:
 
     def _occupied(self, worker: Worker, now: Moment) -> None:
         """It is there, and not free until it says so."""
-        self._back(worker, now)
-        worker.busy = True
+        self._departures.back(worker, now)
+        self._workforce.mark(worker, now, busy=True)
         if worker.booked is not None:
             self._attempts.unbook(worker.booked, now)
 
-    def _back(self, worker: Worker, now: Moment) -> None:
-        if worker.missing:
-            worker.missing = False
-            self._ledger.log(loglines.WORKER_BACK(worker.name, worker.worker_type, "missing"))
-            self.watch(worker)
-
-    def _passed_over(self, worker: Worker, meant: Attempt) -> None:
+    def _passed_over(self, worker: Worker, meant: Attempt, now: Moment) -> None:
         """A worker takes its queue in order: what stood before is not there any more."""
         for attempt in worker.queue[: worker.queue.index(meant)]:
             if not attempt.live:
-                self._attempts.resolve(attempt)
+                self._attempts.resolve(attempt, now)
 
     def _waits(self, attempt: Attempt | None, state: TaskState) -> bool:
         return state is TaskState.WAITING and (attempt is None or attempt.phase is Phase.RESERVING)
-
-    # --- leaving ---
-
-    def _offline(self, name: str, now: Moment) -> None:
-        worker = self._workforce.get(name)
-        self._ledger.log(loglines.WORKER_OFFLINE(name))
-        if worker is None:
-            return
-        if worker.booked is not None:
-            self._attempts.unbook(worker.booked, now)
-        if (live := worker.live) is not None:
-            self._attempts.take_back(live, AttemptEnd.OFFLINE, now)
-        self._remove(worker)
-
-    def _remove(self, worker: Worker) -> None:
-        for attempt in list(worker.queue):
-            self._attempts.resolve(attempt)
-        self._workforce.remove(worker)
-
-    def forget(self, now: Moment) -> None:
-        """Let workers go that have been missing for long: restarted ones come under new names."""
-        for worker in list(self._workforce):
-            if worker.missing and now.wall - worker.since > self._limits.forget_after:
-                self._ledger.log(loglines.WORKER_FORGOTTEN(worker.name, worker.worker_type))
-                self._remove(worker)
-
-    def undelivered(self, attempt: Attempt, reason: str, now: Moment) -> None:
-        """A dispatch reached no queue: undo it at once, and take the worker for missing."""
-        worker, spec = attempt.worker, attempt.task.spec
-        self._ledger.log(loglines.DISPATCH_FAILED(spec.task_type, spec.guid, worker.name, reason))
-        if attempt.live:
-            self._attempts.take_back(attempt, AttemptEnd.UNDELIVERED, now)
-            self._lose(worker, now)
-        elif attempt in worker.queue:
-            self._attempts.resolve(attempt)
-
-    def watch(self, worker: Worker) -> None:
-        """Look at a worker when it has been silent for the missing interval."""
-        due = worker.heard + self._limits.missing_interval
-        if due < worker.watched:
-            worker.watched = due
-            self._timers.at(due, partial(self._look, worker))
-
-    def _look(self, worker: Worker, now: Moment) -> None:
-        worker.watched = inf
-        if self._workforce.get(worker.name) is not worker or worker.missing:
-            return
-        if now.monotonic < worker.heard + self._limits.missing_interval:
-            self.watch(worker)
-            return
-        if (live := worker.live) is not None:
-            self._attempts.take_back(live, AttemptEnd.MISSING, now, unresolved=True)
-        self._lose(worker, now)
-
-    def _lose(self, worker: Worker, now: Moment) -> None:
-        if worker.booked is not None:
-            self._attempts.unbook(worker.booked, now)
-        worker.missing = True
-        self._ledger.log(loglines.WORKER_MISSING(worker.name, worker.worker_type))
-        self._workforce.changed(worker, now)

@@ -63,11 +63,27 @@ class Finish(NamedTuple):
     attempts: int = 0
 
 
+class Doubt(StrEnum):
+    """What a message that the broker delivered again may mean for an attempt; the next words tell.
+
+    It is kept in the task's row: so the message is acknowledged at once, and a crash takes nothing along.
+    """
+
+    DONE = "done"
+    """The task is done, unless *working* follows within the release grace."""
+    STALE = "stale"
+    """The same, but *working* was heard first-hand before: only what is heard first-hand decides."""
+    LEFT = "left"
+    """Its worker has left, unless it says anything within the release grace."""
+
+
 class AttemptEnd(StrEnum):
     """How one attempt at a task ended."""
 
     COMPLETED = "completed"
     UNDELIVERED = "undelivered"
+    UNCONFIRMED = "unconfirmed"
+    """The broker did not say within the dispatch timeout whether it has the message."""
     DISPATCH_TIMEOUT = "dispatch_timeout"
     GIVEN_UP = "given_up"
     OFFLINE = "offline"
@@ -135,6 +151,8 @@ class TaskRow(Struct, frozen=True):
         dispatched: unix time of the present attempt's dispatch, or None.
         started: unix time at which its worker said *working*, or None.
         avoid: workers that let it stall; it goes to others.
+        doubt: what the present attempt is doubted for, or None.
+        short_since: unix time from which it has been first in line but for its resources, or None.
     """
 
     spec: TaskSpec
@@ -145,6 +163,8 @@ class TaskRow(Struct, frozen=True):
     dispatched: float | None = None
     started: float | None = None
     avoid: tuple[str, ...] = ()
+    doubt: Doubt | None = None
+    short_since: float | None = None
 
     @property
     def plain(self) -> bool:
@@ -208,6 +228,7 @@ class WorkerRow(Struct, frozen=True):
         exchange_name: where dispatches to it go.
         status: as ``get_workers`` names it.
         since: unix time at which ``status`` became what it is.
+        heard: unix time of its last message before the row was written, or None where nobody knows.
     """
 
     name: str
@@ -215,6 +236,7 @@ class WorkerRow(Struct, frozen=True):
     exchange_name: str
     status: WorkerStatus
     since: float
+    heard: float | None = None
 
 
 class StopRow(Struct, frozen=True):
@@ -298,6 +320,7 @@ class Snapshot(Struct, frozen=True):
         unresolved: ended attempts that their workers may still have, by id.
         unread: the tasks that were not read.
         unread_suites: how many of them there are, by type and suite.
+        last_end: unix time at which the last task in history ended, or None where there is none.
     """
 
     manager: ManagerRow = ManagerRow()
@@ -308,6 +331,7 @@ class Snapshot(Struct, frozen=True):
     unresolved: tuple[AttemptRow, ...] = ()
     unread: tuple[Unread, ...] = ()
     unread_suites: Mapping[tuple[str, str | None], int] = field(default_factory=dict)
+    last_end: float | None = None
 
     @property
     def count(self) -> int:

@@ -57,8 +57,25 @@ class Workforce:
         self._ledger.worker(worker)
         self.changed(worker, now)
 
+    def mark(
+        self,
+        worker: Worker,
+        now: Moment,
+        *,
+        busy: bool | None = None,
+        stalled: bool | None = None,
+        missing: bool | None = None,
+    ) -> None:
+        """Change what is given of a worker's state, and note what follows from it."""
+        worker.busy = worker.busy if busy is None else busy
+        worker.stalled = worker.stalled if stalled is None else stalled
+        worker.missing = worker.missing if missing is None else missing
+        self.changed(worker, now)
+
     def changed(self, worker: Worker, now: Moment) -> None:
-        """Note a worker's new status, if it is new, and whether it is free."""
+        """Note a worker's new status, if it is new, and whether it is free; nothing of one that is gone."""
+        if self._workers.get(worker.name) is not worker:
+            return
         if (status := worker.status) is not worker.shown:
             worker.shown = status
             worker.since = now.wall

@@ -326,6 +326,7 @@ class Reason(Struct, frozen=True, omit_defaults=True):
         kind: ``manager_paused``, ``suite_paused``, ``no_worker`` (none of its type is known),
             ``workers_gone`` (all are missing, stalled, or to be avoided), ``workers_busy``,
             ``held_back`` (what it asks for is refused, for a reason of its own),
+            ``unconfirmed`` (RabbitMQ has not said whether it has its last dispatch),
             ``etcd_away``, ``resource_closed``, ``resource_short``, ``resource_unknown``, ``claimed``
             (others have claims before it), ``reserving``, ``turn`` (nothing but others before it).
         text: a sentence for people.

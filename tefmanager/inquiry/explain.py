@@ -28,7 +28,7 @@ def explain(core: Core, guid: str, now: Moment, row: TaskRow | None = None) -> E
         task = Task(row.spec, row.attempts, frozenset(row.avoid))
     info = task_in_memory(core, task)
     if info.state not in ("waiting", "reserving"):
-        return Explanation(info, (), None, True, _with_worker(info))
+        return Explanation(info, (), None, True, _with_worker(core, info))
     if info.state == "reserving":
         asked = Reason("reserving", f"its resources are being reserved for worker {info.worker}")
         return Explanation(info, (asked,), None, True, asked.text)
@@ -45,8 +45,10 @@ def explain_finished(info: TaskInfo) -> Explanation:
     return Explanation(info, (), None, True, f"it is finished: {info.state} after {attempts}")
 
 
-def _with_worker(info: TaskInfo) -> str:
+def _with_worker(core: Core, info: TaskInfo) -> str:
     match info.state:
+        case "dispatched" if info.attempt in core.attempts.unconfirmed:
+            return f"it was sent to worker {info.worker}; RabbitMQ has not confirmed that it has it"
         case "dispatched":
             return f"it was sent to worker {info.worker}, which has not begun it"
         case "working":
@@ -79,6 +81,7 @@ def _reasons(core: Core, task: Task, now: Moment) -> Iterator[Reason]:
         again = max(0.0, held.until - now.monotonic)
         yield Reason("held_back", f"it is held back: {held.reason}; it is tried again in {again:.0f} s")
     yield from worker_reasons(core, task)
+    yield from _unconfirmed(core, task)
     yield from resource_reasons(core, task, now)
 
 
@@ -103,6 +106,15 @@ def worker_reasons(core: Core, task: Task) -> Iterator[Reason]:
         yield Reason("workers_busy", f"no worker of type {kind} is free for it: {text}")
     else:
         yield Reason("workers_gone", f"no worker of type {kind} can take it: {text}")
+
+
+def _unconfirmed(core: Core, task: Task) -> Iterator[Reason]:
+    """Tell which workers may get it still from a dispatch that RabbitMQ has not confirmed."""
+    unconfirmed = core.attempts.unconfirmed.values()
+    names = sorted({each.worker.name for each in unconfirmed if each.task is task})
+    if names:
+        text = f"RabbitMQ has not confirmed its dispatch to {', '.join(names)}: it is not sent there again"
+        yield Reason("unconfirmed", text)
 
 
 def resource_reasons(core: Core, task: Task, now: Moment) -> Iterator[Reason]:

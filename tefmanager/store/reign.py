@@ -99,6 +99,7 @@ class Reign:
         workers = await self._run("load_workers")
         paused = await self._run("load_paused")
         stops = await self._run("load_stops")
+        [(last_end,)] = await self._run("load_last_end")
         if at_most is not None and await self._shelves.hold_more_than(at_most):
             snapshot = await self._shelves.load()
         else:
@@ -111,6 +112,7 @@ class Reign:
             paused_suites=frozenset(guid for (guid,) in paused),
             stops=tuple(map(rows.stop_row, stops)),
             unresolved=tuple(await self._all("load_unresolved", rows.attempt_row)),
+            last_end=last_end,
         )
 
     async def tasks(self, guids: Sequence[str]) -> Sequence[TaskRow]:

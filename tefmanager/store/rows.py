@@ -15,6 +15,7 @@ from tefmanager.core.values import (
     AttemptEnd,
     AttemptRow,
     DeadRow,
+    Doubt,
     Finish,
     FinishedRow,
     ManagerRow,
@@ -86,6 +87,8 @@ def _changed(row: TaskRow) -> dict[str, object]:
         "dispatched": row.dispatched,
         "started": row.started,
         "avoid": row.avoid,
+        "doubt": row.doubt,
+        "short_since": row.short_since,
     }
 
 
@@ -107,9 +110,11 @@ def _accepted(row: TaskRow, body: bytes) -> dict[str, object]:
 def task_row(row: Sequence[Any]) -> TaskRow:
     """Return the task of a row of ``load_tasks``, or of another query that reads tasks."""
     id, guid, task_type, priority, resources, suite, time_limit, received, state, *rest = row
-    attempts, attempt, worker, dispatched, started, avoid = rest
+    attempts, attempt, worker, dispatched, started, avoid, doubt, short_since = rest
+    doubted = None if doubt is None else Doubt(doubt)
     spec = TaskSpec(id, guid, task_type, priority, tuple(resources), suite, time_limit, received)
-    return TaskRow(spec, _STATES[state], attempts, attempt, worker, dispatched, started, tuple(avoid))
+    at = (attempt, worker, dispatched, started)
+    return TaskRow(spec, _STATES[state], attempts, *at, tuple(avoid), doubted, short_since)
 
 
 def finished_row(row: Sequence[Any]) -> FinishedRow:
@@ -139,8 +144,8 @@ def attempt_row(row: tuple[Any, ...]) -> AttemptRow:
 
 def worker_row(row: tuple[Any, ...]) -> WorkerRow:
     """Return the worker of a row of ``load_workers``."""
-    name, worker_type, exchange_name, status, since = row
-    return WorkerRow(name, worker_type, exchange_name, WorkerStatus(status), since)
+    name, worker_type, exchange_name, status, since, heard = row
+    return WorkerRow(name, worker_type, exchange_name, WorkerStatus(status), since, heard)
 
 
 def stop_row(row: tuple[Any, ...]) -> StopRow:

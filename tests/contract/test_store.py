@@ -21,6 +21,7 @@ from tefmanager.core.values import (
     AttemptEnd,
     AttemptRow,
     Changes,
+    Doubt,
     Finish,
     FinishedRow,
     ManagerRow,
@@ -140,13 +141,22 @@ specs = st.builds(
 def rows(draw: st.DrawFn) -> TaskRow:
     """Rows that a task may have."""
     row = TaskRow(
-        draw(specs), draw(st.sampled_from(TaskState)), draw(st.integers(0, 2**31 - 1)), avoid=draw(names)
+        draw(specs),
+        draw(st.sampled_from(TaskState)),
+        draw(st.integers(0, 2**31 - 1)),
+        avoid=draw(names),
+        short_since=draw(st.none() | times),
     )
     if row.state in (TaskState.WAITING, TaskState.DYING):
         return row
     started = st.none() if row.state is TaskState.DISPATCHED else times
     return replace(
-        row, attempt=next(numbers), worker=draw(texts), dispatched=draw(times), started=draw(started)
+        row,
+        attempt=next(numbers),
+        worker=draw(texts),
+        dispatched=draw(times),
+        started=draw(started),
+        doubt=draw(st.none() | st.sampled_from(Doubt)),
     )
 
 
@@ -163,7 +173,9 @@ attempt_rows = st.builds(
     end=st.sampled_from(AttemptEnd),
     unresolved=st.booleans(),
 )
-worker_rows = st.builds(WorkerRow, texts, texts, texts, st.sampled_from(WorkerStatus), times)
+worker_rows = st.builds(
+    WorkerRow, texts, texts, texts, st.sampled_from(WorkerStatus), times, st.none() | times
+)
 many_workers = st.lists(worker_rows, max_size=4).map(lambda found: {row.name: row for row in found})
 many_stops = st.lists(
     st.builds(
@@ -308,7 +320,7 @@ async def test_a_worker_changes(reign: IReign) -> None:
     one = WorkerRow("one", "type", "queue", WorkerStatus.IDLE, 1.0)
     two = replace(one, name="two")
     await reign.commit(Changes(workers={"one": one, "two": two}))
-    changed = WorkerRow("two", "other", "elsewhere", WorkerStatus.MISSING, 2.0)
+    changed = WorkerRow("two", "other", "elsewhere", WorkerStatus.MISSING, 2.0, heard=1.5)
     await reign.commit(Changes(workers={"two": changed}))
     assert (await reign.load()).workers == (one, changed)
 
@@ -473,7 +485,7 @@ async def test_dispatched_released_and_finished(twin: Twin, reign: IReign) -> No
         tasks={1: again}, attempts=[done], resolved=[7], finished={1: Finish(Outcome.COMPLETED, 9.25, 2)}
     )
     await reign.commit(finish)
-    assert ageless(await reign.load()) == Snapshot()
+    assert ageless(await reign.load()) == Snapshot(last_end=9.25)
     assert await reign.attempts(1) == [replace(lost, unresolved=False), done]
     assert twin.history() == {1: Past("guid-1", 2, Outcome.COMPLETED, 9.25, b"body")}
 
@@ -482,7 +494,7 @@ async def test_dispatched_released_and_finished(twin: Twin, reign: IReign) -> No
 async def test_accepted_and_finished_in_one_turn(twin: Twin, reign: IReign) -> None:
     """Such a task is only in history."""
     await reign.commit(Changes(accepted=[(task(1), b"b")], finished={1: Finish(Outcome.STOPPED, 2.0)}))
-    assert ageless(await reign.load()) == Snapshot()
+    assert ageless(await reign.load()) == Snapshot(last_end=2.0)
     assert twin.history() == {1: Past("guid-1", 0, Outcome.STOPPED, 2.0, b"b")}
 
 

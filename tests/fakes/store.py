@@ -223,6 +223,7 @@ class FakeReign:
             paused_suites=frozenset(rows.paused),
             stops=tuple(row for _, row in sorted(rows.stops.items())),
             unresolved=tuple(row for _, row in sorted(rows.attempts.items()) if row.unresolved),
+            last_end=max((task.finished_at for task in rows.history.values()), default=None),
         )
 
     def _plain(self) -> Iterable[TaskRow]:

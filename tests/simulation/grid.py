@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from twisted.internet.defer import Deferred
@@ -20,6 +21,7 @@ from tests.simulation.broker import Broker
 from tests.simulation.etcd import SimReservations
 from tests.simulation.faults import QUEUE, Faults
 from tests.simulation.judge import INTERVAL, LOOK, Judge
+from tests.simulation.knobs import Knobs, knobs
 from tests.simulation.links import SimConsumer, SimPublisher
 from tests.simulation.observer import Observer
 from tests.simulation.story import (
@@ -54,10 +56,12 @@ class Grid(Faults):
     Args:
         seed: decides all that the story leaves open, such as how long each message is under way.
         managers: how many processes of the manager there are; one is active.
+        set_up: how it is set up; the seed decides where it is None.
     """
 
-    def __init__(self, seed: int, managers: int = 1) -> None:
+    def __init__(self, seed: int, managers: int = 1, set_up: Knobs | None = None) -> None:
         self.world = World(seed)
+        self._knobs = knobs(seed) if set_up is None else set_up
         self.broker = Broker(self.world)
         for queue in (QUEUE, "dead", "rejected"):
             self.broker.declare(queue)
@@ -68,13 +72,16 @@ class Grid(Faults):
         self.broker.audit = partial(self.observer.put, self.broker)
         most = MOST_ATTEMPTS[seed % 3 == 0]
         memory = LITTLE[seed // CROWDED % 2] if crowded(seed) else Memory()
+        limits = Limits(time_limit=60.0, patience=20.0, max_attempts=most, memory=memory)
+        limits = replace(limits, **self._knobs.limits)
         self.ways = Ways(
-            limits=Limits(time_limit=60.0, patience=20.0, max_attempts=most, memory=memory),
+            limits=limits,
             queues=Queues(QUEUE.encode(), b"dead", b"rejected"),
             dispatch_interval=INTERVAL,
             read_interval=INTERVAL,
         )
-        self.judge = Judge(self.observer, self.etcd.keys, self.database, self.broker, PREFIX, QUEUE, most)
+        common = (self.observer, self.etcd.keys, self.database, self.broker)
+        self.judge = Judge(*common, PREFIX, QUEUE, limits.max_attempts)
         self.mended: float | None = None
         self.managers: list[tuple[Process, Manager, SimReservations]] = []
         self.fatal: list[str] = []
@@ -94,7 +101,7 @@ class Grid(Faults):
         lease = Lease(LEASE, lambda: self.world.time)
         reservations = SimReservations(self.etcd, process, PREFIX, lease, self.observer)
         outages = Outages(process.clocks, emit)
-        consumer = SimConsumer(self.broker, process, QUEUE)
+        consumer = SimConsumer(self.broker, process, QUEUE, self._knobs.prefetch)
         publisher = SimPublisher(self.broker, process, lease, self.observer)
         consumer.tell = partial(_connection, outages, Service.CONSUMER)
         publisher.tell = partial(_connection, outages, Service.PUBLISHER)
@@ -123,7 +130,7 @@ class Grid(Faults):
             QUEUE,
             name,
             TYPES[number % len(TYPES)],
-            ruby=number < WORKERS // 2 + 1,
+            ruby=number < WORKERS // 2 + 1 and not self._knobs.readme,
             on_start=self.observer.started,
             on_result=self.observer.result,
             on_crash=lambda worker: self.kill_worker(number, 5.0),

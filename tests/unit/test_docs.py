@@ -66,12 +66,17 @@ def test_table_of_worker_states() -> None:
 
 def idle() -> Grid:
     """Worker w is free."""
-    return Grid(confirm=False).say("w", "idle")
+    return Grid().say("w", "idle")
 
 
 def dispatched() -> Grid:
     """It was sent T, for which there is another worker, too."""
     return idle().submit("T", time_limit=50.0).say("v", "idle")
+
+
+def unconfirmed() -> Grid:
+    """It was sent T, and the broker has not said whether it has the message."""
+    return Grid(confirm=False).say("w", "idle").submit("T", time_limit=50.0).say("v", "idle")
 
 
 def working() -> Grid:
@@ -144,6 +149,7 @@ MORE_EVENTS: dict[str, Callable[[Grid], object]] = {
     "time limit": lambda grid: grid.wait(51),
     "working, its task still waits": EVENTS["working"],
     "idle, a task not begun": EVENTS["idle"],
+    "idle, its task still waits": EVENTS["idle"],
 }
 
 ONLY_IN = {
@@ -158,12 +164,15 @@ ONLY_IN = {
     "time limit": {"working"},
     "working, its task still waits": {"missing"},
     "idle, a task not begun": {"missing"},
+    "idle, its task still waits": {"missing"},
 }
 """States in which an event can come that is more than a word."""
 
 BEFORE: dict[str, Callable[[], Grid]] = {
+    "returned": unconfirmed,
     "working, its task still waits": missing_at_work,
     "idle, a task not begun": missing_unbegun,
+    "idle, its task still waits": missing_at_work,
     "free again, T given up": given_up,
 }
 """How a state must have come about for an event."""

@@ -241,7 +241,6 @@ def test_a_turn_is_in_the_log_before_its_effects_begin(written: Writes) -> None:
         None,  # type: ignore[arg-type]
         Queues(b"", b"", b""),
         lambda event: None,
-        lambda receipt: None,
         None,  # type: ignore[arg-type]
         lambda failure: failure.raiseException(),
         lambda: None,

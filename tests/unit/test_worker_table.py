@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from msgspec.structs import replace
 
-from tefmanager.core import effects, events
+from tefmanager.core import events
 from tefmanager.core.attempts import Limits
 from tefmanager.core.resources import Resource
 from tefmanager.core.values import (
@@ -22,6 +21,7 @@ from tefmanager.core.values import (
     WorkerRow,
     WorkerStatus,
 )
+from tests.fakes.store import FakeDatabase
 from tests.unit.grid import Grid, reported, submitted
 
 
@@ -201,7 +201,12 @@ def at_work_since_before() -> Grid:
     spec = TaskSpec(1, "T", "t", 1.0, (), None, None, 0.0)
     task = TaskRow(spec, TaskState.WORKING, 1, attempt=1, worker="w", dispatched=0.0, started=0.0)
     worker = WorkerRow("w", "t", "w", WorkerStatus.WORKING, 0.0)
-    return Grid(snapshot=Snapshot(ManagerRow(task_ids=2, attempt_ids=2), (task,), (worker,)))
+    database = FakeDatabase()
+    database.rows.manager = ManagerRow(task_ids=2, attempt_ids=2)
+    database.rows.tasks[1], database.rows.workers["w"] = (task, b"T"), worker
+    grid = Grid().on(database).restart()
+    grid.guids[1] = "T"
+    return grid
 
 
 def test_working_complete_redelivered_and_true() -> None:
@@ -224,14 +229,28 @@ def test_working_first_hand_and_complete_redelivered(word: str) -> None:
     assert (grid.outcomes, grid.status("w")) == ({"T": Outcome.COMPLETED}, "idle")
 
 
-def test_message_in_doubt_is_not_acknowledged() -> None:
-    """It comes again after a crash, until it is clear what it means."""
-    grid = at_work_since_before()
-    message = reported("w", "task_complete", redelivered=True)
-    grid.turn(replace(message, receipt=(1, 7)))
-    assert not [effect for effect in grid.effects if isinstance(effect, effects.Acknowledge)]
-    grid.wait(2.1)
-    assert effects.Acknowledge((1, 7)) in grid.effects
+@pytest.mark.parametrize("word", ["task_complete", "ready"])
+def test_doubt_outlives_a_crash(word: str) -> None:
+    """What a message that was told again may mean stands in the row: the message is not needed any more."""
+    grid = at_work_since_before().say("w", word, redelivered=True).restart()
+    assert grid.outcomes == {}
+    assert grid.wait(2.1).outcomes == {"T": Outcome.COMPLETED}
+
+
+def test_doubt_is_refuted_after_a_crash() -> None:
+    """What follows in the queue still counts: the worker has begun the next task before."""
+    grid = at_work_since_before().say("w", "task_complete", redelivered=True).restart()
+    grid.say("w", "working", redelivered=True).wait(5.0)
+    assert (grid.outcomes, grid.status("w")) == ({}, "working")
+    assert grid.restart().wait(5.0).outcomes == {}
+
+
+def test_doubt_against_what_was_heard_waits_for_new_words_after_a_crash_too() -> None:
+    """*working* was heard first-hand, so what was told again decides nothing by itself."""
+    grid = at_work_since_before().say("w", "working").say("w", "task_complete", redelivered=True).restart()
+    assert grid.wait(10.0).outcomes == {}
+    assert grid.say("w", "working").wait(10.0).outcomes == {}
+    assert grid.say("w", "task_complete").outcomes == {"T": Outcome.COMPLETED}
 
 
 # --- either ---
@@ -285,9 +304,26 @@ def test_stalled() -> None:
     assert grid.logged("WORKER_STALLED|w|t|T")
     grid.submit("U").say("w", "working").wait(1)
     assert grid.guids_sent == ["T"]
-    grid.say("w", "idle")
+    grid.say("w", "task_complete", "T").say("w", "idle")
     assert grid.sent == [("w", "T"), ("w", "U")]
-    assert grid.say("v", "idle").sent[-1] == ("v", "T")
+
+
+@pytest.mark.parametrize("gone", [5.1, 95.0])
+def test_idle_of_a_stalled_or_missing_worker_may_overtake_its_end(gone: float) -> None:
+    """Its end never counts for the next task: the next *idle* says that T was given up."""
+    limit = 5.0 if gone < 90 else 500.0
+    grid = Grid().say("w", "idle").submit("T", time_limit=limit).say("w", "working").wait(gone)
+    grid.say("v", "idle").say("v", "working").submit("U").say("w", "idle")
+    assert grid.guids_sent == ["T", "T"]
+    grid.say("w", "task_complete").say("w", "idle")
+    assert (grid.outcomes, grid.sent[-1]) == ({"T": Outcome.COMPLETED}, ("w", "U"))
+
+
+def test_stalled_worker_that_gave_up_is_free_at_its_second_idle() -> None:
+    """The first may have crossed its *working*."""
+    grid = Grid().say("w", "idle").submit("T", time_limit=5.0).say("w", "working").wait(5.1).submit("U")
+    assert grid.say("w", "idle").wait(20).guids_sent == ["T"]
+    assert grid.say("w", "idle").sent[-1] == ("w", "U")
 
 
 def test_time_limit_default() -> None:
@@ -480,7 +516,7 @@ def test_missing_for_long() -> None:
     """A worker that does not come back is forgotten; one that does is not, nor one that only just went."""
     grid = Grid(Limits(forget_after=3600.0)).say("old", "idle").say("back", "idle").submit("T").wait(95.0)
     grid.say("back", "idle").wait(3500.0).say("new", "idle").say("back", "idle")
-    grid.wait(100.0).turn(events.Pass())
+    grid.wait(100.0).turn(events.Pass(grid.now.wall))
     assert grid.logged("WORKER_FORGOTTEN") == ["WORKER_FORGOTTEN|old|t"]
     assert sorted(worker.name for worker in grid.core.workforce) == ["back", "new"]
 

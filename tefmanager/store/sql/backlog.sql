@@ -20,7 +20,8 @@ select id from {t}tasks where state <> 'waiting' or attempts <> 0 or cardinality
 select
     id, guid, task_type, priority, resources, suite, time_limit, date_part('epoch', received),
     state, attempts, attempt, worker, date_part('epoch', dispatched),
-    date_part('epoch', started), avoid
+    date_part('epoch', started), avoid,
+    doubt, date_part('epoch', short_since)
 from {t}tasks
 where id = any ($1::bigint[])
 order by id;
@@ -30,7 +31,8 @@ order by id;
 select
     id, guid, task_type, priority, resources, suite, time_limit, date_part('epoch', received),
     state, attempts, attempt, worker, date_part('epoch', dispatched),
-    date_part('epoch', started), avoid
+    date_part('epoch', started), avoid,
+    doubt, date_part('epoch', short_since)
 from {t}tasks
 where guid = any ($1::text[])
 order by id;
@@ -64,7 +66,8 @@ from (select suite from suites limit $4::integer) as s left join lateral (
     select
         id, guid, task_type, priority, resources, t.suite, time_limit, date_part('epoch', received),
         state, attempts, attempt, worker, date_part('epoch', dispatched),
-        date_part('epoch', started), avoid
+        date_part('epoch', started), avoid,
+        doubt, date_part('epoch', short_since)
     from {t}tasks as t
     where t.task_type = $1::text
         and hash_array_extended(t.resources, 0) = hash_array_extended($2::text[], 0)
@@ -86,7 +89,8 @@ from json_to_recordset($1::json) as r (
     select
         t.id, guid, t.task_type, t.priority, t.resources, t.suite, time_limit, date_part('epoch', received),
         state, attempts, attempt, worker, date_part('epoch', dispatched),
-        date_part('epoch', started), avoid
+        date_part('epoch', started), avoid,
+        doubt, date_part('epoch', short_since)
     from {t}tasks as t
     where t.task_type = r.task_type
         and hash_array_extended(t.resources, 0) = hash_array_extended(r.resources, 0)

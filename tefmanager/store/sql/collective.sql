@@ -1,15 +1,18 @@
 -- name: write_workers
 -- Write workers, new ones or changed ones; $1: their rows.
-insert into {t}workers as w (name, worker_type, exchange_name, status, since)
-select r.name, r.worker_type, r.exchange_name, r.status, to_timestamp(r.since)
+insert into {t}workers as w (name, worker_type, exchange_name, status, since, heard)
+select
+    r.name, r.worker_type, r.exchange_name, r.status, to_timestamp(r.since), to_timestamp(r.heard)
 from json_to_recordset($1::json) as r (
-    name text, worker_type text, exchange_name text, status text, since float8
+    name text, worker_type text, exchange_name text, status text, since float8,
+    heard float8
 )
 on conflict (name) do update
 set worker_type = excluded.worker_type,
     exchange_name = excluded.exchange_name,
     status = excluded.status,
-    since = excluded.since;
+    since = excluded.since,
+    heard = excluded.heard;
 
 -- name: remove_workers
 -- Remove workers by name, where they are there.
@@ -51,7 +54,7 @@ select state, task_ids, attempt_ids, date_part('epoch', state_since) from {t}man
 
 -- name: load_workers
 -- Read the collective.
-select name, worker_type, exchange_name, status, date_part('epoch', since)
+select name, worker_type, exchange_name, status, date_part('epoch', since), date_part('epoch', heard)
 from {t}workers
 order by name;
 

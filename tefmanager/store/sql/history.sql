@@ -18,6 +18,10 @@ from {t}history
 where suite = any ($1::text[])
 group by suite, outcome;
 
+-- name: load_last_end
+-- Tell when the last task in history ended.
+select date_part('epoch', max(finished_at)) from {t}history;
+
 -- name: load_dead
 -- Read the last $1 dead tasks of which nobody has settled what becomes of them, and of each its last attempt; count all.
 with dead as (

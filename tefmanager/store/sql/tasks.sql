@@ -2,16 +2,16 @@
 -- Write new tasks with their bodies; $1: their rows.
 insert into {t}tasks (
     id, guid, task_type, priority, resources, suite, time_limit, received,
-    state, attempts, attempt, worker, dispatched, started, avoid, body
+    state, attempts, attempt, worker, dispatched, started, avoid, doubt, short_since, body
 )
 select
     r.id, r.guid, r.task_type, r.priority, r.resources, r.suite, r.time_limit, to_timestamp(r.received),
     r.state, r.attempts, r.attempt, r.worker, to_timestamp(r.dispatched), to_timestamp(r.started), r.avoid,
-    decode(r.body, 'base64')
+    r.doubt, to_timestamp(r.short_since), decode(r.body, 'base64')
 from json_to_recordset($1::json) as r (
     id bigint, guid text, task_type text, priority float8, resources text[], suite text, time_limit float8,
     received float8, state text, attempts integer, attempt bigint, worker text, dispatched float8,
-    started float8, avoid text[], body text
+    started float8, avoid text[], doubt text, short_since float8, body text
 );
 
 -- name: update_tasks
@@ -19,7 +19,7 @@ from json_to_recordset($1::json) as r (
 with r as (
     select * from json_to_recordset($1::json) as r (
         id bigint, state text, attempts integer, attempt bigint, worker text, dispatched float8,
-        started float8, avoid text[]
+        started float8, avoid text[], doubt text, short_since float8
     )
 ), written as (
     update {t}tasks as t
@@ -29,7 +29,9 @@ with r as (
         worker = r.worker,
         dispatched = to_timestamp(r.dispatched),
         started = to_timestamp(r.started),
-        avoid = r.avoid
+        avoid = r.avoid,
+        doubt = r.doubt,
+        short_since = to_timestamp(r.short_since)
     from r
     where t.id = r.id
     returning 1
@@ -79,7 +81,8 @@ left join {t}history as h on h.id = near.id;
 select
     id, guid, task_type, priority, resources, suite, time_limit, date_part('epoch', received),
     state, attempts, attempt, worker, date_part('epoch', dispatched),
-    date_part('epoch', started), avoid
+    date_part('epoch', started), avoid,
+    doubt, date_part('epoch', short_since)
 from {t}tasks
 where id > $1::bigint
 order by id

@@ -42,6 +42,8 @@ create table {t}tasks (
     dispatched timestamptz,
     started timestamptz,
     avoid text[] not null,
+    doubt text,
+    short_since timestamptz,
     body bytea not null,
     constraint {t}tasks_pkey primary key (id),
     constraint {t}tasks_guid unique (guid) deferrable initially deferred,
@@ -49,6 +51,7 @@ create table {t}tasks (
     constraint {t}tasks_priority check (priority > '-infinity' and priority < 'infinity'),
     constraint {t}tasks_time_limit check (time_limit > 0),
     constraint {t}tasks_attempts check (attempts >= 0),
+    constraint {t}tasks_doubt check (doubt in ('done', 'stale', 'left')),
     constraint {t}tasks_in_flight check (
         case state
             when 'waiting' then attempt is null and worker is null
@@ -80,7 +83,7 @@ create table {t}attempts (
     constraint {t}attempts_number check (number > 0),
     constraint {t}attempts_outcome check (
         outcome in (
-            'completed', 'undelivered', 'dispatch_timeout', 'given_up',
+            'completed', 'undelivered', 'unconfirmed', 'dispatch_timeout', 'given_up',
             'offline', 'missing', 'stalled', 'superseded'
         )
     )
@@ -122,6 +125,7 @@ create table {t}workers (
     exchange_name text not null,
     status text not null,
     since timestamptz not null,
+    heard timestamptz,
     constraint {t}workers_pkey primary key (name),
     constraint {t}workers_status check (
         status in ('idle', 'dispatched', 'working', 'stalled', 'missing')

@@ -1,0 +1,56 @@
+"""How a seed's grid is set up where it is not as usual: other limits, other workers, a small window."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+from tefmanager.core.backlog import Memory
+
+UNUSUAL = (3, 4, 7, 8)
+"""Remainders of the seeds, divided by 11, whose grids are unusual."""
+
+LIMITS: tuple[dict[str, Any], ...] = (
+    {"patience": 0.5},
+    {"max_attempts": 1},
+    {"max_attempts": 0},
+    {"time_limit": 6.0},
+    {"dispatch_timeout": 5.0},
+    {"release_grace": 0.5},
+    {"missing_interval": 45.0},
+    {"time_limit": 6.0, "missing_interval": 45.0},
+    {"time_limit": 6.0, "dispatch_timeout": 5.0, "missing_interval": 45.0},
+    {
+        "time_limit": 6.0,
+        "dispatch_timeout": 5.0,
+        "release_grace": 0.5,
+        "missing_interval": 45.0,
+        "memory": Memory(tasks=1, first=1, most=2),
+    },
+)
+
+PREFETCHES = (2, 5, 20)
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """What of a grid may be otherwise.
+
+    Attributes:
+        limits: values for `Limits`, by name.
+        readme: all workers speak as the README says.
+        prefetch: messages that the broker sends without an acknowledgement.
+    """
+
+    limits: dict[str, Any] = field(default_factory=dict)
+    readme: bool = False
+    prefetch: int = 20
+
+
+def knobs(seed: int) -> Knobs:
+    """Return how a seed's grid is set up."""
+    if seed % 11 not in UNUSUAL:
+        return Knobs()
+    chance = random.Random(f"{seed} knobs")
+    return Knobs(chance.choice(LIMITS), chance.random() < 0.4, chance.choice(PREFETCHES))
