@@ -11,7 +11,6 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from tefmanager.clocks import read_clocks
 from tefmanager.core.attempts import Limits
 from tefmanager.loglines import Line
 from tefmanager.status import stream as streams
@@ -26,6 +25,7 @@ from tefmanager.status.stream import Stream
 from tefmanager.status.view import View
 from tefmanager.status.web import Root
 from tests.unit.grid import Grid
+from tests.unit.outages import Told
 from tests.unit.status_support import EmptyDeadQueue, Source
 
 TOKEN = b"0123456789abcdef"
@@ -54,10 +54,9 @@ class Page:
         self.clock = Clock()
         self.source = Source(Grid(Limits()).core)
         self.lines: list[Line] = []
-        meter = Meter()
-        view = View(
-            self.source, read_clocks, meter, Journal(meter), EmptyDeadQueue(), stuck=24.0, actions=True
-        )
+        meter, told, dead = Meter(), Told(100.0), EmptyDeadQueue()
+        journal = Journal(meter)
+        view = View(self.source, told.now, meter, journal, told.outages, dead, stuck=24.0, actions=True)
         self.stream = Stream(self.clock, lambda: b"{}", listeners)
         root = Root(self.clock, view, self.stream, Gate(self.clock, TOKEN, self.lines.append))
         self.site = BoundedSite(root, Hosts(["grid.example.org"]), most)
