@@ -26,6 +26,7 @@ from tefmanager.kinds import (
     shown,
     shown_path,
 )
+from tefmanager.logfile.secrets import Secrets
 
 __all__ = ["Config", "ConfigError", "HttpConfig", "LogConfig", "config_from", "log_config_from"]
 
@@ -128,6 +129,18 @@ class Config:
         """The key under which resources are."""
         return f"/tef/{self.env}/resources"
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """All that nobody may see, as it goes to the services."""
+        token = self.http.token or b""
+        return (
+            *(endpoint.password for endpoint in self.amqp),
+            *(self.database.get(key, "") for key in ("password", "sslpassword")),
+            self.etcd_access.password,
+            self.etcd_access.basic if self.etcd_access.password else "",
+            token.decode(),
+        )
+
     def with_services(self, amqp_url: str, database: Mapping[str, str], etcd: tuple[str, int]) -> Config:
         """Return a copy that uses other services: a sandbox's."""
         return replace(
@@ -157,7 +170,8 @@ def config_from(
     if not config.sandbox and not incomplete:
         config = _services(sources, config, database)
     if sources.problems:
-        raise ConfigError(sources.problems)
+        secrets = Secrets(sources.secrets())
+        raise ConfigError([secrets.hide(problem) for problem in sources.problems])
     return replace(config, warnings=tuple(sources.warnings))
 
 
@@ -241,6 +255,8 @@ def _amqp(sources: Sources, silence_limit: float) -> tuple[AmqpEndpoint, ...]:
             f"{found.where} has a password in it, which ps shows to everybody;"
             f" expected it in {variable} or in the file that --config names"
         )
+        return ()
+    if not sources.is_text(found):
         return ()
     try:
         endpoints = tuple(_endpoint(url, silence_limit) for url in _urls(found.text))

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import configparser
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from tefmanager import settings
-from tefmanager.kinds import shown, shown_path
+from tefmanager.kinds import URL, shown, shown_name, shown_path
+from tefmanager.logfile.secrets import passwords_in
 from tefmanager.settings import SECTION, SETTINGS, Setting
 
 T = TypeVar("T")
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""What Python makes of bytes in the environment that are not UTF-8."""
 
 
 class ConfigError(Exception):
@@ -89,6 +94,8 @@ class Sources:
         return setting.kind.parse(self.substituted(setting.default)) if value is None else value
 
     def _parse(self, setting: Setting[T], found: Found) -> T | None:
+        if setting.secret and not self.is_text(found):
+            return None
         try:
             # A password may have anything in it, "<env>" as well.
             text = found.text if setting.secret else self.substituted(found.text)
@@ -97,6 +104,20 @@ class Sources:
             what = "can't be read" if setting.secret else f"is {shown(found.text)}"
             self.problems.append(f"{found.where} {what}, expected {setting.kind.expected}")
             return None
+
+    def is_text(self, found: Found) -> bool:
+        """Tell whether a text is UTF-8 without NUL; where it is not, that is a problem."""
+        fault = "is not UTF-8" if _SURROGATE.search(found.text) else "holds a NUL"
+        if faulty := "\0" in found.text or fault == "is not UTF-8":
+            self.problems.append(f"{found.where} {fault}, expected text")
+        return not faulty
+
+    def secrets(self) -> Iterator[str]:
+        """Yield all that may be a password in what was given, understood or not."""
+        for setting in SETTINGS.values():
+            found = self.find(setting) if setting.secret else None
+            if found is not None:
+                yield from passwords_in(found.text) if setting.kind is URL else (found.text,)
 
     def substituted(self, text: str) -> str:
         """Return a text with ``<env>`` and its like replaced."""
@@ -135,11 +156,11 @@ def _strangers(name: str, parser: configparser.ConfigParser) -> Iterator[str]:
     known = [key for key, setting in SETTINGS.items() if setting.in_file]
     for section in parser.sections():
         if section != SECTION:
-            yield f"{name}: unknown section [{_printable(section)}], expected [{SECTION}]"
+            yield f"{name}: unknown section [{shown_name(section)}], expected [{SECTION}]"
             continue
         for key in parser[section]:
             if _spelled(key) not in known:
-                yield f"{name}: unknown key {_printable(key)}{nearest(_spelled(key), known)}"
+                yield f"{name}: unknown key {shown_name(key)}{nearest(_spelled(key), known)}"
 
 
 def _entries(name: str, parser: configparser.ConfigParser) -> Iterator[tuple[str, Found]]:
@@ -151,10 +172,6 @@ def _entries(name: str, parser: configparser.ConfigParser) -> Iterator[tuple[str
 
 def _spelled(key: str) -> str:
     return key.replace("_", "-")
-
-
-def _printable(text: str) -> str:
-    return text if text.isprintable() else shown(text)
 
 
 def _line(error: configparser.Error) -> int:
@@ -169,9 +186,9 @@ def _line(error: configparser.Error) -> int:
 def _fault(error: configparser.Error) -> str:
     match error:
         case configparser.DuplicateOptionError():
-            return f"{_printable(error.option)} stands there a second time"
+            return f"{shown_name(error.option)} stands there a second time"
         case configparser.DuplicateSectionError():
-            return f"[{_printable(str(error.section))}] stands there a second time"
+            return f"[{shown_name(str(error.section))}] stands there a second time"
         case configparser.MissingSectionHeaderError():
             return f"expected [{SECTION}] before the first key"
     return "expected 'key = value'"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from tefmanager.kinds import is_host
+from tefmanager.kinds import is_host, shown
 from tefmanager.tls_files import TlsFiles
 
 DEFAULT_PORTS = {"amqp": 5672, "amqps": 5671}
@@ -81,6 +82,11 @@ class EtcdAccess:
     user: str | None = None
     password: str = field(default="", repr=False)
 
+    @property
+    def basic(self) -> str:
+        """Both as HTTP's basic authentication has them."""
+        return b64encode(f"{self.user}:{self.password}".encode()).decode()
+
 
 def parse_amqp_url(url: str, heartbeat: int = DEFAULT_HEARTBEAT) -> AmqpEndpoint:
     """Return the endpoint an AMQP URI names, such as ``amqp://user:pass@host:5672/vhost?heartbeat=10``.
@@ -138,9 +144,12 @@ def _account(parts: SplitResult) -> tuple[str, str]:
 
 def _decoded(text: str, what: str) -> str:
     try:
-        return unquote(text, errors="strict")
+        found = unquote(text, errors="strict")
     except UnicodeDecodeError:
         raise ValueError(f"the {what} is not UTF-8 once percent-decoded") from None
+    if "\0" in found:
+        raise ValueError(f"the {what} holds a NUL")
+    return found
 
 
 def _vhost(path: str) -> str:
@@ -159,10 +168,12 @@ def _query(query: str) -> dict[str, str]:
     for pair in filter(None, query.split("&")):
         key, _, value = pair.partition("=")
         if key not in TLS_KEYS | OTHER_KEYS | {"heartbeat"}:
-            raise ValueError(f"unknown key {key!r} after the ?")
+            # It may be the rest of a password with a bare ? in it.
+            known = ", ".join(sorted(TLS_KEYS | OTHER_KEYS | {"heartbeat"}))
+            raise ValueError(f"there is an unknown key after the ?, known are {known}")
         options[key] = _decoded(value, key)
     if options.get("verify", VERIFY[0]) not in VERIFY:
-        raise ValueError(f"verify is {options['verify']!r}, expected {' or '.join(VERIFY)}")
+        raise ValueError(f"verify is {shown(options['verify'])}, expected {' or '.join(VERIFY)}")
     return options
 
 
@@ -170,5 +181,5 @@ def _heartbeat(text: str | None, otherwise: int) -> int:
     if text is None:
         return otherwise
     if not (text.isascii() and text.isdigit()) or int(text) > MAX_HEARTBEAT:
-        raise ValueError(f"heartbeat is {text!r}, expected whole seconds from 0 to {MAX_HEARTBEAT}")
+        raise ValueError(f"heartbeat is {shown(text)}, expected whole seconds from 0 to {MAX_HEARTBEAT}")
     return int(text)

@@ -81,19 +81,31 @@ class Kind(Generic[T]):
     sign: str
 
 
+_SECRETIVE = re.compile(r"@|\w:/|pass(word|wd)?\s*[=:]", re.IGNORECASE)
+"""What is found in URLs with accounts and in libpq's connection strings."""
+
+
 def shown(text: str, limit: int = 60) -> str:
     """Return a found text as it may stand in an error line: quoted, short, without a password.
 
-    Whatever stands before the last ``@`` may be a user's name and password, and is left out.
+    Nothing is shown of what may be an account, a URL or a connection string: it may have been cut
+    anywhere. Of "name:text", which may be an account as well, only the name.
     """
-    open_text = re.sub(r"^.*@", "***@", text, flags=re.DOTALL)
+    if _SECRETIVE.search(text):
+        return "'***'"
+    open_text = re.sub(r":(?=[^\d\s])\S.*", ":***", text, flags=re.DOTALL)
     return repr(open_text if len(open_text) <= limit else open_text[: limit - 3] + "...")
+
+
+def shown_name(text: str) -> str:
+    """Return the name of a key or a section as it may stand in an error line; one that is none, quoted."""
+    return text if re.fullmatch(r"[\w .-]{1,60}", text) else shown(text)
 
 
 def shown_path(path: object) -> str:
     """Return a file's name for an error line: as it is, unless that would break or betray anything."""
     text = str(path)
-    harmless = text.isprintable() and not re.search(":.*@", text)
+    harmless = text.isprintable() and not _SECRETIVE.search(text)
     return text if harmless else shown(text, 200)
 
 

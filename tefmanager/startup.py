@@ -17,6 +17,7 @@ from typing import Any, NoReturn, cast
 from twisted.logger import ILogObserver, LegacyLogObserverWrapper, Logger, textFileLogObserver
 
 from tefmanager.config import LogConfig
+from tefmanager.logfile.secrets import KNOWN
 from tefmanager.logfile.wiring import file_log
 
 log = Logger()
@@ -28,7 +29,7 @@ def refuse(line: str, twistd: Mapping[str, Any] | None, log: LogConfig | None = 
     Where the log is standard output (``twistd -n`` without a file) stderr is enough. ``twistd`` is
     None where the options have no parent. Raises `SystemExit`: only for the time before the reactor runs.
     """
-    message = f"tef-manager: {line}"
+    message = f"tef-manager: {KNOWN.hide(line)}"
     try:
         if log is not None and log.file:
             _tell(file_log(log, _never)[1], message)
@@ -48,7 +49,7 @@ def exit_with(reactor: Any) -> Callable[[str], None]:
         if given_up:
             return  # one reason is enough
         given_up = True
-        message = f"tef-manager: {line}"
+        message = f"tef-manager: {KNOWN.hide(line)}"
         Logger("tefmanager").critical("{message}", message=message)
         if sys.__stderr__ is not None:
             print(message, file=sys.__stderr__, flush=True)

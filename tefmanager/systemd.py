@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from twisted.logger import Logger
 
+from tefmanager.logfile.secrets import KNOWN
 from tefmanager.loglines import one_line
 
 log = Logger()
@@ -52,7 +53,7 @@ class Notifier:
         """Say in a line for people what the process does; what has been said is not said again."""
         if text != self._status:
             self._status = text
-            self._tell(f"STATUS={one_line(text)}")
+            self._tell(f"STATUS={one_line(KNOWN.hide(text))}")
 
     def tell_alive(self) -> None:
         """The process makes progress."""

@@ -35,6 +35,7 @@ from tefmanager.kinds import EtcdApi, UnknownResources, shown_path
 from tefmanager.lease import Lease
 from tefmanager.logfile.emit import emit
 from tefmanager.logfile.observer import LogObserver
+from tefmanager.logfile.secrets import KNOWN
 from tefmanager.logfile.wiring import Logged, open_log
 from tefmanager.manager import Manager
 from tefmanager.options import Options
@@ -66,9 +67,16 @@ _RESERVATIONS = {
 def load_config(options: Options) -> Config:
     """Return the configuration, or end the process with one line that says what is wrong with it."""
     try:
-        return config_from(options, os.environ)
+        return _read_config(options)
     except ConfigError as error:
         refuse(str(error), options.parent, log_config_from(options, os.environ))
+
+
+def _read_config(options: Options) -> Config:
+    """Return the configuration; its secrets are known from now on to whatever leaves the process."""
+    config = config_from(options, os.environ)
+    KNOWN.learn(config.secrets)
+    return config
 
 
 def makeService(options: Options) -> IService:
@@ -87,7 +95,7 @@ def makeService(options: Options) -> IService:
     reactor.callWhenRunning(collect_rarely)
     reactor.callWhenRunning(emit, *(loglines.CONFIG_WARNING(text) for text in config.warnings))
     notifier = Notifier.of(os.environ)
-    reloader = Reloader(lambda: config_from(options, os.environ), config, notifier)
+    reloader = Reloader(lambda: _read_config(options), config, notifier)
     twistd: Mapping[str, Any] = options.parent or {}
     in_terminal = twistd.get("nodaemon", True) and os.isatty(_STDOUT)
     if config.log.file or not in_terminal:  # there it means that somebody closed the terminal

@@ -22,6 +22,7 @@ from tefmanager.amqp.delegate import reason_of
 from tefmanager.amqp.protocol import AmqpProtocol
 from tefmanager.backoff import Backoff
 from tefmanager.endpoints import AmqpEndpoint
+from tefmanager.logfile.secrets import Told
 
 CONNECT_TIMEOUT = 10.0
 """Seconds for connecting and logging in, and again for setting up channels."""
@@ -37,7 +38,7 @@ Tls: TypeAlias = Callable[[AmqpEndpoint], IOpenSSLClientConnectionCreator]
 """Makes what a TLS connection to an endpoint needs."""
 
 
-class AmqpUnavailable(Exception):
+class AmqpUnavailable(Told):
     """A broker can't be used; the text says why, without secrets."""
 
 

@@ -8,6 +8,7 @@ from txamqp.client import TwistedDelegate
 
 import tefmanager
 from tefmanager.amqp import frames
+from tefmanager.logfile.secrets import KNOWN
 
 CAPABILITIES = {
     "publisher_confirms": True,
@@ -103,4 +104,4 @@ def _agreed(theirs: int, ours: int) -> int:
 
 def reason_of(call: Any) -> str:
     """Return why the broker closes a channel or connection, such as "404 NOT_FOUND - no queue 'q'"."""
-    return f"{call.reply_code} {call.reply_text}"
+    return KNOWN.hide(f"{call.reply_code} {call.reply_text}")

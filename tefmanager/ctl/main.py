@@ -11,6 +11,7 @@ from tefmanager.ctl import ask, command, dead, events, resources, submit, watch
 from tefmanager.ctl.errors import CtlError, Exit
 from tefmanager.ctl.rows import safe
 from tefmanager.ctl.session import Seconds, Session
+from tefmanager.logfile.secrets import KNOWN
 
 MOST_PATIENCE = 86400.0
 """Seconds that an answer may be waited for."""
@@ -69,8 +70,8 @@ def main() -> None:
     try:
         cli(prog_name="tefctl")
     except CtlError as error:
-        click.echo(f"tefctl: {safe(str(error))}", err=True)
+        click.echo(f"tefctl: {safe(KNOWN.hide(str(error)))}", err=True)
         sys.exit(error.status)
     except OSError as error:  # such as a full disk under standard output; click sees to a closed pipe
-        click.echo(f"tefctl: {safe(error.strerror or str(error))}", err=True)
+        click.echo(f"tefctl: {safe(KNOWN.hide(error.strerror or str(error)))}", err=True)
         sys.exit(Exit.NO)

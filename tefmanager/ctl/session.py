@@ -14,6 +14,7 @@ import click
 from tefmanager.config import Config, ConfigError, config_from
 from tefmanager.ctl.broker import Broker, connected
 from tefmanager.ctl.errors import CtlError, Exit
+from tefmanager.logfile.secrets import KNOWN
 
 MOST_SECONDS = 1e9
 """What is longer than that is a mistake, and more than some clocks can take."""
@@ -55,9 +56,11 @@ class Session:
     def config(self) -> Config:
         """Return the manager's configuration, its database left out."""
         try:
-            return config_from(self.options, os.environ, database=False)
+            config = config_from(self.options, os.environ, database=False)
         except ConfigError as error:
             raise CtlError(Exit.CONFIG, str(error)) from None
+        KNOWN.learn(config.secrets)
+        return config
 
     @contextmanager
     def broker(self) -> Iterator[Broker]:

@@ -7,7 +7,6 @@ server refuses one. Such a request was certainly not carried out: it may be sent
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias
 
@@ -62,7 +61,7 @@ class _Token(msgspec.Struct, frozen=True):
 
 def basic(access: EtcdAccess) -> str:
     """Return what stands in the header ``Authorization`` of a v2 request."""
-    return "Basic " + b64encode(f"{access.user}:{access.password}".encode()).decode()
+    return f"Basic {access.basic}"
 
 
 def login(access: EtcdAccess) -> bytes:

@@ -37,6 +37,7 @@ from tefmanager.interfaces.rabbitmq import (
     Tell,
     tell_nobody,
 )
+from tefmanager.logfile.secrets import Told
 
 __all__ = [
     "Claim",
@@ -95,7 +96,7 @@ class NoMeter:
 # --- PostgreSQL ------------------------------------------------------------------------------
 
 
-class StoreLost(Exception):
+class StoreLost(Told):
     """The session with the database is gone, or is no longer to be trusted.
 
     Whether the statement under way took effect is not known: begin a new reign and read.
@@ -198,7 +199,7 @@ class IStore(Interface):
 # --- Etcd ------------------------------------------------------------------------------------
 
 
-class ReservationsLost(Exception):
+class ReservationsLost(Told):
     """Etcd did not answer, or not in time. Whether the request took effect is not known."""
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from time import time
 
+from msgspec.structs import replace
 from twisted.logger import LogLevel, globalLogPublisher
 
+from tefmanager.logfile.secrets import KNOWN
 from tefmanager.loglines import Line
 
 MORE = "tef_more"
@@ -26,7 +28,13 @@ def emit(*lines: Line) -> None:
                 "log_namespace": "tefmanager",
                 "log_format": "{line}",
                 "log_time": now,
-                "line": line,
+                "line": line if line.event.level == "info" else _without_secrets(line),
                 MORE: index < last,
             }
         )
+
+
+def _without_secrets(line: Line) -> Line:
+    """Return a line that may hold texts of services without what nobody may see."""
+    values = tuple(KNOWN.hide(value) if isinstance(value, str) else value for value in line.values)
+    return line if values == line.values else replace(line, values=values)

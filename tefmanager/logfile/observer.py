@@ -22,6 +22,7 @@ from zope.interface import implementer
 from tefmanager.logfile.emit import MORE
 from tefmanager.logfile.forms import Form
 from tefmanager.logfile.outputs import Output
+from tefmanager.logfile.secrets import KNOWN
 from tefmanager.loglines import Line
 
 _log = Logger("python")
@@ -50,7 +51,7 @@ def line_of(form: Form, event: LogEvent) -> str:
     if isinstance(line, Line):
         return form.line(time, level, line)
     text = eventAsText(event, includeTimestamp=False, includeSystem=False)
-    return form.other(time, level, str(event.get("log_namespace", "-")), text.strip("\n"))
+    return form.other(time, level, str(event.get("log_namespace", "-")), KNOWN.hide(text.strip("\n")))
 
 
 @implementer(ILogObserver)

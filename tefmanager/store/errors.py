@@ -8,6 +8,7 @@ import psycopg2
 from twisted.internet.defer import CancelledError
 
 from tefmanager.interfaces import ReignOver, StoreConflict, StoreLost
+from tefmanager.logfile.secrets import KNOWN
 
 REIGN_OVER = "TEF01"
 """SQLSTATE: the epoch in the manager's row is not this reign's."""
@@ -24,15 +25,10 @@ _NOISE = re.compile(
 
 
 def reason(error: BaseException) -> str:
-    """Return an error's text in one line, without what every error of libpq begins with."""
+    """Return an error's text in one line, without what every error of libpq begins with, and secrets."""
     said = error.diag.message_primary if isinstance(error, psycopg2.Error) else None
     lines = [_NOISE.sub("", line.strip()) for line in (said or str(error)).splitlines()]
-    return " ".join(line for line in lines if line) or type(error).__name__
-
-
-def without_secrets(text: str, password: str) -> str:
-    """Return a text with every occurrence of the password replaced."""
-    return text.replace(password, "***") if password else text
+    return KNOWN.hide(" ".join(line for line in lines if line)) or type(error).__name__
 
 
 def store_lost(error: Exception) -> StoreLost:

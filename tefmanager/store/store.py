@@ -21,7 +21,7 @@ from tefmanager.inquiry.outages import ANOTHER_IS_ACTIVE
 from tefmanager.interfaces import IStore, StoreLost
 from tefmanager.lease import Lease
 from tefmanager.store.endpoints import Endpoint, Keywords, endpoints, resolved
-from tefmanager.store.errors import reason, without_secrets
+from tefmanager.store.errors import reason
 from tefmanager.store.names import lock_key
 from tefmanager.store.queries import load_queries
 from tefmanager.store.reign import Reign
@@ -127,8 +127,7 @@ class Store:
         return None
 
     def _complaint(self, place: Endpoint, error: Exception) -> str:
-        text = f"database {place}: {reason(error)}"
-        return without_secrets(text, str(self._dsn.get("password", "")))
+        return f"database {place}: {reason(error)}"
 
     async def _begin_at(self, endpoint: Endpoint, tell: Callable[[str], None]) -> Reign:
         session = Session(self._reactor, self._clock, self._silence.answer)

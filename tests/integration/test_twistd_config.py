@@ -70,12 +70,22 @@ BAD: dict[str, tuple[list[str], Mapping[str, str], str]] = {
         {"TEF_ENV": "test", "TEF_AMQP_URL_TEST": "amqp://h"},
         "database_test.yml does not exist",
     ),
-    "etcd": ([], {"TEF_ETCD_HOST_DEV": f"http://root:{SECRET}@h"}, "TEF_ETCD_HOST_DEV is '***@h'"),
+    "etcd": ([], {"TEF_ETCD_HOST_DEV": f"http://root:{SECRET}@h"}, "TEF_ETCD_HOST_DEV is '***'"),
     "variable": ([], {"TEF_MANAGER_PATIENCE": "long"}, "TEF_MANAGER_PATIENCE is 'long'"),
     "option's value": (["--max-attempts=-1"], {}, "--max-attempts is '-1'"),
     "option": (["--max-atempts", "1"], {}, "did you mean --max-attempts?"),
     "argument": ([SECRET], {}, "takes only options"),
     "password": (["--amqp-url", f"amqp://bob:{SECRET}@h"], {}, "--amqp-url has a password in it"),
+    "broken URL": (
+        [],
+        {"TEF_AMQP_URL_DEV": f"amqp://bob:x/{SECRET}@h"},
+        "TEF_AMQP_URL_DEV: write @ as %40",
+    ),
+    "bytes": (
+        [],
+        {"TEF_ETCD_USER_DEV": "root", "TEF_ETCD_PASSWORD_DEV": f"{SECRET}\udcff"},
+        "TEF_ETCD_PASSWORD_DEV is not UTF-8, expected text",
+    ),
     "no file": (["--config", "gone.ini"], {}, "--config: gone.ini can't be read"),
     "several": (["--bind", "x", "--patience", "x"], {}, "; --bind is 'x'"),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -88,6 +89,37 @@ def test_adapters(read: Read, adapter: str) -> None:
     assert read(f"adapter: {adapter}\ndatabase: d") == {"dbname": "d"}
 
 
+def test_keys_that_mean_nothing_here(read: Read) -> None:
+    """What ActiveRecord says of its own session or of new databases; keys may be symbols."""
+    text = """
+        :adapter: postgresql
+        :database: tef
+        variables:
+          statement_timeout: 5000
+        template: template0
+        owner: bob
+        collation: C
+        min_messages: warning
+        advisory_locks: false
+        encoding: latin1
+    """
+    assert read(text) == {"dbname": "tef"}
+
+
+@pytest.mark.parametrize("path", ["grid", '"$user", public', "a,b", "back\\slash"])
+def test_schemas_reach_the_server(read: Read, path: str) -> None:
+    """What ActiveRecord calls schema_search_path is the search path of the sessions."""
+    quoted = path.replace("'", "''")
+    options = read(f"database: d\nschema_search_path: '{quoted}'")["options"]
+    given = re.sub(r"\\(.)", r"\1", options)
+    assert given == f"-csearch_path={path}"
+
+
+def test_merged_keys_may_be_overridden(read: Read) -> None:
+    """A key that stands in a section and in what is merged into it is not there twice."""
+    assert read("a: &a\n  database: x\ndev:\n  <<: *a\n  database: y") == {"dbname": "y"}
+
+
 def test_section_of_the_environment(read: Read) -> None:
     """A file with a section for each environment, with anchors, is read as ActiveRecord reads it."""
     text = """
@@ -143,20 +175,46 @@ def test_service_may_name_the_database(read: Read) -> None:
         ("url: bob:hunter2@h/d", ": url: is no URL, expected postgresql://user:password@"),
         ("url: postgres://bob:hunter2%ff@h/d", ": url: is not UTF-8 once percent-decoded"),
         ("url: postgres://bob:hunter2@::1/d", ": url: its host can't be read"),
-        ("url: postgres://bob:hunter2@h:x/d", ": port is 'x', expected a port from 1 to 65535"),
+        ("url: postgres://bob:hunter2@h:x/d", ": url: its port can't be read, expected a port from 1"),
+        ("url: postgres://bob:hun/ter2@h/d", ": url: there is an @ behind the host; in a user name"),
+        ("url: postgres://bob:h?hunter2@h/d", ": url: there is an @ behind the host; in a user name"),
+        ("url: postgres://bob:hunter2", ": url: its port can't be read, expected a port from 1"),
+        ("url: postgres://h/d?hunter2=1", ": url: there is an unknown key after the ?; in a user name"),
+        (
+            "url: postgres://h/d?ssl_mode=x",
+            ": url: there is an unknown key after the ? (did you mean sslmode?)",
+        ),
+        ("host: postgres://bob:hunter2@h/d\ndatabase: d", ": host is '***', expected a name alone;"),
+        ("host: h\ndatabase: postgres://bob:hunter2/x", ": database is '***', expected a name alone;"),
+        ("host: h\ndatabase: 'dbname=d password=hunter2'", ": database is '***', expected a name alone;"),
+        ("database: d\nport: postgres://bob:p@hunter2", ": port is '***', expected a port"),
+        ('database: d\npassword: "\\ud800hunter2"', ": password holds half of a character"),
+        ("database: d\npostgres://bob:hunter2@h/d: x", ": unknown key '***'"),
         ("host: h", ": database is missing"),
         ("database: d\npassword: <%= ENV['hunter2'] %>", ":2: has an ERB tag"),
         ("database: d\npassword: @hunter2", ":2: is not valid YAML"),
-        ("database: d\npassword: *hunter2", ":2: is not valid YAML"),
-        ("database: d\npassword: !hunter2 x", ":2: is not valid YAML"),
-        ("database: d\npassword: 'hunter2", ":2: is not valid YAML"),
+        ("database: d\npassword: *hunter2", ":2: is not valid YAML: a value begins with *,"),
+        ("database: d\npassword: !hunter2 x", ":2: is not valid YAML here: a value begins with !,"),
+        ("database: d\npassword: 'hunter2", ":2: is not valid YAML: a quote is not closed"),
+        ("database: d\npassword:\thunter2", ":2: is not valid YAML: there is a tab, expected blanks"),
+        ("database: d\npassword: hunter2: x", ":2: is not valid YAML: there is a colon too much"),
+        ("database: d\npassword: [hunter2", ":2: is not valid YAML (a value with special signs"),
+        ("database: d\n---\npassword: hunter2", ":2: a second document begins here (---), expected one"),
+        (
+            "database: d\npassword: x\npassword: hunter2",
+            ":3: password stands there a second time, expected it once",
+        ),
+        ("host: ''\ndatabase: d", ": host is empty, expected a name, an address or the folder"),
+        ("port: ''\ndatabase: d", ": port is empty, expected a port, or no such line"),
+        ("database: ''", ": database is empty, expected the database's name"),
+        ("database: d\nusername: a\nuser: b", ": username and user are the same setting, expected one"),
         ("database: d\npassword: hunter2\x01", ": is not valid YAML"),
         ("database: d\npassword: [hunter2]", ": password holds no text"),
-        ("hunter2", ": expected lines such as"),
-        ("- hunter2", ": expected lines such as"),
-        ("", ": expected lines such as"),
+        ("hunter2", ": holds a text without a key, expected lines such as"),
+        ("- hunter2", ": holds a list, expected lines such as"),
+        ("", ": holds nothing, expected lines such as"),
         ("database: d\nusernam: bob", ": unknown key usernam (did you mean username?)"),
-        ("database: d\nschema_search_path: x", ": unknown key schema_search_path"),
+        ("database: d\nschema_path: x", ": unknown key schema_path"),
         ("database: d\nport: x", ": port is 'x', expected a port from 1 to 65535"),
         ("database: d\nport: 65536", ": port is '65536', expected a port"),
         ("database: d\nsslmode: on", ": sslmode is 'on', expected one of disable, allow"),

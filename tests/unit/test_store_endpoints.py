@@ -5,9 +5,8 @@ from __future__ import annotations
 import psycopg2
 import pytest
 
-from tefmanager.interfaces import StoreLost
 from tefmanager.store.endpoints import Endpoint, Keywords, endpoints
-from tefmanager.store.errors import reason, without_secrets
+from tefmanager.store.errors import reason
 
 LISTS: list[tuple[Keywords, list[Endpoint]]] = [
     ({}, [Endpoint("", "")]),
@@ -72,9 +71,3 @@ def test_what_libpq_is_told() -> None:
 def test_reasons_are_one_line(text: str, expected: str) -> None:
     """Without what every error of libpq begins with."""
     assert reason(psycopg2.OperationalError(text)) == expected
-
-
-def test_secrets_are_left_out() -> None:
-    """Wherever they stand."""
-    assert without_secrets("a pass b pass", "pass") == "a *** b ***"
-    assert without_secrets(reason(StoreLost("text")), "") == "text"

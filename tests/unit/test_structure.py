@@ -28,6 +28,7 @@ PURE = (
     "tefmanager.questions",
     "tefmanager.loglines",
     "tefmanager.logfile.forms",
+    "tefmanager.logfile.secrets",
     "tefmanager.config",
     "tefmanager.config_http",
     "tefmanager.config_reload",
