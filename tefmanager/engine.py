@@ -126,6 +126,7 @@ class Engine:
             self._hearing,
             poison,
             message_limit,
+            queues.names,
             self._asked,
             self._effector.etcd_is_back,
         )

@@ -13,11 +13,13 @@ from msgspec import Struct
 LONGEST_FIELD = 2000
 """Characters of a field that are logged; what is longer is cut and says so."""
 
-_UNSAFE = re.compile(
+UNSAFE = re.compile(
     r"[\x00-\x1f\x7f-\x9f|\\"
     r"\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff"  # unseen, or turning the direction of what follows
     r"\ud800-\udfff]"
 )
+"""Characters that might end a field or a line, do something to a terminal, or hide something."""
+
 _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t", "\\": "\\\\"}
 
 
@@ -33,7 +35,7 @@ def cut(text: str, at_most: int = LONGEST_FIELD) -> str:
 
 def one_line(text: str) -> str:
     """Return a text with everything escaped that might end a field or a line, or hide something."""
-    return _UNSAFE.sub(lambda found: _escaped(found[0]), text)
+    return UNSAFE.sub(lambda found: _escaped(found[0]), text)
 
 
 def _escaped(character: str) -> str:

@@ -17,11 +17,14 @@ from tefmanager.crashpoints import CrashPoint, reach
 from tefmanager.deliveries import event_of, reply_to
 from tefmanager.hearing import Hearing
 from tefmanager.interfaces import Delivery, IReign
-from tefmanager.messages import DispatchTasks, Invalid, Parsed, TaskMessage, parse
+from tefmanager.messages import DispatchTasks, Invalid, Parsed, TaskMessage, WorkerMessage, parse
 from tefmanager.pager import Pager
 from tefmanager.questions import Question, SettleDead
 
 Item: TypeAlias = Delivery | events.Event
+
+
+_NOT_A_WORKER_S = "exchange_name is {!r}, which is the manager's or the broker's own, and no worker's"
 
 
 class Poisoned(Exception):
@@ -79,6 +82,7 @@ class Reception:
     Args:
         poison: fingerprints of messages that brought a reign down; redelivered ones are rejected, once.
         message_limit: bytes that a message may have.
+        own: names of queues and exchanges that no worker can have.
         ask: is given questions, and where the answers go; None where nobody wants one.
         reconciled: is called when the core knows all that Etcd holds.
 
@@ -94,6 +98,7 @@ class Reception:
         hearing: Hearing,
         poison: set[bytes],
         message_limit: int,
+        own: frozenset[str],
         ask: Callable[[Question, ReplyTo | None], None],
         reconciled: Callable[[], None],
     ) -> None:
@@ -104,6 +109,7 @@ class Reception:
         self.poison = poison
         self.delivered = 0
         self._message_limit = message_limit
+        self._own = own
         self._ask = ask
         self._reconciled = reconciled
         self._session = -1
@@ -117,7 +123,15 @@ class Reception:
             reason = "the manager failed on this message before"
             line = loglines.TASK_REJECTED(reason, loglines.readable(item.body))
             return Arrival(item, Invalid(line, rejected=reason))
-        return Arrival(item, parse(item.body, self._message_limit))
+        parsed = parse(item.body, self._message_limit)
+        if isinstance(parsed, WorkerMessage) and self._is_own(parsed.exchange_name):
+            reason = _NOT_A_WORKER_S.format(parsed.exchange_name)
+            parsed = Invalid(loglines.INVALID_FIELD(parsed.name, reason))
+        return Arrival(item, parsed)
+
+    def _is_own(self, exchange_name: str) -> bool:
+        """Tell whether what would be sent there would come to the manager, or to those who follow it."""
+        return exchange_name in self._own or exchange_name.startswith("amq.")
 
     def needs_rows(self, arrival: Arrival) -> bool:
         """Tell whether something has to be looked up before this can be taken in."""

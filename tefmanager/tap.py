@@ -249,7 +249,10 @@ def _ways(config: Config, meter: IMeter) -> Ways:
             forget_after=max(config.history_days, 1.0) * _DAY,
         ),
         queues=Queues(
-            *(name.encode() for name in (config.in_queue, config.dead_queue, config.rejected_queue))
+            config.in_queue.encode(),
+            config.dead_queue.encode(),
+            config.rejected_queue.encode(),
+            frozenset({config.events_exchange, *(exchange for exchange, _ in config.bindings)}),
         ),
         dispatch_interval=config.dispatch_interval,
         read_interval=min(config.dispatch_interval, config.silence_limit / 2),

@@ -13,7 +13,7 @@ import pika
 from tefmanager.ctl import show
 from tefmanager.ctl.broker import Broker
 from tefmanager.ctl.errors import CtlError, Exit
-from tefmanager.ctl.rows import Rows
+from tefmanager.ctl.rows import Rows, as_json, cell, safe
 from tefmanager.ctl.session import Session
 from tefmanager.messages import guid_of
 from tefmanager.questions import MOST
@@ -33,10 +33,13 @@ class Dead:
 
     def told(self) -> dict[str, Any]:
         """Return what is known of it, ready for JSON."""
+        attempts = self.headers.get("x-tef-attempts")
         return {
             "guid": self.guid,
             "reason": self.headers.get("x-tef-reason"),
-            "attempts": self.headers.get("x-tef-attempts", []),
+            "attempts": [each for each in attempts if isinstance(each, dict)]
+            if isinstance(attempts, list)
+            else [],
             "message": _read(self.body),
         }
 
@@ -45,7 +48,7 @@ def _read(body: bytes) -> object:
     """Return a message as JSON, or as text where somebody has put something else into the queue."""
     try:
         return json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return body.decode("utf-8", "backslashreplace")
 
 
@@ -116,7 +119,7 @@ def show_dead(session: Session, guid: str) -> None:
         made.add(each.get("number"), each.get("worker"), *times, each.get("end"))
     show.show(session, told, made)
     if not session.json:
-        click.echo(f"\n{told['reason']}\n{json.dumps(told['message'], ensure_ascii=False, indent=2)}")
+        click.echo(f"\n{cell(told['reason']).plain}\n{as_json(told['message'], indent=2)}")
 
 
 def _check(guids: tuple[str, ...], every: bool) -> None:
@@ -217,10 +220,10 @@ def _report(
     found = list(done)
     for guid in gone:
         text = f"the message of dead task {guid} is not in the dead queue, so it can't be submitted again"
-        click.echo(f"{text}; tefctl dead drop {guid} takes it off the list", err=True)
+        click.echo(f"{safe(text)}; tefctl dead drop {safe(guid)} takes it off the list", err=True)
     missing = sorted(set(wanted).difference(found, gone))
     for guid in missing:
-        click.echo(f"there is no dead task {guid}", err=True)
+        click.echo(f"there is no dead task {safe(guid)}", err=True)
     click.echo(json.dumps(found) if session.json else f"{len(found)} tasks {what}")
     if missing or gone:
         raise SystemExit(int(Exit.NO))

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from itertools import islice
 
 import click
 from pika.exceptions import ChannelClosedByBroker
 
+from tefmanager.ctl import show
 from tefmanager.ctl.broker import Broker
 from tefmanager.ctl.errors import CtlError, Exit
-from tefmanager.ctl.rows import cell
+from tefmanager.ctl.rows import as_json, cell, safe
 from tefmanager.ctl.session import Session
+from tefmanager.loglines import readable
 
 
 @click.command()
@@ -33,7 +34,8 @@ def events(session: Session, keys: tuple[str, ...], count: int | None) -> None:
     with session.broker() as broker:
         try:
             for body in islice(_listen(broker, keys), count):
-                click.echo(body if session.json else line(json.loads(body)))
+                event = read(body)
+                click.echo(as_json(event) if session.json else line(event))
         except KeyboardInterrupt:
             return
 
@@ -51,11 +53,20 @@ def _listen(broker: Broker, keys: tuple[str, ...]) -> Iterator[bytes]:
         yield body
 
 
+def read(body: bytes) -> dict[str, object]:
+    """Return an event. Whoever may publish to the exchange can put anything in the place of one."""
+    try:
+        event = json.loads(body)
+    except (ValueError, RecursionError):
+        event = None
+    return event if isinstance(event, dict) else {"not_an_event": readable(body)}
+
+
 def line(event: dict[str, object]) -> str:
     """Return an event as a line for people: local time, name, and what else it says."""
-    at = time.strftime("%H:%M:%S", time.localtime(float(str(event.get("time", 0)))))
+    at = show.local(event.get("time"), "%H:%M:%S") or "--:--:--"
     more = " ".join(
-        f"{name}={cell(value).plain}"
+        f"{safe(name)}={cell(value).plain}"
         for name, value in event.items()
         if name not in ("event", "time") and value is not None
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from tefmanager.loglines import one_line
+from tefmanager.loglines import UNSAFE, one_line
 
 LEAST = 6
 """Columns of the terminal that a shortened name has at least."""
@@ -32,7 +33,20 @@ _STYLES = {
 
 def safe(text: str) -> str:
     """Return a text that does nothing to a terminal, and is as it was where it has nothing of that kind."""
-    return "".join(each if each in "|\\" else one_line(each) for each in text)
+    return UNSAFE.sub(lambda found: found[0] if found[0] in "|\\" else one_line(found[0]), text)
+
+
+def as_json(value: object, indent: int | None = None) -> str:
+    """Return a value as JSON that does nothing to a terminal either, whoever has made it."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, indent=indent, default=_read_as_text)
+    except RecursionError:
+        return json.dumps("nested too deep to be shown")
+    return UNSAFE.sub(lambda found: found[0] if found[0] in "|\\\n" else f"\\u{ord(found[0]):04x}", text)
+
+
+def _read_as_text(value: object) -> str:
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def cell(value: object) -> Text:

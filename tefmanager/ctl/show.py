@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -12,7 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tefmanager.ctl.rows import Rows, cell
+from tefmanager.ctl.rows import Rows, as_json, cell
 from tefmanager.ctl.session import Session
 from tefmanager.loglines import plain
 
@@ -32,7 +31,7 @@ def console() -> Console:
 def show(session: Session, answer: Any, table: RenderableType) -> None:
     """Print an answer: as JSON where that is wanted, otherwise as a table."""
     if session.json:
-        click.echo(json.dumps(answer, ensure_ascii=False))
+        click.echo(as_json(answer))
     else:
         _print(console(), table)
 
@@ -72,8 +71,16 @@ def duration(seconds: float) -> str:
 
 
 def clock(at: float | None) -> str:
-    """Return a unix time as local date and time."""
-    return "" if at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+    """Return a unix time as local date and time; nothing where it is none."""
+    return local(at, "%Y-%m-%d %H:%M:%S")
+
+
+def local(at: object, form: str) -> str:
+    """Return what somebody calls a unix time in another form; nothing where it is none."""
+    try:
+        return time.strftime(form, time.localtime(at)) if isinstance(at, int | float) else ""
+    except (ValueError, OverflowError, OSError):  # none that this machine's calendar has
+        return ""
 
 
 def clocks(*times: float | None) -> list[str]:

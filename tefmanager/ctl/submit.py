@@ -115,7 +115,7 @@ def _send(broker: Broker, tasks: Sequence[tuple[str, bytes]]) -> tuple[list[str]
     for text, count in warned.items():
         click.echo(f"warning: {count} of the tasks can't run as things are: {safe(text)}", err=True)
     for guid, text in refused:
-        click.echo(f"not taken: {safe(guid)}: {text}", err=True)
+        click.echo(f"not taken: {safe(guid)}: {safe(str(text))}", err=True)
     return taken, refused
 
 

@@ -10,11 +10,21 @@ from tefmanager.interfaces import IMeter, NoMeter
 
 @dataclass(frozen=True, slots=True)
 class Queues:
-    """The manager's own queue, and where messages go that nobody can use: dead tasks, rejected messages."""
+    """The manager's own queue, and where messages go that nobody can use: dead tasks, rejected messages.
+
+    Attributes:
+        exchanges: that the manager publishes events to, or takes messages from.
+    """
 
     own: bytes
     dead: bytes
     rejected: bytes
+    exchanges: frozenset[str] = frozenset()
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All that is the manager's, and so can't be a worker's."""
+        return self.exchanges | {name.decode() for name in (self.own, self.dead, self.rejected)}
 
 
 @dataclass(frozen=True, slots=True)

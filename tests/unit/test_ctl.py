@@ -9,6 +9,8 @@ import re
 import socket
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
 
 import click
 import pytest
@@ -17,10 +19,11 @@ from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
 from tefmanager.ctl import events, show, watch
+from tefmanager.ctl.dead import Dead
 from tefmanager.ctl.errors import CtlError, Exit
 from tefmanager.ctl.foreign import foreign_locks
 from tefmanager.ctl.main import cli, main
-from tefmanager.ctl.rows import LEAST, Rows, cell, fitted, safe, shortened
+from tefmanager.ctl.rows import LEAST, Rows, as_json, cell, fitted, safe, shortened
 from tefmanager.ctl.submit import read_tasks
 
 A, B = {"type": "task", "task_type": "t", "guid": "A"}, {"task_type": "t", "guid": "B", "x": "ü"}
@@ -189,6 +192,47 @@ def test_events_for_people() -> None:
     """What an event does not say is left out, and nobody's text breaks the line."""
     event = {"event": "task.accepted", "time": 0.0, "guid": "A\nB", "priority": 5.0, "suite": None}
     assert events.line(event).endswith(r":00:00 task.accepted guid=A\nB priority=5.0")
+
+
+@pytest.mark.parametrize("at", ["now", None, 1e300, float("nan"), -1e300, [], {}, True])
+def test_events_at_no_time(at: object) -> None:
+    """What stands for a time may be anything, since others may publish there."""
+    assert "task.accepted" in events.line({"time": at, "event": "task.accepted"})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\xff\x1b[2J",
+        b"[1]",
+        b'"x"',
+        b"[" * 100_000,
+        b"9" * 5000,
+        b'{"a\\u001b[2J\\u202e":"\\u009b2J\\n"}',
+    ],
+)
+def test_what_is_no_event(body: bytes) -> None:
+    """It does nothing to the terminal, in either form."""
+    event = events.read(body)
+    for text in (events.line(event), as_json(event)):
+        assert text.isprintable()
+        assert text.splitlines() == [text]
+    assert json.loads(as_json(event)) == event
+
+
+def test_dead_headers_of_others() -> None:
+    """A message that somebody put into the dead queue is shown, whatever its headers are."""
+    times = {"dispatched": "now", "ended": [1], "number": "\x1b[2J", "worker": b"\xff", "end": Decimal(1)}
+    headers = {
+        "x-tef-guid": b"\x1b",
+        "x-tef-reason": datetime(2020, 1, 1, tzinfo=UTC),
+        "x-tef-attempts": [times, 1],
+    }
+    for attempts in (headers["x-tef-attempts"], "x", None, {"a": 1}, 5):
+        found = Dead({**headers, "x-tef-attempts": attempts}, b"[" * 100_000)
+        assert as_json(found.told()).isprintable()
+    assert show.clocks("now", [1], 1e300) == ["", "", ""]  # type: ignore[arg-type]
 
 
 def commands(group: click.Group, *names: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:

@@ -110,7 +110,7 @@ class Rig:
             cast(IConsumer, self.acks),
             cast(IPublisher, Quiet()),
             cast(IReservations, self.etcd),
-            Queues(b"own", b"dead", b"rejected"),
+            Queues(b"own", b"dead", b"rejected", frozenset({"events"})),
             Told().outages,
             poison=set(),
             careful=0,
@@ -324,3 +324,19 @@ def test_a_reservation_goes_with_what_is_given_back() -> None:
     rig.database.go_on()
     rig.go_on()
     assert rig.etcd.all == [("take", [1]), ("take", [2]), ("give", [1])]
+
+
+@pytest.mark.parametrize(
+    "name", ["own", "dead", "rejected", "events", "amq.topic", "amq.default", "amq.gen-x"]
+)
+def test_addresses_that_no_worker_has(name: str) -> None:
+    """Who says that it wants its tasks where only the manager publishes is no worker, nor moves there."""
+    rig = Rig()
+    rig.say("w", "idle")
+    for worker in ("forger", "w"):
+        status = {"type": "worker_status", "name": worker, "worker_type": "x", "status": "idle"}
+        rig.deliver({**status, "exchange_name": name})
+    rig.go_on()
+    assert [(each.name, each.exchange_name) for each in rig.core.workforce] == [("w", "w")]
+    rig.submit("g")
+    assert rig.core.backlog.by_guid["g"].state == "dispatched"
