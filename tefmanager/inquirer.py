@@ -110,7 +110,7 @@ class Inquirer:
         core = self._core
         match question:
             case GetStatus():
-                return inquiry.status(core, now)
+                return inquiry.status(core, now, self._outages.now())
             case GetWorkerDetails(worker_type=worker_type, status=status, limit=limit):
                 return inquiry.workers(core, now, worker_type=worker_type, status=status, at_most=limit)
             case GetSuites(limit=limit):
@@ -162,10 +162,10 @@ class Inquirer:
     async def _explain(self, guid: str, now: Moment) -> inquiry.Explanation | None:
         if guid not in self._core.backlog.by_guid:
             for row in await self._unread([guid]):
-                return inquiry.explain(self._core, guid, now, row)
+                return inquiry.explain(self._core, guid, now, row, self._outages.now())
             for finished in await self._history([guid]):
                 return inquiry.explain_finished(_finished(finished))
-        return inquiry.explain(self._core, guid, now)
+        return inquiry.explain(self._core, guid, now, None, self._outages.now())
 
     async def _unread(self, guids: Sequence[str]) -> Sequence[TaskRow]:
         """Look up tasks that are not in memory; there are some only while something is unread."""

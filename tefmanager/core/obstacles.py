@@ -8,6 +8,9 @@ from tefmanager.core.pool import Pool
 from tefmanager.core.values import Moment, TaskSpec
 from tefmanager.core.workforce import Workforce
 
+FAULTS_TOLD = 5
+"""Faults of a resource that its senders are told."""
+
 REMEMBERED = 1000
 """Obstacles of which it is remembered that the log told of them: the last ones."""
 
@@ -43,8 +46,10 @@ class Obstacles:
         if entry is None:
             unknown = f"resource {name} has no entry in Etcd" if self._pool.holds_unknown else ""
             return f"resource {name}", unknown
-        closed = entry.limit_at(now.local) == 0
-        return f"resource {name}", f"resource {name} has the limit 0 now, 1 is needed" if closed else ""
+        if entry.limit_at(now.local) != 0:
+            return f"resource {name}", ""
+        text = f"resource {name} has the limit 0 now, 1 is needed"
+        return f"resource {name}", "; ".join([text, *entry.faults[:FAULTS_TOLD]])
 
     def _note(self, spec: TaskSpec, key: str, text: str) -> bool:
         """Keep in mind what the log was told of; tell whether there is an obstacle."""

@@ -119,6 +119,10 @@ def status(answer: Mapping[str, Any]) -> RenderableType:
     made.add_row("", "", cell(f"idle by type: {_counts_all(answer['worker_types'])}"))
     etcd = "resources are read" if answer["etcd_ready"] else "away: tasks with resources wait"
     made.add_row("Etcd", "", cell(etcd))
+    for away in answer.get("outages", ()):
+        name = " ".join(filter(None, (away["service"], away["about"])))
+        made.add_row("away", cell(name), cell(f"{away['cause']}, for {ago(away['since'], now)}"))
+        made.add_row("", "", cell(away["meaning"]))
     if short := answer["short"]:
         made.add_row("short of", cell(len(short)), cell(_some(short, len(short))))
     for held in answer.get("held_back", ()):

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from tefmanager.inquiry.outages import Outage
+
 
 class Waiting(Struct, frozen=True):
     """How many tasks wait.
@@ -63,6 +65,7 @@ class Status(Struct, frozen=True):
         short: resources that tasks wait for.
         held_back: what can't be reserved or sent for a reason of its own, as far as there is room.
         time: when this was true.
+        outages: what is away, refuses or does not answer, the longest first.
     """
 
     state: str
@@ -79,6 +82,7 @@ class Status(Struct, frozen=True):
     short: tuple[str, ...]
     held_back: tuple[HeldBackInfo, ...]
     time: float
+    outages: tuple[Outage, ...] = ()
 
 
 class WorkerDetail(Struct, frozen=True):
@@ -327,8 +331,9 @@ class Reason(Struct, frozen=True, omit_defaults=True):
             ``workers_gone`` (all are missing, stalled, or to be avoided), ``workers_busy``,
             ``held_back`` (what it asks for is refused, for a reason of its own),
             ``unconfirmed`` (RabbitMQ has not said whether it has its last dispatch),
-            ``etcd_away``, ``resource_closed``, ``resource_short``, ``resource_unknown``, ``claimed``
-            (others have claims before it), ``reserving``, ``turn`` (nothing but others before it).
+            ``rabbitmq_away``, ``etcd_away``, ``queue_refuses`` (the dead queue takes nothing),
+            ``resource_closed``, ``resource_short``, ``resource_unknown``, ``claimed`` (others have claims
+            before it), ``reserving``, ``turn`` (nothing but others before it).
         text: a sentence for people.
         resource: which one, where it is about one.
         held, limit: of the resource.
@@ -336,6 +341,7 @@ class Reason(Struct, frozen=True, omit_defaults=True):
         others: references to it that are none of ours.
         claims: tasks that have a claim on it before this one.
         worker_types: types that are known, where it is about workers.
+        since: since when a service is away, where it is about one.
     """
 
     kind: str
@@ -347,6 +353,7 @@ class Reason(Struct, frozen=True, omit_defaults=True):
     others: int | None = None
     claims: tuple[Waiter, ...] = ()
     worker_types: tuple[str, ...] = ()
+    since: float | None = None
 
 
 class Explanation(Struct, frozen=True):

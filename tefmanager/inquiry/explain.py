@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from tefmanager.core.core import Core
 from tefmanager.core.entities import Task
+from tefmanager.core.obstacles import FAULTS_TOLD
 from tefmanager.core.resources import Resource
 from tefmanager.core.values import ManagerState, Moment, TaskRow, TaskState
 from tefmanager.inquiry.answers import Explanation, Reason, TaskInfo
+from tefmanager.inquiry.outages import Outage, Service
 from tefmanager.inquiry.resources import holders, not_ours, waiter
 from tefmanager.inquiry.status import LOOK_AT
 from tefmanager.inquiry.tasks import held_back, task_in_memory
 
+_AWAY = {
+    Service.PUBLISHER: "rabbitmq_away",
+    Service.BLOCKED: "rabbitmq_away",
+    Service.CONSUMER: "rabbitmq_away",
+    Service.PROBE: "rabbitmq_away",
+    Service.ETCD: "etcd_away",
+    Service.QUEUE: "queue_refuses",
+}
+"""Outages that may keep a task, with the kind of reason that they are."""
 
-def explain(core: Core, guid: str, now: Moment, row: TaskRow | None = None) -> Explanation | None:
+_RABBITMQ = (Service.PUBLISHER, Service.BLOCKED, Service.CONSUMER, Service.PROBE)
+
+
+def explain(
+    core: Core, guid: str, now: Moment, row: TaskRow | None = None, outages: Sequence[Outage] = ()
+) -> Explanation | None:
     """Explain a task that is not finished; None where there is none of that guid.
 
-    ``row`` is its row, where it is unread: it counts only if the task is not in memory.
+    ``row`` is its row, where it is unread: it counts only if the task is not in memory. ``outages`` is all
+    that is away.
     """
     task = core.backlog.by_guid.get(guid)
     if task is None:
@@ -28,15 +45,34 @@ def explain(core: Core, guid: str, now: Moment, row: TaskRow | None = None) -> E
         task = Task(row.spec, row.attempts, frozenset(row.avoid))
     info = task_in_memory(core, task)
     if info.state not in ("waiting", "reserving"):
-        return Explanation(info, (), None, True, _with_worker(core, info))
+        concerned = (Service.QUEUE,) if info.state == "dying" else _RABBITMQ
+        return _explained(info, _with_worker(core, info), _away(outages, *concerned))
     if info.state == "reserving":
         asked = Reason("reserving", f"its resources are being reserved for worker {info.worker}")
-        return Explanation(info, (asked,), None, True, asked.text)
-    reasons = tuple(_reasons(core, task, now))
+        away = _away(outages, Service.ETCD)
+        return _explained(info, asked.text, away, (asked, *away))
+    reasons = (*_away(outages, *_RABBITMQ), *_reasons(core, task, now, outages))
     ahead, complete = _ahead(core, task)
     if not reasons:
         reasons = (Reason("turn", _turn(ahead, complete)),)
     return Explanation(info, reasons, ahead, complete, "; ".join(reason.text for reason in reasons))
+
+
+def _explained(
+    info: TaskInfo, text: str, away: Sequence[Reason], reasons: Sequence[Reason] | None = None
+) -> Explanation:
+    """Explain a task that does not wait, and name what is away that it needs."""
+    told = "; ".join([text, *(each.text for each in away)])
+    return Explanation(info, tuple(away if reasons is None else reasons), None, True, told)
+
+
+def _away(outages: Sequence[Outage], *services: Service) -> tuple[Reason, ...]:
+    """Return the outages of these services as reasons."""
+    return tuple(
+        Reason(_AWAY[Service(each.service)], each.sentence, since=each.since)
+        for each in outages
+        if each.service in services
+    )
 
 
 def explain_finished(info: TaskInfo) -> Explanation:
@@ -65,7 +101,7 @@ def _turn(ahead: int, complete: bool) -> str:
     return f"{'' if complete else 'at least '}{ahead} tasks of its type go before it"
 
 
-def _reasons(core: Core, task: Task, now: Moment) -> Iterator[Reason]:
+def _reasons(core: Core, task: Task, now: Moment, outages: Sequence[Outage]) -> Iterator[Reason]:
     if core.state is not ManagerState.RUNNING:
         yield Reason("manager_paused", f"the manager is {core.state.value}")
     suite = task.spec.suite
@@ -82,7 +118,7 @@ def _reasons(core: Core, task: Task, now: Moment) -> Iterator[Reason]:
         yield Reason("held_back", f"it is held back: {held.reason}; it is tried again in {again:.0f} s")
     yield from worker_reasons(core, task)
     yield from _unconfirmed(core, task)
-    yield from resource_reasons(core, task, now)
+    yield from resource_reasons(core, task, now, outages)
 
 
 def worker_reasons(core: Core, task: Task) -> Iterator[Reason]:
@@ -117,11 +153,14 @@ def _unconfirmed(core: Core, task: Task) -> Iterator[Reason]:
         yield Reason("unconfirmed", text)
 
 
-def resource_reasons(core: Core, task: Task, now: Moment) -> Iterator[Reason]:
+def resource_reasons(
+    core: Core, task: Task, now: Moment, outages: Sequence[Outage] = ()
+) -> Iterator[Reason]:
     """Tell of each of its resources that has no reference for it."""
     names = task.spec.resources
     if names and not core.pool.ready:
-        yield Reason("etcd_away", "its resources have not been read from Etcd")
+        not_read = Reason("etcd_away", "its resources have not been read from Etcd")
+        yield from _away(outages, Service.ETCD) or (not_read,)
         return
     for name in names:
         entry = core.pool.seen.get(name)
@@ -136,7 +175,7 @@ def resource_reasons(core: Core, task: Task, now: Moment) -> Iterator[Reason]:
 def _short(core: Core, task: Task, entry: Resource, now: Moment) -> Reason | None:
     name, limit = entry.name, entry.limit_at(now.local)
     if limit == 0:
-        text = f"resource {name} is closed: its limit is 0 now"
+        text = "; ".join([f"resource {name} is closed: its limit is 0 now", *entry.faults[:FAULTS_TOLD]])
         return Reason("resource_closed", text, resource=name, held=entry.held, limit=0)
     left = core.pool.left(name, now)
     claims = core.pool.claims_before(name, now, task)

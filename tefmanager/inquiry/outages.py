@@ -93,6 +93,11 @@ class Outage(Struct, frozen=True):
     meaning: str
 
     @property
+    def sentence(self) -> str:
+        """What is away, why, for how long, and what that means."""
+        return f"{self.text}, for {_lasted(self.seconds)}: {self.meaning}"
+
+    @property
     def name(self) -> str:
         """What is away."""
         return " ".join(filter(None, (self.service, self.about)))
@@ -225,6 +230,14 @@ class Outages:
             and now - entry.began >= (INTERVAL if entry.service is Service.STEP else -inf)
         ]
         return tuple(entry.shown(now) for entry in sorted(last, key=lambda entry: entry.began))
+
+
+def _lasted(seconds: float) -> str:
+    """Return a duration in the largest unit of which it has two."""
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _seconds(entry: _Entry, now: Moment) -> int:

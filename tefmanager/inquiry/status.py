@@ -12,6 +12,7 @@ from tefmanager.core.entities import Phase
 from tefmanager.core.pool import is_held_back
 from tefmanager.core.values import Moment, TaskState, WorkerStatus
 from tefmanager.inquiry.answers import HeldBackInfo, Status, SuiteInfo, Suites, Waiting
+from tefmanager.inquiry.outages import Outage
 from tefmanager.loglines import plain
 
 LOOK_AT = 20_000
@@ -27,8 +28,8 @@ NAMES_TOLD = 5
 """How many of the resources that can't be reserved together are named."""
 
 
-def status(core: Core, now: Moment) -> Status:
-    """Tell how the manager stands."""
+def status(core: Core, now: Moment, outages: tuple[Outage, ...] = ()) -> Status:
+    """Tell how the manager stands, with what it has to do without."""
     phases = Counter(attempt.phase for attempt in core.attempts.in_flight.values())
     shown = Counter(worker.status for worker in core.workforce)
     free = {name: len(core.workforce.free(name)) for name in sorted(core.workforce.types())}
@@ -47,6 +48,7 @@ def status(core: Core, now: Moment) -> Status:
         short=tuple(sorted(name for name in core.backlog.shortages() if not is_held_back(name))),
         held_back=tuple(islice(_held_back(core), HELD_BACK_TOLD)),
         time=now.wall,
+        outages=outages,
     )
 
 

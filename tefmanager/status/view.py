@@ -242,7 +242,7 @@ class View:
     def status(self) -> inquiry.Status:
         """Tell how the manager stands. Raises `NotActive`."""
         core = self.core
-        return self.fresh("status", lambda: inquiry.status(core, self.now))
+        return self.fresh("status", lambda: inquiry.status(core, self.now, self._outages.now()))
 
     def resources(self) -> inquiry.Resources:
         """List the resources. Raises `NotActive`."""

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from tefmanager import inquiry
+from tefmanager.core import effects, events
+from tefmanager.core.attempts import Limits
+from tefmanager.core.resources import Resource
 from tefmanager.inquiry.outages import ANOTHER_IS_ACTIVE, MEANING, NOT_YET, Outage, Service
+from tests.unit.grid import Grid
 from tests.unit.outages import Told
 
 
@@ -132,3 +137,89 @@ def test_what_keeps_a_manager_from_leading(what: str, service: Service) -> None:
     assert told.logged() == [f"WAITING_FOR|{what}|0"]
     told.outages.leadership_gained()
     assert [each.service for each in told.outages.now()] == ["consumer", "etcd"]
+
+
+# --- what is asked ---
+
+
+def explained(grid: Grid, told: Told) -> inquiry.Explanation:
+    """Explain task A."""
+    found = inquiry.explain(grid.core, "A", grid.now, None, told.outages.now())
+    assert found is not None
+    return found
+
+
+def test_the_status_has_all_outages() -> None:
+    """Whoever asks how the manager stands need not look into its log."""
+    told = Told()
+    told.outages.began(Service.QUEUE, "a message was nacked", "dead")
+    status = inquiry.status(Grid().core, Grid().now, told.outages.now())
+    assert [(each.service, each.about, each.since) for each in status.outages] == [
+        ("queue", "dead", 1000.0)
+    ]
+
+
+@pytest.mark.parametrize("cause", ["HTTP 403: permission denied", "HTTP 404: 404 page not found"])
+def test_why_etcd_can_not_be_read(cause: str) -> None:
+    """A task that needs resources is explained by the cause as the log has it, and since when."""
+    grid = Grid(resources={"r": Resource("r", limit=1)}).say("w", "idle")
+    grid.turn(events.ResourcesLost("gone")).submit("A", resources=["r"])
+    told = Told()
+    told.outages.began(Service.ETCD, f"etcd h:1: {cause}")
+    told.time = 65.0
+    [reason] = explained(grid, told).reasons
+    assert (reason.kind, reason.since) == ("etcd_away", 1000.0)
+    assert reason.text == f"etcd h:1: {cause}, for 65 s: {MEANING[Service.ETCD]}"
+
+
+@pytest.mark.parametrize(
+    "service", [Service.CONSUMER, Service.PUBLISHER, Service.BLOCKED, Service.PROBE, Service.ETCD]
+)
+def test_what_is_away_that_a_task_does_not_need(service: Service) -> None:
+    """RabbitMQ concerns every task, waiting or sent; Etcd only those that need resources."""
+    told = Told()
+    told.outages.began(service, "away")
+    expected = [] if service is Service.ETCD else ["rabbitmq_away"]
+    grid = Grid().submit("A")
+    assert [each.kind for each in explained(grid, told).reasons] == [*expected, "no_worker"]
+    grid.say("w", "idle")
+    found = explained(grid, told)
+    assert (found.task.state, [each.kind for each in found.reasons]) == ("dispatched", expected)
+    assert ("away" in found.text) == bool(expected)
+
+
+class Full(Grid):
+    """A grid whose dead queue takes nothing."""
+
+    def _answers(self, effect: effects.Effect) -> list[events.Event]:
+        return [] if isinstance(effect, effects.Bury) else super()._answers(effect)
+
+
+def test_a_dead_queue_that_takes_nothing() -> None:
+    """A task on its way there is explained by what keeps it."""
+    grid = Full(Limits(max_attempts=1)).say("w", "idle").submit("A").say("w", "working").say("w", "offline")
+    told = Told()
+    told.outages.began(Service.QUEUE, "a message was nacked", "tef.dead")
+    found = explained(grid, told)
+    assert (found.task.state, [each.kind for each in found.reasons]) == ("dying", ["queue_refuses"])
+    assert "queue tef.dead: a message was nacked, for 0 s: " in found.text
+
+
+def test_a_value_that_can_not_be_read() -> None:
+    """A resource that is closed by it is explained by what stands there, and what is expected."""
+    fault = "ref_limit is 'many', expected a whole number, or -1 for no limit"
+    grid = Grid(resources={"r": Resource("r", limit=0, faults=(fault,))}).say("w", "idle")
+    [reason] = explained(grid.submit("A", resources=["r"]), Told()).reasons
+    assert reason.text == f"resource r is closed: its limit is 0 now; {fault}"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (119, "119 s"), (121, "2 minutes"), (7300, "2 hours"), (1e6, "11 days")],
+)
+def test_how_long_it_lasts_in_words(seconds: float, text: str) -> None:
+    """In the largest unit of which there are two."""
+    told = Told()
+    told.outages.began(Service.ETCD, "etcd: away")
+    told.time = seconds
+    assert told.outages.now()[0].sentence.startswith(f"etcd: away, for {text}: ")

@@ -76,12 +76,14 @@ function showState(all) {
   put("since", status ? `for ${span(all.time - (status.state_since ?? status.active_since))}` : "");
   put("version", readiness.version);
   document.title = `${status ? `${status.waiting.total} waiting, ${status.state}` : readiness.role} – tef-manager`;
-  const missing = Object.entries(readiness.missing).map(([service, reason]) => `${service}: ${reason}`);
+  const since = (each) => new Date(each.since * 1000).toLocaleString();
+  const away = readiness.outages.filter((each) => each.service !== "standby").map((each) =>
+    `${[each.service, each.about].filter(Boolean).join(" ")}: ${each.cause}, since ${since(each)}: ${each.meaning}`);
   const held = (status?.held_back ?? []).map((each) => `Held back: ${each.what}: ${each.reason}`);
-  const text = readiness.role === "standby" ? [] : [...missing.map((line) => `Waiting for ${line}`), ...held];
+  const text = [...away, ...held];
   if ($("missing").dataset.text !== text.join("\n")) {
     $("missing").dataset.text = text.join("\n");
-    $("missing").replaceChildren(...text.map((line) => element("p", line)));
+    $("missing").replaceChildren(...(text.length ? [element("h2", "What is wrong now")] : []), ...text.map((line) => element("p", line)));
   }
   for (const button of document.querySelectorAll("[data-state]")) {
     button.setAttribute("aria-pressed", String(status?.state === button.dataset.state));
