@@ -292,6 +292,7 @@ class Core:
         """Bring our lock keys in step with what is in flight: each belongs to an attempt."""
         mine = (self.attempts.in_flight, self.attempts.reserving, self.attempts.releasing)
         for attempt_id, names in held.items():
+            self.numbers.stay_above(attempt_id)
             if not any(attempt_id in known for known in mine):
                 names_sorted = tuple(sorted(names))
                 line = loglines.RESERVATION_GIVEN_BACK(attempt_id, " ".join(names_sorted))

@@ -46,6 +46,7 @@ def load(core: Core, snapshot: Snapshot, now: Moment) -> list[Attempt]:
             core.attempts.bury(task)
         else:
             in_flight.append((task, task_row))
+            core.numbers.stay_above(task_row.attempt or 0)
     core.stops.load(snapshot.stops, now)
     for attempt_row in snapshot.unresolved:
         _unresolved(core, attempt_row, now)

@@ -8,6 +8,9 @@ from tefmanager import loglines
 from tefmanager.core.ledger import Ledger
 from tefmanager.core.values import ManagerRow, ManagerState
 
+_MOST = 2**62
+"""Numbers of attempts stay below this, so that no lock key of somebody's can use them up."""
+
 BLOCK = 1000
 """Numbers that are reserved in the database at a time; those left over at the end are never used."""
 
@@ -63,6 +66,14 @@ class Numbers:
         if self._attempt > self._row.attempt_ids:
             self._write(replace(self._row, attempt_ids=number + BLOCK))
         return number
+
+    def stay_above(self, attempt: int) -> None:
+        """Give out no number of an attempt that is not above this one, which somebody bears already.
+
+        Rows restored from a dump may know less than Etcd does. What nobody can have used is ignored.
+        """
+        if self._attempt <= attempt < _MOST:
+            self._attempt = attempt + 1
 
     def _write(self, row: ManagerRow) -> None:
         self._row = row

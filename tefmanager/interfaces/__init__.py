@@ -108,7 +108,7 @@ class StoreConflict(StoreLost):
 
 
 class ReignOver(StoreLost):
-    """Another manager has begun to reign since: this one must not write any more."""
+    """The rows are not as this reign left them: another one has begun, or a dump was restored."""
 
 
 class SchemaTooNew(Exception):

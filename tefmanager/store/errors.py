@@ -11,7 +11,12 @@ from tefmanager.interfaces import ReignOver, StoreConflict, StoreLost
 from tefmanager.logfile.secrets import KNOWN
 
 REIGN_OVER = "TEF01"
-"""SQLSTATE: the epoch in the manager's row is not this reign's."""
+"""SQLSTATE: epoch or turns in the manager's row are not this reign's."""
+
+REIGN_OVER_TEXT = (
+    "the manager's row is not as this manager left it: "
+    "the database was restored, or another manager is active"
+)
 
 CONFLICT = "TEF02"
 """SQLSTATE: rows that were to be changed are not there."""
@@ -40,7 +45,7 @@ def store_lost(error: Exception) -> StoreLost:
         return StoreLost("the database cancelled a statement that took too long")
     code = error.pgcode if isinstance(error, psycopg2.Error) else None
     if code == REIGN_OVER:
-        return ReignOver("another manager has begun to reign")
+        return ReignOver(REIGN_OVER_TEXT)
     if code == CONFLICT or isinstance(error, (psycopg2.IntegrityError, psycopg2.DataError)):
         return StoreConflict(reason(error))
     return StoreLost(reason(error))

@@ -57,15 +57,18 @@ class Reign:
     turn of very many bytes goes in several strings between begin and commit.
 
     The first statement fences: it counts the turn in the manager's row, and raises where the row's
-    epoch is another's. Statements that change or move tasks raise unless every row was there; taking
-    away what is not there (workers, suites' pauses, unresolved marks) is no error. Bodies are read
-    last, from history too, so a task may be finished in the commit that asks for its body; very many
-    bytes of them in several portions, of which all but the first come after the commit.
+    epoch or count is not what this reign has made it: another one has begun, or the rows were restored
+    from a dump. While nothing is committed, each ping looks for the same. Statements that change or move
+    tasks raise unless every row was there; taking away what is not there (workers, suites' pauses,
+    unresolved marks) is no error. Bodies are read last, from history too, so a task may be finished in
+    the commit that asks for its body; very many bytes of them in several portions, of which all but the
+    first come after the commit.
 
     Args:
         session: holds the lock.
         queries: prepared in the session, by name.
         epoch: of this reign, written already.
+        turns: that the row counts so far.
         key: of the lock.
         lease: lasts from answer to answer.
         ping: seconds between two questions where there is nothing else to ask.
@@ -76,17 +79,19 @@ class Reign:
         session: Session,
         queries: Mapping[str, Query],
         epoch: int,
+        turns: int,
         key: int,
         lease: Lease,
         ping: float,
     ) -> None:
         self.epoch = epoch
+        self._turns = turns
         self._session = session
         session.lease = lease
-        session.keep_alive(ping)
         self._queries = queries
         self._key = key
         self._quote = session.quoter()
+        session.keep_alive(ping, lambda: self._call("look", self.epoch, self._turns))
         self._shelves = Shelves(self._run, self._survey)
 
     def watch(self, tell: Callable[[StoreLost], None]) -> None:
@@ -192,11 +197,13 @@ class Reign:
             yield self._call("write_stops", rows.as_json(changes.stops.values()))
 
     def _turn(self, changes: Changes) -> bytes:
+        # Statements run in the order in which they are made, so each knows how many go before it.
+        before, self._turns = self._turns, self._turns + 1
         new = changes.manager
         if new is None:
-            return self._call("turn", self.epoch, None, None, None, None)
+            return self._call("turn", self.epoch, None, None, None, None, before)
         counters = (new.task_ids, new.attempt_ids)
-        return self._call("turn", self.epoch, new.state.value, *counters, new.state_since)
+        return self._call("turn", self.epoch, new.state.value, *counters, new.state_since, before)
 
     async def finished(self, guids: Sequence[str]) -> frozenset[str]:
         """See `IReign.finished`."""

@@ -125,21 +125,21 @@ class Session:
             lost = self._fail(error)
             raise lost from (None if lost is error else error)
 
-    def keep_alive(self, interval: float) -> None:
+    def keep_alive(self, interval: float, question: Callable[[], bytes]) -> None:
         """Ask something every so many seconds, unless an answer is being waited for anyway.
 
         The server learns that we are here, and we that it is: between statements a server that is frozen
         can't be told from an idle one.
         """
-        self._pings = LoopingCall(self._ping)
+        self._pings = LoopingCall(self._ping, question)
         self._pings.clock = self._clock
         # It does not fail: a session that is lost tells those who watch it.
         self._pings.start(interval, now=False)
 
-    async def _ping(self) -> None:
+    async def _ping(self, question: Callable[[], bytes]) -> None:
         if not self.busy and self._over is None:
             with suppress(StoreLost):
-                await self.run("select")
+                await self.run(question())
 
     @property
     def busy(self) -> bool:

@@ -98,6 +98,7 @@ class Store:
         self._poll = poll
         self._backoff = backoff
         self._jitter = jitter
+        self._newest = 0
 
     async def reign(self, on_wait: Callable[[str], None]) -> Reign:
         """See `IStore.reign`."""
@@ -140,8 +141,9 @@ class Store:
                 self._log.info(
                     "Schema upgrade {number} ({name}) applied", number=upgrade.number, name=upgrade.name
                 )
-            epoch = await self._epoch(session)
-            return Reign(session, self._queries, epoch, self._key, self._lease, self._silence.ping)
+            epoch, turns = await self._epoch(session)
+            ping = self._silence.ping
+            return Reign(session, self._queries, epoch, turns, self._key, self._lease, ping)
         except BaseException:
             session.close()
             raise
@@ -158,13 +160,19 @@ class Store:
             tell(ANOTHER_IS_ACTIVE)
             await deferLater(self._clock, self._poll)
 
-    async def _epoch(self, session: Session) -> int:
-        """Prepare the queries and begin a reign; return its number."""
-        begin = self._queries["begin_reign"].execute
-        prepare = [query.prepare for query in self._queries.values()]
-        for (epoch,) in await session.run(";".join([*prepare, begin])):
-            return int(epoch)
-        raise StoreLost(f"the table {self._prefix}manager has lost its row")
+    async def _epoch(self, session: Session) -> tuple[int, int]:
+        """Prepare the queries and begin a reign; return its number, and how many turns there were."""
+        begin = session.quoter()(self._queries["begin_reign"].execute, (self._newest,))
+        prepare = ";".join(query.prepare for query in self._queries.values()).encode()
+        found = await session.run(prepare + b";" + begin)
+        if not found:
+            self._log.warn(
+                "The table {table} had lost its row; it is made anew", table=f"{self._prefix}manager"
+            )
+            found = await session.run(self._queries["make_row"].execute.encode() + b";" + begin)
+        [(epoch, turns)] = found
+        self._newest = int(epoch)
+        return int(epoch), int(turns)
 
 
 def _settings(settings: Mapping[str, str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Protocol, cast
 
 import psycopg2
@@ -12,7 +13,7 @@ from tefmanager.core.values import Outcome
 from tefmanager.interfaces import IReign, IStore
 from tefmanager.store import Store
 from tefmanager.store.reign import Reign
-from tests.fakes.store import FakeDatabase, FakeReign, FakeStore
+from tests.fakes.store import FakeDatabase, FakeReign, FakeStore, Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,12 @@ class Twin(Protocol):
     def depose(self) -> None:
         """Let another reign begin as if the lock did not matter."""
 
+    def dump(self) -> object:
+        """Return all rows."""
+
+    def restore(self, dump: object) -> None:
+        """Put rows back as they were, under whoever reigns."""
+
 
 class FakeTwin:
     """The fake."""
@@ -69,6 +76,25 @@ class FakeTwin:
     def depose(self) -> None:
         self._database.rows.epoch += 1
 
+    def dump(self) -> object:
+        return self._database.rows.copy()
+
+    def restore(self, dump: object) -> None:
+        self._database.rows = cast(Rows, dump).copy()
+
+
+TABLES = (
+    "upgrades",
+    "manager",
+    "tasks",
+    "attempts",
+    "history",
+    "workers",
+    "paused_suites",
+    "stopped_suites",
+)
+"""Those of the real one, after the prefix."""
+
 
 class RealTwin:
     """PostgreSQL, looked at with a synchronous client of its own."""
@@ -87,17 +113,7 @@ class RealTwin:
 
     def close(self) -> None:
         """Remove the tables and disconnect."""
-        tables = [
-            "upgrades",
-            "manager",
-            "tasks",
-            "attempts",
-            "history",
-            "workers",
-            "paused_suites",
-            "stopped_suites",
-        ]
-        self.ask(f"drop table if exists {', '.join('{t}' + table for table in tables)} cascade")
+        self.ask(f"drop table if exists {', '.join('{t}' + table for table in TABLES)} cascade")
         self.ask("drop function if exists {t}expect")
         self._outside.close()
 
@@ -134,3 +150,21 @@ class RealTwin:
 
     def depose(self) -> None:
         self.ask("update {t}manager set epoch = epoch + 1")
+
+    def dump(self) -> object:
+        return {table: self._copied(f"copy {self._prefix}{table} to stdout") for table in TABLES}
+
+    def restore(self, dump: object) -> None:
+        rows = cast(Mapping[str, bytes], dump)
+        self._outside.autocommit = False
+        with self._outside, self._outside.cursor() as cursor:
+            cursor.execute("truncate " + ", ".join(self._prefix + table for table in rows))
+            for table, text in rows.items():
+                cursor.copy_expert(f"copy {self._prefix}{table} from stdin", BytesIO(text))
+        self._outside.autocommit = True
+
+    def _copied(self, statement: str) -> bytes:
+        found = BytesIO()
+        with self._outside.cursor() as cursor:
+            cursor.copy_expert(statement, found)
+        return found.getvalue()

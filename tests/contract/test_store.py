@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from itertools import groupby
 from typing import Any, TypeVar
 
@@ -560,7 +560,8 @@ async def test_changes_that_do_not_fit_the_rows(twin: Twin, reign: IReign, refus
     with pytest.raises(StoreLost):
         await reign.load()
     after = await soon(twin.store().reign(silent))
-    assert ageless(await after.load()) == Snapshot(tasks=(task(1),))
+    row = ManagerRow(task_ids=5, attempt_ids=6)
+    assert ageless(await after.load()) == Snapshot(manager=row, tasks=(task(1),))
     assert twin.attempt_ids() == [5]
     await after.end()
 
@@ -730,6 +731,53 @@ async def test_an_older_reign_can_forget_nothing(twin: Twin, reign: IReign) -> N
     with pytest.raises(ReignOver):
         await reign.forget(100.0, 10)
     assert list(twin.history()) == [1]
+
+
+WRITES: dict[str, Callable[[IReign], Coroutine[Deferred[Any], Any, object]]] = {
+    "commit": lambda reign: reign.commit(Changes(accepted=[(task(2), b"")])),
+    "settle": lambda reign: reign.settle(["guid-1"]),
+    "forget": lambda reign: reign.forget(100.0, 10),
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+@pytest_twisted.ensureDeferred
+async def test_rows_restored_under_a_reign(twin: Twin, reign: IReign, write: str) -> None:
+    """A dump of this very reign is noticed at the next write, which changes nothing."""
+    dump = twin.dump()
+    await reign.commit(Changes(accepted=[(task(1), b"")], finished={1: Finish(Outcome.DEAD, 1.0)}))
+    twin.restore(dump)
+    with pytest.raises(ReignOver, match="restored"):
+        await WRITES[write](reign)
+    second = await soon(twin.store().reign(silent))
+    assert ageless(await second.load()) == Snapshot()
+    await second.end()
+
+
+@pytest_twisted.ensureDeferred
+async def test_writes_follow_each_other(twin: Twin, reign: IReign) -> None:
+    """Writes of all kinds, several under way at once, are all this reign's own."""
+    ended_tasks = Changes(accepted=[(task(1), b"")], finished={1: Finish(Outcome.DEAD, 1.0)})
+    under_way: list[Deferred[Any]] = [soon(reign.commit(ended_tasks))]
+    under_way += [soon(write(reign)) for write in WRITES.values()]
+    for each in under_way:
+        await each
+    assert twin.history() == {}
+
+
+@pytest_twisted.ensureDeferred
+async def test_numbers_begin_above_all_rows(twin: Twin, reign: IReign) -> None:
+    """Whatever the manager's row says: rows may come from a dump, and the row from somebody's hand."""
+    dead = {7000: Finish(Outcome.DEAD, 1.0)}
+    changes = Changes(
+        accepted=[(task(7000), b""), (task(2), b"")], attempts=[ended(9000, 7000)], finished=dead
+    )
+    await reign.commit(changes)
+    await reign.end()
+    second = await soon(twin.store().reign(silent))
+    found = (await second.load()).manager
+    assert (found.task_ids, found.attempt_ids) == (7001, 9001)
+    await second.end()
 
 
 @pytest_twisted.ensureDeferred

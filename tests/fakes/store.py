@@ -32,6 +32,7 @@ from tefmanager.core.values import (
     WorkerRow,
 )
 from tefmanager.interfaces import IReign, IStore, ReignOver, StoreConflict, StoreLost
+from tefmanager.store.errors import REIGN_OVER_TEXT
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class Rows:
 
     manager: ManagerRow = field(default_factory=ManagerRow)
     epoch: int = 0
+    turns: int = 0
     tasks: dict[int, tuple[TaskRow, bytes]] = field(default_factory=dict)
     attempts: dict[int, AttemptRow] = field(default_factory=dict)
     history: dict[int, FinishedTask] = field(default_factory=dict)
@@ -63,6 +65,7 @@ class Rows:
         return Rows(
             self.manager,
             self.epoch,
+            self.turns,
             dict(self.tasks),
             dict(self.attempts),
             dict(self.history),
@@ -92,6 +95,7 @@ class FakeDatabase:
         self.rows = Rows()
         self.commits = 0
         self.breaks: Breaks | None = None
+        self._newest = 0
         self._trouble: str | None = None
         self._holders: dict[str, FakeReign] = {}
         self._changed: list[Deferred[None]] = []
@@ -135,8 +139,9 @@ class FakeDatabase:
 
     def crown(self, lock_name: str) -> FakeReign:
         """Begin a reign."""
-        self.rows.epoch += 1
-        reign = FakeReign(self, lock_name, self.rows.epoch)
+        self._newest = self.rows.epoch = max(self.rows.epoch, self._newest) + 1
+        self.rows.manager = _above_all(self.rows)
+        reign = FakeReign(self, lock_name, self.rows.epoch, self.rows.turns)
         self._holders[lock_name] = reign
         return reign
 
@@ -182,8 +187,9 @@ class FakeStore:
 class FakeReign:
     """A session with a `FakeDatabase`."""
 
-    def __init__(self, database: FakeDatabase, lock_name: str, epoch: int) -> None:
+    def __init__(self, database: FakeDatabase, lock_name: str, epoch: int, turns: int) -> None:
         self.epoch = epoch
+        self._turns = turns
         self._database = database
         self._lock_name = lock_name
         self._over: StoreLost | None = None
@@ -353,8 +359,10 @@ class FakeReign:
             raise self._over
 
     def _fence(self) -> None:
-        if self._database.rows.epoch != self.epoch:
-            raise self._fail(ReignOver("another manager has begun to reign"))
+        rows = self._database.rows
+        if (rows.epoch, rows.turns) != (self.epoch, self._turns):
+            raise self._fail(ReignOver(REIGN_OVER_TEXT))
+        rows.turns = self._turns = self._turns + 1
 
     def _fail(self, error: StoreLost) -> StoreLost:
         if self._over is None:
@@ -364,6 +372,14 @@ class FakeReign:
             for tell in watchers:
                 tell(error)
         return error
+
+
+def _above_all(rows: Rows) -> ManagerRow:
+    """Return the manager's row with numbers above all that are in use."""
+    tasks = [*rows.tasks, *rows.history, *(attempt.task_id for attempt in rows.attempts.values())]
+    task_ids = max([rows.manager.task_ids, *(id + 1 for id in tasks)])
+    attempt_ids = max([rows.manager.attempt_ids, *(id + 1 for id in rows.attempts)])
+    return replace(rows.manager, task_ids=task_ids, attempt_ids=attempt_ids)
 
 
 def _road(row: TaskRow) -> tuple[str, tuple[str, ...]]:

@@ -376,6 +376,46 @@ async def test_an_upgrade_of_another_s_tables(
         twin.ask(f"drop role {role}")
 
 
+@pytest_twisted.ensureDeferred
+async def test_a_lost_row_is_made_anew(
+    twin: RealTwin, services: Services, prefix: str, reign: Reign
+) -> None:
+    """And its numbers begin above what is in the tables."""
+    await reign.commit(Changes(accepted=[(task(41), b"")]))
+    twin.ask("delete from {t}manager")
+    with pytest.raises(StoreLost, match="not as this manager left it"):
+        await reign.commit(Changes())
+    second = await soon(store(services.database, prefix).reign(silent))
+    assert twin.ask("select task_ids from {t}manager") == [(42,)]
+    await second.end()
+
+
+@pytest_twisted.ensureDeferred
+async def test_restored_while_nothing_happens(twin: RealTwin, services: Services, prefix: str) -> None:
+    """Rows that were put back are noticed by the next ping."""
+    begun = await soon(store(services.database, prefix, silence=Silence(1.2)).reign(silent))
+    dump = twin.dump()
+    await begun.commit(Changes(accepted=[(task(1), b"")]))
+    lost: list[StoreLost] = []
+    begun.watch(lost.append)
+    twin.restore(dump)
+    await until(lambda: bool(lost))
+    assert "the database was restored" in str(lost[0])
+    await begun.end()
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_number_of_a_reign_only_grows(twin: RealTwin, services: Services, prefix: str) -> None:
+    """Also where the row was restored from before: RabbitMQ ranks consumers by it."""
+    own = store(services.database, prefix)
+    first = await soon(own.reign(silent))
+    await first.end()
+    twin.ask("update {t}manager set epoch = 0")
+    second = await soon(own.reign(silent))
+    assert second.epoch == first.epoch + 1
+    await second.end()
+
+
 # In the middle of a reign -----------------------------------------------------------------------
 
 
@@ -439,7 +479,8 @@ async def test_more_tasks_than_one_portion(twin: RealTwin, reign: Reign) -> None
     """All of them are loaded, by age."""
     count = 2 * PORTION + 1
     twin.ask(
-        "insert into {t}tasks select n, 'g' || n, 't', 1, '{}', null, null, now(), 'waiting', 0,"
+        "insert into {t}tasks (id, guid, task_type, priority, resources, suite, time_limit, received, state,"
+        " attempts, attempt, worker, dispatched, started, avoid, body) select n, 'g' || n, 't', 1, '{}', null, null, now(), 'waiting', 0,"
         " null, null, null, null, '{}', '' from generate_series(1, %s) as n",
         count,
     )

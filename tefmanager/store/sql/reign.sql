@@ -1,9 +1,22 @@
 -- name: begin_reign
--- Begin a reign: its number is one more than any before it.
-update {t}manager set epoch = epoch + 1 returning epoch;
+-- Begin a reign: its number is one more than any before it, also than $1; new numbers are above all in the rows.
+update {t}manager
+set epoch = greatest(epoch, $1::bigint) + 1,
+    task_ids = greatest(
+        task_ids,
+        1 + (select max(id) from {t}tasks),
+        1 + (select max(id) from {t}history),
+        1 + (select max(task_id) from {t}attempts)
+    ),
+    attempt_ids = greatest(attempt_ids, 1 + (select max(id) from {t}attempts))
+returning epoch, turns;
+
+-- name: make_row
+-- Make the manager's row where it was lost.
+insert into {t}manager default values on conflict do nothing;
 
 -- name: turn
--- Fence and begin a turn of reign $1; state, id counters and the state's time change where they are given.
+-- Fence and begin a turn of reign $1, which follows on its $6 others; the rest changes where it is given.
 with turn as (
     update {t}manager
     set turns = turns + 1,
@@ -11,7 +24,16 @@ with turn as (
         task_ids = coalesce($3::bigint, task_ids),
         attempt_ids = coalesce($4::bigint, attempt_ids),
         state_since = coalesce(to_timestamp($5::float8), state_since)
-    where epoch = $1::bigint
+    where epoch = $1::bigint and turns = $6::bigint
     returning 1
 )
 select {t}expect('TEF01', 'reign ' || $1::bigint, 1, (select count(*) from turn));
+
+-- name: look
+-- Fail unless the manager's row is as reign $1 left it with its turn $2.
+select {t}expect(
+    'TEF01',
+    'reign ' || $1::bigint,
+    1,
+    (select count(*) from {t}manager where epoch = $1::bigint and turns = $2::bigint)
+);
