@@ -7,7 +7,6 @@ fails ends the watch too, since what it did is not known.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
@@ -19,10 +18,11 @@ from zope.interface import implementer
 
 from tefmanager.backoff import Backoff
 from tefmanager.etcd import tree
-from tefmanager.etcd.cache import Cache, Everything, Lock, Locks
+from tefmanager.etcd.cache import Cache, Everything, Locks
 from tefmanager.etcd.http import Endpoint, HttpClient
 from tefmanager.etcd.jobs import Job, Jobs, Kind, Room, all_done
 from tefmanager.etcd.plan import NOTHING_LOWERED, Plan, plan
+from tefmanager.etcd.refusals import Culprits, RequestRefused
 from tefmanager.etcd.settle import INTENT
 from tefmanager.interfaces import (
     Claim,
@@ -30,6 +30,7 @@ from tefmanager.interfaces import (
     Impossible,
     IReservations,
     IResourceObserver,
+    Outcome,
     Refused,
     ReservationsLost,
 )
@@ -114,7 +115,7 @@ class EtcdReservations(ABC):
         self._loop = Deferred.fromCoroutine(self._run())
         self._loop.addErrback(self._loop_ended)
 
-    async def reserve(self, claims: Sequence[Claim]) -> Sequence[Granted | Refused]:
+    async def reserve(self, claims: Sequence[Claim]) -> Sequence[Outcome]:
         """See `IReservations`. References that an attempt holds already are not taken again."""
         self._check()
         await self._look_up_uncertain(claims)
@@ -126,9 +127,13 @@ class EtcdReservations(ABC):
         """See `IReservations`."""
         self._check()
         await self._look_up_uncertain(claims)
-        await self._do([job for claim in claims for job in self._giving(claim)])
-        self._uncertain.difference_update(claim.attempt for claim in claims)
-        return []
+        jobs = [job for claim in claims for job in self._giving(claim)]
+        await self._do(jobs)
+        kept = [job.outcome for job in jobs if isinstance(job.outcome, Impossible)]
+        self._uncertain.difference_update(
+            {claim.attempt for claim in claims} - {each.attempt for each in kept}
+        )
+        return kept
 
     async def refresh(self) -> None:
         """See `IReservations`. A watch that did not tell what a refresh found is begun anew."""
@@ -165,8 +170,20 @@ class EtcdReservations(ABC):
         """Call `_read_and_tell`, and tell of all changes since, for as long as that is possible."""
 
     @abstractmethod
-    async def _carry_out(self, takes: Sequence[Job], gives: Sequence[Job]) -> None:
-        """Give references back, finishing jobs with None, and take others, finishing with an outcome."""
+    async def _carry_out(self, jobs: Sequence[Job]) -> None:
+        """Give references back, finishing jobs with None, then take others, finishing with an outcome.
+
+        Raises `RequestRefused` where Etcd does not do what some of them need: nothing is held then of
+        those that are not finished, or it is noted in ``_uncertain``.
+        """
+
+    def _smaller(self, refused: RequestRefused) -> bool:
+        """Take note of a limit; tell whether the same can be done in smaller pieces."""
+        return False
+
+    async def _to_blame(self, job: Job) -> Sequence[str]:
+        """Return the resources of a job because of which Etcd refuses it, as far as can be told."""
+        return job.names
 
     @abstractmethod
     def _new_room(self) -> Room:
@@ -329,7 +346,8 @@ class EtcdReservations(ABC):
         takes, gives = ([job for job in jobs if job.kind is kind] for kind in Kind)
         self._keep_held(takes)
         try:
-            await self._carry_out(takes, gives)
+            await Culprits(self._carry_out, self._smaller, self._to_blame).sort_out([*gives, *takes])
+            self._uncertain.update(job.attempt for job in jobs if isinstance(job.outcome, Impossible))
         except ReservationsLost as lost:
             self._uncertain.update(job.attempt for job in jobs)
             self._lose(str(lost))
@@ -368,33 +386,13 @@ class EtcdReservations(ABC):
     def _lock_field(self, job: Job, count: int) -> str:
         return tree.lock_field(self._prefix, job.attempt, self._wall_time(), count)
 
-    def _lowered(self, locks: Sequence[Lock]) -> dict[str, int]:
-        """Return the counts to write when lock keys go; a count that can't be lowered is left out."""
-        counts = {}
-        for name, number in Counter(lock.name for lock in locks).items():
-            before = tree.number(self._cache.entry(name, tree.REF_COUNT).value)
-            if before is None or before < number:
-                self._log.warn(
-                    "ref_count of {name!r} is {value!r}, less than the {number} references given back",
-                    name=name,
-                    value=self._cache.entry(name, tree.REF_COUNT).value,
-                    number=number,
-                )
-            if before is not None and before > 0:
-                counts[name] = max(0, before - number)
-        return counts
-
-    def _log_removed(self, lock: Lock) -> None:
-        key = f"{lock.name}/{lock.field}"
-        self._log.warn("lock key {key!r} was removed by another program: its count is left alone", key=key)
-
     async def _pause_after_conflict(self, conflicts: int) -> None:
         self._on_conflict()
         if conflicts > QUICK_CONFLICTS:
             await Backoff(self._reactor, CONFLICT_PAUSE).pause()
 
 
-def _outcome(job: Job) -> Granted | Refused:
-    if not isinstance(job.outcome, Granted | Refused):
+def _outcome(job: Job) -> Outcome:
+    if job.outcome is None:
         raise TypeError("a claim has no outcome")
     return job.outcome

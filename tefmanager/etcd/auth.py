@@ -29,7 +29,7 @@ NO_AUTHENTICATION = "etcdserver: authentication is not enabled"
 PERMISSION_DENIED = "etcdserver: permission denied"
 """The answer to a request for what the user, or somebody without a token, may not do."""
 
-_STALE = frozenset(
+STALE = frozenset(
     {
         "etcdserver: invalid auth token",
         "etcdserver: revision of auth store is old",
@@ -134,7 +134,7 @@ class Login:
             return False
         fault = fault_in(body)
         # Where no token was wanted before, and now one is, the answer may also be this.
-        if fault not in _STALE and (authorization or fault != PERMISSION_DENIED):
+        if fault not in STALE and (authorization or fault != PERMISSION_DENIED):
             return False
         if self._token == authorization:
             self._token = None

@@ -25,6 +25,7 @@ from tefmanager import tls
 from tefmanager.etcd import auth
 from tefmanager.etcd.bodies import TOO_LATE, RequestBody, collect
 from tefmanager.etcd.cluster import Cluster, Endpoint, TlsPolicy
+from tefmanager.etcd.refusals import RequestRefused
 from tefmanager.interfaces import ReservationsLost
 from tefmanager.lease import Lease
 
@@ -161,8 +162,19 @@ class HttpClient:
         if self._login.outdated(request.path, authorization, answer.status, answer.body):
             answer = await self._ask(request, await self._login.authorization(request.path))
         if auth.is_closed(request.path, answer.status):
-            raise self._not_let_in(answer)
+            raise self._not_let_in(answer, refused=await self._alone_denied(request, answer))
         return answer
+
+    async def _alone_denied(self, request: Request, answer: Answer) -> bool:
+        """Tell whether nothing but this is denied: who may not write one key may write others.
+
+        v3 has a status for that. In v2 a wrong password and a missing right are told alike: reading tells.
+        """
+        if not request.writes or request.path.startswith(auth.V3):
+            return request.writes and answer.status == 403
+        read = Request("GET", request.path.partition("?")[0])
+        found = await self._ask(read, await self._login.authorization(read.path))
+        return not auth.is_closed(read.path, found.status)
 
     async def _ask(self, request: Request, authorization: str) -> Answer:
         await self._slots.acquire()
@@ -187,8 +199,10 @@ class HttpClient:
         except auth.LoginRefused:
             raise self._not_let_in(answer) from None
 
-    def _not_let_in(self, answer: Answer) -> ReservationsLost:
-        return ReservationsLost(f"etcd {answer.place}: {self._login.refusal(answer.status, answer.body)}")
+    def _not_let_in(self, answer: Answer, *, refused: bool = False) -> ReservationsLost:
+        fault = self._login.refusal(answer.status, answer.body)
+        text = f"etcd {answer.place}: {fault}"
+        return RequestRefused(text, fault) if refused else ReservationsLost(text)
 
     async def open(self, request: Request) -> Stream:
         """Return an answer whose body may take any time; only its headers have a time limit.

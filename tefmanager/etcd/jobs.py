@@ -11,9 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from tefmanager.interfaces import Granted, Refused, ReservationsLost
-
-Outcome = Granted | Refused | None
+from tefmanager.interfaces import Outcome, ReservationsLost
 
 
 class Kind(Enum):
@@ -39,7 +37,7 @@ class Job:
     attempt: int
     names: tuple[str, ...]
     kept: tuple[str, ...] = ()
-    outcome: Outcome = None
+    outcome: Outcome | None = None
     error: Exception | None = None
     done: Deferred[None] = field(default_factory=Deferred)
 
@@ -47,7 +45,7 @@ class Job:
         """Return whose reference to what this is about; each is handled once at a time."""
         return ((self.attempt, name) for name in self.names)
 
-    def finish(self, outcome: Outcome) -> None:
+    def finish(self, outcome: Outcome | None) -> None:
         """Tell the outcome."""
         if not self.done.called:
             self.outcome = outcome
@@ -133,9 +131,12 @@ class Jobs:
         blocked = set(self._busy)
         references: set[tuple[int, str]] = set()
         room = self._new_room()
+        alone = False
         for job in self._waiting:
             free = blocked.isdisjoint(job.names) and references.isdisjoint(job.references())
-            if free and (room.admits(job) or not batch):
+            # What does not fit into an empty batch is one of its own.
+            if free and not alone and ((fits := room.admits(job)) or not batch):
+                alone = not fits
                 batch.append(job)
                 references.update(job.references())
             else:

@@ -12,8 +12,10 @@ from tefmanager.etcd import tree
 from tefmanager.etcd.adapter import EtcdReservations
 from tefmanager.etcd.cache import Entry, Everything, Lock
 from tefmanager.etcd.gather import gather
+from tefmanager.etcd.giving import log_removed, lowered
 from tefmanager.etcd.jobs import Job, Kind, Room
 from tefmanager.etcd.plan import plan
+from tefmanager.etcd.refusals import RequestRefused
 from tefmanager.etcd.settle import INTENT, uncounted
 from tefmanager.etcd.v2keys import Keys, OneResource
 from tefmanager.etcd.v2watch import watch
@@ -116,7 +118,8 @@ class EtcdV2Reservations(EtcdReservations):
     def _new_room(self) -> Room:
         return _Room()
 
-    async def _carry_out(self, takes: Sequence[Job], gives: Sequence[Job]) -> None:
+    async def _carry_out(self, jobs: Sequence[Job]) -> None:
+        takes, gives = ([job for job in jobs if job.kind is kind] for kind in Kind)
         if gives:
             await self._give(gives)
         if takes:
@@ -162,6 +165,9 @@ class EtcdV2Reservations(EtcdReservations):
             for name in sorted({name for taking in takings for name in taking.locks}):
                 await self._count(name, takings)
             await gather(self._complete(taking) for taking in takings if not taking.job.done.called)
+        except RequestRefused:
+            await gather(self._undo(taking) for taking in takings if not taking.job.done.called)
+            raise
         finally:
             self._handled -= {key for taking in takings for key in _keys(taking.locks.values())}
 
@@ -228,6 +234,16 @@ class EtcdV2Reservations(EtcdReservations):
         await self._delete(taking.locks.values())
         taking.job.finish(Refused(taking.job.attempt, short))
 
+    async def _undo(self, taking: _Taking) -> None:
+        """Withdraw what was begun, as far as Etcd lets us; the rest is looked up before it is released."""
+        for name, lock in taking.locks.items():
+            try:
+                if name in taking.counted:
+                    await self._lower([lock])
+                await self._delete([lock])
+            except RequestRefused:
+                self._uncertain.add(taking.job.attempt)
+
     async def _complete(self, taking: _Taking) -> None:
         for lock in await gather(self._keys.write(lock, lock.value) for lock in taking.locks.values()):
             self._locks.add(lock)
@@ -257,7 +273,7 @@ class EtcdV2Reservations(EtcdReservations):
         """Note in the lock key that it is being given back; None where somebody has removed it."""
         marked = await self._keys.change(lock, INTENT)
         if marked is None:
-            self._log_removed(lock)
+            log_removed(lock)
             self._locks.drop(lock, lock.revision)
         else:
             self._locks.add(marked)
@@ -266,7 +282,7 @@ class EtcdV2Reservations(EtcdReservations):
     async def _lower(self, locks: Sequence[Lock]) -> None:
         """Lower the count of one resource by its lock keys."""
         for conflicts in count_up(1):
-            for name, after in self._lowered(locks).items():
+            for name, after in lowered(self._cache, locks).items():
                 entry = await self._keys.swap_count(name, self._cache.entry(name, tree.REF_COUNT), after)
                 self._put(name, tree.REF_COUNT, entry or await self._keys.read_count(name))
                 if entry is None:

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from tefmanager.etcd import tree, v2wire
 from tefmanager.etcd.cache import Entry, Everything, Fields, Lock
 from tefmanager.etcd.http import HttpClient, Request
+from tefmanager.etcd.refusals import RequestRefused
 from tefmanager.etcd.settle import LockKey, State
 from tefmanager.etcd.v2wire import Node, Result
 
@@ -85,7 +86,15 @@ class Keys:
         else:
             request = v2wire.request("PUT", key, str(after), prevValue=before.value)
         result, _ = await self._ask_to_write(request)
+        if result.error_code == v2wire.ALREADY_EXISTS:
+            await self._refuse_a_folder(key)
         return None if result.error_code else _entry(result.node)
+
+    async def _refuse_a_folder(self, key: str) -> None:
+        """A key that is neither missing nor has a value can't be made, however often that is tried."""
+        result, _ = await v2wire.ask(self._http, v2wire.request("GET", key, quorum=True))
+        if result.node.dir:
+            raise RequestRefused(f"etcd: {key} is a folder", f"Not a file: {key}")
 
     async def write(self, lock: Lock, value: str) -> Lock:
         """Write a lock key, whether it is there or not."""

@@ -8,6 +8,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
+from tefmanager.etcd import refusals
 from tefmanager.etcd.http import FORM, HttpClient, Request
 from tefmanager.interfaces import ReservationsLost
 
@@ -83,7 +84,10 @@ async def ask(http: HttpClient, request: Request) -> tuple[Result, int]:
 
 
 def read(body: bytes, status: int, place: str) -> Result:
-    """Return what an answer says. Raises `ReservationsLost` for unexpected errors."""
+    """Return what an answer says. Raises `ReservationsLost` for unexpected errors.
+
+    `RequestRefused` where the error concerns nothing but this request.
+    """
     text = body[:200].decode("utf-8", "replace").strip()
     refusal = f"etcd {place}: HTTP {status} from the v2 API: {text}"
     try:
@@ -91,7 +95,7 @@ def read(body: bytes, status: int, place: str) -> Result:
     except msgspec.DecodeError as error:
         raise ReservationsLost(refusal) from error
     if status not in (200, 201) and result.error_code not in _EXPECTED:
-        raise ReservationsLost(refusal)
+        raise refusals.of_v2(result.error_code, f"{result.message}: {result.cause}", refusal)
     return result
 
 

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import count as count_up
 from itertools import takewhile
+from typing import Any
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
 from tefmanager.etcd import tree, v3wire
 from tefmanager.etcd.adapter import EtcdReservations
 from tefmanager.etcd.cache import Entry, Everything, Lock
+from tefmanager.etcd.giving import log_removed, lowered
 from tefmanager.etcd.jobs import Job, Kind, Room
 from tefmanager.etcd.plan import Plan
+from tefmanager.etcd.refusals import Limit, RequestRefused
+from tefmanager.etcd.room import FIRST, Cost, Limits, TransactionRoom, size_of
 from tefmanager.etcd.v3watch import watch
 from tefmanager.etcd.v3wire import Compare, KeyValue, Operation, RangeAnswer, Transaction, TransactionAnswer
-from tefmanager.interfaces import Granted, Refused
+from tefmanager.interfaces import Outcome, Refused
 
-MAX_OPERATIONS = 128
-"""Etcd's limit for each of the three lists of a transaction."""
-
-MAX_WINDOW_KEYS = 100
-"""Keys of windows of a resource that are compared one by one."""
+MOST_BLAMED = 50
+"""Resources of a claim that are looked at one by one when it is refused."""
 
 _SINGLE = (tree.REF_COUNT, tree.REF_LIMIT, tree.AVAILABLE)
+_LONGEST = 10**18 - 1
 _READS = 4
 """Operations by which all of a resource but its locks is read."""
 
@@ -41,37 +44,6 @@ class _Change(Struct, frozen=True):
         return bool(self.given or self.taken)
 
 
-class _Room:
-    """What still fits into a transaction.
-
-    Args:
-        compares: returns how many comparisons it takes to take references of a resource.
-    """
-
-    def __init__(self, compares: Callable[[str], int]) -> None:
-        self._compares_of = compares
-        self._taking: set[str] = set()
-        self._names: set[str] = set()
-        self._compares = 0
-        self._writes = 0
-
-    def admits(self, job: Job) -> bool:
-        """See `Room`."""
-        taking = job.kind is Kind.TAKE
-        names = self._names.union(job.names)
-        writes = self._writes + len(job.names) + len(names) - len(self._names)
-        new = set(job.names) - (self._taking if taking else self._names)
-        compares = self._compares + (
-            sum(map(self._compares_of, new)) if taking else len(job.names) + len(new)
-        )
-        if max(compares, writes) > MAX_OPERATIONS:
-            return False
-        self._names, self._compares, self._writes = names, compares, writes
-        if taking:
-            self._taking.update(job.names)
-        return True
-
-
 class EtcdV3Reservations(EtcdReservations):
     """Reservations through the v3 JSON gateway.
 
@@ -79,6 +51,11 @@ class EtcdV3Reservations(EtcdReservations):
     that or not at all; where not, all of it is read anew. References are given back and taken in one
     transaction.
     """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._limits = Limits()
+        self._longest_lock = tree.lock_field(self._prefix, _LONGEST, _LONGEST, _LONGEST)
 
     # --- reading and watching ---
 
@@ -113,7 +90,8 @@ class EtcdV3Reservations(EtcdReservations):
         self._tell(names)
 
     async def _settle(self) -> None:
-        """Nothing is ever half done: it is all in one transaction."""
+        """Nothing is ever half done: it is all in one transaction. The server may be another one."""
+        self._limits.forget()
 
     async def _look_up(self, attempt: int, name: str) -> None:
         begin = self._key(name, f"{tree.LOCKS}/{tree.client_id(self._prefix, attempt)}~")
@@ -140,22 +118,69 @@ class EtcdV3Reservations(EtcdReservations):
     # --- both ways ---
 
     def _new_room(self) -> Room:
-        return _Room(self._compares)
+        return TransactionRoom(self._limits, self._cost, self._lock_size)
 
-    def _compares(self, name: str) -> int:
-        windows = min(len(self._cache.windows(name)), MAX_WINDOW_KEYS)
-        return max(_READS, len(_SINGLE) + 1 + windows)
+    def _cost(self, name: str) -> Cost:
+        keys = [self._key(name, field) for field in (*_SINGLE, *self._windows_now(name))]
+        range_of_windows = 2 * size_of(self._key(name, tree.WINDOWS, ""))
+        size = range_of_windows + size_of(self._key(name, tree.REF_COUNT)) + sum(map(size_of, keys))
+        return Cost(max(_READS, len(keys) + 1), size)
+
+    def _lock_size(self, name: str) -> int:
+        return size_of(self._key(name, self._longest_lock))
+
+    def _smaller(self, refused: RequestRefused) -> bool:
+        return self._limits.learn(refused)
 
     async def _commit(self, transaction: Transaction) -> TransactionAnswer:
         await self._reigning()
-        return await v3wire.ask(self._http, "kv/txn", transaction, TransactionAnswer)
+        try:
+            return await v3wire.ask(self._http, "kv/txn", transaction, TransactionAnswer)
+        except RequestRefused as refused:
+            refused.measure = _measure(transaction, refused.limit)
+            raise
 
-    async def _carry_out(self, takes: Sequence[Job], gives: Sequence[Job]) -> None:
-        parts = [] if gives or len(takes) != 1 else list(self._parts(takes[0]))
-        if len(parts) > 1:
-            await self._take_in_parts(takes[0], parts)
+    async def _carry_out(self, jobs: Sequence[Job]) -> None:
+        conflicts = 0
+        while left := [job for job in jobs if not job.done.called]:
+            together = self._first_that_fit(left)
+            if not together:
+                await self._in_parts(left[0])
+            elif not await self._together(together):
+                conflicts += 1
+                await self._pause_after_conflict(conflicts)
+
+    def _first_that_fit(self, jobs: Sequence[Job]) -> list[Job]:
+        # Windows may have been added, and limits learnt, since the batch was put together.
+        return list(takewhile(self._new_room().admits, jobs))
+
+    async def _in_parts(self, job: Job) -> None:
+        """Do what does not fit into a transaction. If this process dies in between, a full read tells."""
+        taken: list[str] = []
+        outcome: Outcome | None = None
+        try:
+            for part in list(self._parts(job)):
+                outcome = await self._alone(part)
+                if isinstance(outcome, Refused):
+                    break
+                taken.extend(part.names)
+        except RequestRefused:
+            await self._give_names(job, taken)
+            raise
+        if isinstance(outcome, Refused):
+            await self._give_names(job, taken)
+            job.finish(outcome)
+        elif job.kind is Kind.GIVE:
+            job.finish(None)
         else:
-            await self._together(takes, gives)
+            self._grant(job, [name for name in taken if self._holds(job.attempt, name)])
+
+    async def _alone(self, job: Job) -> Outcome | None:
+        for conflicts in count_up(1):
+            if await self._together([job]):
+                break
+            await self._pause_after_conflict(conflicts)
+        return job.outcome
 
     def _parts(self, job: Job) -> Iterable[Job]:
         """Cut a job into ones that fit into a transaction each."""
@@ -169,40 +194,23 @@ class EtcdV3Reservations(EtcdReservations):
             names.append(name)
         yield Job(job.kind, job.attempt, tuple(names))
 
-    async def _take_in_parts(self, job: Job, parts: Sequence[Job]) -> None:
-        taken: list[str] = []
-        for part in parts:
-            await self._together([part], [])
-            outcome = part.outcome
-            if isinstance(outcome, Refused):
-                await self._give_names(job.attempt, taken)
-                job.finish(outcome)
-                return
-            taken.extend(outcome.reserved if isinstance(outcome, Granted) else ())
-        self._grant(job, taken)
+    async def _give_names(self, job: Job, names: Sequence[str]) -> None:
+        if job.kind is Kind.TAKE:
+            for name in names:
+                await self._alone(Job(Kind.GIVE, job.attempt, (name,)))
 
-    async def _give_names(self, attempt: int, names: Sequence[str]) -> None:
-        for name in names:
-            await self._together([], [Job(Kind.GIVE, attempt, (name,))])
-
-    async def _together(self, takes: Sequence[Job], gives: Sequence[Job]) -> None:
-        """Give and take in one transaction, again and again until it is done on what is so."""
-        for conflicts in count_up(1):
-            given = [
-                lock for job in gives for name in job.names for lock in self._locks.of(job.attempt, name)
-            ]
-            lowered = self._lowered(given)
-            fitting = self._first_that_fit([job for job in takes if not job.done.called], gives)
-            planned = self._plan(fitting, lowered)
-            counts = self._changed_counts({**lowered, **planned.counts})
-            change = _Change(given, list(self._new_locks(planned)), counts)
-            if not change or await self._write(change):
-                self._finish(planned, gives)
-                if all(job.done.called for job in takes):
-                    return
-                gives = []
-            else:
-                await self._pause_after_conflict(conflicts)
+    async def _together(self, jobs: Sequence[Job]) -> bool:
+        """Give and take in one transaction, if it is done on what is so; tell whether it was."""
+        takes, gives = ([job for job in jobs if job.kind is kind] for kind in Kind)
+        given = [lock for job in gives for name in job.names for lock in self._locks.of(job.attempt, name)]
+        less = lowered(self._cache, given)
+        planned = self._plan(takes, less)
+        counts = self._changed_counts({**less, **planned.counts})
+        change = _Change(given, list(self._new_locks(planned)), counts)
+        done = not change or await self._write(change)
+        if done:
+            self._finish(planned, gives)
+        return done
 
     def _finish(self, planned: Plan[Job], gives: Sequence[Job]) -> None:
         for job in gives:
@@ -210,12 +218,19 @@ class EtcdV3Reservations(EtcdReservations):
         for job, added in planned.granted:
             self._grant(job, added)
 
-    def _first_that_fit(self, takes: Sequence[Job], gives: Sequence[Job]) -> list[Job]:
-        # Windows may have been added since the batch was put together.
-        room = self._new_room()
-        for job in gives:
-            room.admits(job)
-        return list(takewhile(lambda job: room.admits(job) or (not gives and job is takes[0]), takes))
+    async def _to_blame(self, job: Job) -> Sequence[str]:
+        """Ask for each resource alone, in a transaction that certainly does nothing."""
+        if len(job.names) == 1:
+            return job.names
+        blamed = []
+        for name in job.names[:MOST_BLAMED]:
+            count, lock = self._key(name, tree.REF_COUNT), self._key(name, self._longest_lock)
+            writes = [v3wire.put(count, "0"), v3wire.put(lock, "0")]
+            try:
+                await self._commit(Transaction([v3wire.never(count)], writes, list(self._reads(name))))
+            except RequestRefused:
+                blamed.append(name)
+        return blamed or job.names
 
     def _changed_counts(self, counts: Mapping[str, int]) -> dict[str, int]:
         """Return the counts to write: one reference given back and another taken leave a count as it is."""
@@ -275,12 +290,24 @@ class EtcdV3Reservations(EtcdReservations):
     def _as_known(self, name: str) -> Iterable[Compare]:
         for field in _SINGLE:
             yield v3wire.unchanged(self._key(name, field), self._cache.entry(name, field).revision)
-        windows = self._cache.windows(name)
-        newest = max((entry.revision for _, entry in windows), default=0)
+        windows = dict(self._cache.windows(name))
+        newest = max((entry.revision for entry in windows.values()), default=0)
         # A range tells of new and changed keys, but not of deleted ones.
         yield v3wire.none_newer(self._key(name, tree.WINDOWS, ""), newest)
-        for field, entry in windows[:MAX_WINDOW_KEYS]:
-            yield v3wire.unchanged(self._key(name, field), entry.revision)
+        for field in self._windows_now(name):
+            yield v3wire.unchanged(self._key(name, field), windows[field].revision)
+
+    def _windows_now(self, name: str) -> list[str]:
+        """Return the keys of the windows that count now: of others it does not matter if they are gone.
+
+        As many as fit into a transaction: a watch tells of the rest.
+        """
+        resource, local = self._cache.get(name), self._local_time()
+        if resource is None or not resource.windows:
+            return []
+        inside = {window.id for window in resource.windows if window.contains(local)}
+        fields = [field for field, _ in self._cache.windows(name) if _window_id(field) in inside]
+        return fields[: max(0, self._limits.operations - FIRST)]
 
     def _reads(self, name: str) -> Iterable[Operation]:
         yield v3wire.get(self._key(name, tree.AVAILABLE))
@@ -305,7 +332,7 @@ class EtcdV3Reservations(EtcdReservations):
         revision = answer.header.revision
         for lock in locks:
             if self._key(lock.name, lock.field) not in there:
-                self._log_removed(lock)
+                log_removed(lock)
                 self._locks.drop(lock, revision)
         changed = []
         for name in names:
@@ -314,6 +341,16 @@ class EtcdV3Reservations(EtcdReservations):
             if self._cache.put(name, tree.REF_COUNT, entry):
                 changed.append(name)
         self._tell(changed)
+
+
+def _window_id(field: str) -> str:
+    return field.removeprefix(tree.WINDOWS + "/").rpartition("/")[0]
+
+
+def _measure(transaction: Transaction, limit: Limit | None) -> int:
+    if limit is Limit.SIZE:
+        return len(msgspec.json.encode(transaction))
+    return max(len(transaction.compare), len(transaction.success), len(transaction.failure))
 
 
 def _entry(pair: KeyValue) -> Entry:

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from tefmanager.etcd import refusals
 from tefmanager.etcd.http import Answer, HttpClient, Request
 from tefmanager.interfaces import ReservationsLost
 
@@ -131,6 +132,11 @@ def exists(key: bytes) -> Compare:
     return Compare(key, "CREATE", "GREATER", create_revision=0)
 
 
+def never(key: bytes) -> Compare:
+    """Compare: what is never so, of any key."""
+    return Compare(key, "CREATE", "LESS", create_revision=0)
+
+
 def put(key: bytes, value: str) -> Operation:
     """Operation: write a key."""
     return Operation(request_put=Put(key, value.encode()))
@@ -180,10 +186,13 @@ def path_below(base: str, key: bytes) -> str | None:
 
 
 async def ask(http: HttpClient, path: str, message: msgspec.Struct, kind: type[AnswerT]) -> AnswerT:
-    """Send one message and return its answer. Raises `ReservationsLost`, also for Etcd's own errors."""
+    """Send one message and return its answer. Raises `ReservationsLost`, also for Etcd's own errors.
+
+    `RequestRefused` where the error concerns nothing but this message.
+    """
     answer = await http.ask(request(path, message))
     if answer.status != 200:
-        raise ReservationsLost(refusal(answer))
+        raise refusals.of_v3(answer.body, refusal(answer))
     return decode(answer.body, kind, answer.place)
 
 

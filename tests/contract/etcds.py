@@ -21,6 +21,8 @@ from twisted.internet.threads import deferToThread
 from zope.interface import implementer
 
 from tefmanager.core.resources import Resource
+from tefmanager.endpoints import EtcdAccess
+from tefmanager.etcd.cluster import Cluster
 from tefmanager.etcd.v2 import EtcdV2Reservations
 from tefmanager.etcd.v3 import EtcdV3Reservations
 from tefmanager.interfaces import IReservations, IResourceObserver, Seen
@@ -101,13 +103,21 @@ class Twin(Protocol):
         """Return what is under test, not started."""
 
 
-def http(method: str, url: str, body: bytes | None = None, content_type: str = "application/json") -> Any:
-    """Ask, blocking; return the JSON of the answer, whatever its status."""
+def http(
+    method: str,
+    url: str,
+    body: bytes | None = None,
+    content_type: str = "application/json",
+    token: str = "",
+) -> Any:
+    """Ask, blocking; return the JSON of the answer, None where it is empty, whatever its status."""
     headers = {"Content-Type": content_type} if body is not None else {}
+    if token:
+        headers["Authorization"] = token
     request = urllib.request.Request(url, data=body, method=method, headers=headers)
     try:
         with urllib.request.urlopen(request, timeout=5) as answer:
-            return json.load(answer)
+            return json.loads(answer.read() or b"null")
     except urllib.error.HTTPError as error:
         with error:
             return json.loads(error.read())
@@ -116,22 +126,23 @@ def http(method: str, url: str, body: bytes | None = None, content_type: str = "
 class ForeignV2:
     """Another program that uses the v2 API."""
 
-    def __init__(self, url: str, base: str) -> None:
+    def __init__(self, url: str, base: str, token: str = "") -> None:
+        self._token = token
         self._url = f"{url}/v2/keys{base}"
         self._base = base
 
     async def set(self, path: str, value: str) -> None:
         form = "application/x-www-form-urlencoded"
         body = urlencode({"value": value}).encode()
-        answer = await deferToThread(http, "PUT", f"{self._url}/{quote(path)}", body, form)
+        answer = await deferToThread(http, "PUT", f"{self._url}/{quote(path)}", body, form, self._token)
         assert "node" in answer, answer
 
     async def delete(self, path: str) -> None:
-        answer = await deferToThread(http, "DELETE", f"{self._url}/{quote(path)}")
+        answer = await deferToThread(http, "DELETE", f"{self._url}/{quote(path)}", token=self._token)
         assert "node" in answer, answer
 
     async def dump(self) -> dict[str, str]:
-        answer = await deferToThread(http, "GET", f"{self._url}?recursive=true")
+        answer = await deferToThread(http, "GET", f"{self._url}?recursive=true", token=self._token)
         found: dict[str, str] = {}
         self._walk(answer.get("node", {}), found)
         return found
@@ -147,12 +158,13 @@ class ForeignV2:
 class ForeignV3:
     """Another program that uses the v3 API."""
 
-    def __init__(self, url: str, base: str) -> None:
+    def __init__(self, url: str, base: str, token: str = "") -> None:
+        self._token = token
         self._url = f"{url}/v3/kv"
         self._base = base
 
     async def set(self, path: str, value: str) -> None:
-        await self._ask("put", {"key": self._key(path), "value": _base64(value)})
+        await self._ask("put", {"key": self._key(path), "value": base64_of(value)})
 
     async def delete(self, path: str) -> None:
         await self._ask("deleterange", {"key": self._key(path)})
@@ -164,15 +176,17 @@ class ForeignV3:
         return {key[len(self._base) + 1 :]: value for key, value in pairs}
 
     def _key(self, path: str) -> str:
-        return _base64(f"{self._base}/{path}")
+        return base64_of(f"{self._base}/{path}")
 
     async def _ask(self, what: str, message: Any) -> Any:
-        answer = await deferToThread(http, "POST", f"{self._url}/{what}", json.dumps(message).encode())
+        body = json.dumps(message).encode()
+        answer = await deferToThread(http, "POST", f"{self._url}/{what}", body, token=self._token)
         assert "header" in answer, answer
         return answer
 
 
-def _base64(text: str) -> str:
+def base64_of(text: str) -> str:
+    """Return a text as v3 wants it."""
     return base64.b64encode(text.encode()).decode()
 
 
@@ -200,30 +214,38 @@ class FakeTwin:
     """The fake."""
 
     def __init__(self) -> None:
-        self._etcd = FakeEtcd()
-        self.foreign: Foreign = ForeignFake(self._etcd)
+        self.etcd = FakeEtcd()
+        self.foreign: Foreign = ForeignFake(self.etcd)
         self.now = MONDAY_NOON
 
     def reservations(self, prefix: str) -> IReservations:
-        return FakeReservations(self._etcd, prefix, lambda: self.now, lambda: WALL_TIME + 0.5, CLOCK)
+        return FakeReservations(self.etcd, prefix, lambda: self.now, lambda: WALL_TIME + 0.5, CLOCK)
 
 
 class RealTwin:
     """One of the two APIs of a real Etcd, below a base of its own."""
 
-    def __init__(self, api: str, endpoint: tuple[str, int], base: str) -> None:
+    def __init__(
+        self,
+        api: str,
+        endpoint: tuple[str, int],
+        base: str,
+        access: EtcdAccess | None = None,
+        token: str = "",
+    ) -> None:
         url = f"http://{endpoint[0]}:{endpoint[1]}"
         self.endpoint = endpoint
+        self._cluster = Cluster([endpoint], access or EtcdAccess())
         self.base = base
         self.now = MONDAY_NOON
         self.conflicts = 0
-        self.foreign: Foreign = ForeignV2(url, base) if api == "v2" else ForeignV3(url, base)
+        self.foreign: Foreign = (ForeignV2 if api == "v2" else ForeignV3)(url, base, token)
         self._kind = EtcdV2Reservations if api == "v2" else EtcdV3Reservations
 
     def reservations(self, prefix: str) -> EtcdV2Reservations | EtcdV3Reservations:
         return self._kind(
             CLOCK,
-            [self.endpoint],
+            self._cluster,
             self.base,
             prefix,
             lambda: self.now,

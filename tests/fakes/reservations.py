@@ -13,6 +13,8 @@ from zope.interface import implementer
 from tefmanager.core.resources import Resource
 from tefmanager.etcd import tree
 from tefmanager.etcd.plan import plan
+from tefmanager.etcd.refusals import impossible as refused
+from tefmanager.etcd.room import FIRST
 from tefmanager.interfaces import (
     Claim,
     Granted,
@@ -33,12 +35,14 @@ class FakeEtcd:
     ``set`` and ``delete`` are what other programs do.
 
     Attributes:
-        read_only: resources whose keys the manager's user may only read.
+        writable: beginnings of the keys that the manager's user may write; None: all.
+        operations: most operations of a transaction.
     """
 
     def __init__(self, keys: Mapping[str, str] | None = None) -> None:
         self.keys: dict[str, str] = dict(keys or {})
-        self.read_only: set[str] = set()
+        self.writable: set[str] | None = None
+        self.operations = 128
         self._watchers: list[Callable[[str], None]] = []
 
     def set(self, path: str, value: str) -> None:
@@ -61,6 +65,12 @@ class FakeEtcd:
         places = [tree.place(path) for path in self.keys]
         found = {at.name: self.get(at.name) for at in places if at}
         return {name: resource for name, resource in found.items() if resource is not None}
+
+    def may_write(self, name: str) -> bool:
+        """Tell whether the manager's user may change a resource's count and its lock keys."""
+        keys = (f"{name}/{tree.REF_COUNT}", f"{name}/{tree.LOCKS}/")
+        beginnings = tuple(self.writable or ())
+        return self.writable is None or all(key.startswith(beginnings) for key in keys)
 
     def watch(self, watcher: Callable[[str], None]) -> None:
         """Call with the name of a resource whenever one of its keys was touched."""
@@ -205,12 +215,13 @@ class FakeReservations:
         return Granted(claim.attempt, tuple(sorted((*kept, *planned.counts))))
 
     def _refusal(self, claim: Claim) -> Impossible | None:
-        """Return what Etcd says to a user who may only read the keys of one of the resources."""
-        there = (
-            name for name in claim.resources if self._etcd.get(name) or self._locks(claim.attempt, name)
-        )
-        for name in sorted({*there} & self._etcd.read_only):
-            return Impossible(claim.attempt, f"resource {name}: permission denied")
+        """Return what Etcd refuses of a claim, and would refuse again; names without keys are no matter."""
+        there = sorted(n for n in {*claim.resources} if self._etcd.get(n) or self._locks(claim.attempt, n))
+        denied = [name for name in there if not self._etcd.may_write(name)]
+        if denied:
+            return refused(claim.attempt, denied, "permission denied")
+        if there and self._etcd.operations < FIRST:
+            return refused(claim.attempt, there, "too many operations in txn request")
         return None
 
     def _release_all(self, claims: Sequence[Claim]) -> list[Impossible]:
@@ -219,7 +230,7 @@ class FakeReservations:
 
     def _release(self, claim: Claim) -> Impossible | None:
         held = Claim(claim.attempt, tuple(n for n in claim.resources if self._locks(claim.attempt, n)))
-        for name in sorted({*held.resources} - self._etcd.read_only):
+        for name in sorted(name for name in held.resources if self._etcd.may_write(name)):
             for path in self._locks(claim.attempt, name):
                 self._etcd.delete(path)
                 count = tree.number(self._etcd.keys.get(f"{name}/{tree.REF_COUNT}"))

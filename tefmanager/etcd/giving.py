@@ -1,0 +1,37 @@
+"""What is written when references are given back."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from twisted.logger import Logger
+
+from tefmanager.etcd import tree
+from tefmanager.etcd.cache import Cache, Lock
+
+_log = Logger()
+
+
+def lowered(cache: Cache, locks: Sequence[Lock]) -> dict[str, int]:
+    """Return the counts to write when lock keys go; a count that can't be lowered is left out."""
+    counts = {}
+    for name, number in Counter(lock.name for lock in locks).items():
+        value = cache.entry(name, tree.REF_COUNT).value
+        before = tree.number(value)
+        if before is None or before < number:
+            _log.warn(
+                "ref_count of {name!r} is {value!r}, less than the {number} references given back",
+                name=name,
+                value=value,
+                number=number,
+            )
+        if before is not None and before > 0:
+            counts[name] = max(0, before - number)
+    return counts
+
+
+def log_removed(lock: Lock) -> None:
+    """Tell that another program has removed a lock key of ours."""
+    key = f"{lock.name}/{lock.field}"
+    _log.warn("lock key {key!r} was removed by another program: its count is left alone", key=key)

@@ -1,0 +1,122 @@
+"""Which answers of Etcd concern one request, and which the service.
+
+A request is *refused* where Etcd has changed nothing and would say the same again: a right is missing, a
+limit of the server is too low, a key is not what it should be. Then the others can go on. Everything else
+(no leader, no space, not let in at all, an answer that can't be read) concerns all: Etcd counts as away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from math import inf
+
+import msgspec
+
+from tefmanager.etcd import auth
+from tefmanager.etcd.jobs import Job
+from tefmanager.interfaces import Impossible, ReservationsLost
+
+NAMES_TOLD = 5
+"""How many of the resources that can't be had are named."""
+
+_INVALID, _DENIED = 3, 7
+"""gRPC's numbers of errors that lie in the request."""
+
+_OWN_FAULTS = range(102, 300)
+"""v2's numbers of errors that lie in the request; below are outcomes, above is the server's trouble."""
+
+
+class Limit(Enum):
+    """What a transaction had too much of."""
+
+    OPERATIONS = auto()
+    SIZE = auto()
+
+
+class RequestRefused(ReservationsLost):
+    """Etcd has changed nothing, and would refuse the same request again.
+
+    Attributes:
+        fault: what it said, without the place, which may be another one the next time.
+        limit: what the request had too much of, or None.
+        measure: how much that was, where there is a limit.
+    """
+
+    def __init__(self, text: str, fault: str) -> None:
+        super().__init__(text)
+        self.fault = fault
+        self.limit = _limit_in(fault)
+        self.measure = 0
+
+
+class _Fault(msgspec.Struct, frozen=True):
+    """What v3 says of an error."""
+
+    error: str = ""
+    code: int = 0
+
+
+def of_v3(body: bytes, text: str) -> ReservationsLost:
+    """Return the error that an answer of the v3 gateway stands for; ``text`` tells of it."""
+    try:
+        fault = msgspec.json.decode(body, type=_Fault)
+    except msgspec.DecodeError:
+        return ReservationsLost(text)
+    own = fault.code in (_INVALID, _DENIED) and fault.error not in auth.STALE
+    if own or _limit_in(fault.error) is not None:
+        return RequestRefused(text, fault.error.removeprefix("etcdserver: "))
+    return ReservationsLost(text)
+
+
+def of_v2(code: int, fault: str, text: str) -> ReservationsLost:
+    """Return the error that a v2 answer with this number stands for; ``text`` tells of it."""
+    return RequestRefused(text, fault) if code in _OWN_FAULTS else ReservationsLost(text)
+
+
+def _limit_in(fault: str) -> Limit | None:
+    if "too many operations" in fault:
+        return Limit.OPERATIONS
+    return Limit.SIZE if "request is too large" in fault or "larger than max" in fault else None
+
+
+def impossible(attempt: int, names: Sequence[str], fault: str) -> Impossible:
+    """Return that an attempt's references to these resources can't be taken or given back."""
+    more = len(names) - NAMES_TOLD
+    told = ", ".join(names[:NAMES_TOLD]) + (f" and {more} more" if more > 0 else "")
+    return Impossible(attempt, f"resource{'s' if len(names) > 1 else ''} {told}: Etcd refuses: {fault}")
+
+
+@dataclass(frozen=True, slots=True)
+class Culprits:
+    """Finds out which jobs of a batch Etcd refuses, so that it does the others.
+
+    Attributes:
+        carry_out: does jobs, and finishes them.
+        smaller: takes note of a limit; tells whether the same can be done in smaller transactions.
+        to_blame: returns the resources of a job because of which it is refused.
+    """
+
+    carry_out: Callable[[Sequence[Job]], Awaitable[None]]
+    smaller: Callable[[RequestRefused], bool]
+    to_blame: Callable[[Job], Awaitable[Sequence[str]]]
+
+    async def sort_out(self, jobs: Sequence[Job], before: float = inf) -> None:
+        """Do jobs, in order; what is refused by itself is finished as `Impossible`.
+
+        ``before`` is the measure of what was refused before in the same place: it has to become less.
+        """
+        try:
+            await self.carry_out(jobs)
+        except RequestRefused as refused:
+            left = [job for job in jobs if not job.done.called]
+            if refused.limit is not None and self.smaller(refused) and refused.measure < before:
+                await self.sort_out(left, refused.measure)
+            elif len(left) == 1:
+                names = await self.to_blame(left[0])
+                left[0].finish(impossible(left[0].attempt, names, refused.fault))
+            else:
+                half = len(left) // 2
+                await self.sort_out(left[:half])
+                await self.sort_out(left[half:])

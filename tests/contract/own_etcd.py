@@ -1,0 +1,125 @@
+"""An Etcd of a test's own: with limits, with users, and with a past that can be brought back."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from shutil import rmtree, which
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.threads import deferToThread
+
+from tefmanager.sandbox.etcd import Etcd
+from tefmanager.sandbox.machine import HOST, Account
+from tefmanager.sandbox.process import Command
+from tests.contract.etcds import base64_of, http
+
+ROOT_V2 = "Basic cm9vdDpyb290"
+"""The header by which root, whose password is root, gets into v2."""
+
+USER = "tef"
+"""The manager's user, and its password; its role may read everything and write what it was given."""
+
+
+class OwnEtcd(Etcd):
+    """An Etcd with both APIs.
+
+    Args:
+        folder: where it keeps everything.
+        more: options beside those that it needs.
+    """
+
+    def __init__(self, folder: Path, *more: str) -> None:
+        super().__init__(reactor, folder, Account(), Path(which("etcd") or "etcd"), fast=True)
+        self._more: Sequence[str] = more
+
+    @property
+    def endpoint(self) -> tuple[str, int]:
+        """Return host and port."""
+        return HOST, self.port
+
+    @property
+    def url(self) -> str:
+        """Return where it is."""
+        return f"http://{HOST}:{self.port}"
+
+    def command(self) -> Command:
+        """Return what to run."""
+        command = super().command()
+        return replace(command, arguments=[*command.arguments, *self._more])
+
+    # --- its past ---
+
+    async def remember(self) -> None:
+        """Keep what is there now."""
+        await self.stop()
+        subprocess.run(["cp", "-a", str(self.folder / "data"), str(self.folder / "then")], check=True)
+        await self.start()
+
+    async def bring_back(self) -> None:
+        """Put back what was there when it was last remembered; nothing at all, if it never was."""
+        await self.kill()
+        rmtree(self.folder / "data")
+        if (self.folder / "then").exists():
+            subprocess.run(["cp", "-a", str(self.folder / "then"), str(self.folder / "data")], check=True)
+        await self.start()
+
+    # --- its users ---
+
+    async def let_nobody_in(self) -> None:
+        """Make root and the manager's user, and switch authentication on in both APIs."""
+        for name in ("root", USER):
+            await self._v3("user/add", {"name": name, "password": name})
+            await self._v3("role/add", {"name": name})
+            await self._v3("user/grant", {"user": name, "role": name})
+            await self._v2(f"users/{name}", {"user": name, "password": name})
+        await self._v3("role/grant", {"name": USER, "perm": {"permType": "READ", **_range("/tef/")}})
+        rights = {"kv": {"read": ["/*"], "write": []}}
+        await self._v2(f"roles/{USER}", {"role": USER, "permissions": rights})
+        await self._v2(f"users/{USER}", {"user": USER, "grant": [USER]})
+        await self._v3("enable", {})
+        await self._v2("enable", {})
+        taken = {"kv": {"read": ["/*"], "write": ["/*"]}}
+        await self._v2("roles/guest", {"role": "guest", "revoke": taken})
+
+    async def token(self) -> str:
+        """Log root in to v3."""
+        return str((await self._v3("authenticate", {"name": "root", "password": "root"}))["token"])
+
+    async def permit(self, api: str, begin: str) -> None:
+        """Let the manager's user write all keys that begin so."""
+        if api == "v2":
+            await self._v2(f"roles/{USER}", {"role": USER, "grant": _patterns(begin)})
+        else:
+            right = {"name": USER, "perm": {"permType": "READWRITE", **_range(begin)}}
+            await self._v3("role/grant", right, await self.token())
+
+    async def forbid(self, api: str, begin: str) -> None:
+        """Take back what was permitted."""
+        if api == "v2":
+            await self._v2(f"roles/{USER}", {"role": USER, "revoke": _patterns(begin)})
+        else:
+            await self._v3("role/revoke", {"role": USER, **_range(begin)}, await self.token())
+
+    async def _v3(self, what: str, message: Mapping[str, object], token: str = "") -> Any:
+        body = json.dumps(message).encode()
+        answer = await deferToThread(http, "POST", f"{self.url}/v3/auth/{what}", body, token=token)
+        assert "header" in answer, answer
+        return answer
+
+    async def _v2(self, what: str, message: Mapping[str, object]) -> None:
+        body = json.dumps(message).encode()
+        answer = await deferToThread(http, "PUT", f"{self.url}/v2/auth/{what}", body, token=ROOT_V2)
+        assert "message" not in (answer or {}), answer
+
+
+def _range(begin: str) -> dict[str, str]:
+    return {"key": base64_of(begin), "range_end": base64_of(begin[:-1] + chr(ord(begin[-1]) + 1))}
+
+
+def _patterns(begin: str) -> dict[str, object]:
+    return {"kv": {"read": [], "write": [f"{begin}*"]}}
