@@ -42,11 +42,13 @@ class LogConfig:
         file: its name, or empty.
         format: what its lines look like.
         level: the least important level that is logged.
+        excerpt: characters that are logged of a message which nobody could use.
     """
 
     file: str = ""
     format: LogFormat = LogFormat.TEXT
     level: Threshold = Threshold.INFO
+    excerpt: int = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +214,7 @@ def _log(sources: Sources) -> LogConfig:
         sources.optional(settings.LOG_FILE) or "",
         sources.value(settings.LOG_FORMAT),
         sources.value(settings.LOG_LEVEL),
+        sources.value(settings.LOG_EXCERPT),
     )
 
 

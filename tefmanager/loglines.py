@@ -78,6 +78,18 @@ class Line(Struct, frozen=True):
         return self.text
 
 
+def quoting(line: Line, at_most: int) -> Line:
+    """Return a line that has no more than so many characters of the message that it is about."""
+    if _MESSAGE not in line.event.fields:
+        return line
+    at = line.event.fields.index(_MESSAGE)
+    return Line(line.event, (*line.values[:at], cut(str(line.values[at]), at_most), *line.values[at + 1 :]))
+
+
+_MESSAGE = "message"
+"""The field of an event that holds what somebody sent, with whatever secrets are in that."""
+
+
 class Event(Struct, frozen=True):
     """A kind of log line.
 

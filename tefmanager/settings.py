@@ -272,6 +272,13 @@ LOG_LEVEL = Setting(
     "Least important level that is logged: debug, info, warn or error.",
 )
 
+LOG_EXCERPT = Setting(
+    "log-excerpt",
+    kinds.COUNT,
+    "200",
+    "Characters that are logged of a message that nobody can use; 0: none.",
+)
+
 HTTP = Setting(
     "http",
     kinds.ENDPOINT,
@@ -326,7 +333,7 @@ GROUPS: dict[str, tuple[Setting[Any], ...]] = {
         SILENCE_LIMIT,
     ),
     "Tasks": (MAX_ATTEMPTS, UNKNOWN_RESOURCES, HISTORY_DAYS),
-    "Log": (LOG_FILE, LOG_FORMAT, LOG_LEVEL),
+    "Log": (LOG_FILE, LOG_FORMAT, LOG_LEVEL, LOG_EXCERPT),
     "Page": (HTTP, HTTP_HOST, HTTP_TOKEN_FILE),
 }
 """All settings, in the order in which people are shown them."""

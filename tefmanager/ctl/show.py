@@ -111,7 +111,7 @@ def status(answer: Mapping[str, Any]) -> RenderableType:
     known = f"since {ago(since, now)}" if since else f"active since {ago(answer['active_since'], now)}"
     made.add_row(Text("manager"), cell(answer["state"]), cell(known))
     made.add_row("waiting", cell(waiting["total"]), cell(_oldest(waiting, now)))
-    made.add_row("", "", cell(f"by type: {_counts(waiting['by_type'])}"))
+    made.add_row("", "", cell(f"by type: {_counts(waiting['by_type'], waiting['types'])}"))
     made.add_row("", "", cell(f"by suite: {_counts(waiting['by_suite'], waiting['suites'])}"))
     made.add_row("", "", cell(f"by priority: {_counts(waiting['by_priority'])}"))
     made.add_row("in flight", cell(answer["dispatched"] + answer["working"]), cell(_flight(answer)))

@@ -15,7 +15,8 @@ class Waiting(Struct, frozen=True):
     Attributes:
         total: all of them, those that are being given to a worker included.
         unread: how many of them stand in the database alone.
-        by_type: by task type.
+        by_type: by task type, the largest 100 of them.
+        types: how many task types there are, which may be more than ``by_type`` has.
         by_suite: by suite, the largest first; ``""`` stands for tasks of no suite.
         suites: how many suites there are, which may be more than ``by_suite`` has.
         by_priority: by priority, the highest first, of the tasks that were looked at.
@@ -26,6 +27,7 @@ class Waiting(Struct, frozen=True):
     total: int
     unread: int
     by_type: Mapping[str, int]
+    types: int
     by_suite: Mapping[str, int]
     suites: int
     by_priority: Mapping[str, int]
@@ -60,7 +62,7 @@ class Status(Struct, frozen=True):
         dispatched, working: how many tasks are with workers and have not begun, or have.
         dying: tasks out of attempts, on their way to the dead queue.
         workers: how many there are, by status; all five are there.
-        worker_types: the types of the workers there are, with how many are idle.
+        worker_types: the types of the workers there are, with how many are idle; the 100 with most of them.
         paused_suites: how many suites are paused.
         short: resources that tasks wait for.
         held_back: what can't be reserved or sent for a reason of its own, as far as there is room.

@@ -29,7 +29,7 @@ def resources(core: Core, now: Moment, *, at_most: int = 500, short_first: bool 
             waits[name].append(wait)
     lanes = _lanes(core)
     infos = [_info(seen[name], now, held.get(name, ()), waits[name], lanes[name]) for name in names]
-    unknown = sorted(name for name in lanes if name not in seen and is_resource(name))
+    unknown = nsmallest(at_most, (name for name in lanes if name not in seen and is_resource(name)))
     return Resources(core.pool.ready, len(seen), tuple(infos), tuple(unknown))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from heapq import nsmallest
-from itertools import islice
+from itertools import filterfalse, islice
 
 from tefmanager.core.core import Core
 from tefmanager.core.entities import Phase
@@ -21,6 +21,12 @@ LOOK_AT = 20_000
 SUITES_TOLD = 100
 """Suites that `status` names."""
 
+TYPES_TOLD = 100
+"""Task types that `status` names."""
+
+RESOURCES_TOLD = 1000
+"""Resources that `status` names."""
+
 HELD_BACK_TOLD = 20
 """How many of the things that are held back `status` names."""
 
@@ -32,7 +38,7 @@ def status(core: Core, now: Moment, outages: tuple[Outage, ...] = ()) -> Status:
     """Tell how the manager stands, with what it has to do without."""
     phases = Counter(attempt.phase for attempt in core.attempts.in_flight.values())
     shown = Counter(worker.status for worker in core.workforce)
-    free = {name: len(core.workforce.free(name)) for name in sorted(core.workforce.types())}
+    free = {name: len(core.workforce.free(name)) for name in core.workforce.types()}
     return Status(
         state=core.state.value,
         state_since=core.numbers.state_since,
@@ -43,9 +49,9 @@ def status(core: Core, now: Moment, outages: tuple[Outage, ...] = ()) -> Status:
         working=phases[Phase.WORKING],
         dying=len(core.attempts.dying),
         workers={each.value: shown[each] for each in WorkerStatus},
-        worker_types=free,
+        worker_types=_most(free),
         paused_suites=len(core.backlog.paused),
-        short=tuple(sorted(name for name in core.backlog.shortages() if not is_held_back(name))),
+        short=tuple(nsmallest(RESOURCES_TOLD, filterfalse(is_held_back, core.backlog.shortages()))),
         held_back=tuple(islice(_held_back(core), HELD_BACK_TOLD)),
         time=now.wall,
         outages=outages,
@@ -83,13 +89,24 @@ def _waiting(core: Core) -> Waiting:
     return Waiting(
         total=core.backlog.waiting + len(booked),
         unread=core.backlog.unread,
-        by_type={name: count for name, count in sorted(types.items()) if count},
+        by_type=_largest(types),
+        types=sum(count > 0 for count in types.values()),
         by_suite={suite or "": count for suite, count in named},
         suites=len(suites),
         by_priority={plain(each): priorities[each] for each in sorted(priorities, reverse=True)},
         by_priority_of=len(looked_at),
         oldest=min((task.spec.received for task in looked_at), default=None),
     )
+
+
+def _largest(counts: Mapping[str, int]) -> Mapping[str, int]:
+    """Return the largest counts, by name, those of nothing left out."""
+    return _most({name: count for name, count in counts.items() if count})
+
+
+def _most(counts: Mapping[str, int]) -> Mapping[str, int]:
+    """Return the largest counts, by name."""
+    return dict(sorted(nsmallest(TYPES_TOLD, counts.items(), key=lambda each: (-each[1], each[0]))))
 
 
 def waiting_by_suite(core: Core) -> Mapping[str | None, int]:

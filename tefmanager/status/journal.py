@@ -9,7 +9,7 @@ from twisted.application.service import Service
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from zope.interface import implementer
 
-from tefmanager.loglines import Line
+from tefmanager.loglines import Line, quoting
 from tefmanager.status.meter import Meter
 
 LAST = 50
@@ -41,7 +41,8 @@ class Journal:
         meter: counts what is logged.
 
     Attributes:
-        last: time, level and text of the last events.
+        last: time, level and text of the last events, without the messages that they are about: who reads
+            the page may not be meant to read those.
     """
 
     def __init__(self, meter: Meter) -> None:
@@ -53,7 +54,7 @@ class Journal:
         line = event.get("line")
         if isinstance(line, Line):
             time = float(event.get("log_time") or now())
-            self.last.append((time, line.event.level, line))
+            self.last.append((time, line.event.level, quoting(line, 0)))
             self._meter.logged(line, time)
         elif getattr(event.get("log_level"), "name", "") == "critical":
             self._meter.failed()

@@ -24,10 +24,20 @@ WAITED = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 
 TURNED = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 """Bounds of the histograms, in seconds."""
 
+TYPES = 100
+"""Task types that are counted apart, of each count: anybody who may submit can make up new ones."""
+
+OTHER = "other"
+"""What all other types are counted under."""
+
+_BY_TYPE = {
+    loglines.TASK_ACCEPTED.name: "tasks_accepted",
+    loglines.DISPATCH.name: "dispatches",
+    loglines.DISPATCH_FAILED.name: "dispatches_failed",
+}
+"""Events that are counted by the task's type, which is their first field."""
+
 _BY_FIELD = {
-    loglines.TASK_ACCEPTED.name: ("tasks_accepted", 0),
-    loglines.DISPATCH.name: ("dispatches", 0),
-    loglines.DISPATCH_FAILED.name: ("dispatches_failed", 0),
     loglines.TASK_RELEASED.name: ("attempts", 4),
     loglines.BROKER_CONNECTED.name: ("connects", 0),
     loglines.BROKER_LOST.name: ("losses", 0),
@@ -102,12 +112,14 @@ class Meter:
         counts: by the name of the count and what it is counted under.
         waited: seconds from acceptance to dispatch.
         turns: seconds that turns took.
+        types: of each count by type, the types, the one not counted for longest first.
         samples: those of the last hour in which anything happened, oldest first.
     """
 
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     waited: Histogram = field(default_factory=lambda: Histogram(WAITED))
     turns: Histogram = field(default_factory=lambda: Histogram(TURNED))
+    types: dict[str, dict[str, None]] = field(default_factory=dict)
     samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=SLOTS))
 
     def turned(self, seconds: float) -> None:
@@ -136,11 +148,24 @@ class Meter:
         name = line.event.name
         if (found := _BY_FIELD.get(name)) is not None:
             self.counts[found[0], str(line.values[found[1]])] += 1
+        if (by_type := _BY_TYPE.get(name)) is not None:
+            self._count_type(by_type, str(line.values[0]))
         for key in _BY_NAME.get(name, ()):
             self.counts[key] += 1
         if (sampled := _SAMPLED.get(name)) is not None:
             sample = self._sample(time)
             setattr(sample, sampled, getattr(sample, sampled) + 1)
+
+    def _count_type(self, name: str, task_type: str) -> None:
+        """Count a type; where there are too many, the one not counted for longest is one of the others."""
+        self.counts[name, task_type] += 1
+        types = self.types.setdefault(name, {})
+        types.pop(task_type, None)
+        types[task_type] = None
+        if len(types) > TYPES:
+            gone = next(each for each in types if each != OTHER)
+            del types[gone]
+            self.counts[name, OTHER] += self.counts.pop((name, gone))
 
     def failed(self) -> None:
         """Count an error that nobody expected."""

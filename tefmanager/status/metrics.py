@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from tefmanager.core.values import AttemptEnd, ManagerState, Outcome
 from tefmanager.inquiry.outages import Service
-from tefmanager.status.meter import Histogram
+from tefmanager.status.meter import OTHER, Histogram
 from tefmanager.status.view import NotActive, View
 
 COUNTERS = {
@@ -82,7 +82,9 @@ class ManagerCollector(Collector):
     def _of_the_core(self) -> Iterator[Metric]:
         status = self._view.status()
         waiting = status.waiting
-        yield _gauges("tef_waiting_tasks", "Tasks that wait", "task_type", waiting.by_type)
+        left = waiting.total - sum(waiting.by_type.values())
+        others = {OTHER: waiting.by_type.get(OTHER, 0) + left} if left > 0 else {}
+        yield _gauges("tef_waiting_tasks", "Tasks that wait", "task_type", {**waiting.by_type, **others})
         oldest = 0.0 if waiting.oldest is None else max(0.0, status.time - waiting.oldest)
         yield _gauge("tef_oldest_waiting_seconds", "Age of the oldest waiting task looked at", oldest)
         flight = {"dispatched": status.dispatched, "working": status.working, "dying": status.dying}

@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 
 from tefmanager import inquiry, loglines
 from tefmanager.core import events
+from tefmanager.core.attempts import Limits
 from tefmanager.core.core import Core
 from tefmanager.core.events import Commanded
 from tefmanager.core.resources import Resource
@@ -21,7 +22,8 @@ from tefmanager.messages import DispatchTasks
 from tefmanager.questions import GetDead
 from tefmanager.status.answers import ROUTES, Refused
 from tefmanager.status.journal import LAST, Journal
-from tefmanager.status.meter import SLOT, SLOTS, Histogram, Meter
+from tefmanager.status.meter import OTHER, SLOT, SLOTS, TYPES, Histogram, Meter
+from tefmanager.status.metrics import exposition
 from tefmanager.status.stream import INTERVAL, Stream
 from tefmanager.status.view import FRESH, NotActive, View
 from tests.unit.grid import Grid
@@ -101,6 +103,50 @@ def test_the_last_events_are_kept() -> None:
     """And no more of them than are shown."""
     journal = heard(*(loglines.HISTORY_REMOVED(number) for number in range(LAST + 5)))
     assert [line.values for _, _, line in journal.last] == [(number,) for number in range(5, LAST + 5)]
+
+
+def test_task_types_without_end() -> None:
+    """Those counted last are counted apart, all others together; none is lost, and metrics stay small."""
+    meter = Meter()
+    for number in range(10_000):
+        meter.logged(loglines.TASK_ACCEPTED("usual", "g", "1", ""), 1.0)
+        meter.logged(loglines.TASK_ACCEPTED(f"made up {number}", "g", "1", ""), 1.0)
+        meter.logged(loglines.DISPATCH_FAILED(OTHER, "g", "w", "r"), 1.0)
+    assert len(meter.counts) == TYPES + 2
+    assert meter.counts["tasks_accepted", "usual"] == 10_000
+    assert meter.counts["dispatches_failed", OTHER] == 10_000
+    assert sum(count for (name, _), count in meter.counts.items() if name == "tasks_accepted") == 20_000
+
+
+def test_waiting_types_without_end() -> None:
+    """Each answer names as many as there is room for, and the metrics count the others together."""
+    grid = Grid(Limits())
+    for number in range(250):
+        for copy in range(1 + number % 2):
+            grid.submit(f"{number} {copy}", task_type=f"made up {number}")
+        grid.say(f"w{number}", "idle", worker_type=f"worker {number}")
+    rig = Rig(grid.core)
+    status = rig.view.status()
+    assert (len(status.waiting.by_type), status.waiting.types, len(status.worker_types)) == (100, 250, 100)
+    assert set(status.waiting.by_type.values()) == {2}, "the largest"
+    text = exposition(rig.view).decode()
+    assert 'tef_waiting_tasks{task_type="other"} 175.0' in text
+    assert text.count("tef_waiting_tasks{") == 101
+
+
+def test_no_messages_are_shown() -> None:
+    """Of what nobody could use, the log has the start; the page has nothing."""
+    secret = "s3cret" * 100
+    quoted = [
+        event(*(secret if field == "message" else "x" for field in event.fields))
+        for event in loglines.CATALOGUE
+        if "message" in event.fields
+    ]
+    assert len(quoted) > 5
+    journal = heard(*quoted)
+    assert all(secret in line.text for line in quoted)
+    assert not any("s3cret" in line.text for _, _, line in journal.last)
+    assert [line.event for _, _, line in journal.last] == [line.event for line in quoted]
 
 
 def test_errors_are_counted() -> None:
