@@ -364,7 +364,8 @@ class Engine:
 
     async def _remove_history(self) -> None:
         self._tidy = False
-        removed = await self._reign.forget(self._clocks().wall - self.history, HISTORY_STEP)
+        today = self.core.calendar.today(self._clocks())
+        removed = await self._reign.forget(today - self.history, HISTORY_STEP)
         if removed:
             emit(loglines.HISTORY_REMOVED(removed))
         self._tidy = removed == HISTORY_STEP

@@ -14,6 +14,7 @@ from tefmanager import loglines
 from tefmanager.core import events
 from tefmanager.core.attempts import Attempts, Limits
 from tefmanager.core.backlog import Backlog
+from tefmanager.core.calendar import Calendar
 from tefmanager.core.complaints import Complaints
 from tefmanager.core.departures import Departures
 from tefmanager.core.effects import Effect, Reserve
@@ -43,10 +44,12 @@ class Core:
 
     Attributes:
         began: unix time of that.
+        calendar: tells what is old.
     """
 
     def __init__(self, limits: Limits, snapshot: Snapshot, now: Moment) -> None:
         self.began = now.wall
+        self.calendar = Calendar(snapshot.last_end, now)
         self.ledger = Ledger()
         self.backlog = Backlog(limits.memory, self._pinned)
         self.workforce = Workforce(self.ledger)
@@ -328,8 +331,7 @@ class Core:
                     attempt.quiet = now.monotonic
 
     def _pass(self, event: events.Pass, now: Moment) -> None:
-        if event.today is not None:
-            self.departures.forget(event.today, now)
+        self.departures.forget(self.calendar.today(now), now)
         self.pool.second_look()
         self.backlog.wake_all()
 

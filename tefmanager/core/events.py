@@ -144,13 +144,7 @@ class HearingAgain(Struct, frozen=True):
 
 
 class Pass(Struct, frozen=True):
-    """The slow catch-all pass: whatever was missed is looked at again.
-
-    Attributes:
-        today: unix time by a calendar that does not jump; where it is None, nobody is forgotten.
-    """
-
-    today: float | None = None
+    """The slow catch-all pass: whatever was missed is looked at again."""
 
 
 class LimitsChanged(Struct, frozen=True):

@@ -130,6 +130,7 @@ class Planner:
             return
         if yard.step_forward(lane):
             wait = self._pool.wait(task, now)
+            self._ledger.task(task)
             self._ledger.log(loglines.RESOURCE_WAIT(task.spec.task_type, task.spec.guid, short))
             self._watch(wait)
 

@@ -237,6 +237,8 @@ class Pool:
 
     def wait(self, task: Task, now: Moment) -> Wait:
         """Note that a task is first in line but for its resources."""
+        if task.short_since is None:
+            task.short_since = now.wall
         wait = self.waits[task.spec.id] = Wait(task, now.monotonic)
         return wait
 
@@ -249,6 +251,7 @@ class Pool:
 
     def settle(self, task: Task) -> None:
         """A task waits no longer; its claim keeps nobody back any more."""
+        task.short_since = None
         wait = self.waits.pop(task.spec.id, None)
         if wait is None or task.claim is None:
             return

@@ -39,6 +39,13 @@ def workers(
     return Workers(len(found), tuple(_detail(worker, now) for worker in first))
 
 
+def _silent(worker: Worker, now: Moment) -> float:
+    """Return for how long a worker has said nothing; a missing one maybe since an earlier leader."""
+    if worker.missing and worker.heard_at is not None:
+        return max(0.0, now.wall - worker.heard_at)
+    return max(0.0, now.monotonic - worker.heard)
+
+
 def _detail(worker: Worker, now: Moment) -> WorkerDetail:
     live = worker.live
     return WorkerDetail(
@@ -47,7 +54,7 @@ def _detail(worker: Worker, now: Moment) -> WorkerDetail:
         work_queue=worker.exchange_name,
         status=worker.status.value,
         since=worker.since,
-        silent=max(0.0, now.monotonic - worker.heard),
+        silent=_silent(worker, now),
         task=None if live is None else live.task.spec.guid,
         attempt=None if live is None else live.id,
         booked=None if worker.booked is None else worker.booked.task.spec.guid,

@@ -99,6 +99,6 @@ def _holder(attempt: Attempt) -> Holder:
 def waiter(wait: Wait, now: Moment) -> Waiter:
     """Describe a task that was first in line but for its resources."""
     spec = wait.task.spec
-    since = now.wall - (now.monotonic - wait.since)
+    since = wait.task.short_since or now.wall - (now.monotonic - wait.since)
     claims = wait.task.claim is not None
     return Waiter(spec.guid, spec.task_type, spec.suite, spec.priority, since, claims)

@@ -516,7 +516,7 @@ def test_missing_for_long() -> None:
     """A worker that does not come back is forgotten; one that does is not, nor one that only just went."""
     grid = Grid(Limits(forget_after=3600.0)).say("old", "idle").say("back", "idle").submit("T").wait(95.0)
     grid.say("back", "idle").wait(3500.0).say("new", "idle").say("back", "idle")
-    grid.wait(100.0).turn(events.Pass(grid.now.wall))
+    grid.wait(100.0).turn(events.Pass())
     assert grid.logged("WORKER_FORGOTTEN") == ["WORKER_FORGOTTEN|old|t"]
     assert sorted(worker.name for worker in grid.core.workforce) == ["back", "new"]
 

@@ -1,0 +1,102 @@
+"""What is old: a wall clock that jumps makes nothing old, and forgets nobody."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from msgspec.structs import replace
+
+from tefmanager.core import events
+from tefmanager.core.attempts import Limits
+from tefmanager.core.calendar import Calendar
+from tefmanager.core.values import Moment
+from tefmanager.inquiry.collective import workers
+from tefmanager.inquiry.resources import resources
+from tests.fakes.store import FakeDatabase
+from tests.unit.grid import START, Grid
+
+DAY = 86400.0
+YEARS = 3650 * DAY
+NOON = START.timestamp()
+
+
+def moment(passed: float, jump: float = 0.0) -> Moment:
+    """Return the clocks after some seconds; the wall clock is ahead by others."""
+    return Moment(1000.0 + passed, NOON + passed + jump, START + timedelta(seconds=passed))
+
+
+class Jumping(Grid):
+    """A grid whose wall clock may be wrong by ``jump`` seconds."""
+
+    jump = 0.0
+
+    @property
+    def now(self) -> Moment:
+        """Return the clocks as they stand."""
+        right = super().now
+        return replace(right, wall=right.wall + self.jump)
+
+
+@pytest.mark.parametrize("jump", [YEARS, -YEARS])
+def test_a_jump_moves_the_calendar_little(jump: float) -> None:
+    """Ahead or back for a few seconds: a minute later it is where it would have been, or a bit behind."""
+    calendar = Calendar(NOON - 60.0, moment(0))
+    for second in range(0, 600, 10):
+        today = calendar.today(moment(second, jump if second == 300 else 0.0))
+        assert today <= NOON + second + 300 and today <= NOON + second + max(jump, 0.0)
+    assert NOON + 300 < calendar.today(moment(600)) <= NOON + 600
+
+
+def test_a_jump_at_the_start() -> None:
+    """A leader that begins with a wrong clock begins where the last task in history ended."""
+    calendar = Calendar(NOON - 60.0, moment(0, YEARS))
+    assert calendar.today(moment(1, YEARS)) < NOON + 60
+    assert calendar.today(moment(2)) <= NOON + 2
+
+
+def test_an_idle_week_is_caught_up() -> None:
+    """Where nothing happened for long, the calendar arrives after some hours."""
+    calendar = Calendar(NOON - 7 * DAY, moment(0))
+    assert calendar.today(moment(60)) < NOON - 6 * DAY
+    for hour in range(1, 9):
+        today = calendar.today(moment(3600.0 * hour))
+    assert today == NOON + 8 * 3600.0
+
+
+def test_a_jump_forgets_no_worker() -> None:
+    """One that is missing for a minute is not forgotten because the clock is years ahead for a second."""
+    grid = Jumping(Limits(forget_after=DAY)).say("w", "idle").wait(100.0)
+    grid.jump = YEARS
+    assert grid.turn(events.Pass()).core.workforce.get("w") is not None
+    grid.jump = 0.0
+    assert grid.wait(10.0).turn(events.Pass()).logged("WORKER_FORGOTTEN") == []
+
+
+def test_a_jump_ends_no_limit() -> None:
+    """Time limits, patience and silence go by the clock that never jumps."""
+    grid = Jumping(Limits(dispatch_timeout=30.0)).say("w", "idle").submit("T", time_limit=50.0)
+    for jump in (YEARS, -YEARS):
+        grid.jump = jump
+        grid.wait(10.0)
+    assert grid.say("w", "working").wait(1.0).status("w") == "working"
+    assert grid.logged("TASK_RELEASED") == grid.logged("WORKER_MISSING") == []
+
+
+def test_heard_last_by_an_earlier_leader() -> None:
+    """Who is missing was heard last when it was, not when the present leader began."""
+    grid = Grid().on(FakeDatabase()).say("w", "idle").wait(300.0).restart().wait(30.0)
+    [told] = workers(grid.core, grid.now).workers
+    assert (told.status, told.silent) == ("missing", 330.0)
+
+
+def test_waits_since_before_the_present_leader() -> None:
+    """Who waits for a resource has waited since it was first in line, whoever was the leader."""
+    grid = Grid().on(FakeDatabase()).resource("db", 0).say("w", "idle").submit("T", resources=["db"])
+    began = grid.now.wall
+    grid.wait(300.0).restart().say("w", "idle").wait(70.0)
+    [told] = resources(grid.core, grid.now).resources
+    assert [(each.guid, each.since) for each in told.waiters] == [("T", began)]
+    grid.resource("db", 1).say("w", "idle")
+    row = next(row for row, _ in grid.reign._database.rows.tasks.values()) if grid.reign else None
+    assert row is not None and (row.state, row.short_since) == ("dispatched", None)
