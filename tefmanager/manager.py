@@ -22,6 +22,7 @@ from tefmanager import loglines
 from tefmanager.backoff import Backoff
 from tefmanager.core import events
 from tefmanager.core.core import Core
+from tefmanager.core.life import Life
 from tefmanager.core.values import Moment
 from tefmanager.crashpoints import CrashPoint, reach
 from tefmanager.engine import Engine
@@ -88,7 +89,7 @@ class Manager(Service):
         store: IStore,
         consumer: IConsumer,
         publisher: IPublisher,
-        reservations: Callable[[], IReservations],
+        reservations: Callable[[Life], IReservations],
         ways: Ways,
         give_up: Callable[[str], None],
         outages: Outages | None = None,
@@ -230,7 +231,7 @@ class Manager(Service):
         snapshot = await reign.load(self._ways.limits.memory.tasks)
         reach(CrashPoint.REIGN_LOADED)
         core = Core(self._ways.limits, snapshot, self._clocks())
-        reservations = self._reservations = self._make_reservations()
+        reservations = self._reservations = self._make_reservations(reign.life)
         engine = self._engine = self._make_engine(reign, core, reservations)
         reign.watch(engine.lose)
         emit(loglines.REIGN_BEGUN(reign.epoch, snapshot.count, len(snapshot.workers)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from socket import gethostname
 from typing import Any
 
 from twisted.application.service import IService, MultiService
@@ -25,6 +26,7 @@ from tefmanager.config import Config, ConfigError, config_from, log_config_from
 from tefmanager.core.attempts import Limits
 from tefmanager.etcd.auto import AutoReservations
 from tefmanager.etcd.cluster import Cluster
+from tefmanager.etcd.ownership import Owner
 from tefmanager.etcd.v2 import EtcdV2Reservations
 from tefmanager.etcd.v3 import EtcdV3Reservations
 from tefmanager.garbage import collect_rarely
@@ -219,7 +221,7 @@ def _manager(
         ),
         Consumer(reactor, config.amqp, topology, on_state=_tell(Service.CONSUMER, outages), budget=budget),
         publisher,
-        lambda: _RESERVATIONS[config.etcd_api](
+        lambda life: _RESERVATIONS[config.etcd_api](
             reactor,
             Cluster(config.etcd, config.etcd_access),
             config.etcd_base,
@@ -229,6 +231,7 @@ def _manager(
             timeout=config.silence_limit / 3,
             lease=lease,
             on_conflict=meter.conflicted,
+            owner=Owner(life, gethostname(), max(5, round(2 * config.silence_limit)), emit),
         ),
         _ways(config, meter),
         give_up,

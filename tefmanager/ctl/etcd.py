@@ -146,9 +146,14 @@ def both(http: HttpClient, config: Config) -> tuple[V2Keys, V3Keys]:
 async def chosen(http: HttpClient, config: Config) -> Keys:
     """Return the keys by the API that the manager uses."""
     v2, v3 = both(http, config)
+    return v2 if await uses_v2(http, config) else v3
+
+
+async def uses_v2(http: HttpClient, config: Config) -> bool:
+    """Tell whether the manager uses the v2 API."""
     if config.etcd_api is EtcdApi.AUTO:
-        return v2 if await has_v2_base(http, config.etcd_base) else v3
-    return v2 if config.etcd_api is EtcdApi.V2 else v3
+        return await has_v2_base(http, config.etcd_base)
+    return config.etcd_api is EtcdApi.V2
 
 
 def run(config: Config, patience: float, work: Callable[[HttpClient], Awaitable[T]]) -> T:

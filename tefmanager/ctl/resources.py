@@ -13,6 +13,7 @@ from tefmanager.ctl import etcd, show
 from tefmanager.ctl.ask import ask
 from tefmanager.ctl.errors import CtlError, Exit
 from tefmanager.ctl.foreign import Foreign, find
+from tefmanager.ctl.owner import take_over
 from tefmanager.ctl.rows import Rows
 from tefmanager.ctl.session import Seconds, Session
 from tefmanager.etcd import tree
@@ -249,5 +250,7 @@ def migrate(session: Session) -> None:
     copied = etcd.run(config, session.patience, work)
     click.echo(json.dumps({"copied": copied}) if session.json else f"{copied} keys copied")
 
+
+resources.add_command(take_over)
 
 COMMANDS = (resources,)

@@ -19,8 +19,11 @@ from zope.interface import implementer
 from tefmanager.backoff import Backoff
 from tefmanager.etcd import tree
 from tefmanager.etcd.cache import Cache, Everything, Locks
+from tefmanager.etcd.deadwatch import DeadWatch
 from tefmanager.etcd.http import Endpoint, HttpClient
 from tefmanager.etcd.jobs import Job, Jobs, Kind, Room, all_done
+from tefmanager.etcd.owner import folder
+from tefmanager.etcd.ownership import Owner, OwnerKeys, Ownership
 from tefmanager.etcd.plan import NOTHING_LOWERED, Plan, plan
 from tefmanager.etcd.refusals import Culprits, RequestRefused
 from tefmanager.etcd.settle import INTENT
@@ -34,11 +37,10 @@ from tefmanager.interfaces import (
     Refused,
     ReservationsLost,
 )
-from tefmanager.lease import Lease
+from tefmanager.lease import Lease, seconds_since_boot
 
 STEADY = 1.0
 """Seconds a watch has to last to count as a success."""
-
 QUICK_CONFLICTS = 5
 CONFLICT_PAUSE = 0.02
 """Conflicts in a row after which there are short pauses; the longest of these, in seconds."""
@@ -58,6 +60,7 @@ class EtcdReservations(ABC):
         timeout: seconds an answer may take.
         lease: writes wait while it does not hold.
         on_conflict: is called when others have changed what a write was decided by, and it is tried again.
+        owner: who uses the lock keys, and nobody else; None: that is not looked into.
     """
 
     max_batches = 2
@@ -79,6 +82,7 @@ class EtcdReservations(ABC):
         timeout: float = 5.0,
         lease: Lease | None = None,
         on_conflict: Callable[[], None] = lambda: None,
+        owner: Owner | None = None,
     ) -> None:
         self._on_conflict = on_conflict
         self._lease = Lease.unlimited() if lease is None else lease
@@ -88,6 +92,8 @@ class EtcdReservations(ABC):
         self._local_time = local_time
         self._wall_time = wall_time
         self._http = HttpClient(reactor, endpoints, timeout, self._lease)
+        keys = self._owner_keys(folder(self._base, prefix))
+        self._owned = Ownership(owner, keys, seconds_since_boot, timeout)
         self._backoff = Backoff(reactor)
         self._cache = Cache()
         self._locks = Locks()
@@ -105,7 +111,7 @@ class EtcdReservations(ABC):
         self._read_revision = 0
         self._times_read = 0
         self._news = 0
-        self._behind: tuple[int, float] | None = None
+        self._dead_watch = DeadWatch(self.watch_patience)
 
     # --- IReservations ---
 
@@ -121,7 +127,7 @@ class EtcdReservations(ABC):
         await self._look_up_uncertain(claims)
         jobs = [self._taking(claim) for claim in claims]
         await self._do(jobs)
-        return [_outcome(job) for job in jobs]
+        return [job.answer for job in jobs]
 
     async def release(self, claims: Sequence[Claim]) -> Sequence[Impossible]:
         """See `IReservations`."""
@@ -139,11 +145,14 @@ class EtcdReservations(ABC):
         """See `IReservations`. A watch that did not tell what a refresh found is begun anew."""
         self._check()
         try:
+            await self._owned.hold()
             behind = await self._read_and_tell()
         except ReservationsLost as lost:
             self._lose(str(lost))
             raise
-        self._suspect_watch(behind)
+        if self._dead_watch.suspect(behind, self._news, self._reactor.seconds()):
+            self._log.warn("the watch of Etcd's changes was dead; watching anew")
+            self._end_watch()
 
     async def stop(self) -> None:
         """See `IReservations`."""
@@ -151,6 +160,7 @@ class EtcdReservations(ABC):
         self._lost = "stopped"
         if self._loop is not None:
             self._loop.cancel()
+        await self._owned.leave()
         await self._http.close()
         self._jobs.cancel()
 
@@ -160,6 +170,10 @@ class EtcdReservations(ABC):
         return self._lost is None and not self._cache.all() and not self._locks.held()
 
     # --- for the two APIs to fill in ---
+
+    @abstractmethod
+    def _owner_keys(self, folder: str) -> OwnerKeys:
+        """Return the keys that tell whose the lock keys are."""
 
     @abstractmethod
     async def _read(self) -> Everything:
@@ -221,6 +235,7 @@ class EtcdReservations(ABC):
 
     async def _connect(self) -> None:
         """Read everything, then watch until that ends."""
+        await self._owned.hold()
         reads = self._times_read
         self._watching = Deferred.fromCoroutine(self._follow())
         try:
@@ -248,8 +263,7 @@ class EtcdReservations(ABC):
             self._tell_all()
         finally:
             self._reading.release()
-        # Whoever was told may have lost Etcd already, while there was no watch yet to end.
-        self._check()
+        self._check()  # whoever was told may have lost Etcd already, with no watch yet to end
         return behind
 
     async def _read_all(self) -> bool:
@@ -271,16 +285,6 @@ class EtcdReservations(ABC):
         if self._watching is not None:
             self._watching.cancel()
 
-    def _suspect_watch(self, behind: bool) -> None:
-        """Begin a new watch if a read found what the watch has not told, and it has told nothing since."""
-        now = self._reactor.seconds()
-        if self._behind is None or self._behind[0] != self._news:
-            self._behind = (self._news, now) if behind else None
-        elif now - self._behind[1] >= self.watch_patience:
-            self._log.warn("the watch of Etcd's changes was dead; watching anew")
-            self._behind = None
-            self._end_watch()
-
     def _loop_ended(self, failure: Failure) -> None:
         if not (self._stopped and isinstance(failure.value, CancelledError | ReservationsLost)):
             self._log.failure("reading and watching Etcd ended", failure)
@@ -289,6 +293,8 @@ class EtcdReservations(ABC):
         """Return when we certainly are the active manager. Raises `ReservationsLost` when we are not."""
         if not await self._lease.certain():
             raise ReservationsLost("this manager does not reign any more")
+        if not self._owned.holds:
+            raise ReservationsLost("the sign of life has not been renewed in time")
 
     # --- telling the observer ---
 
@@ -390,9 +396,3 @@ class EtcdReservations(ABC):
         self._on_conflict()
         if conflicts > QUICK_CONFLICTS:
             await Backoff(self._reactor, CONFLICT_PAUSE).pause()
-
-
-def _outcome(job: Job) -> Outcome:
-    if job.outcome is None:
-        raise TypeError("a claim has no outcome")
-    return job.outcome

@@ -14,6 +14,7 @@ from zope.interface import implementer
 from tefmanager.backoff import Backoff
 from tefmanager.etcd import v2wire
 from tefmanager.etcd.http import Endpoint, HttpClient
+from tefmanager.etcd.ownership import Owner
 from tefmanager.etcd.v2 import EtcdV2Reservations
 from tefmanager.etcd.v3 import EtcdV3Reservations
 from tefmanager.interfaces import (
@@ -61,11 +62,23 @@ class AutoReservations:
         timeout: float = 5.0,
         lease: Lease | None = None,
         on_conflict: Callable[[], None] = lambda: None,
+        owner: Owner | None = None,
     ) -> None:
         self._base = base.rstrip("/")
         self._http = HttpClient(reactor, endpoints, timeout)
         self._backoff = Backoff(reactor)
-        arguments = (reactor, endpoints, base, prefix, local_time, wall_time, timeout, lease, on_conflict)
+        arguments = (
+            reactor,
+            endpoints,
+            base,
+            prefix,
+            local_time,
+            wall_time,
+            timeout,
+            lease,
+            on_conflict,
+            owner,
+        )
         self._v2 = EtcdV2Reservations(*arguments)
         self._v3 = EtcdV3Reservations(*arguments)
         self._chosen: EtcdV2Reservations | EtcdV3Reservations | None = None

@@ -25,7 +25,7 @@ from tefmanager import tls
 from tefmanager.etcd import auth
 from tefmanager.etcd.bodies import TOO_LATE, RequestBody, collect
 from tefmanager.etcd.cluster import Cluster, Endpoint, TlsPolicy
-from tefmanager.etcd.refusals import RequestRefused
+from tefmanager.etcd.refusals import NotLetIn, RequestRefused
 from tefmanager.interfaces import ReservationsLost
 from tefmanager.lease import Lease
 
@@ -202,7 +202,7 @@ class HttpClient:
     def _not_let_in(self, answer: Answer, *, refused: bool = False) -> ReservationsLost:
         fault = self._login.refusal(answer.status, answer.body)
         text = f"etcd {answer.place}: {fault}"
-        return RequestRefused(text, fault) if refused else ReservationsLost(text)
+        return RequestRefused(text, fault) if refused else NotLetIn(text)
 
     async def open(self, request: Request) -> Stream:
         """Return an answer whose body may take any time; only its headers have a time limit.

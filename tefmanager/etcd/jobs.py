@@ -45,6 +45,13 @@ class Job:
         """Return whose reference to what this is about; each is handled once at a time."""
         return ((self.attempt, name) for name in self.names)
 
+    @property
+    def answer(self) -> Outcome:
+        """Return the outcome of a claim."""
+        if self.outcome is None:
+            raise TypeError("a claim has no outcome")
+        return self.outcome
+
     def finish(self, outcome: Outcome | None) -> None:
         """Tell the outcome."""
         if not self.done.called:

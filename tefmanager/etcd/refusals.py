@@ -35,6 +35,10 @@ class Limit(Enum):
     SIZE = auto()
 
 
+class NotLetIn(ReservationsLost):
+    """Etcd is there, but whoever asks may not ask that, or nothing at all."""
+
+
 class RequestRefused(ReservationsLost):
     """Etcd has changed nothing, and would refuse the same request again.
 

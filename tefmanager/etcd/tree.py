@@ -87,10 +87,11 @@ def client_id(prefix: str, attempt: int) -> str:
     What can't stand in one part of a key (a slash, control characters, and a ``_`` at its beginning, which
     hides a key in the v2 API) is percent-encoded in the prefix.
     """
-    return f"{_safe(prefix)}:{attempt}"
+    return f"{safe(prefix)}:{attempt}"
 
 
-def _safe(prefix: str) -> str:
+def safe(prefix: str) -> str:
+    """Return a name prefix as it stands in a part of a key."""
     return _UNSAFE.sub(lambda found: f"%{ord(found[0]):02X}", prefix)
 
 
@@ -102,7 +103,7 @@ def lock_field(prefix: str, attempt: int, unix_time: float, count: int) -> str:
 def lock_attempt(prefix: str, lock_id: str) -> int | None:
     """Return the attempt a lock key belongs to, or None where it is not a key of this name prefix."""
     found = _LOCK_ID.fullmatch(lock_id)
-    return int(found[2]) if found and found[1] == _safe(prefix) else None
+    return int(found[2]) if found and found[1] == safe(prefix) else None
 
 
 def number(text: str | None, missing: int = 0) -> int | None:

@@ -14,10 +14,12 @@ from tefmanager.etcd.cache import Entry, Everything, Lock
 from tefmanager.etcd.gather import gather
 from tefmanager.etcd.giving import log_removed, lowered
 from tefmanager.etcd.jobs import Job, Kind, Room
+from tefmanager.etcd.ownership import OwnerKeys
 from tefmanager.etcd.plan import plan
 from tefmanager.etcd.refusals import RequestRefused
 from tefmanager.etcd.settle import INTENT, uncounted
 from tefmanager.etcd.v2keys import Keys, OneResource
+from tefmanager.etcd.v2owner import V2OwnerKeys
 from tefmanager.etcd.v2watch import watch
 from tefmanager.etcd.v2wire import Result
 from tefmanager.interfaces import Refused
@@ -81,6 +83,9 @@ class EtcdV2Reservations(EtcdReservations):
         self._handled: set[tuple[str, str]] = set()
 
     # --- reading and watching ---
+
+    def _owner_keys(self, folder: str) -> OwnerKeys:
+        return V2OwnerKeys(self._http, folder)
 
     async def _read(self) -> Everything:
         return await self._keys.read_everything()

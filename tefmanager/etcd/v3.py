@@ -16,9 +16,11 @@ from tefmanager.etcd.adapter import EtcdReservations
 from tefmanager.etcd.cache import Entry, Everything, Lock
 from tefmanager.etcd.giving import log_removed, lowered
 from tefmanager.etcd.jobs import Job, Kind, Room
+from tefmanager.etcd.ownership import OwnerKeys
 from tefmanager.etcd.plan import Plan
 from tefmanager.etcd.refusals import Limit, RequestRefused
 from tefmanager.etcd.room import FIRST, Cost, Limits, TransactionRoom, size_of
+from tefmanager.etcd.v3owner import V3OwnerKeys
 from tefmanager.etcd.v3watch import watch
 from tefmanager.etcd.v3wire import Compare, KeyValue, Operation, RangeAnswer, Transaction, TransactionAnswer
 from tefmanager.interfaces import Outcome, Refused
@@ -58,6 +60,9 @@ class EtcdV3Reservations(EtcdReservations):
         self._longest_lock = tree.lock_field(self._prefix, _LONGEST, _LONGEST, _LONGEST)
 
     # --- reading and watching ---
+
+    def _owner_keys(self, folder: str) -> OwnerKeys:
+        return V3OwnerKeys(self._http, folder)
 
     async def _read(self) -> Everything:
         answer = await v3wire.ask(self._http, "kv/range", v3wire.prefix(self._key()), RangeAnswer)

@@ -80,11 +80,12 @@ class Range(msgspec.Struct, frozen=True, omit_defaults=True):
     range_end: bytes = b""
 
 
-class Put(msgspec.Struct, frozen=True):
-    """Write a key."""
+class Put(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Write a key; with a lease it goes with that."""
 
     key: bytes
     value: bytes
+    lease: int = 0
 
 
 class Operation(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -137,9 +138,9 @@ def never(key: bytes) -> Compare:
     return Compare(key, "CREATE", "LESS", create_revision=0)
 
 
-def put(key: bytes, value: str) -> Operation:
+def put(key: bytes, value: str, lease: int = 0) -> Operation:
     """Operation: write a key."""
-    return Operation(request_put=Put(key, value.encode()))
+    return Operation(request_put=Put(key, value.encode(), lease))
 
 
 def delete(key: bytes) -> Operation:

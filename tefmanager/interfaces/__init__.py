@@ -13,6 +13,7 @@ from typing import TypeAlias
 from zope.interface import Attribute, Interface, implementer
 
 from tefmanager.core.claims import Claim, Granted, Impossible, Outcome, Refused
+from tefmanager.core.life import Life
 from tefmanager.core.resources import Resource
 from tefmanager.core.values import (
     AttemptRow,
@@ -122,6 +123,7 @@ class IReign(Interface):
     """
 
     epoch: int = Attribute("Number of this reign; each is larger than the ones before.")
+    life: Life = Attribute("Who reigns.")
 
     def watch(tell: Callable[[StoreLost], None]) -> None:
         """Call ``tell`` once, as soon as the session is found to be gone, also between commits.

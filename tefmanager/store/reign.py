@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from tefmanager.core.life import Life
 from tefmanager.core.values import (
     AttemptRow,
     Bodies,
@@ -67,7 +68,7 @@ class Reign:
     Args:
         session: holds the lock.
         queries: prepared in the session, by name.
-        epoch: of this reign, written already.
+        epoch, life: of this reign, written already.
         turns: that the row counts so far.
         key: of the lock.
         lease: lasts from answer to answer.
@@ -80,12 +81,14 @@ class Reign:
         queries: Mapping[str, Query],
         epoch: int,
         turns: int,
+        life: Life,
         key: int,
         lease: Lease,
         ping: float,
     ) -> None:
         self.epoch = epoch
         self._turns = turns
+        self.life = life
         self._session = session
         session.lease = lease
         self._queries = queries

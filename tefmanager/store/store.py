@@ -11,12 +11,14 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from msgspec.structs import replace
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from tefmanager.backoff import Backoff
+from tefmanager.core.life import Life
 from tefmanager.inquiry.outages import ANOTHER_IS_ACTIVE
 from tefmanager.interfaces import IStore, StoreLost
 from tefmanager.lease import Lease
@@ -99,6 +101,7 @@ class Store:
         self._backoff = backoff
         self._jitter = jitter
         self._newest = 0
+        self._identity: str | None = None
 
     async def reign(self, on_wait: Callable[[str], None]) -> Reign:
         """See `IStore.reign`."""
@@ -141,9 +144,11 @@ class Store:
                 self._log.info(
                     "Schema upgrade {number} ({name}) applied", number=upgrade.number, name=upgrade.name
                 )
-            epoch, turns = await self._epoch(session)
+            database, place = await _whereabouts(session)
+            epoch, turns, life = await self._begin(session)
+            life = replace(life, place=place, database=f"{database} at {endpoint}")
             ping = self._silence.ping
-            return Reign(session, self._queries, epoch, turns, self._key, self._lease, ping)
+            return Reign(session, self._queries, epoch, turns, life, self._key, self._lease, ping)
         except BaseException:
             session.close()
             raise
@@ -160,19 +165,38 @@ class Store:
             tell(ANOTHER_IS_ACTIVE)
             await deferLater(self._clock, self._poll)
 
-    async def _epoch(self, session: Session) -> tuple[int, int]:
-        """Prepare the queries and begin a reign; return its number, and how many turns there were."""
-        begin = session.quoter()(self._queries["begin_reign"].execute, (self._newest,))
+    async def _begin(self, session: Session) -> tuple[int, int, Life]:
+        """Prepare the queries and begin a reign; return its number, its row's turns, and who reigns."""
+        quote = session.quoter()
+        begin = quote(self._queries["begin_reign"].execute, (self._newest,))
         prepare = ";".join(query.prepare for query in self._queries.values()).encode()
         found = await session.run(prepare + b";" + begin)
         if not found:
             self._log.warn(
                 "The table {table} had lost its row; it is made anew", table=f"{self._prefix}manager"
             )
-            found = await session.run(self._queries["make_row"].execute.encode() + b";" + begin)
-        [(epoch, turns)] = found
-        self._newest = int(epoch)
-        return int(epoch), int(turns)
+            make = quote(self._queries["make_row"].execute, (self._identity,))
+            found = await session.run(make + b";" + begin)
+        [(epoch, turns, identity, (token, *earlier))] = found
+        self._newest, self._identity = int(epoch), str(identity)
+        return int(epoch), int(turns), Life(identity, token, tuple(earlier))
+
+
+async def _whereabouts(session: Session) -> tuple[str, str]:
+    """Return the database's name, and what tells it from all others, its own copies included.
+
+    That is the server's identifier, which a standby shares, the timeline, which becomes another when a
+    standby is promoted, and the database's number.
+    """
+    allowed = "select has_function_privilege('pg_control_system()', 'execute')"
+    server = "select ''"  # somebody has taken that right away; then copies of whole servers look alike
+    if await session.run(allowed) == [(True,)]:
+        server = "select system_identifier::text from pg_control_system()"
+    [found] = await session.run(
+        f"select datname, concat_ws('.', ({server}), left(pg_walfile_name(pg_current_wal_lsn()), 8), oid)"
+        " from pg_database where datname = current_database()"
+    )
+    return str(found[0]), str(found[1])
 
 
 def _settings(settings: Mapping[str, str]) -> str:

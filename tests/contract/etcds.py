@@ -23,8 +23,13 @@ from zope.interface import implementer
 from tefmanager.core.resources import Resource
 from tefmanager.endpoints import EtcdAccess
 from tefmanager.etcd.cluster import Cluster
+from tefmanager.etcd.http import HttpClient
+from tefmanager.etcd.owner import Keys, folder
+from tefmanager.etcd.ownership import Owner, OwnerKeys
 from tefmanager.etcd.v2 import EtcdV2Reservations
+from tefmanager.etcd.v2owner import V2OwnerKeys
 from tefmanager.etcd.v3 import EtcdV3Reservations
+from tefmanager.etcd.v3owner import V3OwnerKeys
 from tefmanager.interfaces import IReservations, IResourceObserver, Seen
 from tests.fakes.reservations import FakeEtcd, FakeReservations
 
@@ -99,8 +104,14 @@ class Twin(Protocol):
     foreign: Foreign
     now: datetime
 
-    def reservations(self, prefix: str) -> IReservations:
+    def reservations(self, prefix: str, owner: Owner | None = None) -> IReservations:
         """Return what is under test, not started."""
+
+    def owner_keys(self, prefix: str) -> OwnerKeys:
+        """Return the keys that tell whose the lock keys are."""
+
+    async def lose_owner(self, prefix: str) -> None:
+        """Delete them."""
 
 
 def http(
@@ -218,8 +229,15 @@ class FakeTwin:
         self.foreign: Foreign = ForeignFake(self.etcd)
         self.now = MONDAY_NOON
 
-    def reservations(self, prefix: str) -> IReservations:
-        return FakeReservations(self.etcd, prefix, lambda: self.now, lambda: WALL_TIME + 0.5, CLOCK)
+    def reservations(self, prefix: str, owner: Owner | None = None) -> IReservations:
+        times = (lambda: self.now, lambda: WALL_TIME + 0.5)
+        return FakeReservations(self.etcd, prefix, *times, CLOCK, owner)
+
+    def owner_keys(self, prefix: str) -> OwnerKeys:
+        return self.etcd.owners[prefix]
+
+    async def lose_owner(self, prefix: str) -> None:
+        self.etcd.owners[prefix].keys = Keys()
 
 
 class RealTwin:
@@ -239,10 +257,14 @@ class RealTwin:
         self.base = base
         self.now = MONDAY_NOON
         self.conflicts = 0
-        self.foreign: Foreign = (ForeignV2 if api == "v2" else ForeignV3)(url, base, token)
+        self._url, self._token = url, token
+        self._foreign = ForeignV2 if api == "v2" else ForeignV3
+        self.foreign: Foreign = self._foreign(url, base, token)
         self._kind = EtcdV2Reservations if api == "v2" else EtcdV3Reservations
 
-    def reservations(self, prefix: str) -> EtcdV2Reservations | EtcdV3Reservations:
+    def reservations(
+        self, prefix: str, owner: Owner | None = None
+    ) -> EtcdV2Reservations | EtcdV3Reservations:
         return self._kind(
             CLOCK,
             self._cluster,
@@ -251,7 +273,18 @@ class RealTwin:
             lambda: self.now,
             lambda: WALL_TIME + 0.5,
             on_conflict=self._conflicted,
+            owner=owner,
         )
+
+    def owner_keys(self, prefix: str) -> OwnerKeys:
+        http = HttpClient(CLOCK, [self.endpoint])
+        kind = V2OwnerKeys if self._kind is EtcdV2Reservations else V3OwnerKeys
+        return kind(http, folder(self.base, prefix))
+
+    async def lose_owner(self, prefix: str) -> None:
+        foreign = self._foreign(self._url, folder(self.base, prefix), self._token)
+        for key in ("alive", "grid"):
+            await foreign.delete(key)
 
     def _conflicted(self) -> None:
         self.conflicts += 1

@@ -6,12 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TypeVar
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tefmanager.core.resources import Resource
 from tefmanager.etcd import tree
+from tefmanager.etcd.owner import Found, Keys, folder
+from tefmanager.etcd.ownership import Owner, Ownership
 from tefmanager.etcd.plan import plan
 from tefmanager.etcd.refusals import impossible as refused
 from tefmanager.etcd.room import FIRST
@@ -37,12 +41,14 @@ class FakeEtcd:
     Attributes:
         writable: beginnings of the keys that the manager's user may write; None: all.
         operations: most operations of a transaction.
+        owners: the two keys of each name prefix that tell whose its lock keys are.
     """
 
     def __init__(self, keys: Mapping[str, str] | None = None) -> None:
         self.keys: dict[str, str] = dict(keys or {})
         self.writable: set[str] | None = None
         self.operations = 128
+        self.owners: dict[str, FakeOwnerKeys] = {}
         self._watchers: list[Callable[[str], None]] = []
 
     def set(self, path: str, value: str) -> None:
@@ -88,6 +94,38 @@ class FakeEtcd:
                 watcher(at.name)
 
 
+class FakeOwnerKeys:
+    """See `OwnerKeys`; ``alive`` goes by itself, as in Etcd."""
+
+    def __init__(self, folder: str, clock: IReactorTime) -> None:
+        self.folder = folder
+        self.keys = Keys()
+        self._clock = clock
+        self._until = 0.0
+
+    async def read(self) -> Keys:
+        """See `OwnerKeys.read`."""
+        return Keys(self.keys.grid, self.keys.alive if self._clock.seconds() < self._until else None)
+
+    async def write(self, found: Keys, grid: str, alive: str, ttl: int) -> Keys | None:
+        """See `OwnerKeys.write`."""
+        if await self.read() != found:
+            return None
+        revision = max((key.revision for key in (found.grid, found.alive) if key), default=0) + 1
+        self.keys = Keys(Found(grid, revision), Found(alive, revision))
+        self._until = self._clock.seconds() + ttl
+        return self.keys
+
+    async def leave(self, found: Keys) -> None:
+        """See `OwnerKeys.leave`."""
+        self._until = 0.0 if await self.read() == found else self._until
+
+    async def forget(self, found: Keys) -> bool:
+        """See `OwnerKeys.forget`."""
+        self.keys = Keys() if (same := await self.read() == found) else self.keys
+        return same
+
+
 @implementer(IReservations)
 class FakeReservations:
     """Reservations in a `FakeEtcd`.
@@ -97,6 +135,7 @@ class FakeReservations:
         prefix: the name prefix that lock keys carry.
         local_time, wall_time: as for the real ones.
         clock: everything happens in its calls, after ``delay``.
+        owner: as for the real ones.
 
     Attributes:
         delay: seconds until a call is answered.
@@ -110,6 +149,7 @@ class FakeReservations:
         local_time: Callable[[], datetime],
         wall_time: Callable[[], float],
         clock: IReactorTime,
+        owner: Owner | None = None,
     ) -> None:
         self.delay = 0.0
         self.calls: list[tuple[str, Claim]] = []
@@ -118,8 +158,12 @@ class FakeReservations:
         self._local_time = local_time
         self._wall_time = wall_time
         self._clock = clock
+        owner_folder = folder("/tef/fake/resources", prefix)
+        keys = etcd.owners.setdefault(prefix, FakeOwnerKeys(owner_folder, clock))
+        self._owned = Ownership(owner, keys, clock.seconds, 0.0)
         self._observer: IResourceObserver | None = None
         self._lost: str | None = "not read yet"
+        self._told_lost = False
         self._unanswered: list[bool] = []
         self._known: dict[str, Resource | None] = {}
         self._stopped = False
@@ -128,16 +172,31 @@ class FakeReservations:
 
     def lose(self, reason: str) -> None:
         """Etcd goes away."""
-        if self._lost is None:
+        if not self._stopped:
             self._lost = reason
             self._etcd.unwatch(self._touched)
-            if self._observer is not None:
-                self._observer.resources_lost(reason)
+            self._tell_lost(reason)
 
     def come_back(self) -> None:
-        """Etcd is back, and is read."""
+        """Etcd is back, and is read, as soon as nobody else uses the lock keys."""
         if not self._stopped:
-            self._lost = None
+            Deferred.fromCoroutine(self._owned.hold()).addCallbacks(self._read, self._rival)
+
+    def _rival(self, failure: Failure) -> None:
+        self._give_way(str(failure.value))
+
+    def _give_way(self, reason: str) -> None:
+        self.lose(reason)
+        self._clock.callLater(1.0, lambda: self.come_back() if self._lost == reason else None)
+
+    def _tell_lost(self, reason: str) -> None:
+        if self._observer is not None and not self._told_lost:
+            self._told_lost = True
+            self._observer.resources_lost(reason)
+
+    def _read(self, _: object) -> None:
+        if not self._stopped:
+            self._lost, self._told_lost = None, False
             self._etcd.unwatch(self._touched)
             self._etcd.watch(self._touched)
             self._tell_all()
@@ -165,15 +224,23 @@ class FakeReservations:
     async def reserve(self, claims: Sequence[Claim]) -> Sequence[Outcome]:
         """See `IReservations`."""
         self.calls.extend(("reserve", claim) for claim in claims)
+        self._check_owner()
         return await self._answered(lambda: [self._reserve(claim) for claim in claims])
 
     async def release(self, claims: Sequence[Claim]) -> Sequence[Impossible]:
         """See `IReservations`."""
         self.calls.extend(("release", claim) for claim in claims)
+        self._check_owner()
         return await self._answered(lambda: self._release_all(claims))
 
     async def refresh(self) -> None:
         """See `IReservations`."""
+        self._check()
+        try:
+            await self._owned.hold()
+        except ReservationsLost as lost:
+            self._give_way(str(lost))
+            raise
         await self._answered(self._tell_all)
 
     async def stop(self) -> None:
@@ -181,6 +248,7 @@ class FakeReservations:
         self._stopped = True
         self._lost = "stopped"
         self._etcd.unwatch(self._touched)
+        await self._owned.leave()
 
     # --- how ---
 
@@ -194,6 +262,10 @@ class FakeReservations:
             work()
         self.lose("no answer")
         raise ReservationsLost("no answer")
+
+    def _check_owner(self) -> None:
+        if self._lost is None and not self._owned.holds:
+            self._give_way("the sign of life has not been renewed in time")
 
     def _check(self) -> None:
         if self._lost is not None:

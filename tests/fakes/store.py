@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from enum import Enum
 from itertools import groupby
 from math import isfinite
+from uuid import uuid4
 
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from tefmanager.core.life import Life
 from tefmanager.core.values import (
     AttemptRow,
     Bodies,
@@ -53,6 +55,7 @@ class Rows:
     manager: ManagerRow = field(default_factory=ManagerRow)
     epoch: int = 0
     turns: int = 0
+    lives: tuple[str, ...] = ()
     tasks: dict[int, tuple[TaskRow, bytes]] = field(default_factory=dict)
     attempts: dict[int, AttemptRow] = field(default_factory=dict)
     history: dict[int, FinishedTask] = field(default_factory=dict)
@@ -66,6 +69,7 @@ class Rows:
             self.manager,
             self.epoch,
             self.turns,
+            self.lives,
             dict(self.tasks),
             dict(self.attempts),
             dict(self.history),
@@ -87,12 +91,14 @@ class FakeDatabase:
 
     Attributes:
         rows: what was committed; tests may look and change.
+        identity: of the grid.
         commits: how many have succeeded.
         breaks: when the next commit is to lose its session, or None; used up by it.
     """
 
     def __init__(self) -> None:
         self.rows = Rows()
+        self.identity = uuid4().hex
         self.commits = 0
         self.breaks: Breaks | None = None
         self._newest = 0
@@ -141,7 +147,9 @@ class FakeDatabase:
         """Begin a reign."""
         self._newest = self.rows.epoch = max(self.rows.epoch, self._newest) + 1
         self.rows.manager = _above_all(self.rows)
-        reign = FakeReign(self, lock_name, self.rows.epoch, self.rows.turns)
+        token, *earlier = self.rows.lives = (uuid4().hex, *self.rows.lives[:15])
+        life = Life(self.identity, token, tuple(earlier), f"{id(self)}", "fake")
+        reign = FakeReign(self, lock_name, self.rows.epoch, self.rows.turns, life)
         self._holders[lock_name] = reign
         return reign
 
@@ -187,8 +195,9 @@ class FakeStore:
 class FakeReign:
     """A session with a `FakeDatabase`."""
 
-    def __init__(self, database: FakeDatabase, lock_name: str, epoch: int, turns: int) -> None:
+    def __init__(self, database: FakeDatabase, lock_name: str, epoch: int, turns: int, life: Life) -> None:
         self.epoch = epoch
+        self.life = life
         self._turns = turns
         self._database = database
         self._lock_name = lock_name

@@ -251,6 +251,20 @@ def test_etcd_less(narrow: Administrator, tmp_path: Path, kind: str, key: str) -
         narrow.etcd(f"etcdctl role grant-permission tef-manager {kind} {path}")
 
 
+def test_etcd_without_a_sign_of_life(narrow: Administrator, tmp_path: Path) -> None:
+    """A manager that may not write it says so, and works."""
+    folder = "/tef/prod/managers/tef.prod/"
+    narrow.etcd(f"etcdctl role revoke-permission tef-manager --prefix=true {folder}")
+    try:
+        with running(narrow.daemon(tmp_path)) as daemon:
+            a_task_through(daemon, narrow)
+            [line] = daemon.log.events("ETCD_UNGUARDED|")
+            assert line.startswith(f"ETCD_UNGUARDED|{folder.rstrip('/')}|etcd ")
+            assert line.endswith("not let in, as 'tef-manager': HTTP 403: permission denied")
+    finally:
+        narrow.etcd(f"etcdctl role grant-permission tef-manager readwrite --prefix=true {folder}")
+
+
 def test_tables_are_the_owner_s(administrator: Administrator, tmp_path: Path) -> None:
     """A manager without tables says what it lacks, and goes on once the owner has made them."""
     administrator.sql("drop owned by tef_owner cascade;", PGDATABASE=DATABASE)
@@ -301,6 +315,7 @@ def test_postgresql_with_one_role(administrator: Administrator, tmp_path: Path) 
         .replace(DATABASE, "tef_alone")
     )
     administrator.sql(script)
+    administrator.etcd("etcdctl del --prefix /tef/prod/managers/")  # a new database is another grid
     with running(administrator.daemon(tmp_path, "tef_alone", database="tef_alone")) as daemon:
         a_task_through(daemon, administrator)
 

@@ -115,6 +115,7 @@ class SimReign:
 
     def __init__(self, inner: FakeReign, process: Process, lease: Lease) -> None:
         self.epoch = inner.epoch
+        self.life = inner.life
         self._inner = inner
         self._process = process
         self._world = process.world

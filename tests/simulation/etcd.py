@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from tefmanager.core.life import Life
+from tefmanager.etcd.ownership import Owner
 from tefmanager.interfaces import (
     Claim,
     Impossible,
@@ -29,6 +31,9 @@ PATIENCE = 4.0
 
 LATE = 8.0
 """Seconds after which a request may still take effect that nobody waits for any more."""
+
+SIGN_OF_LIFE = 24
+"""Seconds for which a manager's sign of life stays there."""
 
 T = TypeVar("T")
 
@@ -51,16 +56,19 @@ class SimReservations:
         self._lease = lease
         self._judge = observer
         self.up = True
+        self._owner: Owner | None = None
         self._inner = self._make_inner()
         process.deaths.append(self._die)
 
     def _make_inner(self) -> FakeReservations:
         clock = self._world.clock
-        return FakeReservations(self._etcd, self._prefix, self._local_time, self._wall_time, clock)
+        times = (self._local_time, self._wall_time, clock)
+        return FakeReservations(self._etcd, self._prefix, *times, self._owner)
 
-    def anew(self) -> SimReservations:
+    def anew(self, life: Life) -> SimReservations:
         """Forget everything, for another reign."""
         if self._process.alive:
+            self._owner = Owner(life, self._process.name, SIGN_OF_LIFE)
             self._inner = self._make_inner()
         return self
 

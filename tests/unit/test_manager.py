@@ -11,8 +11,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from tefmanager.core.attempts import Limits
+from tefmanager.core.life import Life
 from tefmanager.core.values import Moment
-from tefmanager.interfaces import IConsumer, IPublisher, IReign, IReservations, SchemaTooNew
+from tefmanager.interfaces import IConsumer, IPublisher, IReign, SchemaTooNew
 from tefmanager.interfaces.ways import Queues, Ways
 from tefmanager.manager import Manager
 
@@ -46,7 +47,7 @@ class Idle:
         """Do nothing."""
 
 
-def no_reservations() -> NoReturn:
+def no_reservations(_: Life) -> NoReturn:
     """There is no reign, so nobody may ask for them."""
     raise AssertionError("reservations without a reign")
 
@@ -63,7 +64,7 @@ def manager(store: Failing, clock: Clock, given_up: list[str]) -> Manager:
         cast(Any, store),
         cast(IConsumer, Idle()),
         cast(IPublisher, Idle()),
-        cast("Callable[[], IReservations]", no_reservations),
+        no_reservations,
         Ways(Limits(), Queues(b"own", b"dead", b"rejected")),
         given_up.append,
     )

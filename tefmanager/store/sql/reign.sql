@@ -1,5 +1,6 @@
 -- name: begin_reign
--- Begin a reign: its number is one more than any before it, also than $1; new numbers are above all in the rows.
+-- Begin a reign: its number is one more than any before it, also than $1, and its life is new. Numbers to come are above all in the
+-- rows, and the last 16 lives are remembered.
 update {t}manager
 set epoch = greatest(epoch, $1::bigint) + 1,
     task_ids = greatest(
@@ -8,12 +9,15 @@ set epoch = greatest(epoch, $1::bigint) + 1,
         1 + (select max(id) from {t}history),
         1 + (select max(task_id) from {t}attempts)
     ),
-    attempt_ids = greatest(attempt_ids, 1 + (select max(id) from {t}attempts))
-returning epoch, turns;
+    attempt_ids = greatest(attempt_ids, 1 + (select max(id) from {t}attempts)),
+    lives = (md5(random()::text || clock_timestamp()::text || pg_backend_pid()::text) || lives)[1:16]
+returning epoch, turns, identity, lives;
 
 -- name: make_row
--- Make the manager's row where it was lost.
-insert into {t}manager default values on conflict do nothing;
+-- Make the manager's row where it was lost, of the grid $1 if that is known.
+insert into {t}manager (identity)
+values (coalesce($1::text, md5(random()::text || clock_timestamp()::text || pg_backend_pid()::text)))
+on conflict do nothing;
 
 -- name: turn
 -- Fence and begin a turn of reign $1, which follows on its $6 others; the rest changes where it is given.

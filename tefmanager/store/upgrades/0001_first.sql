@@ -8,7 +8,8 @@ create table {t}upgrades (
     constraint {t}upgrades_pkey primary key (number)
 );
 
--- One row. Its epoch is the number of the present reign; turns counts the transactions that wrote.
+-- One row. Its epoch is the number of the present reign; turns counts the transactions that wrote. The grid's identity is
+-- made here once and goes with a dump; lives are the random names of the last reigns, newest first.
 create table {t}manager (
     single boolean not null default true,
     state text not null default 'running',
@@ -17,6 +18,8 @@ create table {t}manager (
     epoch bigint not null default 0,
     turns bigint not null default 0,
     state_since timestamptz not null default clock_timestamp(),
+    identity text not null default md5(random()::text || clock_timestamp()::text || pg_backend_pid()::text),
+    lives text[] not null default '{}',
     constraint {t}manager_pkey primary key (single),
     constraint {t}manager_one_row check (single),
     constraint {t}manager_state check (state in ('running', 'paused', 'stopped'))
