@@ -52,7 +52,7 @@ class Etcd(Server):
 
     async def prepare(self) -> None:
         """Find out which of the options we would like this version has."""
-        help_file = self.folder / "help.txt"
+        help_file = self.log.with_suffix(".help")
         arguments = [str(self._program), "--help"]
         await self.run(Command(arguments, self.folder, help_file, self._account, _environment()))
         known = help_file.read_text("utf-8", "replace")

@@ -95,8 +95,30 @@ class Account:
     def make_folder(self, path: Path) -> Path:
         """Make a folder that is this user's alone."""
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.chown(path, self.user, self.group)
+        os.chown(path, self.user, self.group, follow_symlinks=False)
         return path
+
+    def make_room(self, path: Path) -> Path:
+        """Make a folder that is ours alone, through which this user can reach a folder of its own.
+
+        Nothing that we write there can lead somewhere else: nobody but us can put a link into it. Raises
+        FileExistsError.
+        """
+        path.mkdir(mode=0o700, parents=True)
+        return self.open_way(path)
+
+    def open_way(self, path: Path) -> Path:
+        """Let this user pass through a folder of ours, and see nothing of it."""
+        path.chmod(0o700 if self.user < 0 else 0o711)
+        return path
+
+    def write(self, path: Path, text: str) -> None:
+        """Make a file in a folder of this user's; whatever it has put there is replaced, never followed."""
+        path.unlink(missing_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        with os.fdopen(os.open(path, flags, 0o600), "w", encoding="utf-8") as file:
+            os.fchown(file.fileno(), self.user, self.group)
+            file.write(text)
 
 
 def free_ports(count: int) -> list[int]:

@@ -62,7 +62,7 @@ class PostgreSQL(Server):
     async def prepare(self) -> None:
         """Make the cluster. The database itself is made at the first start."""
         password_file = self.folder / "password"
-        password_file.write_text(self.password)
+        self._account.write(password_file, self.password)
         options = ["--no-sync", "--encoding=UTF8", "--locale=C.UTF-8", "--auth=scram-sha-256"]
         login = [f"--username={_NAME}", f"--pwfile={password_file}"]
         arguments = [str(self._initdb), f"--pgdata={self._data}", *options, *login]

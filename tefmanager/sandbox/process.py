@@ -56,7 +56,8 @@ class Process:
         self.status: int | None = None
         self._waiting: list[Deferred[int]] = []
         protocol = _GuardProtocol(self._ended)
-        with command.log.open("ab") as log:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(command.log, flags, 0o600), "ab") as log:
             self._guard: IProcessTransport = reactor.spawnProcess(
                 protocol,
                 sys.executable,

@@ -53,8 +53,8 @@ class RabbitMQ(Server):
             "log.console.level = warning",
             "max_message_size = 134217728",  # as in RabbitMQ 3; 4 takes 16 MiB unless told otherwise
         ]
-        (self.folder / "rabbitmq.conf").write_text("".join(f"{line}\n" for line in lines))
-        (self.folder / "enabled_plugins").write_text("[].\n")
+        self._account.write(self.folder / "rabbitmq.conf", "".join(f"{line}\n" for line in lines))
+        self._account.write(self.folder / "enabled_plugins", "[].\n")
 
     def command(self) -> Command:
         """Return what to run."""

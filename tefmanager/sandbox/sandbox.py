@@ -90,11 +90,13 @@ class Sandbox:
     def _make_folder(self, account: Account) -> Path:
         if self._folder is None:
             self._made = Path(tempfile.mkdtemp(prefix="tef-sandbox-"))
-        elif self._folder.exists():
-            raise SandboxError(f"{self._folder} exists: the sandbox wants a folder of its own")
-        else:
-            self._made = self._folder.absolute()
-        return account.make_folder(self._made)
+            return account.open_way(self._made)
+        try:
+            made = account.make_room(self._folder.absolute())
+        except FileExistsError:
+            raise SandboxError(f"{self._folder} exists: the sandbox wants a folder of its own") from None
+        self._made = made
+        return made
 
     def _make_servers(self, programs: Programs, account: Account, folder: Path) -> list[Server]:
         common, fast = self._reactor, self._fast
@@ -118,7 +120,7 @@ class Sandbox:
         }
         lines = ["adapter: postgresql", *(f"{key}: {database[name]}" for key, name in keys.items())]
         for env in ("dev", "test", "prod"):
-            (folder / f"database_{env}.yml").write_text("".join(f"{line}\n" for line in lines))
+            Account().write(folder / f"database_{env}.yml", "".join(f"{line}\n" for line in lines))
 
     async def _remove(self, folder: Path) -> None:
         # By a program: thousands of files would hold up the reactor.

@@ -44,7 +44,7 @@ class Server:
 
     def __init__(self, reactor: Reactor, folder: Path, account: Account) -> None:
         self.folder = folder
-        self.log = folder / "output.log"
+        self.log = folder.with_name(f"{folder.name}.log")  # we open it: not in another user's folder
         self._reactor = reactor
         self._account = account
         self._process: Process | None = None

@@ -25,6 +25,7 @@ from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublish
 
 from tefmanager.sandbox import Addresses, Programs, Sandbox, SandboxError, describe
 from tefmanager.sandbox import guard as guard_module
+from tefmanager.sandbox.machine import Account
 from tefmanager.sandbox.process import GRACE
 from tefmanager.sandbox.server import NotReady, Server
 from tests.integration.amqp_support import rabbitmqctl
@@ -274,6 +275,33 @@ async def test_stopping_leaves_no_process_and_no_folder(unique: str) -> None:
     await sandbox.stop()
     assert alive(pids) == []
     assert not folder.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root writes for others")
+def test_root_writes_nothing_where_others_may(own: Services) -> None:
+    """What is not the servers' alone is in a folder of root's, and none of it is for others to read."""
+    folder = own.sandbox.postgresql.folder.parent
+    for path in (folder, *(path for path in folder.iterdir() if not path.is_dir())):
+        found = path.stat(follow_symlinks=False)
+        assert (path, found.st_uid, found.st_mode & 0o066) == (path, 0, 0)
+    for server in SERVERS:
+        running = server_of(own, server)
+        assert running.folder.stat().st_uid == Account.unprivileged().user
+        assert running.log.parent == folder
+        assert [path for path in running.folder.iterdir() if path.stat().st_uid == 0] == []
+
+
+def test_links_are_not_followed(tmp_path: Path) -> None:
+    """A link that another user has put where we write is replaced, and what it leads to stays as it is."""
+    precious, link = tmp_path / "precious", tmp_path / "link"
+    precious.write_text("as it was")
+    for target in (precious, tmp_path / "not-there"):
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+        Account().write(link, "new")
+        assert (link.is_symlink(), link.read_text(), link.stat().st_mode & 0o777) == (False, "new", 0o600)
+    assert precious.read_text() == "as it was"
+    assert not (tmp_path / "not-there").exists()
 
 
 @pytest_twisted.ensureDeferred
