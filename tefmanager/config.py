@@ -263,6 +263,11 @@ def _amqp(sources: Sources, silence_limit: float) -> tuple[AmqpEndpoint, ...]:
         return ()
     try:
         endpoints = tuple(_endpoint(url, silence_limit) for url in _urls(found.text))
+        if any(parse_amqp_url(url, heartbeat=1).heartbeat == 0 for url in _urls(found.text)):
+            sources.warnings.append(
+                f"{found.where}: heartbeat=0 is not heeded, as a silent network would go unnoticed;"
+                f" expected 1 or more, or none, for {endpoints[0].heartbeat}"
+            )
     except ValueError as error:
         sources.problems.append(f"{found.where}: {error}; expected {settings.AMQP_URL.kind.expected}")
         return ()
@@ -284,7 +289,10 @@ def _endpoint(url: str, silence_limit: float) -> AmqpEndpoint:
     if re.search(r"(^|@)[^@]*,[^@]*$|@[^@]*,", url):
         raise ValueError("each of several URLs begins with amqp:// or amqps:// (a , in one is %2C)")
     # A broker is given up after two intervals of silence, and that takes up to half another to find out.
-    endpoint = parse_amqp_url(url, heartbeat=max(1, int(silence_limit / 2.4)))
+    heartbeat = max(1, int(silence_limit / 2.4))
+    endpoint = parse_amqp_url(url, heartbeat=heartbeat)
+    # Without heartbeats nothing would tell a silent network from one on which nothing is said.
+    endpoint = replace(endpoint, heartbeat=endpoint.heartbeat or heartbeat)
     return endpoint if endpoint.vhost else replace(endpoint, vhost="/")
 
 

@@ -75,15 +75,37 @@ class Broker:
         return self._collect(ids)
 
     def _need_manager(self) -> None:
-        if not self.look(self.config.in_queue).consumer_count:
-            raise CtlError(Exit.MANAGER, f"no manager takes messages from the queue {self.config.in_queue}")
+        found = self.look(self.config.in_queue)
+        if not found.consumer_count:
+            raise CtlError(
+                Exit.MANAGER,
+                f"no manager takes messages from the queue {self.config.in_queue}"
+                f" ({found.message_count} wait in it): none runs, or each waits for something else,"
+                " such as PostgreSQL, and says so in its log (WAITING_FOR) and at /ready",
+            )
+
+    def _why_silent(self) -> str:
+        """Tell what RabbitMQ knows of a manager that does not answer."""
+        queue = self.config.in_queue
+        try:
+            found = self.look(queue)
+        except CtlError:
+            return f"the queue {queue} is gone"
+        except AMQPError as error:
+            return f"RabbitMQ: {_reason(error)}"
+        if not found.consumer_count:
+            return f"it takes no messages from the queue {queue} any more"
+        if found.message_count:
+            return f"it takes messages from the queue {queue}, but {found.message_count} wait there"
+        return f"it takes messages from the queue {queue}, and may wait for PostgreSQL: see /ready"
 
     def look(self, queue: str) -> Any:
         """Return how many messages and consumers a queue of the manager has."""
         try:
             return self._channel.queue_declare(queue, passive=True).method
         except ChannelClosedByBroker as error:
-            raise CtlError(Exit.MANAGER, f"no manager has been here: {error.reply_text}") from None
+            text = f"no manager has been here, or the name prefix is another one: {error.reply_text}"
+            raise CtlError(Exit.MANAGER, text) from None
 
     def _replies(self) -> str:
         """Return the queue for answers, which lives as long as the connection."""
@@ -107,7 +129,7 @@ class Broker:
                 raise CtlError(Exit.BROKER, text)
             if missing and len(self._answers) == known:
                 text = f"the manager did not answer {len(missing)} of {len(ids)} messages"
-                raise CtlError(Exit.MANAGER, f"{text} within {self._patience:g} s")
+                raise CtlError(Exit.MANAGER, f"{text} within {self._patience:g} s: {self._why_silent()}")
         return [self._answers.pop(each) for each in ids]
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
+from os import getpid
+from socket import gethostname
 from typing import Any
 
 from msgspec.structs import replace
@@ -36,8 +38,26 @@ DEFAULT_SILENCE = Silence()
 CONNECT_TIMEOUT = 5.0
 """Seconds to connect, where the configuration says none: 0 or less, as for libpq."""
 
-KEYWORDS: Keywords = {"fallback_application_name": "tef-manager", "target_session_attrs": "read-write"}
+KEYWORDS: Keywords = {
+    "fallback_application_name": f"tef-manager {gethostname()}[{getpid()}]"[:63],
+    "target_session_attrs": "read-write",
+}
 """What libpq is told unless the configuration says otherwise."""
+
+ASK_WHO = 20
+"""A standby asks for the lock so often before it asks again who has it."""
+
+_WHO_HOLDS = """
+select concat_ws(' ',
+    application_name,
+    'at ' || coalesce(host(client_addr), 'the machine of the database') ||
+    ', since ' || to_char(backend_start at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS') || ' UTC')
+from pg_locks join pg_stat_activity using (pid)
+where locktype = 'advisory' and granted and objsubid = 1
+    and database = (select oid from pg_database where datname = current_database())
+    and (classid::bigint << 32) | objid::bigint = {key} and backend_start is not null
+"""
+"""Who has the lock: sessions of other roles don't show themselves."""
 
 SETTINGS: Mapping[str, str] = {
     "default_transaction_isolation": "read committed",
@@ -161,8 +181,12 @@ class Store:
 
     async def _stand_by(self, session: Session, tell: Callable[[str], None]) -> None:
         """Return when the lock is ours."""
+        asked = 0
         while (await session.run(f"select pg_try_advisory_lock({self._key})")) != [(True,)]:
-            tell(ANOTHER_IS_ACTIVE)
+            if asked % ASK_WHO == 0:
+                found = [who for (who,) in await session.run(_WHO_HOLDS.format(key=self._key))]
+                tell(": ".join([ANOTHER_IS_ACTIVE, *found]))
+            asked += 1
             await deferLater(self._clock, self._poll)
 
     async def _begin(self, session: Session) -> tuple[int, int, Life]:

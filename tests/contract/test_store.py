@@ -666,7 +666,7 @@ async def test_only_one_reigns_and_the_next_follows_its_end(twin: Twin, reign: I
     """The standby says what it waits for, once, and sees what the first one wrote."""
     told = Told()
     standby = soon(twin.store().reign(told))
-    assert await told.first == "another manager is active"
+    assert (await told.first).startswith("another manager is active")
     await reign.commit(Changes(accepted=[(task(1), b"")]))
     assert not standby.called
     await reign.end()
@@ -674,7 +674,7 @@ async def test_only_one_reigns_and_the_next_follows_its_end(twin: Twin, reign: I
     second = await standby
     assert second.epoch > reign.epoch
     assert (await second.load()).tasks == (task(1),)
-    assert told == ["another manager is active"]
+    assert [text.partition(":")[0] for text in told] == ["another manager is active"]
     with pytest.raises(StoreLost):
         await reign.commit(Changes(paused=["late"]))
     assert (await second.load()).paused_suites == frozenset()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import socket
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -240,6 +242,15 @@ async def test_a_standby_keeps_no_old_rows_alive(
     waiting.cancel()
     with pytest.raises(CancelledError):
         await waiting
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_standby_says_who_is_active(services: Services, prefix: str, reign: Reign) -> None:
+    """Program, host and process, address, and since when; a stranger's session does not show itself."""
+    [text] = await told_first(store(services.database, prefix))
+    who = re.escape(f"tef-manager {socket.gethostname()}[{os.getpid()}]")
+    since = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC"
+    assert re.fullmatch(f"another manager is active: {who} at 127.0.0.1, since {since}", text)
 
 
 # The schema -------------------------------------------------------------------------------------

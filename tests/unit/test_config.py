@@ -283,6 +283,15 @@ def test_silence_limit(load: Load, refused: Refused) -> None:
     assert [endpoint.heartbeat for endpoint in config.amqp] == [12, 20]
 
 
+def test_heartbeats_can_not_be_switched_off(load: Load) -> None:
+    """The default counts instead, and a warning says so; the URL with its password is not in it."""
+    config = load({"TEF_AMQP_URL_DEV": "amqp://u:secret@a/?heartbeat=0,amqp://b/?heartbeat=3"})
+    assert [endpoint.heartbeat for endpoint in config.amqp] == [5, 3]
+    [warning] = [each for each in config.warnings if "heartbeat" in each]
+    assert warning.startswith("TEF_AMQP_URL_DEV: heartbeat=0 is not heeded")
+    assert "secret" not in warning
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
