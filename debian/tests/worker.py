@@ -4,9 +4,11 @@ worker.py COUNT [URL]
 """
 
 import json
+import re
 import sys
 import time
 import uuid
+from pathlib import Path
 
 import pika
 
@@ -55,5 +57,11 @@ def main(count: int, url: str) -> None:
     print(f"{count} tasks reached the worker, each once; longest pause {longest:.2f} s")
 
 
+def url_in(file: str) -> str:
+    """Return where RabbitMQ is by the manager's settings; one that ends in a slash means the vhost "/"."""
+    [found] = re.findall(r"^amqp-url = (.*?)/?$", Path(file).read_text(), re.MULTILINE)
+    return f"{found}/%2F"
+
+
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "amqp://tef:rabbit-secret@127.0.0.1/%2F")
+    main(int(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else url_in("/etc/tef-manager/tef-manager.ini"))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Annotated, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 from twisted.internet.defer import Deferred
 
 from tefmanager import inquiry
@@ -63,6 +64,20 @@ class StateBody(Struct, frozen=True, forbid_unknown_fields=True):
 
     state: ManagerState
 
+
+class SuiteBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """The suite that something is to be done with."""
+
+    suite: Annotated[str, Meta(min_length=1, max_length=LONGEST_NAME)]
+
+
+class GuidBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """The task that something is to be done with."""
+
+    guid: Annotated[str, Meta(min_length=1, max_length=LONGEST_NAME)]
+
+
+B = TypeVar("B", bound=Struct)
 
 Query = Mapping[str, str]
 Names = Mapping[str, str]
@@ -197,7 +212,8 @@ def _dead(view: View, query: Query, names: Names, body: bytes) -> Deferred[Struc
 
 def _act_on_dead(view: View, query: Query, names: Names, body: bytes) -> Deferred[Struct]:
     act = {"retry": _retry, "drop": _drop}[names["action"]]
-    return Deferred.fromCoroutine(act(view, names["guid"]))
+    guid = names["guid"] if "guid" in names else _read_body(body, GuidBody).guid
+    return Deferred.fromCoroutine(act(view, guid))
 
 
 async def _retry(view: View, guid: str) -> Struct:
@@ -235,16 +251,20 @@ async def _in_dead_queue(view: View, act: Callable[[str], Awaitable[bool]], guid
 
 
 def _set_state(view: View, query: Query, names: Names, body: bytes) -> Accepted:
-    try:
-        wanted = msgspec.json.decode(body, type=StateBody)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Refused(400, f"the body is not what is expected: {error}") from None
-    view.command(events.Commanded(SetState(wanted.state)))
+    view.command(events.Commanded(SetState(_read_body(body, StateBody).state)))
     return Accepted()
 
 
+def _read_body(body: bytes, wanted: type[B]) -> B:
+    """Return what a body says. Raises `Refused`."""
+    try:
+        return msgspec.json.decode(body, type=wanted)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Refused(400, f"the body is not what is expected: {error}") from None
+
+
 def _suite(view: View, query: Query, names: Names, body: bytes) -> Accepted:
-    suite = names["suite"]
+    suite = names["suite"] if "suite" in names else _read_body(body, SuiteBody).suite
     if not 0 < len(suite.encode()) <= LONGEST_NAME or "\0" in suite:
         raise Refused(400, f"a suite has 1 to {LONGEST_NAME} bytes without NUL")
     view.command(events.Commanded(SuiteCommand(SUITE_ACTIONS[names["action"]], suite)))
@@ -320,10 +340,28 @@ ROUTES = (
     ),
     Route(
         "POST",
+        "suites/{action}",
+        "The same, also for a suite whose name can't stand in a path, such as `..`",
+        _suite,
+        Accepted,
+        body=SuiteBody,
+        choices={"action": tuple(SUITE_ACTIONS)},
+    ),
+    Route(
+        "POST",
         "dead/{guid}/{action}",
         "Submit a dead task again, or drop it",
         _act_on_dead,
         Accepted,
+        choices={"action": ("retry", "drop")},
+    ),
+    Route(
+        "POST",
+        "dead/{action}",
+        "The same, also for a task whose guid can't stand in a path, such as `..`",
+        _act_on_dead,
+        Accepted,
+        body=GuidBody,
         choices={"action": ("retry", "drop")},
     ),
 )

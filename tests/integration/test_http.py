@@ -304,6 +304,30 @@ def test_state_and_suites(http: Http, grid: Grid, daemon: Daemon) -> None:
     daemon.log.wait("STATE_CHANGE|paused|running")
 
 
+@pytest.mark.parametrize("suite", [".", "..", "a/../b", "%2e%2e", "\u202egpj", " "])
+def test_suites_that_no_path_can_name(http: Http, grid: Grid, daemon: Daemon, suite: str) -> None:
+    """They are named in the body, so a browser that tidies up paths does no harm."""
+    before = len(daemon.log.events("SUITE_STOPPED|"))
+    grid.task(fresh("kind"), suite_guid=suite)
+    grid.settle()
+    for action in ("pause", "ready", "stop"):
+        assert http.do(f"/api/suites/{action}", {"suite": suite}).status == 202
+    until(lambda: len(daemon.log.events("SUITE_STOPPED|")) > before, "its end")
+    assert daemon.log.events("SUITE_STOPPED|")[-1].endswith("|1")
+    assert http.do("/api/dead/drop", {"guid": suite}).status == 404
+    for bad in (
+        {},
+        {"suite": ""},
+        {"suite": "x" * 256},
+        {"suite": "a\0"},
+        {"suite": 7},
+        {"guid": suite},
+        [suite],
+    ):
+        assert http.do("/api/suites/stop", bad).status == 400
+    assert http.ask("POST", "/api/suites/stop", {"suite": suite}).status == 401
+
+
 def test_a_task_is_followed_into_history(http: Http, grid: Grid) -> None:
     """When it is finished, its attempts and how it ended are told; why it does not run, too."""
     worker = ReadmeWorker(grid, fresh("kind"))

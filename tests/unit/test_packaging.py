@@ -160,6 +160,30 @@ def test_commands_of_the_readme_are_found() -> None:
     assert "### All on one machine$" in (DEBIAN / "tests/set-up").read_text()
 
 
+def test_no_password_of_the_readme_is_seen() -> None:
+    """None stands on the command line of a program, and the user with the known password is gone."""
+    commands = section("README.md", "Install")
+    programs = [
+        line for line in commands.splitlines() if re.match(r"(rabbitmqctl|runuser|systemctl|tefctl) ", line)
+    ]
+    assert len(programs) >= 5
+    assert not [line for line in programs if re.search(r"password|secret|\$", line)]
+    assert "rabbitmqctl delete_user guest" in programs
+
+
+@pytest.mark.parametrize("unit", ["tef-manager.service", "tef-manager@.service"])
+def test_memory_has_an_end(unit: str) -> None:
+    """Should the manager grow without end, it is not the machine that suffers."""
+    assert re.search(r"^MemoryMax=[0-9]+G$", (DEBIAN / unit).read_text(), re.MULTILINE)
+
+
+def test_variables_are_not_for_everybody() -> None:
+    """They may be passwords, of the first manager and of further ones."""
+    script = (DEBIAN / "tef-manager.postinst").read_text()
+    [files] = re.findall(r"for file in ((?:.|\\\n)*?); do\n.*own root tef-manager 0640", script)
+    assert {"/etc/default/tef-manager", "/etc/default/tef-manager-*"} <= set(files.split())
+
+
 def test_pages_agree_on_how_to_install() -> None:
     """README and install.md have one command, the same, and script/test-deb takes it from the README."""
     pages = [(ROOT / page).read_text() for page in ("README.md", "docs/install.md")]

@@ -16,15 +16,21 @@ function span(seconds) {
   return s < 172800 ? `${Math.round(s / 3600)} h` : `${Math.round(s / 86400)} days`;
 }
 
-function put(id, text, kind) {
-  const place = $(id);
+/** Write out what is not seen, or turns the direction of what follows, as the log does. */
+function plain(text) {
+  return String(text ?? "").replace(/[\0-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]/gu,
+    (found) => `\\u${found.codePointAt(0).toString(16).padStart(4, "0")}`);
+}
+
+function put(id, raw, kind) {
+  const place = $(id), text = plain(raw);
   if (place.textContent !== text) place.textContent = text;
   if (kind !== undefined) place.className = kind;
 }
 
 function element(name, text, kind) {
   const made = document.createElement(name);
-  if (text) made.textContent = text;
+  if (text) made.textContent = plain(text);
   if (kind) made.className = kind;
   return made;
 }
@@ -61,8 +67,9 @@ function cells(row, ...values) {
   values.forEach((value, index) => {
     const cell = row.cells[index] ?? row.insertCell();
     if (typeof value === "function") { value(cell); return; }
-    const [text, kind] = Array.isArray(value) ? value : [value, ""];
-    if (cell.textContent !== String(text)) cell.textContent = text;
+    const [raw, kind] = Array.isArray(value) ? value : [value, ""];
+    const text = plain(raw);
+    if (cell.textContent !== text) cell.textContent = text;
     cell.className = kind;
   });
 }
@@ -259,13 +266,13 @@ async function act(path, body, what) {
 }
 
 function actOnSuite(suite, action) {
-  if (action === "stop" && !confirm(`Remove all waiting tasks of suite ${suite}?`)) return;
-  act(`api/suites/${encodeURIComponent(suite)}/${action}`, {}, `Suite ${suite}`);
+  if (action === "stop" && !confirm(plain(`Remove all waiting tasks of suite ${suite}?`))) return;
+  act(`api/suites/${action}`, {suite}, `Suite ${suite}`); // not in the path: a browser takes ".." away from it
 }
 
 function actOnDead(guid, action) {
-  if (action === "drop" && !confirm(`Drop the dead task ${guid}?`)) return;
-  act(`api/dead/${encodeURIComponent(guid)}/${action}`, {}, `Task ${guid}`);
+  if (action === "drop" && !confirm(plain(`Drop the dead task ${guid}?`))) return;
+  act(`api/dead/${action}`, {guid}, `Task ${guid}`);
 }
 
 $("token-form").addEventListener("submit", (event) => event.preventDefault());
