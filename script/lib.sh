@@ -57,6 +57,7 @@ services_of() {
             is_installed erlang-base || echo epmd.service epmd.socket
             ;;
         postgresql) echo postgresql.service ;;
+        pgbouncer) echo pgbouncer.service ;;
         etcd-server) echo etcd.service ;;
     esac
 }

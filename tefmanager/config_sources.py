@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tefmanager import settings
-from tefmanager.kinds import URL, shown, shown_name, shown_path
+from tefmanager.kinds import URL, Environment, shown, shown_name, shown_path
 from tefmanager.logfile.secrets import passwords_in
 from tefmanager.settings import SECTION, SETTINGS, Setting
 
@@ -81,6 +81,10 @@ class Sources:
         found = (Found(self.environ[name].strip(), name) for name in names if name in self.environ)
         return next((each for each in found if each.text or setting.may_be_empty), None)
 
+    def is_set(self, name: str) -> bool:
+        """Tell whether a variable holds anything."""
+        return bool(self.environ.get(name, "").strip())
+
     def optional(self, setting: Setting[T]) -> T | None:
         """Return the value of a setting, or None where there is none or it is wrong (a problem then)."""
         found = self.find(setting)
@@ -126,6 +130,30 @@ class Sources:
         return text
 
 
+_OWN = "TEF_MANAGER_"
+_OTHER_PROGRAMS = frozenset({"TEF_MANAGER_CRASH_AT", "TEF_WORK_NODE_ROOT_LOCATION"})
+"""Variables that are read elsewhere: in the manager's tests, and by workers."""
+
+
+def doubtful_variables(sources: Sources) -> Iterator[str]:
+    """Yield what is most likely a mistake among the variables; none of them changes anything."""
+    known: set[str] = set()
+    for setting in SETTINGS.values():
+        known.update(name for env in Environment for name in setting.variable_names(env))
+        given = [
+            name for name in dict.fromkeys(setting.variable_names(sources.env)) if sources.is_set(name)
+        ]
+        if len({sources.environ[name] for name in given}) > 1:
+            yield f"{given[0]} counts, {' and '.join(given[1:])} with another value does not"
+    for name in sorted(set(sources.environ) - known - _OTHER_PROGRAMS):
+        alike = difflib.get_close_matches(
+            name.upper(), known, n=1, cutoff=0.6 if name.startswith(_OWN) else 0.93
+        )
+        if name.startswith(_OWN) or (alike and name.upper().startswith("TEF_")):
+            hint = f" (did you mean {alike[0]}?)" if alike else ""
+            yield f"{shown_name(name)} is no setting, and changes nothing{hint}"
+
+
 def nearest(word: str, words: Iterable[str]) -> str:
     """Return a hint, " (did you mean …?)", or nothing where no word is like it."""
     close = difflib.get_close_matches(word, list(words), n=1)
@@ -159,7 +187,10 @@ def _strangers(name: str, parser: configparser.ConfigParser) -> Iterator[str]:
             yield f"{name}: unknown section [{shown_name(section)}], expected [{SECTION}]"
             continue
         for key in parser[section]:
-            if _spelled(key) not in known:
+            twin = next((each for each in parser[section] if _spelled(each) == _spelled(key)), key)
+            if twin != key:
+                yield f"{name}: {shown_name(twin)} and {shown_name(key)} are the same setting, expected one"
+            elif _spelled(key) not in known:
                 yield f"{name}: unknown key {shown_name(key)}{nearest(_spelled(key), known)}"
 
 
@@ -204,5 +235,6 @@ def gather(options: Mapping[str, object], environ: Mapping[str, str]) -> Sources
         except ConfigError as error:
             sources.problems.extend(f"{config.where}: {problem}" for problem in error.problems)
     sources.env = str(sources.value(settings.ENV))
+    sources.warnings.extend(doubtful_variables(sources))
     sources.substitutes["<env>"] = sources.env
     return sources

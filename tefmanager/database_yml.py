@@ -202,7 +202,7 @@ def _translated(given: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     database = {RENAMED.get(key, key): value for key, value in merged.items() if key not in IGNORED}
     if not problems and not {"dbname", "service"} & set(database):
         problems.append("database is missing, expected the database's name")
-    problems.extend(_list_faults(database))
+    problems.extend(list_faults(database))
     if database.get("sslmode") != "disable":
         problems.extend(_file_faults(database))
     return database, problems
@@ -218,7 +218,7 @@ def _with_search_path(given: Mapping[str, str]) -> dict[str, str]:
     return others
 
 
-def _list_faults(database: Mapping[str, str]) -> Iterator[str]:
+def list_faults(database: Mapping[str, str]) -> Iterator[str]:
     """Yield what is wrong with lists of hosts: each has an address and a port, or all have one."""
     hosts = max(len(database.get(key, "").split(",")) for key in ("host", "hostaddr"))
     for key in ("host", "hostaddr", "port"):
@@ -257,7 +257,7 @@ def _faults(given: Mapping[str, str]) -> Iterator[str]:
             yield f"unknown key {shown_name(key)}{nearest(key, LIBPQ | IGNORED | set(RENAMED))}"
         elif fault := _unsafe(value):
             yield f"{key} {fault}"
-        elif fault := _wrong_value(keyword, value):
+        elif fault := wrong_value(keyword, value):
             yield f"{key} is {shown(value)}, expected {fault}"
 
 
@@ -270,7 +270,7 @@ def _faults_in_url(said: Mapping[str, str]) -> Iterator[str]:
             yield f"there is an unknown key after the ?{hint}; {_ENCODED}"
         elif fault := _unsafe(value):
             yield f"its {keyword} {fault}"
-        elif fault := _wrong_value(keyword, value):
+        elif fault := wrong_value(keyword, value):
             yield f"its {keyword} can't be read, expected {fault}; {_ENCODED}"
 
 
@@ -285,7 +285,7 @@ def _unsafe(value: str) -> str | None:
     return None
 
 
-def _wrong_value(keyword: str, value: str) -> str | None:
+def wrong_value(keyword: str, value: str) -> str | None:
     """Return what was expected where a value is one that libpq would refuse again and again."""
     if keyword in ("host", "hostaddr", "dbname") and _is_connection(value):
         return "a name alone; a URL goes into url, user and password into username and password"

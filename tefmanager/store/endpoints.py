@@ -40,13 +40,16 @@ class Endpoint:
         """Return it for people."""
         host = self.host or self.address or "localhost"
         shown = f"[{host}]" if ":" in host else host
+        if self.address not in ("", host):
+            shown = f"{shown} ({self.address})"
         return f"{shown}:{self.port}" if self.port else shown
 
     @property
     def keywords(self) -> dict[str, str]:
-        """What libpq is told."""
-        found = {"host": self.host, "hostaddr": self.address, "port": self.port}
-        return {key: value for key, value in found.items() if value}
+        """What libpq is told. With a host, also that there is no other address, such as PGHOSTADDR."""
+        found = {"host": self.host, "port": self.port}
+        given = {key: value for key, value in found.items() if value}
+        return {**given, "hostaddr": self.address} if self.host or self.address else given
 
     @property
     def is_name(self) -> bool:

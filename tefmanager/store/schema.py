@@ -65,15 +65,21 @@ async def _apply(session: Session, table_prefix: str, upgrade: Upgrade, known: S
     needed = found < upgrade.number
     if needed:
         if not found:
-            await _refuse_strangers(session, known)
+            await _refuse_strangers(session, table_prefix, known)
         await session.run(upgrade.sql, _FOR_EVER)
         await session.run(_record(session, table_prefix, upgrade))
     await session.run("commit", _FOR_EVER)
     return needed
 
 
-async def _refuse_strangers(session: Session, upgrades: Sequence[Upgrade]) -> None:
-    """Raise `StoreLost` where something that is not ours has a name that we need."""
+async def _refuse_strangers(session: Session, table_prefix: str, upgrades: Sequence[Upgrade]) -> None:
+    """Raise `StoreLost` where ours are in another schema, or something else has a name that we need."""
+    elsewhere = "select schemaname, current_schema() from pg_tables where tablename = "
+    for found, here in await session.run(f"{elsewhere}'{table_prefix}upgrades'"):
+        raise StoreLost(
+            f"the tables are in the schema {found}, but search_path leads to {here}; expected them there: "
+            "set schema_search_path in the database's yml file, or the role's search_path"
+        )
     names = {name for upgrade in upgrades for name in _MADE.findall(upgrade.sql)}
     wanted = session.quoter()("select unnest(%s)", [sorted(names)]).decode()
     there = (

@@ -142,6 +142,11 @@ class Session:
                 await self.run(question())
 
     @property
+    def named_process(self) -> int:
+        """The server's process, as it was named when we connected; a pooler names one that is not there."""
+        return int(self._link.pollable().get_backend_pid())
+
+    @property
     def busy(self) -> bool:
         """Whether a statement is under way."""
         return self._turn.locked

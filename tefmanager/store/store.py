@@ -8,7 +8,7 @@ long as it waits, for weeks, and keep vacuum from removing the dead rows of busy
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from os import getpid
 from socket import gethostname
 from typing import Any
@@ -27,10 +27,12 @@ from tefmanager.lease import Lease
 from tefmanager.store.endpoints import Endpoint, Keywords, endpoints, resolved
 from tefmanager.store.errors import reason
 from tefmanager.store.names import lock_key
+from tefmanager.store.pooling import refuse_changing_sessions
 from tefmanager.store.queries import load_queries
 from tefmanager.store.reign import Reign
 from tefmanager.store.schema import bring_up_to_date, load_upgrades
 from tefmanager.store.session import Session
+from tefmanager.store.settings import configure
 from tefmanager.store.silence import Silence
 
 DEFAULT_SILENCE = Silence()
@@ -43,6 +45,9 @@ KEYWORDS: Keywords = {
     "target_session_attrs": "read-write",
 }
 """What libpq is told unless the configuration says otherwise."""
+
+ALWAYS: Keywords = {"client_encoding": "UTF8"}
+"""What it is told whatever the configuration, the environment or the role say."""
 
 ASK_WHO = 20
 """A standby asks for the lock so often before it asks again who has it."""
@@ -58,18 +63,6 @@ where locktype = 'advisory' and granted and objsubid = 1
     and (classid::bigint << 32) | objid::bigint = {key} and backend_start is not null
 """
 """Who has the lock: sessions of other roles don't show themselves."""
-
-SETTINGS: Mapping[str, str] = {
-    "default_transaction_isolation": "read committed",
-    # Every query here goes by an index. A plan is kept for the whole session, so one that was made
-    # while a table was small must not read it whole when it has grown.
-    "plan_cache_mode": "force_generic_plan",
-    "enable_seqscan": "off",
-    "enable_hashjoin": "off",
-    "enable_mergejoin": "off",
-    "jit": "off",
-}
-"""Settings of our sessions; ones that an older server does not know are left out."""
 
 
 @implementer(IStore)
@@ -154,11 +147,10 @@ class Store:
         return f"database {place}: {reason(error)}"
 
     async def _begin_at(self, endpoint: Endpoint, tell: Callable[[str], None]) -> Reign:
-        session = Session(self._reactor, self._clock, self._silence.answer)
+        session = await self._opened(endpoint)
         try:
-            keywords = {**KEYWORDS, **self._silence.keywords, **self._dsn, **endpoint.keywords}
-            await session.open(keywords, self._connect_timeout)
-            await self._configure(session)
+            await refuse_changing_sessions(session, lambda: self._opened(endpoint))
+            weak = tuple(await configure(session, self._silence.settings))
             await self._stand_by(session, tell)
             for upgrade in await bring_up_to_date(session, self._prefix, self._upgrades):
                 self._log.info(
@@ -167,17 +159,24 @@ class Store:
             database, place = await _whereabouts(session)
             epoch, turns, life = await self._begin(session)
             life = replace(life, place=place, database=f"{database} at {endpoint}")
+            for text in weak:
+                self._log.warn("PostgreSQL: {text}", text=text)
             ping = self._silence.ping
             return Reign(session, self._queries, epoch, turns, life, self._key, self._lease, ping)
         except BaseException:
             session.close()
             raise
 
-    async def _configure(self, session: Session) -> None:
-        await session.run(_settings({**SETTINGS, **self._silence.settings}))
-        [(encoding,)] = await session.run("select current_setting('server_encoding')")
-        if encoding != "UTF8":
-            raise StoreLost(f"the encoding of the database is {encoding}, expected UTF8")
+    async def _opened(self, endpoint: Endpoint) -> Session:
+        """Return a new session; nothing has been set in it."""
+        session = Session(self._reactor, self._clock, self._silence.answer)
+        keywords = {**KEYWORDS, **self._silence.keywords, **self._dsn, **endpoint.keywords, **ALWAYS}
+        try:
+            await session.open(keywords, self._connect_timeout)
+        except BaseException:
+            session.close()
+            raise
+        return session
 
     async def _stand_by(self, session: Session, tell: Callable[[str], None]) -> None:
         """Return when the lock is ours."""
@@ -221,18 +220,6 @@ async def _whereabouts(session: Session) -> tuple[str, str]:
         " from pg_database where datname = current_database()"
     )
     return str(found[0]), str(found[1])
-
-
-def _settings(settings: Mapping[str, str]) -> str:
-    """Return the statement that makes settings for a session, of names that the server knows."""
-    values = ", ".join(f"('{name}', '{value}')" for name, value in settings.items())
-    return (
-        # What was committed must survive; a weaker setting than "on" that still means this is kept.
-        "select set_config('synchronous_commit', 'on', false)"
-        " where current_setting('synchronous_commit') = 'off';"
-        f"select set_config(name, value, false) from (values {values}) as wanted (name, value)"
-        " where exists (select from pg_settings as known where known.name = wanted.name)"
-    )
 
 
 class _Changes:

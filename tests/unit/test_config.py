@@ -511,3 +511,69 @@ def test_example_files_with_everything_switched_on(load: Load, tmp_path: Path, f
 def test_reference_is_made_of_the_table(group: str) -> None:
     """The reference shows each group of settings as the table has it."""
     assert reference_table(group) in (ROOT / "docs/configuration.md").read_text()
+
+
+# --- what was hardly meant ---
+
+
+@pytest.mark.parametrize(
+    ("variable", "hint"),
+    [
+        ("TEF_MANAGER_TIME_LIMT", "(did you mean TEF_MANAGER_TIME_LIMIT?)"),
+        ("TEF_MANAGER_DB_CONFG", "(did you mean TEF_MANAGER_DB_CONFIG?)"),
+        ("TEF_AMQP_PASWORD_DEV", "(did you mean TEF_AMQP_PASSWORD_DEV?)"),
+        ("TEF_ETCD_HOTS_DEV", "(did you mean TEF_ETCD_HOST_DEV?)"),
+        ("tef_manager_time_limit", "(did you mean TEF_MANAGER_TIME_LIMIT?)"),
+    ],
+)
+def test_mistyped_variable(load: Load, variable: str, hint: str) -> None:
+    """It is named with the likely one; its value is not shown."""
+    assert load({variable: SECRET}).warnings == (f"{variable} is no setting, and changes nothing {hint}",)
+
+
+def test_unknown_variable_of_ours(load: Load) -> None:
+    """One that is like no other is named all the same."""
+    (warning,) = load({"TEF_MANAGER_QQQQQQQ": "1"}).warnings
+    assert warning.startswith("TEF_MANAGER_QQQQQQQ is no setting, and changes nothing")
+
+
+@pytest.mark.parametrize(
+    "variable",
+    ["TEF_ETCD_HOST_PROD", "TEF_AMQP_URL_test", "TEF_WORK_NODE_ROOT_LOCATION", "TEF_QUEUEBERT_X"],
+)
+def test_variables_of_others(load: Load, variable: str) -> None:
+    """Those of other environments and other programs are left alone."""
+    assert load({variable: "x"}).warnings == ()
+
+
+def test_one_setting_by_two_variables(load: Load) -> None:
+    """The one that counts is named, where they differ."""
+    both = {"TEF_ETCD_HOST_DEV": "a", "TEF_ETCD_HOST_dev": "b"}
+    assert load(both).warnings == (
+        "TEF_ETCD_HOST_DEV counts, TEF_ETCD_HOST_dev with another value does not",
+    )
+    assert load({**both, "TEF_ETCD_HOST_dev": "a"}).warnings == ()
+
+
+def test_one_setting_in_two_spellings(refused: Refused, ini: Callable[[str], str]) -> None:
+    """Nobody can tell which one of two lines was meant."""
+    (problem,) = refused(config=ini("time-limit = 3\ntime_limit = 4\n"))
+    assert problem.endswith("time-limit and time_limit are the same setting, expected one")
+
+
+def test_variables_of_libpq_that_count(load: Load, folder: Path) -> None:
+    """They are told, and the place that they name is known; not where the file says the same."""
+    config = load({"PGHOST": "elsewhere", "PGPORT": "7", "PGSSLMODE": "disable"})
+    assert config.database == {"dbname": "tef_dev", "host": "elsewhere", "port": "7"}
+    assert [warning.partition(" ")[0] for warning in config.warnings] == ["PGHOST", "PGPORT", "PGSSLMODE"]
+    (folder / "database_dev.yml").write_text("database: d\nhost: h\nport: 1\nsslmode: verify-full")
+    more = {"PGHOST": "elsewhere", "PGHOSTADDR": "10.0.0.1", "PGPORT": "7", "PGSSLMODE": "disable"}
+    assert load(more).warnings == ()
+    assert load(more).database["host"] == "h"
+    assert "hostaddr" not in load(more).database
+
+
+def test_variables_of_libpq_that_can_not_be(refused: Refused, folder: Path) -> None:
+    """A place that libpq would refuse is refused at once."""
+    (problem,) = refused({"PGPORT": "x"})
+    assert problem.endswith("PGPORT is 'x', expected a port from 1 to 65535")

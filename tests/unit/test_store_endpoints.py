@@ -44,11 +44,14 @@ def test_a_place_for_people() -> None:
     """Host and port, an IPv6 address in brackets; no port where libpq is to find it."""
     assert [str(Endpoint("db", "1")), str(Endpoint("::1", "2"))] == ["db:1", "[::1]:2"]
     assert [str(Endpoint("db", "")), str(Endpoint("::1", ""))] == ["db", "[::1]"]
+    assert str(Endpoint("db", "1", "10.0.0.7")) == "db (10.0.0.7):1"
+    assert str(Endpoint("", "1", "10.0.0.7")) == "10.0.0.7:1"
 
 
 def test_what_libpq_is_told() -> None:
     """Only what is known."""
     assert Endpoint("db", "1", "10.0.0.1").keywords == {"host": "db", "port": "1", "hostaddr": "10.0.0.1"}
+    assert Endpoint("db", "1").keywords == {"host": "db", "port": "1", "hostaddr": ""}
     assert Endpoint("", "1").keywords == {"port": "1"}
     assert Endpoint("", "").keywords == {}
 

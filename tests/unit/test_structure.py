@@ -31,6 +31,7 @@ PURE = (
     "tefmanager.logfile.secrets",
     "tefmanager.config",
     "tefmanager.config_http",
+    "tefmanager.config_libpq",
     "tefmanager.config_reload",
     "tefmanager.config_sources",
     "tefmanager.config_tls",
