@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 UNLIMITED = -1
 """The limit that is none, as it stands in ``ref_limit`` and in a window's ``limit``."""
@@ -61,6 +62,8 @@ class Resource(Struct, frozen=True):
         available: False where ``available`` is ``0``: nobody may add a reference.
         windows: the windows that could be read.
         faults: what could not be read, for people: "ref_limit is 'four', expected a whole number".
+        uncounted: references of our own, by their lock keys, that ``held`` leaves out: somebody has
+            changed the count by hand, or has made the resource anew.
     """
 
     name: str
@@ -69,6 +72,17 @@ class Resource(Struct, frozen=True):
     available: bool = True
     windows: tuple[Window, ...] = ()
     faults: tuple[str, ...] = ()
+    uncounted: int = 0
+
+    @property
+    def used(self) -> int:
+        """References that are certainly held now: our own always count."""
+        return self.held + self.uncounted
+
+    def with_own(self, own: int) -> Resource:
+        """Return the same where so many lock keys of our own are there."""
+        uncounted = max(0, own - self.held)
+        return self if uncounted == self.uncounted else replace(self, uncounted=uncounted)
 
     def limit_at(self, local: datetime) -> int:
         """Return the most references that may be held at a local time, or `UNLIMITED`.
@@ -92,4 +106,4 @@ class Resource(Struct, frozen=True):
     def free_at(self, local: datetime) -> float:
         """Return how many references may still be added at a local time: 0 or more, or infinity."""
         limit = self.limit_at(local)
-        return float("inf") if limit == UNLIMITED else max(0, limit - self.held)
+        return float("inf") if limit == UNLIMITED else max(0, limit - self.used)

@@ -95,8 +95,8 @@ class EtcdReservations(ABC):
         keys = self._owner_keys(folder(self._base, prefix))
         self._owned = Ownership(owner, keys, seconds_since_boot, timeout)
         self._backoff = Backoff(reactor)
-        self._cache = Cache()
         self._locks = Locks()
+        self._cache = Cache(self._locks.counted)
         self._uncertain: set[int] = set()
         self._jobs = Jobs(
             self._work, self._new_room, self.max_batches, lambda call: reactor.callLater(0, call)

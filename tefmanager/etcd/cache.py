@@ -6,12 +6,14 @@ overwrite newer ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
 from tefmanager.core.resources import Resource
 from tefmanager.etcd import tree
+from tefmanager.etcd.settle import INTENT
 
 
 class Entry(Struct, frozen=True):
@@ -28,9 +30,14 @@ NOTHING = Entry(None, 0)
 
 
 class Cache:
-    """All resources there are, as far as known."""
+    """All resources there are, as far as known.
 
-    def __init__(self) -> None:
+    Args:
+        own: returns how many counted lock keys of our own a resource has.
+    """
+
+    def __init__(self, own: Callable[[str], int] = lambda _: 0) -> None:
+        self._own = own
         self._read_at = 0
         self._fields: dict[str, dict[str, Entry]] = {}
         self._known_at: dict[str, int] = {}
@@ -38,11 +45,17 @@ class Cache:
 
     def get(self, name: str) -> Resource | None:
         """Return a resource, or None where it has no entry."""
-        return self._resources.get(name)
+        found = self._resources.get(name)
+        return None if found is None else found.with_own(self._own(name))
+
+    def uncounted(self, name: str) -> int:
+        """Return how many references of our own the count of a resource leaves out."""
+        found = self.get(name)
+        return 0 if found is None else found.uncounted
 
     def all(self) -> dict[str, Resource]:
         """Return all resources, by name."""
-        return dict(self._resources)
+        return {name: found.with_own(self._own(name)) for name, found in self._resources.items()}
 
     def entry(self, name: str, field: str) -> Entry:
         """Return what is known of one key; revision 0 where it is not there."""
@@ -150,21 +163,35 @@ class Locks:
     def __init__(self) -> None:
         self._locks: dict[int, dict[tuple[str, str], Lock]] = {}
         self._gone: dict[tuple[str, str], int] = {}
+        self._counted: Counter[str] = Counter()
 
     def add(self, lock: Lock) -> None:
         """Take in that a lock key is there, unless it is known to be gone since."""
         key = (lock.name, lock.field)
         if self._gone.get(key, 0) < lock.revision:
-            self._locks.setdefault(lock.attempt, {})[key] = lock
+            held = self._locks.setdefault(lock.attempt, {})
+            self._count(held.get(key), -1)
+            held[key] = lock
+            self._count(lock, 1)
 
     def drop(self, lock: Lock, revision: int) -> None:
         """Take in that a lock key is gone."""
         key = (lock.name, lock.field)
         self._gone[key] = max(revision, self._gone.get(key, 0))
         held = self._locks.get(lock.attempt, {})
-        held.pop(key, None)
+        self._count(held.pop(key, None), -1)
         if not held:
             self._locks.pop(lock.attempt, None)
+
+    def counted(self, name: str) -> int:
+        """Return how many lock keys on a resource certainly are in its count."""
+        return self._counted.get(name, 0)
+
+    def _count(self, lock: Lock | None, step: int) -> None:
+        if lock is not None and lock.value != INTENT:
+            self._counted[lock.name] += step
+            if not self._counted[lock.name]:
+                del self._counted[lock.name]
 
     def of(self, attempt: int, name: str) -> list[Lock]:
         """Return the lock keys of an attempt on a resource: none, one, or by a mishap more."""
@@ -179,6 +206,7 @@ class Locks:
         newer = [lock for lock in self.all() if lock.revision > revision]
         gone = {key: at for key, at in self._gone.items() if at > revision}
         self._locks = {}
+        self._counted = Counter()
         self._gone = gone
         for lock in (*found, *newer):
             self.add(lock)

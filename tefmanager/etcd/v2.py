@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count as count_up
 from typing import Any
@@ -250,9 +250,18 @@ class EtcdV2Reservations(EtcdReservations):
                 self._uncertain.add(taking.job.attempt)
 
     async def _complete(self, taking: _Taking) -> None:
+        known = self._uncounted(taking.locks)
         for lock in await gather(self._keys.write(lock, lock.value) for lock in taking.locks.values()):
             self._locks.add(lock)
+        self._tell_uncounted(known)
         self._grant(taking.job, taking.locks)
+
+    def _uncounted(self, names: Iterable[str]) -> dict[str, int]:
+        return {name: self._cache.uncounted(name) for name in names}
+
+    def _tell_uncounted(self, known: Mapping[str, int]) -> None:
+        """Tell of the resources whose count leaves out more, or less, of our references than before."""
+        self._tell([name for name, before in known.items() if self._cache.uncounted(name) != before])
 
     # --- giving ---
 
@@ -267,12 +276,14 @@ class EtcdV2Reservations(EtcdReservations):
             await self._settle_one(name)
         locks = [lock for attempt in attempts for lock in self._locks.of(attempt, name)]
         self._handled |= _keys(locks)
+        known = self._uncounted([name])
         try:
             marked = [lock for lock in await gather(self._mark(lock) for lock in locks) if lock is not None]
             await self._lower(marked)
             await self._delete(marked)
         finally:
             self._handled -= _keys(locks)
+        self._tell_uncounted(known)
 
     async def _mark(self, lock: Lock) -> Lock | None:
         """Note in the lock key that it is being given back; None where somebody has removed it."""
@@ -287,7 +298,7 @@ class EtcdV2Reservations(EtcdReservations):
     async def _lower(self, locks: Sequence[Lock]) -> None:
         """Lower the count of one resource by its lock keys."""
         for conflicts in count_up(1):
-            for name, after in lowered(self._cache, locks).items():
+            for name, after in lowered(self._cache, locks, self._locks.counted).items():
                 entry = await self._keys.swap_count(name, self._cache.entry(name, tree.REF_COUNT), after)
                 self._put(name, tree.REF_COUNT, entry or await self._keys.read_count(name))
                 if entry is None:

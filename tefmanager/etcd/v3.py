@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import count as count_up
 from itertools import takewhile
@@ -208,7 +209,8 @@ class EtcdV3Reservations(EtcdReservations):
         """Give and take in one transaction, if it is done on what is so; tell whether it was."""
         takes, gives = ([job for job in jobs if job.kind is kind] for kind in Kind)
         given = [lock for job in gives for name in job.names for lock in self._locks.of(job.attempt, name)]
-        less = lowered(self._cache, given)
+        giving = Counter(lock.name for lock in given)
+        less = lowered(self._cache, given, lambda name: self._locks.counted(name) - giving[name])
         planned = self._plan(takes, less)
         counts = self._changed_counts({**less, **planned.counts})
         change = _Change(given, list(self._new_locks(planned)), counts)
@@ -270,12 +272,14 @@ class EtcdV3Reservations(EtcdReservations):
         return answer.succeeded
 
     def _written(self, change: _Change, revision: int) -> None:
+        uncounted = {lock.name: self._cache.uncounted(lock.name) for lock in change.given}
         for lock in change.given:
             self._locks.drop(lock, revision)
         for lock in change.taken:
             self._locks.add(replace(lock, revision=revision))
         entries = {name: Entry(str(count), revision) for name, count in change.counts.items()}
-        self._tell([name for name in entries if self._cache.put(name, tree.REF_COUNT, entries[name])])
+        changed = [name for name in entries if self._cache.put(name, tree.REF_COUNT, entries[name])]
+        self._tell([*changed, *(n for n, known in uncounted.items() if self._cache.uncounted(n) != known)])
 
     async def _read_again(
         self, taking: Sequence[str], giving: Sequence[str], given: Sequence[Lock]

@@ -176,7 +176,7 @@ def _short(core: Core, task: Task, entry: Resource, now: Moment) -> Reason | Non
     name, limit = entry.name, entry.limit_at(now.local)
     if limit == 0:
         text = "; ".join([f"resource {name} is closed: its limit is 0 now", *entry.faults[:FAULTS_TOLD]])
-        return Reason("resource_closed", text, resource=name, held=entry.held, limit=0)
+        return Reason("resource_closed", text, resource=name, held=entry.used, limit=0)
     left = core.pool.left(name, now)
     claims = core.pool.claims_before(name, now, task)
     if left - len(claims) >= 1:
@@ -184,7 +184,7 @@ def _short(core: Core, task: Task, entry: Resource, now: Moment) -> Reason | Non
     ours = tuple(holders(core, [name]).get(name, ()))
     short = left < 1
     text = (
-        f"resource {name} has nothing to give: {entry.held} of {limit} held"
+        f"resource {name} has nothing to give: {entry.used} of {limit} held"
         if short
         else f"resource {name} is claimed by tasks that go before it"
     )
@@ -192,7 +192,7 @@ def _short(core: Core, task: Task, entry: Resource, now: Moment) -> Reason | Non
         "resource_short" if short else "claimed",
         text,
         resource=name,
-        held=entry.held,
+        held=entry.used,
         limit=limit,
         holders=ours,
         others=not_ours(entry, ours),

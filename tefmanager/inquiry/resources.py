@@ -49,7 +49,7 @@ def _info(
     longest = nsmallest(WAITERS_TOLD, waits, key=lambda wait: wait.since)
     return ResourceInfo(
         name=entry.name,
-        held=entry.held,
+        held=entry.used,
         limit=entry.limit_at(now.local),
         own_limit=entry.limit,
         available=entry.available,
@@ -64,7 +64,7 @@ def _info(
 
 def not_ours(entry: Resource, ours: Iterable[Holder]) -> int:
     """Count the references that are none of ours, as far as known: counts come a little later."""
-    return max(0, entry.held - sum(holder.state != "reserving" for holder in ours))
+    return max(0, entry.used - sum(holder.state != "reserving" for holder in ours))
 
 
 def holders(core: Core, names: Iterable[str]) -> Mapping[str, list[Holder]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from itertools import groupby, pairwise
 from typing import Any
 
 import pytest
@@ -365,6 +366,56 @@ async def test_count_never_below_zero(twin: Twin, managers: Managers) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_our_own_references_always_count(twin: Twin, managers: Managers) -> None:
+    """Where somebody sets the count to 0 the limit is not passed, and nobody's count is corrected."""
+    await twin.foreign.set("r/ref_limit", "2")
+    reservations, observer = await managers.start()
+    await reservations.reserve([Claim(1, ("r",))])
+    await twin.foreign.set("r/ref_count", "0")
+    outcomes = await reservations.reserve([Claim(2, ("r",)), Claim(3, ("r",))])
+    assert outcomes == [Granted(2, ("r",)), Refused(3, "r")]
+    assert (await twin.foreign.dump())["r/ref_count"] == "1"
+    assert observer.resources["r"].used == 2
+    await reservations.release([Claim(1, ("r",))])
+    assert (await twin.foreign.dump())["r/ref_count"] == "1"  # the second one is held still
+    assert granted(await reservations.reserve([Claim(4, ("r",)), Claim(5, ("r",))])) == [4]
+    await reservations.release([Claim(2, ("r",)), Claim(4, ("r",))])
+    await assert_at_rest(twin, "r", 0)
+    assert observer.resources["r"].used == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_count_that_stays_is_told(twin: Twin, managers: Managers) -> None:
+    """A reference that the count leaves out is given back, and there is room again."""
+    await twin.foreign.set("r/ref_limit", "1")
+    reservations, observer = await managers.start()
+    await reservations.reserve([Claim(1, ("r",))])
+    await twin.foreign.set("r/ref_count", "0")
+    await observer.until(lambda: observer.resources["r"].held == 0, 1.0)
+    assert observer.resources["r"].free_at(twin.now) == 0
+    await reservations.release([Claim(1, ("r",))])
+    await observer.until(lambda: observer.resources["r"].free_at(twin.now) == 1, 1.0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_resource_made_anew_while_held(twin: Twin, managers: Managers) -> None:
+    """Who holds it counts at once, in what is told and in what is granted."""
+    await twin.foreign.set("r/ref_limit", "1")
+    reservations, observer = await managers.start()
+    await reservations.reserve([Claim(1, ("r",))])
+    await twin.foreign.delete("r/ref_limit")
+    await twin.foreign.delete("r/ref_count")
+    await observer.until(lambda: "r" not in observer.resources, 1.0)
+    await twin.foreign.set("r/ref_limit", "1")
+    assert await reservations.reserve([Claim(2, ("r",))]) in ([Refused(2, "r")], [Granted(2, ())])
+    await observer.until(lambda: "r" in observer.resources, 1.0)
+    assert observer.resources["r"].free_at(twin.now) == 0
+    assert await reservations.reserve([Claim(3, ("r",))]) == [Refused(3, "r")]
+    await reservations.release([Claim(1, ("r",)), Claim(2, ("r",))])
+    assert granted(await reservations.reserve([Claim(4, ("r",))])) == [4]
+
+
+@pytest_twisted.ensureDeferred
 async def test_resources_come_and_go(twin: Twin, managers: Managers) -> None:
     """A resource that is made or deleted while running counts, or no longer counts, within a second."""
     reservations, observer = await managers.start()
@@ -432,8 +483,9 @@ async def test_no_news_without_a_change(twin: Twin, managers: Managers) -> None:
     await reservations.release([Claim(1, ("r",))])
     await twin.foreign.set("last/ref_limit", "1")
     await observer.until(lambda: "last" in observer.resources)
-    helds = [seen["r"].held for seen in observer.seen if seen.get("r") is not None]  # type: ignore[union-attr]
-    assert helds == [1, 0]
+    told = [seen["r"] for seen in observer.seen if seen.get("r") is not None]
+    assert [one for one, next in pairwise(told) if one == next] == []
+    assert [used for used, _ in groupby(one.used for one in told if one)] == [1, 0]
 
 
 @pytest_twisted.ensureDeferred

@@ -277,7 +277,7 @@ class FakeReservations:
             return refusal
         kept = [name for name in names if self._locks(claim.attempt, name)]
         wanted = _Wanted([name for name in names if name not in kept])
-        planned = plan([wanted], self._etcd.get, self._local_time())
+        planned = plan([wanted], self._get, self._local_time())
         for _, short in planned.refused:
             return Refused(claim.attempt, short)
         for name, count in planned.counts.items():
@@ -306,9 +306,21 @@ class FakeReservations:
             for path in self._locks(claim.attempt, name):
                 self._etcd.delete(path)
                 count = tree.number(self._etcd.keys.get(f"{name}/{tree.REF_COUNT}"))
-                if count is not None and count > 0:
+                if count is not None and count > self._own(name):
                     self._etcd.set(f"{name}/{tree.REF_COUNT}", str(count - 1))
+                self._touched(name)
         return self._refusal(held)
+
+    def _own(self, name: str) -> int:
+        places = [at for path in self._etcd.keys if (at := tree.place(path)) and at.name == name]
+        return sum(at.is_lock and tree.lock_attempt(self._prefix, at.lock_id) is not None for at in places)
+
+    def _get(self, name: str) -> Resource | None:
+        found = self._etcd.get(name)
+        return None if found is None else found.with_own(self._own(name))
+
+    def _all(self) -> dict[str, Resource]:
+        return {name: found.with_own(self._own(name)) for name, found in self._etcd.all().items()}
 
     def _locks(self, attempt: int, name: str) -> list[str]:
         begin = f"{name}/{tree.LOCKS}/{tree.client_id(self._prefix, attempt)}~"
@@ -324,12 +336,12 @@ class FakeReservations:
         return held
 
     def _tell_all(self) -> None:
-        self._known = {**self._etcd.all()}
+        self._known = {**self._all()}
         if self._observer is not None:
-            self._observer.resources_read(self._etcd.all(), self._held())
+            self._observer.resources_read(self._all(), self._held())
 
     def _touched(self, name: str) -> None:
-        resource = self._etcd.get(name)
+        resource = self._get(name)
         if self._known.get(name) != resource and self._observer is not None:
             self._known[name] = resource
             self._observer.resources_seen({name: resource})
