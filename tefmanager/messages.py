@@ -33,6 +33,9 @@ LONGEST_REASON = 300
 MOST_RESOURCES = 1000
 """Names in a task's resources."""
 
+MOST_SUITES = 1000
+"""Suites in a control message."""
+
 DEFAULT_PRIORITY = 1.0
 
 
@@ -74,10 +77,16 @@ class DispatchTasks(Struct, frozen=True):
 
 
 class SuiteCommand(Struct, frozen=True):
-    """``pause_suite``, ``ready_suite`` or ``stop_suite`` (``command``), with the suite's guid."""
+    """``pause_suite``, ``ready_suite`` or ``stop_suite`` (``command``), with guids of suites."""
 
     command: str
     suite: str
+    more: tuple[str, ...] = ()
+
+    @property
+    def suites(self) -> tuple[str, ...]:
+        """All of them, each once."""
+        return tuple(dict.fromkeys((self.suite, *self.more)))
 
 
 class Invalid(Struct, frozen=True):
@@ -133,6 +142,9 @@ _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?", re.ASCII)
 """At each character there is one way to go on, so the time it takes grows with the length alone."""
+
+_INTEGER = re.compile(rb"0|-?[1-9][0-9]*")
+"""A whole number as JSON has it."""
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _ESCAPE = re.compile(
@@ -219,15 +231,24 @@ def _unknown(fields: _Fields, body: bytes) -> Parsed:
 def _task(fields: _Fields, body: bytes) -> Parsed:
     try:
         return TaskMessage(
-            guid=_name(_value(fields.guid, "guid"), "guid"),
+            guid=_name(_guid(fields.guid, "guid"), "guid"),
             task_type=_name(_value(fields.task_type, "task_type"), "task_type"),
             priority=_priority(_value(fields.priority, "priority")),
             resources=_resources(fields.resources),
-            suite=_optional_name(_value(fields.suite_guid, "suite_guid"), "suite_guid"),
-            time_limit=_time_limit(_value(fields.time_limit, "time_limit")),
+            suite=_optional_name(_guid(fields.suite_guid, "suite_guid"), "suite_guid"),
+            time_limit=_time_limit(
+                None if _is_missing(fields.time_limit) else _value(fields.time_limit, "time_limit")
+            ),
         )
     except _Bad as bad:
         return Invalid(loglines.TASK_REJECTED(str(bad), readable(body)), rejected=str(bad))
+
+
+def _guid(raw: msgspec.Raw, field: str) -> object:
+    """Return what a field holds that may be a guid; a whole number is its decimal text."""
+    _check_length(raw, field, LONGEST_VALUE)
+    text = bytes(raw)
+    return text.decode() if _INTEGER.fullmatch(text) else _decode_value(raw)
 
 
 def _name(value: object, field: str) -> str:
@@ -251,21 +272,21 @@ def _priority(value: object) -> float:
     """Return a priority. Queuebert sends it as a string."""
     if value is None:
         return DEFAULT_PRIORITY
-    return _number(_from_string(value), "priority")
+    return _number(_from_string(value, "priority"), "priority")
 
 
-def _from_string(value: object) -> object:
+def _from_string(value: object, field: str) -> object:
     if not isinstance(value, str):
         return value
     if not _NUMBER.fullmatch(value.strip()):
-        raise _Bad("priority is a string that is no number")
+        raise _Bad(f"{field} is a string that is no number")
     return float(value)
 
 
 def _time_limit(value: object) -> float | None:
     if value is None:
         return None
-    seconds = _number(value, "time_limit")
+    seconds = _number(_from_string(value, "time_limit"), "time_limit")
     if seconds <= 0:
         raise _Bad(f"time_limit is {seconds:g}, expected seconds greater than 0")
     return seconds
@@ -327,7 +348,7 @@ def _worker(fields: _Fields, body: bytes) -> Parsed:
             exchange_name=_name(_value(fields.exchange_name, "exchange_name"), "exchange_name"),
             status=_name(_value(fields.status, "status"), "status"),
             worker_type=_optional_name(_value(fields.worker_type, "worker_type"), "worker_type"),
-            task=None if _is_missing(fields.task) else _name(_value(fields.task, "task"), "task"),
+            task=None if _is_missing(fields.task) else _name(_guid(fields.task, "task"), "task"),
         )
     except _Bad as bad:
         return Invalid(loglines.INVALID_FIELD(shown, str(bad)))
@@ -359,9 +380,21 @@ def _suite(fields: _Fields, body: bytes) -> Parsed:
     if _is_missing(fields.data):
         return Invalid(loglines.NO_DATA(readable(body)))
     try:
-        return SuiteCommand(_type(fields), _name(_value(fields.data, "data"), "data"))
+        first, *more = _suites(fields.data)
+        return SuiteCommand(_type(fields), first, tuple(more))
     except _Bad as bad:
         return Invalid(loglines.INVALID_DATA(str(bad), readable(body)))
+
+
+def _suites(raw: msgspec.Raw) -> list[str]:
+    """Return the guids in a list, or the one that there is."""
+    if bytes(memoryview(raw)[:1]) != b"[":
+        return [_name(_guid(raw, "data"), "data")]
+    _check_length(raw, "data", LONGEST_LIST)
+    found = _decode_list(raw)[: MOST_SUITES + 1]
+    if not 1 <= len(found) <= MOST_SUITES:
+        raise _Bad(f"data is a list of {len(found)} or more suites, expected 1 to {MOST_SUITES}")
+    return [_name(_guid(each, "a suite in data"), "a suite in data") for each in found]
 
 
 def _question(fields: _Fields, body: bytes) -> Parsed:

@@ -128,6 +128,8 @@ def read_question(type: str, data: Any) -> Question:
     kind = QUESTIONS[type]
     if kind in OF_A_TASK:
         data = {"guid": data}
+    if isinstance(data, dict):
+        data = {key: _as_texts(value) if key in _GUIDS else value for key, value in data.items()}
     try:
         question = msgspec.convert({} if data is None else data, kind)
     except msgspec.ValidationError as error:
@@ -136,6 +138,16 @@ def read_question(type: str, data: Any) -> Question:
     if any(not _is_storable(text) for text in _texts(question)):
         raise ValueError("a string in data has a NUL character or one half of a surrogate pair in it")
     return question
+
+
+_GUIDS = ("guid", "guids", "suite_guid")
+
+
+def _as_texts(value: Any) -> Any:
+    """Return guids with whole numbers among them as their decimal text."""
+    if isinstance(value, list):
+        return [_as_texts(each) for each in value]
+    return str(value) if type(value) is int else value
 
 
 def _texts(question: Question) -> Iterator[str]:

@@ -94,8 +94,9 @@ class Intake:
                 return
             case SetState(state):
                 self._numbers.set_state(state, now.wall)
-            case SuiteCommand(command, suite):
-                self._suite_actions[command](suite, event, now)
+            case SuiteCommand(command) as named:
+                for suite in named.suites:
+                    self._suite_actions[command](suite, event, now)
             case DispatchTasks():
                 self._pool.second_look()
                 self._backlog.wake_all()

@@ -85,10 +85,31 @@ def test_priorities(given_: object, priority: float) -> None:
     assert parsed_task(priority=given_).priority == priority
 
 
+@pytest.mark.parametrize("number", [112233, 0, -5, 10**200])
+def test_numbers_are_guids(number: int) -> None:
+    """Queuebert and ActiveRecord's users send them: their decimal text is meant."""
+    found = parsed_task(guid=number, suite_guid=number)
+    assert (found.guid, found.suite) == (str(number), str(number))
+    message = parse(status(task=number), LIMIT)
+    assert isinstance(message, WorkerMessage)
+    assert message.task == str(number)
+
+
+@pytest.mark.parametrize(
+    ("given_", "limit"),
+    [("600", 600.0), (" 0.5 ", 0.5), ("1e3", 1000.0), ("", None), (None, None), (7, 7.0)],
+)
+def test_time_limits(given_: object, limit: float | None) -> None:
+    """A number, or numeric text as Queuebert passes it on; an empty text is as good as none."""
+    assert parsed_task(time_limit=given_).time_limit == limit
+
+
 BAD_TASKS: list[dict[str, object]] = [
     {"guid": None},
     {"guid": ""},
-    {"guid": 7},
+    {"guid": 7.0},
+    {"guid": True},
+    {"guid": 10**256},
     {"guid": "x" * 256},
     {"guid": "ä" * 128},
     {"guid": "a\0b"},
@@ -113,9 +134,13 @@ BAD_TASKS: list[dict[str, object]] = [
     {"resources": "a" * 300},
     {"time_limit": 0},
     {"time_limit": -1},
-    {"time_limit": "600"},
+    {"time_limit": "ten"},
+    {"time_limit": "0"},
+    {"time_limit": " "},
+    {"time_limit": "1e999"},
     {"time_limit": False},
-    {"suite_guid": 1},
+    {"suite_guid": 1.5},
+    {"suite_guid": [1]},
     {"suite_guid": ""},
 ]
 
@@ -250,6 +275,10 @@ def test_control_messages() -> None:
     assert control(type="dispatch_tasks") == DispatchTasks()
     for command in ("pause_suite", "ready_suite", "stop_suite"):
         assert control(type=command, data="s") == SuiteCommand(command, "s")
+        assert control(type=command, data=7) == SuiteCommand(command, "7")
+        several = control(type=command, data=["s", 112233, "s"])
+        assert isinstance(several, SuiteCommand)
+        assert several.suites == ("s", "112233")
 
 
 @pytest.mark.parametrize(
@@ -259,7 +288,11 @@ def test_control_messages() -> None:
         ({"type": "set_state", "data": "asleep"}, "INVALID_JSON|INVALID_STATE|asleep|"),
         ({"type": "set_state", "data": {"a": 1}}, "INVALID_JSON|INVALID_STATE|"),
         ({"type": "stop_suite"}, "INVALID_JSON|NO_DATA|"),
-        ({"type": "stop_suite", "data": 7}, "INVALID_JSON|INVALID_DATA|"),
+        ({"type": "stop_suite", "data": 7.5}, "INVALID_JSON|INVALID_DATA|"),
+        ({"type": "stop_suite", "data": []}, "INVALID_JSON|INVALID_DATA|"),
+        ({"type": "stop_suite", "data": ["s", None]}, "INVALID_JSON|INVALID_DATA|"),
+        ({"type": "stop_suite", "data": [["s"]]}, "INVALID_JSON|INVALID_DATA|"),
+        ({"type": "stop_suite", "data": ["s"] * 1001}, "INVALID_JSON|INVALID_DATA|"),
     ],
 )
 def test_bad_control_data(fields: dict[str, object], line: str) -> None:

@@ -65,7 +65,7 @@ def test_questions_that_are_understood(message: object, question: Question) -> N
 @pytest.mark.parametrize(
     ("message", "reason"),
     [
-        (read("get_task", data=7), "Expected `str`, got `int` - at `data`"),
+        (read("get_task", data=7.5), "Expected `str`, got `float` - at `data`"),
         (read("get_task", data="a\0b"), "a string in data has a NUL character"),
         (read("explain_task", data="\ud800"), "one half of a surrogate pair"),
         (read("get_tasks", data={"guids": ["a", "\0"]}), "a string in data has a NUL character"),
@@ -209,3 +209,10 @@ def test_nobody_waits_for_an_answer_any_more() -> None:
     inquirer.ask(GetStatus()).addErrback(failed.append)
     inquirer.forsake()
     assert [failure.check(CancelledError) for failure in failed] == [CancelledError] * 2  # type: ignore[no-untyped-call]
+
+
+def test_whole_numbers_are_guids() -> None:
+    """Wherever a guid or a suite is meant."""
+    assert read("get_task", data=7) == read("get_task", data="7")
+    assert read("get_tasks", data={"suite_guid": 7}) == read("get_tasks", data={"suite_guid": "7"})
+    assert read("get_tasks", data={"guids": [7, "a"]}) == read("get_tasks", data={"guids": ["7", "a"]})
