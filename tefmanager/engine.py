@@ -41,7 +41,7 @@ from tefmanager.interfaces import (
 from tefmanager.interfaces.ways import Queues
 from tefmanager.logfile.emit import emit
 from tefmanager.questions import Question
-from tefmanager.reception import Arrival, Item, Poisoned, Reception, Rejected, Turn, fingerprint
+from tefmanager.reception import Arrival, Item, Poisoned, Reception, Rejected, Turn, at_risk, fingerprint
 from tefmanager.spawn import Nursery
 from tefmanager.wakeup import Wakeup
 
@@ -68,6 +68,7 @@ class Engine:
     Attributes:
         core: as given.
         history: as given; may be changed.
+        room: bytes of bodies that are being committed, or that could not be.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class Engine:
         self._inquirer = Inquirer(core, reign, outages)
         self._consumer = consumer
         self._careful = careful
+        self.room = 0
         self.history = history
         self._inbox: deque[Arrival] = deque()
         self._open: Turn | None = None
@@ -174,7 +176,8 @@ class Engine:
     async def run(self) -> None:
         """Take turns until it is stopped, or until one fails; then this reign must end."""
         while not self._done():
-            if self._careful:
+            if self._careful or self._at_risk():
+                await self._settled()
                 await self._careful_turn()
             else:
                 await self._turn()
@@ -254,7 +257,7 @@ class Engine:
 
     async def _careful_turn(self) -> None:
         """Take in, and commit, one item alone: so it is clear what is to blame if that fails."""
-        self._careful -= 1
+        self._careful = max(self._careful - 1, 0)
         turn = self._open = Turn(self._clocks().monotonic)
         batch = self._batch(1)
         try:
@@ -285,6 +288,8 @@ class Engine:
         """Take items out of the inbox; if so wished, those before the first that needs rows."""
         batch: list[Arrival] = []
         while self._inbox and len(batch) < at_most:
+            if at_most > 1 and self._at_risk():
+                break  # it is taken in alone
             if without_rows and self._reception.needs_rows(self._inbox[0]):
                 break
             arrival = self._inbox.popleft()
@@ -318,8 +323,10 @@ class Engine:
         try:
             bodies: dict[int, bytes] = {row.spec.id: body for row, body in changes.accepted}
             if changes:
+                self.room = sum(map(len, bodies.values()))
                 read: Bodies = await self._reign.commit(changes)
                 bodies.update(read)
+                self.room = 0
                 self.core.committed(changes)
             reach(CrashPoint.TURN_COMMITTED)
             self._effector.carry_out(effects, bodies)
@@ -328,11 +335,16 @@ class Engine:
             reach(CrashPoint.TURN_CARRIED_OUT)
             for session, tags in turn.acks.items():
                 self._consumer.ack(session, tags)
+            if turn.deliveries:
+                self._consumer.widen(wholly=bool(changes))
             reach(CrashPoint.TURN_ACKNOWLEDGED)
         finally:
             self._committing = None
             self._wakeup.call()
         self._meter.turned(self._clocks().monotonic - turn.began)
+
+    def _at_risk(self) -> bool:
+        return bool(self._inbox) and at_risk(self._inbox[0].item)
 
     def _stale(self, item: Item) -> bool:
         return isinstance(item, Delivery) and item.session <= self._lost_session

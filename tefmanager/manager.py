@@ -61,6 +61,9 @@ _CAREFUL = 2000
 """Turns of one message each, after a reign failed for another reason than lost services; more than the
 messages that come again then."""
 
+_MOST_ROOM = 32 * 1024 * 1024
+"""Bytes that a database must have room for, at most, before a reign begins: what could not be written."""
+
 _LOOK = 1.0
 """Seconds between two looks at what has lasted too long."""
 
@@ -109,6 +112,7 @@ class Manager(Service):
         self._engine: Engine | None = None
         self._poison: set[bytes] = set()
         self._careful = 0
+        self._room = 0
         self._refreshing = False
         self._ending = False
         self._loops: dict[LoopingCall, Callable[[], float]] = {}
@@ -194,7 +198,7 @@ class Manager(Service):
 
     async def _reign_once(self) -> float:
         """Wait for a reign and outlive it; return how many seconds it lasted."""
-        reign = await self._store.reign(self.outages.leadership_awaited)
+        reign = await self._store.reign(self.outages.leadership_awaited, self._room)
         began = self._clocks().monotonic
         await self._outlive(reign)
         return self._clocks().monotonic - began
@@ -233,12 +237,13 @@ class Manager(Service):
         core = Core(self._ways.limits, snapshot, self._clocks())
         reservations = self._reservations = self._make_reservations(reign.life)
         engine = self._engine = self._make_engine(reign, core, reservations)
+        engine.room = self._room
         reign.watch(engine.lose)
         emit(loglines.REIGN_BEGUN(reign.epoch, snapshot.count, len(snapshot.workers)))
         self.outages.leadership_gained()
         self._resources_lost = False
         reservations.start(self)
-        self._consumer.start(self, reign.epoch)
+        self._consumer.start(self, reign.epoch, narrow=True)
         self._again_and_again(engine.tidy, lambda: self._ways.dispatch_interval)
         self._again_and_again(self._refresh, lambda: self._ways.read_interval)
         try:
@@ -282,6 +287,7 @@ class Manager(Service):
 
     async def _hand_over(self, reign: IReign) -> None:
         engine, self._engine = self._engine, None
+        self._room = 0 if engine is None else min(engine.room, _MOST_ROOM)
         self.outages.drop(*OF_A_REIGN)
         reservations, self._reservations = self._reservations, None
         steps: list[Callable[[], Awaitable[None]]] = [self._consumer.stop]

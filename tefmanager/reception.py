@@ -17,12 +17,20 @@ from tefmanager.crashpoints import CrashPoint, reach
 from tefmanager.deliveries import event_of, reply_to
 from tefmanager.hearing import Hearing
 from tefmanager.interfaces import Delivery, IReign
+from tefmanager.logfile.emit import emit
 from tefmanager.messages import DispatchTasks, Invalid, Parsed, TaskMessage, WorkerMessage, parse
 from tefmanager.pager import Pager
 from tefmanager.questions import Question, SettleDead
 
 Item: TypeAlias = Delivery | events.Event
 
+
+NEAR = 10
+"""How often a message may go back to its queue before it is taken in alone: RabbitMQ 4 drops it after 20
+times, unless a policy says otherwise."""
+
+SHOWN = 100
+"""Characters of it that are logged."""
 
 _NOT_A_WORKER_S = "exchange_name is {!r}, which is the manager's or the broker's own, and no worker's"
 
@@ -66,12 +74,14 @@ class Turn:
     Attributes:
         began: monotonic time.
         size: number of messages and events.
+        deliveries: number of messages.
         acks: tags to acknowledge, by the session that delivered them.
         rejected: messages that nobody can use.
     """
 
     began: float
     size: int = 0
+    deliveries: int = 0
     acks: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
     rejected: list[Rejected] = field(default_factory=list)
 
@@ -123,6 +133,8 @@ class Reception:
             reason = "the manager failed on this message before"
             line = loglines.TASK_REJECTED(reason, loglines.readable(item.body))
             return Arrival(item, Invalid(line, rejected=reason))
+        if at_risk(item):
+            emit(loglines.DELIVERY_LIMIT_NEAR(item.given_back, loglines.readable(item.body)[:SHOWN]))
         parsed = parse(item.body, self._message_limit)
         if isinstance(parsed, WorkerMessage) and self._is_own(parsed.exchange_name):
             reason = _NOT_A_WORKER_S.format(parsed.exchange_name)
@@ -151,6 +163,7 @@ class Reception:
         turn.size += len(arrivals)
         for arrival in arrivals:
             if isinstance(arrival.item, Delivery):
+                turn.deliveries += 1
                 self._deliver(turn, arrival.item, arrival.parsed, finished, now)
             else:
                 self._happened(arrival.item, now)
@@ -194,6 +207,11 @@ class Reception:
             turn.rejected.append(Rejected(delivery, invalid.rejected, answer))
         elif answer is not None:
             self._core.ledger.do(answer)
+
+
+def at_risk(item: Item) -> bool:
+    """Tell whether RabbitMQ may drop a message that goes back to it a few times more."""
+    return isinstance(item, Delivery) and item.given_back >= NEAR
 
 
 def _comes_again(arrival: Arrival) -> bool:

@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from twisted.internet.defer import TimeoutError
+from twisted.internet.defer import Deferred, DeferredLock, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from txamqp.client import Closed
 from zope.interface import implementer
 
 from tefmanager.amqp.acks import AckTracker
 from tefmanager.amqp.budget import ChannelBudget
+from tefmanager.amqp.codec import TableError, decode_table
 from tefmanager.amqp.connection import Link, OnState, Tls, ignore_state
 from tefmanager.amqp.declare import declare_queue
 from tefmanager.amqp.events import ChannelEvents
@@ -29,6 +31,12 @@ from tefmanager.interfaces import Delivery, IConsumer, IDeliveries
 CHANNEL = 1
 CONSUMER = "tef-manager"
 PREFETCH = 1000
+FIRST_PREFETCH = 1
+"""Most messages that are not acknowledged until it is known that they can be kept."""
+
+DELIVERY_COUNT = "x-delivery-count"
+"""The header in which a quorum queue says how often a message went back to it."""
+
 BYTE_LIMIT = 64 * 1024 * 1024
 
 CEASE_LIMIT = 1.0
@@ -49,6 +57,10 @@ class _Session(ChannelEvents):
         self.number = number
         self.tracker = AckTracker()
         self.began = False
+        self._window = 0
+        self._consumers = 0
+        self._changing = DeferredLock()
+        self._ceased = False
 
     def delivered(self, tag: int, redelivered: bool, properties: Properties, body: bytes) -> None:
         self.began = True
@@ -66,14 +78,50 @@ class _Session(ChannelEvents):
                 properties.correlation_id,
                 properties.content_type,
                 properties.headers,
+                _given_back(properties.headers) if redelivered and properties.headers else 0,
             ),
         )
 
+    async def consume(self) -> None:
+        """Take as many messages at a time as may be now. Raises `txamqp.client.Closed`.
+
+        A limit counts from the next ``basic.consume`` on, so the consumer is made anew where it changes;
+        what it was sent before is still to be acknowledged. (A limit for a whole channel would count at
+        once, but quorum queues refuse it.)
+        """
+        await self._changing.acquire()
+        try:
+            window = self._consumer.window
+            if self._ceased or window == self._window:
+                return
+            channel = self._protocol.channels[CHANNEL]
+            if self._window:
+                await channel.basic_cancel(consumer_tag=self._tag)
+            self._window = window
+            self._consumers += 1
+            await channel.basic_qos(prefetch_count=window)
+            arguments = {"x-priority": self._consumer.rank}
+            await channel.basic_consume(
+                queue=self._consumer.queue, consumer_tag=self._tag, arguments=arguments
+            )
+        finally:
+            self._changing.release()
+
+    @property
+    def _tag(self) -> str:
+        return f"{CONSUMER} {self._consumers}"
+
     async def cease(self, clock: IReactorTime) -> None:
         """Cancel the consumer; what the broker has sent before its answer has come with it."""
-        cancelled = self._protocol.channels[CHANNEL].basic_cancel(consumer_tag=CONSUMER)
+        self._ceased = True
         with suppress(Closed, TimeoutError):  # what has not come then comes again, elsewhere
-            await cancelled.addTimeout(CEASE_LIMIT, clock)
+            await Deferred.fromCoroutine(self._cancel()).addTimeout(CEASE_LIMIT, clock)
+
+    async def _cancel(self) -> None:
+        await self._changing.acquire()  # whoever makes the consumer anew is done then
+        self._changing.release()
+        if self._window:
+            await self._protocol.channels[CHANNEL].basic_cancel(consumer_tag=self._tag)
 
     def ack(self, tags: Sequence[int]) -> None:
         acks = self.tracker.ack(tags)
@@ -101,13 +149,18 @@ class Consumer:
         reactor: the reactor.
         endpoints: brokers, tried in turn.
         topology: what to declare.
-        prefetch: most messages that are not acknowledged.
+        prefetch: most messages that are not acknowledged, once it is known that they can be kept.
         byte_limit: bytes of messages that are not acknowledged, above which no more is read from the
             socket. It is overrun by no more than one message and what one read brings along.
         on_state: is told changes of the connection.
         name: how the broker lists the connection.
         tls: makes what a TLS connection needs.
         budget: of channels, shared with the publisher.
+
+    Attributes:
+        queue: which is consumed.
+        rank: of this consumer among several.
+        window: most messages that are not acknowledged, for now.
     """
 
     _log = Logger()
@@ -126,7 +179,9 @@ class Consumer:
     ) -> None:
         self.byte_limit = byte_limit
         self._topology = topology
+        self.queue = topology.in_queue
         self._prefetch = prefetch
+        self.window = prefetch
         self._extras = Extras(reactor, topology)
         self._budget = ChannelBudget(reactor.seconds) if budget is None else budget
         self._link = Link(reactor, endpoints, name, self._setup, on_state, tls, self._budget)
@@ -135,13 +190,14 @@ class Consumer:
         self._sessions = 0
         self._ceased = False
         self._reactor = reactor
-        self._rank = 0
+        self.rank = 0
 
-    def start(self, deliveries: IDeliveries, rank: int = 0) -> None:
+    def start(self, deliveries: IDeliveries, rank: int = 0, narrow: bool = False) -> None:
         """Connect and consume, for ever."""
         self._deliveries = deliveries
         self._ceased = False
-        self._rank = rank % 2**31
+        self.rank = rank % 2**31
+        self.window = min(FIRST_PREFETCH, self._prefetch) if narrow else self._prefetch
         self._link.start()
 
     async def cease(self) -> None:
@@ -160,6 +216,13 @@ class Consumer:
         self._session = None
         self._extras.stop()
         await self._link.stop()
+
+    def widen(self, wholly: bool) -> None:
+        """See `IConsumer.widen`."""
+        if self.window < self._prefetch:
+            self.window = self._prefetch if wholly else min(2 * self.window, self._prefetch)
+            if self._session is not None and self._session.began:
+                Deferred.fromCoroutine(self._session.consume()).addErrback(_ignore_closed)
 
     def ack(self, session: int, tags: Sequence[int]) -> None:
         """Acknowledge deliveries; ones of a past session, and ones acknowledged before, are ignored."""
@@ -186,15 +249,10 @@ class Consumer:
         channel = await protocol.open_channel(CHANNEL, session)
         await declare_queue(channel, self._topology.in_queue)
         await self._extras.declare(protocol, min(protocol.channel_max, self._budget.most))
-        await channel.basic_qos(prefetch_count=self._prefetch)
         await self._succeed(channel)
         self._session = session  # before the answer, since deliveries may come along with it
         if not self._ceased:
-            await channel.basic_consume(
-                queue=self._topology.in_queue,
-                consumer_tag=CONSUMER,
-                arguments={"x-priority": self._rank},
-            )
+            await session.consume()
             session.began = True
 
     async def _succeed(self, channel: Any) -> None:
@@ -209,3 +267,17 @@ class Consumer:
                 return
             await deferLater(self._reactor, _LOOK_INTERVAL)
         self._log.warn("another consumer of {queue} is still there", queue=self._topology.in_queue)
+
+
+def _given_back(headers: bytes) -> int:
+    """Return how often a message went back to its queue, as far as that says so."""
+    try:
+        count = decode_table(headers).get(DELIVERY_COUNT)
+    except TableError:
+        return 0
+    return count if isinstance(count, int) else 0
+
+
+def _ignore_closed(failure: Failure) -> None:
+    # The session is over, and so is its consumer.
+    failure.trap(Closed)  # type: ignore[no-untyped-call]

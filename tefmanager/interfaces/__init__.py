@@ -188,8 +188,10 @@ class IReign(Interface):
 class IStore(Interface):
     """Where reigns come from."""
 
-    async def reign(on_wait: Callable[[str], None]) -> IReign:
+    async def reign(on_wait: Callable[[str], None], room: int = 0) -> IReign:
         """Wait until this manager is the active one, bring the schema up to date, begin a reign.
+
+        None begins on a database that can't be written to, or has no room for a body of ``room`` bytes.
 
         ``on_wait`` is told, each time it changes, what is being waited for, for people and without
         secrets ("database 127.0.0.1:5432: connection refused", "another manager is active").

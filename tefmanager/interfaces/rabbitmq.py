@@ -21,6 +21,8 @@ class Delivery(Struct, frozen=True):
         reply_to, correlation_id: as sent, or None; bytes, since nothing says they are text.
         content_type: as sent, or None.
         headers: the application headers as they came on the wire (an encoded field table), or None.
+        given_back: how often it went back to its queue, where that counts it: quorum queues do, and
+            RabbitMQ 4 drops a message after twenty times.
     """
 
     session: int
@@ -31,6 +33,7 @@ class Delivery(Struct, frozen=True):
     correlation_id: bytes | None = None
     content_type: bytes | None = None
     headers: bytes | None = None
+    given_back: int = 0
 
 
 class IDeliveries(Interface):
@@ -46,11 +49,16 @@ class IDeliveries(Interface):
 class IConsumer(Interface):
     """The manager's queue. Declares queues, exchanges and bindings at each (re)connect."""
 
-    def start(deliveries: IDeliveries, rank: int = 0) -> None:
+    def start(deliveries: IDeliveries, rank: int = 0, narrow: bool = False) -> None:
         """Connect and consume, for ever: reconnects by itself, with jittered backoff.
 
         Another manager's consumer, of a lower rank, may be there still: nothing new goes to that one.
+        ``narrow``: few messages are taken at a time until `widen` is called, since all of them would go
+        back to the queue if what they say can't be kept.
         """
+
+    def widen(wholly: bool) -> None:
+        """Take more messages at a time: twice as many, or as many as there may be."""
 
     def ack(session: int, tags: Sequence[int]) -> None:
         """Acknowledge deliveries, in any order; ones of a past session are ignored."""

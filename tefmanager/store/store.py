@@ -8,8 +8,9 @@ long as it waits, for weeks, and keep vacuum from removing the dead rows of busy
 from __future__ import annotations
 
 import random
+from base64 import b64encode
 from collections.abc import Callable
-from os import getpid
+from os import getpid, urandom
 from socket import gethostname
 from typing import Any
 
@@ -39,6 +40,9 @@ DEFAULT_SILENCE = Silence()
 
 CONNECT_TIMEOUT = 5.0
 """Seconds to connect, where the configuration says none: 0 or less, as for libpq."""
+
+PROBE = 64 * 1024
+"""Bytes that a database must have room for before a reign begins."""
 
 KEYWORDS: Keywords = {
     "fallback_application_name": f"tef-manager {gethostname()}[{getpid()}]"[:63],
@@ -116,20 +120,21 @@ class Store:
         self._newest = 0
         self._identity: str | None = None
 
-    async def reign(self, on_wait: Callable[[str], None]) -> Reign:
+    async def reign(self, on_wait: Callable[[str], None], room: int = 0) -> Reign:
         """See `IStore.reign`."""
+        room = max(room, PROBE)
         tell = _Changes(on_wait)
         pauses = Backoff(self._clock, *self._backoff, self._jitter)
         while True:
             since = self._clock.seconds()
             for place in self._places:
-                if reign := await self._try_place(place, tell):
+                if reign := await self._try_place(place, tell, room):
                     return reign
             if self._clock.seconds() - since > self._backoff[1]:
                 pauses.reset()  # it had worked for a while
             await pauses.pause()
 
-    async def _try_place(self, place: Endpoint, tell: _Changes) -> Reign | None:
+    async def _try_place(self, place: Endpoint, tell: _Changes, room: int) -> Reign | None:
         """Begin a reign at one of a place's addresses; where that fails, tell why and return None."""
         try:
             found = await resolved(place, self._reactor, self._clock, self._connect_timeout)
@@ -138,7 +143,7 @@ class Store:
             return None
         for endpoint in found:
             try:
-                return await self._begin_at(endpoint, tell)
+                return await self._begin_at(endpoint, tell, room)
             except StoreLost as error:
                 tell(self._complaint(endpoint, error), endpoint)
         return None
@@ -146,7 +151,7 @@ class Store:
     def _complaint(self, place: Endpoint, error: Exception) -> str:
         return f"database {place}: {reason(error)}"
 
-    async def _begin_at(self, endpoint: Endpoint, tell: Callable[[str], None]) -> Reign:
+    async def _begin_at(self, endpoint: Endpoint, tell: Callable[[str], None], room: int) -> Reign:
         session = await self._opened(endpoint)
         try:
             await refuse_changing_sessions(session, lambda: self._opened(endpoint))
@@ -156,6 +161,8 @@ class Store:
                 self._log.info(
                     "Schema upgrade {number} ({name}) applied", number=upgrade.number, name=upgrade.name
                 )
+            await session.run(";".join(query.prepare for query in self._queries.values()))
+            await self._probe(session, room)
             database, place = await _whereabouts(session)
             epoch, turns, life = await self._begin(session)
             life = replace(life, place=place, database=f"{database} at {endpoint}")
@@ -188,12 +195,21 @@ class Store:
             asked += 1
             await deferLater(self._clock, self._poll)
 
+    async def _probe(self, session: Session, room: int) -> None:
+        """Write as a turn does, and take it back: a database that is full, or not for us, shows here.
+
+        Messages that it can't keep would go back to RabbitMQ, which counts that and may drop them.
+        """
+        body = b64encode(urandom(room)).decode()  # nothing that can be compressed
+        await session.run(
+            b"begin;" + session.quoter()(self._queries["probe"].execute, (body,)) + b";rollback"
+        )
+
     async def _begin(self, session: Session) -> tuple[int, int, Life]:
-        """Prepare the queries and begin a reign; return its number, its row's turns, and who reigns."""
+        """Begin a reign; return its number, its row's turns, and who reigns."""
         quote = session.quoter()
         begin = quote(self._queries["begin_reign"].execute, (self._newest,))
-        prepare = ";".join(query.prepare for query in self._queries.values()).encode()
-        found = await session.run(prepare + b";" + begin)
+        found = await session.run(begin)
         if not found:
             self._log.warn(
                 "The table {table} had lost its row; it is made anew", table=f"{self._prefix}manager"

@@ -252,6 +252,25 @@ async def test_session_lost(twin: Twin) -> None:
 
 
 @awaited
+async def test_few_at_a_time(twin: Twin) -> None:
+    """One that begins narrow takes one message, then twice as many, then all; none is lost or overtaken."""
+    twin.declare(twin.queue)
+    twin.put(twin.queue, *(b"%d" % n for n in range(15)))
+    inbox = Inbox()
+    twin.consumer.start(inbox, narrow=True)
+    for wholly, count in ((None, 1), (False, 2), (False, 4), (True, 15)):
+        if wholly is not None:
+            twin.consumer.widen(wholly=wholly)
+        await twin.until(lambda: len(inbox.deliveries) >= count)  # noqa: B023
+        await twin.pause()
+        assert inbox.bodies == [b"%d" % n for n in range(count)]
+    twin.consumer.ack(inbox.deliveries[0].session, [each.tag for each in inbox.deliveries])
+    await twin.pause()
+    await twin.end(twin.consumer.stop())
+    assert twin.take(twin.queue) == []
+
+
+@awaited
 async def test_ack_of_a_past_session(twin: Twin) -> None:
     """A tag means nothing in another session than its own."""
     inbox = Inbox()

@@ -180,7 +180,7 @@ class FakeStore:
         self._database = database
         self._lock_name = lock_name
 
-    async def reign(self, on_wait: Callable[[str], None]) -> FakeReign:
+    async def reign(self, on_wait: Callable[[str], None], room: int = 0) -> FakeReign:
         """See `IStore.reign`."""
         told = None
         while (obstacle := self._database.obstacle(self._lock_name)) is not None:

@@ -53,12 +53,13 @@ class Grid:
     Args:
         url: RabbitMQ's, ending in a slash.
         prefix: the manager's name prefix.
+        vhost: as it stands in the URL.
     """
 
-    def __init__(self, url: str, prefix: str) -> None:
+    def __init__(self, url: str, prefix: str, vhost: str = "%2f") -> None:
         self.prefix = prefix
         self.queue = f"{prefix}.manager"
-        parameters = pika.URLParameters(url + "%2f")
+        parameters = pika.URLParameters(url + vhost)
         parameters.heartbeat = 0  # a test may leave the connection alone for a while
         self.connection = pika.BlockingConnection(parameters)
         self.channel = self.connection.channel()

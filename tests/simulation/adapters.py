@@ -71,7 +71,7 @@ class SimStore:
         self._lease = lease
         self._observer = observer
 
-    async def reign(self, on_wait: Callable[[str], None]) -> IReign:
+    async def reign(self, on_wait: Callable[[str], None], room: int = 0) -> IReign:
         """See `IStore.reign`."""
         told = None
         while True:

@@ -52,6 +52,7 @@ class SimConsumer:
         self._process = process
         self._queue = queue
         self._prefetch = prefetch
+        self._window = 1
         self._deliveries: IDeliveries | None = None
         self._session = 0
         self._connected = False
@@ -67,12 +68,13 @@ class SimConsumer:
     def _way(self) -> tuple[float, float]:
         return self._process.world.way("broker")
 
-    def start(self, deliveries: IDeliveries, rank: int = 0) -> None:
+    def start(self, deliveries: IDeliveries, rank: int = 0, narrow: bool = False) -> None:
         """See `IConsumer.start`."""
         self._process.step()
         if self._process.alive:
             self._deliveries = deliveries
             self._ceased = False
+            self._window = 1 if narrow else self._prefetch
             self._process.later(0.01, 0.1, self._connect)
 
     def _connect(self) -> None:
@@ -97,7 +99,13 @@ class SimConsumer:
     @property
     def takes(self) -> bool:
         """See `Taker`."""
-        return self._connected and not self._ceased and len(self._unacked) < self._prefetch
+        return self._connected and not self._ceased and len(self._unacked) < self._window
+
+    def widen(self, wholly: bool) -> None:
+        """See `IConsumer.widen`."""
+        if self._window < self._prefetch:
+            self._window = self._prefetch if wholly else min(2 * self._window, self._prefetch)
+            self._pump()
 
     def take(self, message: Stored) -> None:
         """See `Taker`."""

@@ -59,6 +59,9 @@ class Acks:
         rows = [row for row, _ in self._database.rows.tasks.values()]
         self.all.append((tags, sorted(row.spec.guid for row in rows)))
 
+    def widen(self, wholly: bool) -> None:
+        """Take more at a time: here all come at once."""
+
 
 class Quiet:
     """A publisher that brings everything to its worker, and to nobody else."""

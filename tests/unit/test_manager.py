@@ -25,7 +25,7 @@ class Failing:
         self.errors = list(errors)
         self.asked = 0
 
-    async def reign(self, on_wait: Callable[[str], None]) -> IReign:
+    async def reign(self, on_wait: Callable[[str], None], room: int = 0) -> IReign:
         """Fail, or wait."""
         self.asked += 1
         if self.errors:

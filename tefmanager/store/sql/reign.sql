@@ -41,3 +41,20 @@ select {t}expect(
     1,
     (select count(*) from {t}manager where epoch = $1::bigint and turns = $2::bigint)
 );
+
+-- name: probe
+-- Write a task of the body $1 (base64) and whatever else a turn writes, for a transaction that is rolled back: so it shows
+-- whether there is room and whether we may.
+with task as (
+    insert into {t}tasks (id, guid, task_type, priority, resources, received, state, attempts, avoid, body)
+    values (-1, 'probe', 'probe', 1, '{}', now(), 'waiting', 0, '{}', decode($1::text, 'base64'))
+), history as (
+    insert into {t}history (id, guid, task_type, priority, resources, received, attempts, outcome, finished_at, body)
+    values (-1, 'probe', 'probe', 1, '{}', now(), 0, 'stopped', now(), '')
+), attempt as (
+    insert into {t}attempts (id, task_id, guid, number, worker, dispatched, ended, outcome, unresolved)
+    values (-1, -1, 'probe', 1, 'probe', now(), now(), 'completed', false)
+), changed as (
+    update {t}tasks set attempts = attempts where id = -1
+)
+delete from {t}tasks where id = -1;
