@@ -71,6 +71,8 @@ class Engine:
         room: bytes of bodies that are being committed, or that could not be.
     """
 
+    room = 0
+
     def __init__(
         self,
         clock: IReactorTime,
@@ -97,7 +99,6 @@ class Engine:
         self._inquirer = Inquirer(core, reign, outages)
         self._consumer = consumer
         self._careful = careful
-        self.room = 0
         self.history = history
         self._inbox: deque[Arrival] = deque()
         self._open: Turn | None = None

@@ -253,17 +253,20 @@ async def test_session_lost(twin: Twin) -> None:
 
 @awaited
 async def test_few_at_a_time(twin: Twin) -> None:
-    """One that begins narrow takes one message, then twice as many, then all; none is lost or overtaken."""
+    """One that begins narrow takes one message, then a few more, then all; none is lost or overtaken."""
     twin.declare(twin.queue)
     twin.put(twin.queue, *(b"%d" % n for n in range(15)))
     inbox = Inbox()
     twin.consumer.start(inbox, narrow=True)
-    for wholly, count in ((None, 1), (False, 2), (False, 4), (True, 15)):
-        if wholly is not None:
-            twin.consumer.widen(wholly=wholly)
-        await twin.until(lambda: len(inbox.deliveries) >= count)  # noqa: B023
-        await twin.pause()
-        assert inbox.bodies == [b"%d" % n for n in range(count)]
+    await twin.until(lambda: inbox.deliveries)
+    await twin.pause()
+    assert inbox.bodies == [b"0"]
+    twin.consumer.widen(wholly=False)
+    await twin.pause()
+    assert len(inbox.bodies) in (2, 3)  # what the consumer had before it was made anew may count or not
+    twin.consumer.widen(wholly=True)
+    await twin.until(lambda: len(inbox.deliveries) == 15)
+    assert inbox.bodies == [b"%d" % n for n in range(15)]
     twin.consumer.ack(inbox.deliveries[0].session, [each.tag for each in inbox.deliveries])
     await twin.pause()
     await twin.end(twin.consumer.stop())

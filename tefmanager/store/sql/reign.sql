@@ -47,10 +47,10 @@ select {t}expect(
 -- whether there is room and whether we may.
 with task as (
     insert into {t}tasks (id, guid, task_type, priority, resources, received, state, attempts, avoid, body)
-    values (-1, 'probe', 'probe', 1, '{}', now(), 'waiting', 0, '{}', decode($1::text, 'base64'))
+    values (-1, 'probe', 'probe', 1, array[]::text[], now(), 'waiting', 0, array[]::text[], decode($1::text, 'base64'))
 ), history as (
     insert into {t}history (id, guid, task_type, priority, resources, received, attempts, outcome, finished_at, body)
-    values (-1, 'probe', 'probe', 1, '{}', now(), 0, 'stopped', now(), '')
+    values (-1, 'probe', 'probe', 1, array[]::text[], now(), 0, 'stopped', now(), '')
 ), attempt as (
     insert into {t}attempts (id, task_id, guid, number, worker, dispatched, ended, outcome, unresolved)
     values (-1, -1, 'probe', 1, 'probe', now(), now(), 'completed', false)
