@@ -8,7 +8,7 @@ from functools import partial
 from time import time
 
 import msgspec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -21,6 +21,7 @@ from tefmanager.core.effects import (
     Bury,
     Effect,
     Log,
+    LookAt,
     Publish,
     Release,
     Reply,
@@ -56,6 +57,9 @@ _CONTENT_TYPE = b"application/octet-stream"
 """What the programs in the field put on their messages."""
 
 NOT_CONFIRMED = "RabbitMQ does not confirm that it has it"
+
+LOOK_TIMEOUT = 5.0
+"""Seconds to wait for what the broker knows of a worker's queue."""
 
 LONGEST_REASON = 500
 """Characters of the reason that a rejected message gets along; headers must fit into one frame."""
@@ -148,6 +152,8 @@ class Effector:
                     self._nursery.run(self.answered(effect))
                 case ReplyWorkers(to, workers):
                     self._nursery.run(self.reply(to, [_worker(info, bodies) for info in workers]))
+                case LookAt():
+                    self._nursery.run(self._look(effect))
                 case Bury():
                     self._nursery.run(self._bury(effect, bodies[effect.task_id]))
         self._ask_etcd()
@@ -217,6 +223,14 @@ class Effector:
         outcome = await self._publisher.dispatch(effect.address, message, why.append)
         reach(CrashPoint.PUBLISHED)
         self._post(_delivered(effect.attempt, outcome, "; ".join(why) or outcome.value))
+
+    async def _look(self, effect: LookAt) -> None:
+        looking = Deferred.fromCoroutine(self._publisher.audience(effect.address))
+        try:
+            found = await looking.addTimeout(LOOK_TIMEOUT, self._clock)
+        except TimeoutError:
+            found = None
+        self._post(events.Looked(effect.worker, found))
 
     async def answered(self, reply: Reply) -> None:
         """Answer a message; return when the broker has the answer, or it is clear that it has not."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ from txamqp.client import ChannelClosed, Closed
 from zope.interface import implementer
 
 from tefmanager.amqp.announcer import Announcer
+from tefmanager.amqp.audience import audience
 from tefmanager.amqp.budget import ChannelBudget
 from tefmanager.amqp.codec import MAX_SHORT_TEXT
 from tefmanager.amqp.connection import Link, LinkState, OnState, Tls, ignore_state
@@ -23,6 +25,7 @@ from tefmanager.amqp.outlets import Outlets, Role
 from tefmanager.amqp.places import Place, Places
 from tefmanager.amqp.protocol import AmqpProtocol
 from tefmanager.amqp.tls import client_tls
+from tefmanager.core.values import Audience
 from tefmanager.endpoints import AmqpEndpoint
 from tefmanager.interfaces import Delivered, IPublisher, Message, Tell, tell_nobody
 from tefmanager.lease import Lease
@@ -282,6 +285,14 @@ class Publisher:
     async def declare(self, queue: bytes) -> None:
         """See `IPublisher.declare`."""
         await self.ask(lambda protocol: need_queue(self._lookups, queue), refused=None)
+
+    async def audience(self, queue: str) -> Audience | None:
+        """See `IPublisher.audience`."""
+        name = queue.encode()
+        if not 0 < len(name) <= MAX_SHORT_TEXT:
+            return None
+        question: Question[Audience | None] = partial(audience, queue=name)
+        return await self._look_up(question, refused=None)
 
     async def _look_up(self, question: Question[T], refused: T) -> T:
         return await self.ask(lambda protocol: self._lookups.ask(question), refused)

@@ -77,6 +77,7 @@ class Attempts:
         self.releasing: dict[int, tuple[str, ...]] = {}
         self.owed: dict[int, Attempt] = {}
         self.dying: dict[int, Task] = {}
+        self.begun: dict[Worker, None] = {}
         self.held_back: HoldBacks[Task] = HoldBacks(timers, self._try_again)
 
     def limit(self, limits: Limits) -> None:
@@ -172,6 +173,7 @@ class Attempts:
         if phase is Phase.WORKING:
             attempt.started = now.wall
         attempt.task.state = TaskState(phase.value)
+        self.begun[attempt.worker] = None
         self._ledger.task(attempt.task)
         self._workforce.changed(attempt.worker, now)
         self.deadlines.watch(attempt)

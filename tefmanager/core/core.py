@@ -22,6 +22,7 @@ from tefmanager.core.entities import Attempt, Phase, Task
 from tefmanager.core.intake import Intake
 from tefmanager.core.ledger import Ledger
 from tefmanager.core.load import load
+from tefmanager.core.lookout import Lookout
 from tefmanager.core.numbers import Numbers
 from tefmanager.core.planner import Planner
 from tefmanager.core.pool import Pool
@@ -67,6 +68,9 @@ class Core:
         self.attempts = Attempts(limits, *parts, self.pool, self.timers, self.numbers.attempt)
         self.planner = Planner(limits.patience, *parts, self.pool, self.timers, self.attempts)
         self.departures = Departures(limits, self.ledger, self.workforce, self.timers, self.attempts)
+        self.lookout = Lookout(
+            self.ledger, self.workforce, self.pool, self.timers, self.attempts, self.departures
+        )
         self.reports = Reports(*parts, self.attempts, self.departures)
         self.stops = Stops(*parts[:2], self.timers, self.attempts)
         self.intake = Intake(*parts, self.pool, self.attempts, self.stops, self.numbers)
@@ -84,6 +88,7 @@ class Core:
             events.DispatchConfirmed: self._confirmed,
             events.DispatchFailed: self._failed,
             events.DispatchUncertain: self._uncertain,
+            events.Looked: self.lookout.looked,
             events.Buried: self._buried,
             events.ResourcesSeen: self._seen,
             events.ResourcesRead: self._read,
@@ -116,6 +121,7 @@ class Core:
             self.planner.pay_debts(now)
         if self.state is ManagerState.RUNNING:
             self.planner.plan(now)
+        self.lookout.plan(now)
 
     @property
     def suites_over(self) -> Sequence[str]:

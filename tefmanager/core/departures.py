@@ -124,6 +124,14 @@ class Departures:
         elif attempt in worker.queue:
             self._attempts.resolve(attempt, now)
 
+    def deserted(self, worker: Worker, now: Moment) -> None:
+        """Nobody consumes its queue any more, and it says nothing: what it held goes on elsewhere."""
+        self._ledger.log(loglines.QUEUE_DESERTED(worker.name, worker.worker_type, worker.exchange_name))
+        if (live := worker.live) is not None:
+            live.confirmed = live.phase is Phase.WORKING  # what stands in its queue still was no attempt
+            self._attempts.take_back(live, AttemptEnd.MISSING, now, unresolved=True)
+        self._lose(worker, now)
+
     def watch(self, worker: Worker) -> None:
         """Look at a worker when it has been silent for the missing interval."""
         due = worker.heard + self._limits.missing_interval

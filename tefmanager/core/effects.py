@@ -72,6 +72,13 @@ class Publish(Struct, frozen=True):
     address: str
 
 
+class LookAt(Struct, frozen=True):
+    """Ask the broker who consumes a worker's queue."""
+
+    worker: str
+    address: str
+
+
 class Bury(Struct, frozen=True):
     """Put a task into the queue of the dead, with its history."""
 
@@ -80,4 +87,4 @@ class Bury(Struct, frozen=True):
     reason: str
 
 
-Effect: TypeAlias = Log | Reply | ReplyWorkers | Reserve | Release | Publish | Bury
+Effect: TypeAlias = Log | Reply | ReplyWorkers | Reserve | Release | Publish | LookAt | Bury

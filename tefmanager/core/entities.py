@@ -150,6 +150,26 @@ class Attempt(Struct, eq=False):
         )
 
 
+class Seen(Struct, eq=False):
+    """What looks at a worker's queue have told. Known to memory alone.
+
+    Attributes:
+        looked: monotonic time of the last look.
+        learned: it was looked at while it worked.
+        consumed: a consumer was seen.
+        stays: a consumer was seen while it worked.
+        deserted, deserted_last: monotonic times of the first and last look that found nobody, where it
+            should have found somebody, and nothing was heard of the worker since.
+    """
+
+    looked: float = -inf
+    learned: bool = False
+    consumed: bool = False
+    stays: bool = False
+    deserted: float | None = None
+    deserted_last: float = -inf
+
+
 class Worker(Struct, eq=False):
     """A worker of the collective.
 
@@ -167,6 +187,7 @@ class Worker(Struct, eq=False):
         shown: its status as the row says.
         since: unix time at which ``shown`` became what it is.
         watched: monotonic time at which it is looked at next.
+        seen: what looks at its queue have told.
     """
 
     name: str
@@ -183,6 +204,7 @@ class Worker(Struct, eq=False):
     shown: WorkerStatus | None = None
     since: float = 0.0
     watched: float = inf
+    seen: Seen = field(default_factory=Seen)
 
     @property
     def live(self) -> Attempt | None:

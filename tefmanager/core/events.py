@@ -10,6 +10,7 @@ from msgspec import Struct
 from tefmanager.core.attempts import Limits
 from tefmanager.core.effects import ReplyTo
 from tefmanager.core.resources import Resource
+from tefmanager.core.values import Audience
 from tefmanager.messages import (
     DispatchTasks,
     GetWorkers,
@@ -113,6 +114,13 @@ class DispatchUncertain(Struct, frozen=True):
     attempt: int
 
 
+class Looked(Struct, frozen=True):
+    """Who consumes a worker's queue, or None where nobody could tell."""
+
+    worker: str
+    found: Audience | None
+
+
 class Buried(Struct, frozen=True):
     """The queue of the dead has confirmed a task."""
 
@@ -165,6 +173,7 @@ Event: TypeAlias = (
     | DispatchConfirmed
     | DispatchFailed
     | DispatchUncertain
+    | Looked
     | Buried
     | ResourcesSeen
     | ResourcesRead

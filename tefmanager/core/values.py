@@ -77,6 +77,20 @@ class Doubt(StrEnum):
     """Its worker has left, unless it says anything within the release grace."""
 
 
+class Audience(Struct, frozen=True):
+    """Who listens at a queue.
+
+    Attributes:
+        there: there is such a queue.
+        consumers: how many consume it.
+        messages: how many messages wait in it for a consumer.
+    """
+
+    there: bool
+    consumers: int
+    messages: int
+
+
 class AttemptEnd(StrEnum):
     """How one attempt at a task ended."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tefmanager.core.entities import Worker
+from tefmanager.core.entities import Seen, Worker
 from tefmanager.core.ledger import Ledger
 from tefmanager.core.values import Moment, WorkerStatus
 
@@ -52,7 +52,7 @@ class Workforce:
     def retype(self, worker: Worker, worker_type: str, exchange_name: str, now: Moment) -> None:
         """Change what a worker takes and where it is reached."""
         self._leave(worker)
-        worker.worker_type, worker.exchange_name = worker_type, exchange_name
+        worker.worker_type, worker.exchange_name, worker.seen = worker_type, exchange_name, Seen()
         self._types.setdefault(worker_type, {})[worker] = None
         self._ledger.worker(worker)
         self.changed(worker, now)

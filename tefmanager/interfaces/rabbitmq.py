@@ -9,6 +9,8 @@ from typing import TypeAlias
 from msgspec import Struct, field
 from zope.interface import Interface
 
+from tefmanager.core.values import Audience
+
 
 class Delivery(Struct, frozen=True):
     """A message that was delivered and is not acknowledged yet.
@@ -145,6 +147,13 @@ class IPublisher(Interface):
         """Make a durable queue where there is none of that name. Waits while there is no connection.
 
         Where the broker refuses, nothing happens: publishing to it tells.
+        """
+
+    async def audience(queue: str) -> Audience | None:
+        """Tell who listens at a queue; None where nobody can tell: no connection, or the broker refuses.
+
+        One queue is asked about after the other. Nothing is declared but passively. It may wait for a
+        connection; whoever has waited long enough cancels it.
         """
 
     def announce(key: str, body: Callable[[], bytes]) -> None:

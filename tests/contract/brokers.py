@@ -89,6 +89,12 @@ class Twin(Protocol):
     def put(self, queue: str, *bodies: bytes) -> None:
         """Put messages into a queue."""
 
+    def consume(self, queue: str) -> None:
+        """Let a consumer take no more than one message of a queue, which it does not acknowledge."""
+
+    def go(self) -> None:
+        """Let that consumer go, as if its process had been killed."""
+
     def take(self, queue: str) -> list[bytes]:
         """Take all messages that wait out of a queue; it must be there."""
 
@@ -141,6 +147,14 @@ class SimTwin:
     def put(self, queue: str, *bodies: bytes) -> None:
         for body in bodies:
             assert self._broker.put(queue, body)
+
+    def consume(self, queue: str) -> None:
+        self._attends = True
+        self._broker.attend(queue, lambda: self._attends)
+        self._broker.queues[queue].popleft()
+
+    def go(self) -> None:
+        self._attends = False
 
     def take(self, queue: str) -> list[bytes]:
         messages = self._broker.queues[queue]
@@ -199,6 +213,14 @@ class RealTwin:
     def put(self, queue: str, *bodies: bytes) -> None:
         for body in bodies:
             self._channel.basic_publish("", queue, body)
+
+    def consume(self, queue: str) -> None:
+        self._other = self._channel.connection.channel()
+        self._other.basic_qos(prefetch_count=1)
+        self._other.basic_consume(queue, lambda *found: None)
+
+    def go(self) -> None:
+        self._other.close()
 
     def take(self, queue: str) -> list[bytes]:
         bodies = []

@@ -9,6 +9,7 @@ import pytest_twisted
 from twisted.internet.defer import CancelledError, Deferred
 from zope.interface.verify import verifyObject
 
+from tefmanager.core.values import Audience
 from tefmanager.interfaces import Delivered, IConsumer, IPublisher, Message
 from tests.contract.brokers import Inbox, SimTwin, Twin, real_twin
 from tests.integration.amqp_support import awaited, later
@@ -36,6 +37,33 @@ def test_interfaces(twin: Twin) -> None:
     """Both have all that is asked for."""
     assert verifyObject(IConsumer, twin.consumer)
     assert verifyObject(IPublisher, twin.publisher)
+
+
+# --- looking ---
+
+
+@awaited
+async def test_audience(twin: Twin) -> None:
+    """How many consume a queue and how many messages wait in it, as long as there is one."""
+    queue = f"{twin.queue}.worker"
+    twin.publisher.start(do_nothing)
+    await twin.pause()
+    assert await twin.end(twin.publisher.audience(queue)) == Audience(False, 0, 0)
+    twin.declare(queue)
+    twin.put(queue, b"1", b"2")
+    assert await twin.end(twin.publisher.audience(queue)) == Audience(True, 0, 2)
+    twin.consume(queue)
+    await twin.pause()
+    assert await twin.end(twin.publisher.audience(queue)) == Audience(True, 1, 1)
+    twin.go()
+    await twin.pause()
+    found = await twin.end(twin.publisher.audience(queue))
+    assert found is not None and found.consumers == 0
+    twin.delete(queue)
+    for _ in range(3):
+        assert await twin.end(twin.publisher.audience(queue)) == Audience(False, 0, 0)
+    twin.declare(queue)
+    assert await twin.end(twin.publisher.dispatch(queue, Message(b"3"))) is CONFIRMED
 
 
 # --- publishing ---

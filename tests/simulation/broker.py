@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from tefmanager.core.values import Audience
 from tests.simulation.world import Process, World
 
 
@@ -69,6 +70,7 @@ class Broker:
         self._links: list[Link] = []
         self._takers: dict[str, list[Taker]] = {}
         self._held: list[Callable[[], object]] = []
+        self._programs: dict[str, list[Callable[[], bool]]] = {}
 
     def declare(self, queue: str) -> None:
         """Make a durable queue."""
@@ -110,6 +112,15 @@ class Broker:
         messages = self.queues.get(queue)
         while messages and (takers := [each for each in self._takers.get(queue, ()) if each.takes]):
             self.world.chance.choice(takers).take(messages.popleft())
+
+    def attend(self, queue: str, attends: Callable[[], bool]) -> None:
+        """Let a worker be asked whether it consumes a queue now."""
+        self._programs.setdefault(queue, []).append(attends)
+
+    def audience(self, queue: str) -> Audience:
+        """Return who listens at a queue."""
+        consumers = sum(attends() for attends in self._programs.get(queue, ()))
+        return Audience(queue in self.queues, consumers, len(self.queues.get(queue, ())))
 
     def watch(self, queue: str, call: Callable[[], None]) -> None:
         """Call something whenever a queue may have something new."""

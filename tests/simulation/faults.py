@@ -14,7 +14,7 @@ from tests.simulation.broker import Broker
 from tests.simulation.etcd import SimReservations
 from tests.simulation.judge import Judge
 from tests.simulation.observer import Observer
-from tests.simulation.story import LIMITS
+from tests.simulation.story import LIMITS, TYPES
 from tests.simulation.workers import DEADLY, SimWorker
 from tests.simulation.world import Fate, Process, World
 
@@ -252,6 +252,27 @@ class Faults:
                 self.workers[number] = self.new_worker(number, worker.name)
             self.world.later(seconds, seconds, self.workers[number].start)
 
+    def worker_reconnects(self, number: int, seconds: float) -> None:
+        """A worker loses its connection, goes on with its task, and says all that it has to say later."""
+        worker = self.workers[number]
+        worker.away = True
+        self.world.later(seconds, seconds, self._reconnected, worker)
+
+    def _reconnected(self, worker: SimWorker) -> None:
+        worker.away = False
+        worker.look()
+
+    def worker_fetches(self, number: int) -> None:
+        """A worker consumes its queue only until it has a message."""
+        self.workers[number].fetches = True
+
+    def new_free_worker(self, worker_type: str) -> None:
+        """Another worker of a type joins."""
+        number = TYPES.index(worker_type) + len(TYPES) * len(self.workers)
+        worker = self.new_worker(number, None)
+        self.workers.append(worker)
+        worker.start()
+
     def stick_worker(self, number: int, seconds: float) -> None:
         """A worker hangs for a while, and goes on."""
         self.workers[number].stuck = True
@@ -268,7 +289,7 @@ class Faults:
         self.world.later(seconds, seconds, self._unstick, self.workers[number])
 
     def _unstick(self, worker: SimWorker) -> None:
-        worker.stuck = worker.hung = worker.deaf = False
+        worker.stuck = worker.hung = worker.deaf = worker.away = False
         worker.look()
 
     def worker_gives_up(self, number: int) -> None:

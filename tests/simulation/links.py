@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from zope.interface import implementer
 
+from tefmanager.core.values import Audience
 from tefmanager.interfaces import (
     Delivered,
     Delivery,
@@ -191,6 +192,11 @@ class Entry:
     answer: Deferred[Delivered] = field(default_factory=Deferred)
 
 
+def _tell(found: Audience, answer: Deferred[Audience]) -> None:
+    if not answer.called:
+        answer.callback(found)
+
+
 @implementer(IPublisher)
 class SimPublisher:
     """A manager's publishing connection."""
@@ -267,6 +273,19 @@ class SimPublisher:
     async def dispatch(self, address: str, message: Message, tell: Tell = tell_nobody) -> Delivered:
         """See `IPublisher.dispatch`."""
         return await self._publish(Entry(address, message.body, tell, either=True))
+
+    async def audience(self, queue: str) -> Audience | None:
+        """See `IPublisher.audience`. Where the connection goes, no answer comes."""
+        if not self._connected:
+            return None
+        answer: Deferred[Audience] = Deferred()
+        self._process.send("lookups", self._way, self._look, queue, answer)
+        return await answer
+
+    def _look(self, queue: str, answer: Deferred[Audience]) -> None:
+        if self._connected and self._broker.up:
+            found = self._broker.audience(queue)
+            self._process.hear("lookups", self._way, _tell, found, answer)
 
     async def declare(self, queue: bytes) -> None:
         """See `IPublisher.declare`."""

@@ -65,6 +65,29 @@ def test_blocked_broker_counts_against_nobody() -> None:
     assert [line for line in played.log if "WORKER_STALLED" in line or "WORKER_MISSING" in line] == []
 
 
+@pytest.mark.parametrize("number", [0, 4], ids=["ruby", "readme"])
+def test_killed_worker(number: int) -> None:
+    """Its task goes on within half a minute where another worker is idle."""
+    begun = [Step(1.0, "submit", (f"t{each}", "x", 1.0, (), None, 48.0)) for each in range(3)]
+    more = [Step(5.0, "new_free_worker", ("x",)), Step(20.0, "kill_worker", (number, 1000.0))]
+    played = play(1, [*begun, *more], managers=1, duration=90.0, mending=300.0)
+    assert not played.violations
+    [deserted] = [line for line in played.log if "QUEUE_DESERTED" in line]
+    assert 20.0 < float(deserted.split()[0]) < 50.0
+
+
+@pytest.mark.parametrize("number", [0, 4], ids=["ruby", "readme"])
+@pytest.mark.parametrize("what", ["worker_reconnects", "worker_fetches"])
+def test_living_worker_that_does_not_consume(number: int, what: str) -> None:
+    """One that connects again, or that takes one message at a time, keeps its task."""
+    tasks = [Step(1.0, "submit", (f"t{each}", "x", 1.0, (), None, 50.0)) for each in range(3)]
+    odd = [Step(9.0, what, (number, 12.0)) if what == "worker_reconnects" else Step(0.5, what, (number,))]
+    free = [Step(5.0, "new_free_worker", ("x",))]
+    played = play(1, [*odd, *tasks, *free], managers=1, duration=90.0, mending=200.0)
+    assert not played.violations
+    assert [line for line in played.log if "QUEUE_DESERTED" in line or "TASK_RELEASED" in line] == []
+
+
 # --- every single step ---
 
 SHORT = [

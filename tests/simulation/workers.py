@@ -34,6 +34,8 @@ class SimWorker:
         stuck: it does nothing at all.
         hung: its task does not come to an end; its heartbeats go on.
         deaf: it takes nothing from its queue; its heartbeats go on.
+        fetches: it consumes its queue only until it has a message.
+        away: it has lost its connection, and connects again.
     """
 
     def __init__(
@@ -56,7 +58,7 @@ class SimWorker:
         self.ruby = ruby
         self.alive = False
         self.stuck = self.hung = self.deaf = False
-        self.give_up_next = False
+        self.give_up_next = self.fetches = self.away = False
         self.task: str | None = None
         self._manager_queue = manager_queue
         self._on_start = on_start
@@ -68,11 +70,17 @@ class SimWorker:
         self._outbox: deque[dict[str, Any]] = deque()
         self._sending: IDelayedCall | None = None
         broker.watch(name, self._queue_changed)
+        broker.attend(name, lambda: self.attends)
+
+    @property
+    def attends(self) -> bool:
+        """Whether it consumes its queue."""
+        return self.alive and not self.away and not (self.fetches and self.task is not None)
 
     @property
     def idle(self) -> bool:
         """Whether it would begin a task at once."""
-        well = self.alive and not (self.stuck or self.hung or self.deaf)
+        well = self.alive and not (self.stuck or self.hung or self.deaf or self.away)
         return well and self.task is None and not self.broker.queues.get(self.name)
 
     # --- its life ---
@@ -140,13 +148,13 @@ class SimWorker:
 
     def _flush(self) -> None:
         while self._outbox:
-            if not self.broker.up or self.broker.blocked:
+            if not self.broker.up or self.broker.blocked or self.away:
                 self._sending = self.world.later(0.5, 1.5, self._flush)
                 return
             self._put(self._outbox.popleft())
 
     def _put(self, message: dict[str, Any]) -> None:
-        if self.broker.up:
+        if self.broker.up and not self.away:
             put = lambda: self.broker.put(self._manager_queue, json.dumps(message).encode())  # noqa: E731
             self.world.in_order(self, *self.world.way("workers"), self.broker.receive, put)
 
@@ -157,7 +165,7 @@ class SimWorker:
 
     def look(self) -> None:
         """Begin what stands in the queue, if it can."""
-        can = self.alive and self.task is None and not (self.stuck or self.deaf)
+        can = self.alive and self.task is None and not (self.stuck or self.deaf or self.away)
         if can and self.broker.up:
             queue = self.broker.queues.get(self.name)
             if queue:

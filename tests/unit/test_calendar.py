@@ -66,7 +66,8 @@ def test_an_idle_week_is_caught_up() -> None:
 
 def test_a_jump_forgets_no_worker() -> None:
     """One that is missing for a minute is not forgotten because the clock is years ahead for a second."""
-    grid = Jumping(Limits(forget_after=DAY)).say("w", "idle").wait(100.0)
+    grid = Jumping(Limits(forget_after=DAY))
+    grid.say("w", "idle").wait(100.0)
     grid.jump = YEARS
     assert grid.turn(events.Pass()).core.workforce.get("w") is not None
     grid.jump = 0.0
@@ -75,7 +76,8 @@ def test_a_jump_forgets_no_worker() -> None:
 
 def test_a_jump_ends_no_limit() -> None:
     """Time limits, patience and silence go by the clock that never jumps."""
-    grid = Jumping(Limits(dispatch_timeout=30.0)).say("w", "idle").submit("T", time_limit=50.0)
+    grid = Jumping(Limits(dispatch_timeout=30.0))
+    grid.say("w", "idle").submit("T", time_limit=50.0)
     for jump in (YEARS, -YEARS):
         grid.jump = jump
         grid.wait(10.0)

@@ -16,7 +16,7 @@ from tefmanager.core import events
 from tefmanager.core.attempts import Limits
 from tefmanager.core.core import Core
 from tefmanager.core.resources import Resource
-from tefmanager.core.values import Moment
+from tefmanager.core.values import Audience, Moment
 from tefmanager.engine import TURN_SIZE, Engine
 from tefmanager.interfaces import (
     Claim,
@@ -69,6 +69,10 @@ class Quiet:
     async def dispatch(self, address: str, message: Message, tell: Tell = tell_nobody) -> Delivered:
         """Bring it."""
         return Delivered.CONFIRMED
+
+    async def audience(self, queue: str) -> Audience | None:
+        """Nobody can tell."""
+        return None
 
     def announce(self, key: str, body: Callable[[], bytes]) -> None:
         """Drop what is announced."""
