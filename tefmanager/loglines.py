@@ -143,7 +143,7 @@ TASK_STOPPED = Event("TASK_STOPPED", ("task_type", "guid", "suite"), topic="task
 TASK_DEAD = Event("TASK_DEAD", ("task_type", "guid", "attempts"), "error", "task.dead")
 DEAD_SETTLED = Event("DEAD_SETTLED", ("guid",))
 DISPATCH_TIMEOUT = Event("DISPATCH_TIMEOUT", _ATTEMPT, "warn")
-QUEUE_DESERTED = Event("QUEUE_DESERTED", ("worker", "worker_type", "queue"), "warn")
+QUEUE_DESERTED = Event("QUEUE_DESERTED", ("worker", "worker_type", "address"), "warn")
 DISPATCH_UNCONFIRMED = Event("DISPATCH_UNCONFIRMED", _ATTEMPT, "warn")
 DISPATCH_UNCERTAIN = Event("DISPATCH_UNCERTAIN", _ATTEMPT, "warn")
 COMPLETION_IGNORED = Event("COMPLETION_IGNORED", ("worker", "guid", "reason"), "warn")
