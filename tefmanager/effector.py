@@ -64,6 +64,12 @@ LOOK_TIMEOUT = 5.0
 LONGEST_REASON = 500
 """Characters of the reason that a rejected message gets along; headers must fit into one frame."""
 
+ANSWERS = 32 * 1024 * 1024
+"""Bytes of answers under way from which on who asks is told to ask later, and nothing from twice as many on."""
+
+_ANSWER = 2048
+"""Bytes that an answer takes in memory besides its body."""
+
 ATTEMPTS_TOLD = 100
 """How many of a dead task's attempts are told in its headers: the last ones."""
 
@@ -126,6 +132,7 @@ class Effector:
         self._to_release: dict[int, Claim] = {}
         self._releasing = False
         self._kept: dict[int, _Kept] = {}
+        self._answering = 0
         self._outages = outages
         self.probed = NOT_CONFIRMED
         self._probe: Deferred[None] | None = None
@@ -238,12 +245,27 @@ class Effector:
 
     async def reply(self, to: ReplyTo, response: object, warnings: Sequence[str] = ()) -> None:
         """Answer with a value that can be encoded as JSON."""
+        outcome = await self._answer(to, response, warnings)
+        if outcome != Delivered.CONFIRMED:
+            emit(loglines.REPLY_FAILED(to.queue.decode("utf-8", "backslashreplace"), outcome))
+
+    async def _answer(self, to: ReplyTo, response: object, warnings: Sequence[str]) -> str:
+        """Send an answer and return what became of it. Who asks much and takes nothing fills no memory."""
+        if self._answering >= 2 * ANSWERS:
+            return "dropped: so many answers are under way already"
+        if self._answering >= ANSWERS:
+            response, warnings = (
+                loglines.QUESTION_FAILED("so many answers are under way: ask later").text,
+                (),
+            )
         answer = {"response": response, "warnings": warnings} if warnings else {"response": response}
         body = msgspec.json.encode(answer)
         message = Message(body, correlation_id=to.correlation_id, content_type=_CONTENT_TYPE)
-        outcome = await self._publisher.send(to.queue, message)
-        if outcome is not Delivered.CONFIRMED:
-            emit(loglines.REPLY_FAILED(to.queue.decode("utf-8", "backslashreplace"), outcome))
+        self._answering += len(body) + _ANSWER
+        try:
+            return await self._publisher.send(to.queue, message)
+        finally:
+            self._answering -= len(body) + _ANSWER
 
     async def _bury(self, effect: Bury, body: bytes) -> None:
         attempts = await self._attempts(effect.task_id)

@@ -1,0 +1,92 @@
+"""What is carried out after a turn, as far as others could fill the manager with it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from tefmanager import effector as effectors
+from tefmanager.core.effects import Reply, ReplyTo, ReplyWorkers, WorkerInfo
+from tefmanager.core.values import WorkerStatus
+from tefmanager.effector import Effector
+from tefmanager.interfaces import Delivered, Message, NoMeter
+from tefmanager.interfaces.ways import Queues
+from tests.unit.outages import Told
+
+ASKER = ReplyTo(b"asker", b"1")
+WORKER = WorkerInfo("w", "w", WorkerStatus.WORKING, 1, "t", 0.0)
+
+
+class Slow:
+    """A publisher whose broker confirms when it is told to."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[Message, Deferred[Delivered]]] = []
+
+    async def send(self, queue: bytes, message: Message) -> Delivered:
+        """Send it, some time."""
+        self.sent.append((message, Deferred()))
+        return await self.sent[-1][1]
+
+    def responses(self) -> list[Any]:
+        """Return what was answered, so far."""
+        return [json.loads(message.body)["response"] for message, _ in self.sent]
+
+
+@pytest.fixture
+def slow() -> Slow:
+    """A publisher."""
+    return Slow()
+
+
+@pytest.fixture
+def effector(slow: Slow) -> Effector:
+    """An effector on it."""
+    return Effector(
+        Clock(),
+        slow,  # type: ignore[arg-type]
+        None,  # type: ignore[arg-type]
+        Queues(b"", b"", b""),
+        lambda event: None,
+        None,  # type: ignore[arg-type]
+        lambda failure: failure.raiseException(),
+        lambda: None,
+        NoMeter(),
+        Told().outages,
+    )
+
+
+def test_answers_under_way_are_bounded_together(
+    effector: Effector, slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks 400 times for large tasks, and takes no answer, is told to ask later, then nothing."""
+    monkeypatch.setattr(effectors, "ANSWERS", 100_000)
+    task = json.dumps({"task_data": "x" * 20_000}).encode()
+    for _ in range(400):
+        effector.carry_out([ReplyWorkers(ASKER, (WORKER,))], {1: task})
+    held = sum(len(message.body) for message, _ in slow.sent)
+    assert held < 200_000
+    large = [response for response in slow.responses() if isinstance(response, list)]
+    later = [response for response in slow.responses() if isinstance(response, str)]
+    assert (len(large), set(later)) == (5, {"QUESTION_FAILED|so many answers are under way: ask later"})
+    assert len(slow.sent) < 100
+
+
+def test_when_answers_have_arrived_others_are_given(
+    effector: Effector, slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that are confirmed, or lost, are under way no more."""
+    monkeypatch.setattr(effectors, "ANSWERS", 10_000)
+    for outcome in (Delivered.CONFIRMED, Delivered.LOST, Delivered.RETURNED):
+        slow.sent.clear()
+        for _ in range(100):
+            effector.carry_out([Reply(ASKER, True)], {})
+        for _, sent in list(slow.sent):
+            sent.callback(outcome)
+    slow.sent.clear()
+    effector.carry_out([Reply(ASKER, True)], {})
+    assert slow.responses() == [True]
