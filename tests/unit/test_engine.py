@@ -104,11 +104,12 @@ class Rig:
 
     jump = 0.0
 
-    def __init__(self) -> None:
+    def __init__(self, publisher: Quiet | None = None, message_limit: int = 1000) -> None:
         self.clock = Clock()
         self.database = FakeDatabase()
         self.acks = Acks(self.database)
         self.etcd = Asked()
+        self.publisher = publisher or Quiet()
         self.reign = self.database.crown("test")
         self.core = Core(Limits(), finish(self.reign.load()), self.now())
         self.engine = Engine(
@@ -117,13 +118,13 @@ class Rig:
             self.core,
             self.reign,
             cast(IConsumer, self.acks),
-            cast(IPublisher, Quiet()),
+            cast(IPublisher, self.publisher),
             cast(IReservations, self.etcd),
             Queues(b"own", b"dead", b"rejected", frozenset({"events"})),
             Told().outages,
             poison=set(),
             careful=0,
-            message_limit=1000,
+            message_limit=message_limit,
             history=1.0,
             meter=NoMeter(),
         )
