@@ -65,7 +65,7 @@ LONGEST_REASON = 500
 """Characters of the reason that a rejected message gets along; headers must fit into one frame."""
 
 ANSWERS = 32 * 1024 * 1024
-"""Bytes of answers under way, from which on who asks is told to ask later; from twice as many on, nothing."""
+"""Bytes of answers under way. Above it who asks is told to ask later; above twice as many, nothing."""
 
 _ANSWER = 2048
 """Bytes that an answer takes in memory besides its body."""
