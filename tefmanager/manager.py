@@ -377,6 +377,10 @@ class Manager(Service):
         self.outages.over(Away.ETCD)
         self._tell(events.ResourcesRead(seen, held))
 
+    def resources_replaced(self, reason: str) -> None:
+        """See `IResourceObserver.resources_replaced`."""
+        self._tell(events.ResourcesReplaced(reason))
+
     def resources_lost(self, reason: str) -> None:
         """Etcd is away, or still is, for another reason."""
         self.outages.began(Away.ETCD, reason, quiet=not self._resources_lost)

@@ -92,6 +92,7 @@ class Core:
             events.Buried: self._buried,
             events.ResourcesSeen: self._seen,
             events.ResourcesRead: self._read,
+            events.ResourcesReplaced: self._replaced,
             events.ResourcesLost: self._lost,
             events.HearingAgain: self._hearing_again,
             events.Pass: self._pass,
@@ -312,11 +313,21 @@ class Core:
         self._unreconciled = []
 
     def _owe(self, attempt: Attempt, held: frozenset[str]) -> None:
-        """An attempt of the last reign lacks references: it is to have them again."""
+        """What an attempt in flight lacks of its references it is to have again."""
         names = attempt.task.spec.resources
         attempt.wants = tuple(name for name in names if name in self.pool.seen and name not in held)
         if attempt.live and attempt.wants:
             self.attempts.owed[attempt.id] = attempt
+        else:
+            self.attempts.owed.pop(attempt.id, None)
+
+    def _replaced(self, event: events.ResourcesReplaced, now: Moment) -> None:
+        """What attempts in flight held may be gone with the old Etcd: the read that follows tells."""
+        self.ledger.log(loglines.RESOURCES_REPLACED(event.reason))
+        flying = self.attempts.in_flight.values()
+        # What is asked for is answered, or looked up, by itself.
+        mine = [each for each in flying if each.task.spec.resources and not each.reserving]
+        self._unreconciled = list(dict.fromkeys([*self._unreconciled, *mine]))
 
     def _lost(self, event: events.ResourcesLost, now: Moment) -> None:
         self.pool.lose()

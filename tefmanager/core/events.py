@@ -141,6 +141,12 @@ class ResourcesRead(Struct, frozen=True):
     held: Mapping[int, frozenset[str]]
 
 
+class ResourcesReplaced(Struct, frozen=True):
+    """Etcd is older than it was, or another one; what there is comes next."""
+
+    reason: str
+
+
 class ResourcesLost(Struct, frozen=True):
     """Etcd is away."""
 
@@ -177,6 +183,7 @@ Event: TypeAlias = (
     | Buried
     | ResourcesSeen
     | ResourcesRead
+    | ResourcesReplaced
     | ResourcesLost
     | HearingAgain
     | Pass

@@ -7,7 +7,7 @@ fails ends the watch too, since what it did is not known.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock
@@ -27,6 +27,7 @@ from tefmanager.etcd.ownership import Owner, OwnerKeys, Ownership
 from tefmanager.etcd.plan import NOTHING_LOWERED, Plan, plan
 from tefmanager.etcd.refusals import Culprits, RequestRefused
 from tefmanager.etcd.settle import INTENT
+from tefmanager.etcd.timeline import Timeline
 from tefmanager.interfaces import (
     Claim,
     Granted,
@@ -97,6 +98,7 @@ class EtcdReservations(ABC):
         self._backoff = Backoff(reactor)
         self._locks = Locks()
         self._cache = Cache(self._locks.counted)
+        self._timeline = Timeline()
         self._uncertain: set[int] = set()
         self._jobs = Jobs(
             self._work, self._new_room, self.max_batches, lambda call: reactor.callLater(0, call)
@@ -268,6 +270,11 @@ class EtcdReservations(ABC):
 
     async def _read_all(self) -> bool:
         found = await self._read()
+        if (reason := self._timeline.replaced()) is not None:
+            self._locks = Locks()
+            self._cache = Cache(self._locks.counted)
+            if self._observer is not None:
+                self._observer.resources_replaced(reason)
         self._read_revision = found.revision
         self._locks.read_all(found.locks, found.revision)
         return bool(self._cache.read_all(found.fields, found.revision))
@@ -300,11 +307,9 @@ class EtcdReservations(ABC):
 
     def _tell_all(self) -> None:
         if self._observer is not None and not self._stopped:
-            held, taking = self._locks.held(), self._jobs.taking()
-            # What is being taken is told by the answer to that.
-            self._observer.resources_read(
-                self._cache.all(), {attempt: held[attempt] for attempt in held if attempt not in taking}
-            )
+            taking = self._jobs.taking()  # the answer to that tells
+            held = {each: names for each, names in self._locks.held().items() if each not in taking}
+            self._observer.resources_read(self._cache.all(), held)
 
     def _tell(self, names: Iterable[str]) -> None:
         seen = {name: self._cache.get(name) for name in names}
@@ -363,21 +368,18 @@ class EtcdReservations(ABC):
                 self._jobs.fail_waiting(ReservationsLost(self._lost))
 
     async def _look_up_uncertain(self, claims: Sequence[Claim]) -> None:
-        for claim in claims:
-            if claim.attempt in self._uncertain:
-                await self._guarded(self._look_up_all(claim))
+        try:
+            for claim in claims:
+                if claim.attempt in self._uncertain:
+                    await self._look_up_all(claim)
+        except ReservationsLost as lost:
+            self._lose(str(lost))
+            raise
 
     async def _look_up_all(self, claim: Claim) -> None:
         for name in sorted(set(claim.resources)):
             if self._cache.get(name) is not None:
                 await self._look_up(claim.attempt, name)
-
-    async def _guarded(self, work: Awaitable[None]) -> None:
-        try:
-            await work
-        except ReservationsLost as lost:
-            self._lose(str(lost))
-            raise
 
     def _plan(self, jobs: Sequence[Job], lowered: Mapping[str, int] = NOTHING_LOWERED) -> Plan[Job]:
         """Refuse what there is no room for, and return what there is, once some counts are lowered."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -24,6 +24,7 @@ from tefmanager.interfaces import (
     IResourceObserver,
     Outcome,
     ReservationsLost,
+    Seen,
 )
 from tefmanager.lease import Lease
 
@@ -34,9 +35,51 @@ async def has_v2_base(http: HttpClient, base: str) -> bool:
     Raises `ReservationsLost`.
     """
     answer = await http.ask(v2wire.request("GET", base, quorum=True))
-    if answer.status in (200, 404):
-        return answer.status == 200 and v2wire.is_here(answer.body)
-    raise ReservationsLost(f"etcd {answer.place}: HTTP {answer.status} from the v2 API")
+    if answer.status == 404:
+        return False
+    if answer.status == 200 and v2wire.is_here(answer.body):
+        return True
+    http.distrust(answer.place)
+    text = answer.body[:200].decode("utf-8", "replace").strip()
+    raise ReservationsLost(f"etcd {answer.place}: HTTP {answer.status} from the v2 API: {text}")
+
+
+@implementer(IResourceObserver)
+class _First:
+    """Hands on what an observer is told, and tells when there was something for the first time."""
+
+    def __init__(self, observer: IResourceObserver) -> None:
+        self._observer = observer
+        self._known = False
+        self._waiting: list[Deferred[None]] = []
+
+    async def known(self) -> None:
+        """Return when everything has been read, or could not be."""
+        if not self._known:
+            waiting: Deferred[None] = Deferred(self._waiting.remove)
+            self._waiting.append(waiting)
+            await waiting
+
+    def now_known(self) -> None:
+        """Let everybody go on who waits."""
+        self._known = True
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.callback(None)
+
+    def resources_seen(self, seen: Seen) -> None:
+        self._observer.resources_seen(seen)
+
+    def resources_replaced(self, reason: str) -> None:
+        self._observer.resources_replaced(reason)
+
+    def resources_read(self, seen: Seen, held: Mapping[int, frozenset[str]]) -> None:
+        self._observer.resources_read(seen, held)
+        self.now_known()
+
+    def resources_lost(self, reason: str) -> None:
+        self._observer.resources_lost(reason)
+        self.now_known()
 
 
 @implementer(IReservations)
@@ -85,6 +128,7 @@ class AutoReservations:
         self._observer: IResourceObserver | None = None
         self._lost: str | None = None
         self._choosing: Deferred[None] | None = None
+        self._first: _First | None = None
 
     @property
     def api(self) -> str | None:
@@ -119,10 +163,14 @@ class AutoReservations:
         await self._v2.stop()
         await self._v3.stop()
         self._lost = "stopped"
+        if self._first is not None:
+            self._first.now_known()
 
     async def _decided(self) -> EtcdV2Reservations | EtcdV3Reservations:
         if self._chosen is self._v3 and self._v3.empty and await has_v2_base(self._http, self._base):
             await self._change_to_v2()
+        if self._first is not None:
+            await self._first.known()
         if self._chosen is None:
             raise ReservationsLost(self._lost or "not read yet")
         return self._chosen
@@ -130,7 +178,10 @@ class AutoReservations:
     async def _change_to_v2(self) -> None:
         if self._chosen is self._v2 or self._observer is None:
             return  # another call came first
-        self._use(self._v2, self._observer)
+        # Nobody asks for anything until the resources there have been read.
+        self._observer.resources_lost("resources are in the v2 API now, which is read first")
+        self._first = _First(self._observer)
+        self._use(self._v2, self._first)
         await self._v3.stop()
 
     async def _choose(self, observer: IResourceObserver) -> None:

@@ -83,6 +83,36 @@ class _Collector(Protocol):
             self.done.callback(None) if reason is None else self.done.errback(reason)
 
 
+LARGEST_BODY = 64 * 1024 * 1024
+"""Bytes of an answer, or of a line of an endless one, when nothing is compressed any more.
+
+A hundred thousand resources take less.
+"""
+
+
+class Bounded:
+    """The pieces of a body from ``whom``, as long as they are not too many: `LARGEST_BODY` by default."""
+
+    def __init__(self, whom: str, most: int | None = None) -> None:
+        self._whom = whom
+        self._most = LARGEST_BODY if most is None else most
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def append(self, piece: bytes) -> None:
+        """Take in a piece. Raises `ReservationsLost` where it all gets too large."""
+        self._size += len(piece)
+        if self._size > self._most:
+            self._pieces.clear()
+            raise ReservationsLost(f"{self._whom}: an answer of more than {self._most:,} bytes is not read")
+        self._pieces.append(piece)
+
+    def whole(self) -> bytes:
+        """Return all of it, and begin with nothing."""
+        pieces, self._pieces, self._size = self._pieces, [], 0
+        return b"".join(pieces)
+
+
 async def collect(response: IResponse, on_data: Callable[[bytes], None]) -> None:
     """Hand the pieces of an answer's body on until it ends; cancelling closes the connection."""
     collector = _Collector(on_data)

@@ -23,7 +23,7 @@ from twisted.web.iweb import IResponse
 
 from tefmanager import tls
 from tefmanager.etcd import auth
-from tefmanager.etcd.bodies import TOO_LATE, RequestBody, collect
+from tefmanager.etcd.bodies import TOO_LATE, Bounded, RequestBody, collect
 from tefmanager.etcd.cluster import Cluster, Endpoint, TlsPolicy
 from tefmanager.etcd.refusals import NotLetIn, RequestRefused
 from tefmanager.interfaces import ReservationsLost
@@ -72,10 +72,11 @@ class Request(Struct, frozen=True):
 
 
 class Answer(Struct, frozen=True):
-    """What came back, and from where ("host:port")."""
+    """What came back, and from where ("host:port"); v2 also tells its store's index and its cluster."""
 
     status: int
     index: int
+    cluster: str
     body: bytes
     place: str
 
@@ -162,7 +163,10 @@ class HttpClient:
         if self._login.outdated(request.path, authorization, answer.status, answer.body):
             answer = await self._ask(request, await self._login.authorization(request.path))
         if auth.is_closed(request.path, answer.status):
-            raise self._not_let_in(answer, refused=await self._alone_denied(request, answer))
+            refused = await self._alone_denied(request, answer)
+            if not refused:
+                self.distrust(answer.place)
+            raise self._not_let_in(answer, refused=refused)
         return answer
 
     async def _alone_denied(self, request: Request, answer: Answer) -> bool:
@@ -185,9 +189,10 @@ class HttpClient:
 
     async def _whole(self, request: Request, authorization: str) -> Answer:
         async def exchange(place: str, response: IResponse) -> Answer:
-            pieces: list[bytes] = []
-            await collect(response, pieces.append)
-            return Answer(response.code, _index(response), b"".join(pieces), place)
+            body = Bounded(f"etcd {place}")
+            await collect(response, body.append)
+            cluster = (response.headers.getRawHeaders("X-Etcd-Cluster-Id") or [""])[0]
+            return Answer(response.code, _index(response), cluster, body.whole(), place)
 
         return await self._each(lambda endpoint: self._exchange(endpoint, request, authorization, exchange))
 
@@ -222,6 +227,12 @@ class HttpClient:
         for deferred in list(self._under_way):
             deferred.cancel()
         await self._pool.closeCachedConnections()
+
+    def distrust(self, place: str) -> None:
+        """Ask another endpoint first from now on: what this one answers is no answer of an Etcd."""
+        for endpoint in self._endpoints[:1]:
+            if _shown(endpoint) == place:
+                self._avoid(endpoint)
 
     async def _each(self, attempt: Callable[[Endpoint], Work[T]]) -> T:
         reasons = []
@@ -333,9 +344,9 @@ def _index(response: IResponse) -> int:
 
 
 async def _error_text(response: IResponse) -> str:
-    pieces: list[bytes] = []
-    await collect(response, pieces.append)
-    return f"HTTP {response.code}: {b''.join(pieces)[:200].decode('utf-8', 'replace').strip()}"
+    body = Bounded("etcd")
+    await collect(response, body.append)
+    return f"HTTP {response.code}: {body.whole()[:200].decode('utf-8', 'replace').strip()}"
 
 
 def _first(error: BaseException) -> BaseException:

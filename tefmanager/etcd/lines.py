@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tefmanager.etcd.bodies import Bounded
 from tefmanager.etcd.http import Stream
+
+LONGEST_LINE = 16 * 1024 * 1024
+"""Bytes of a line: it has the changes of some transactions."""
 
 
 async def read_lines(stream: Stream, on_line: Callable[[bytes], None]) -> None:
@@ -19,21 +23,21 @@ class Lines:
 
     def __init__(self, on_line: Callable[[bytes], None]) -> None:
         self._on_line = on_line
-        self._rest: list[bytes] = []
+        self._rest = Bounded("etcd's watch", LONGEST_LINE)
 
     def received(self, data: bytes) -> None:
-        """Take in a piece of any size."""
+        """Take in a piece of any size. Raises `ReservationsLost` where a line does not end."""
         if b"\n" not in data:
             self._rest.append(data)
             return
-        *lines, rest = b"".join([*self._rest, data]).split(b"\n")
-        self._rest = [rest]
+        head, *lines = data.split(b"\n")
+        self._rest.append(head)
+        lines.insert(0, self._rest.whole())
+        self._rest.append(lines.pop())
         for line in filter(None, lines):
             self._on_line(line)
 
     def ended(self) -> None:
         """Take in that nothing follows."""
-        rest = b"".join(self._rest)
-        self._rest = []
-        if rest:
+        if rest := self._rest.whole():
             self._on_line(rest)

@@ -12,6 +12,7 @@ from tefmanager.etcd.cache import Entry, Everything, Fields, Lock
 from tefmanager.etcd.http import HttpClient, Request
 from tefmanager.etcd.refusals import RequestRefused
 from tefmanager.etcd.settle import LockKey, State
+from tefmanager.etcd.timeline import Timeline
 from tefmanager.etcd.v2wire import Node, Result
 
 
@@ -35,8 +36,14 @@ class Keys:
     """Reads and writes below a base. Everything raises `ReservationsLost`."""
 
     def __init__(
-        self, http: HttpClient, base: str, prefix: str, reigning: Callable[[], Awaitable[None]]
+        self,
+        http: HttpClient,
+        base: str,
+        prefix: str,
+        reigning: Callable[[], Awaitable[None]],
+        timeline: Timeline,
     ) -> None:
+        self._timeline = timeline
         self._http = http
         self._reigning = reigning
         self._base = base
@@ -45,7 +52,7 @@ class Keys:
     async def read_everything(self) -> Everything:
         """Read all resources."""
         request = v2wire.request("GET", self._base, recursive=True, quorum=True)
-        result, index = await v2wire.ask(self._http, request)
+        result, index = await self._ask(request)
         fields: dict[str, dict[str, Entry]] = {}
         locks: list[Lock] = []
         for node, at in self._places(result):
@@ -58,7 +65,7 @@ class Keys:
     async def read_resource(self, name: str) -> OneResource:
         """Read one resource with all its lock keys."""
         request = v2wire.request("GET", f"{self._base}/{name}", recursive=True, quorum=True)
-        result, index = await v2wire.ask(self._http, request)
+        result, index = await self._ask(request)
         there = [(node, at) for node, at in self._places(result) if at.name == name]
         locks = [
             LockKey(at.field, node.value or "", node.created_index, node.modified_index)
@@ -75,7 +82,7 @@ class Keys:
     async def read_count(self, name: str) -> Entry:
         """Read a resource's count."""
         request = v2wire.request("GET", self._key(name, tree.REF_COUNT), quorum=True)
-        result, index = await v2wire.ask(self._http, request)
+        result, index = await self._ask(request)
         return Entry(None, index) if result.error_code or result.node.dir else _entry(result.node)
 
     async def swap_count(self, name: str, before: Entry, after: int) -> Entry | None:
@@ -92,7 +99,7 @@ class Keys:
 
     async def _refuse_a_folder(self, key: str) -> None:
         """A key that is neither missing nor has a value can't be made, however often that is tried."""
-        result, _ = await v2wire.ask(self._http, v2wire.request("GET", key, quorum=True))
+        result, _ = await self._ask(v2wire.request("GET", key, quorum=True))
         if result.node.dir:
             raise RequestRefused(f"etcd: {key} is a folder", f"Not a file: {key}")
 
@@ -116,9 +123,12 @@ class Keys:
         result, index = await self._ask_to_write(request)
         return max(index, result.node.modified_index)
 
+    async def _ask(self, request: Request) -> tuple[Result, int]:
+        return await v2wire.ask(self._http, request, self._timeline)
+
     async def _ask_to_write(self, request: Request) -> tuple[Result, int]:
         await self._reigning()
-        return await v2wire.ask(self._http, request)
+        return await self._ask(request)
 
     def path(self, key: str) -> str | None:
         """Return a key without the base; "" for the base and what it stands in, None for other keys."""

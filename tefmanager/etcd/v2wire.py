@@ -10,6 +10,7 @@ import msgspec
 
 from tefmanager.etcd import refusals
 from tefmanager.etcd.http import FORM, HttpClient, Request
+from tefmanager.etcd.timeline import Timeline
 from tefmanager.interfaces import ReservationsLost
 
 NOT_FOUND = 100
@@ -73,14 +74,20 @@ def _word(option: object) -> str:
     return str(option).lower() if isinstance(option, bool) else str(option)
 
 
-async def ask(http: HttpClient, request: Request) -> tuple[Result, int]:
+async def ask(http: HttpClient, request: Request, timeline: Timeline | None = None) -> tuple[Result, int]:
     """Send a request and return what it says, and the index at which it was so.
 
     Raises `ReservationsLost`, also for errors other than the expected ones.
     """
+    before = 0 if timeline is None else timeline.newest
     answer = await http.ask(request)
+    if not is_here(answer.body):
+        http.distrust(answer.place)
     result = read(answer.body, answer.status, answer.place)
-    return result, result.index or answer.index
+    index = result.index or answer.index
+    if timeline is not None:
+        timeline.answered(before, index, answer.cluster)
+    return result, index
 
 
 def read(body: bytes, status: int, place: str) -> Result:
@@ -94,6 +101,8 @@ def read(body: bytes, status: int, place: str) -> Result:
         result = msgspec.json.decode(body, type=Result)
     except msgspec.DecodeError as error:
         raise ReservationsLost(refusal) from error
+    if not (result.action or result.error_code):
+        raise ReservationsLost(refusal)
     if status not in (200, 201) and result.error_code not in _EXPECTED:
         raise refusals.of_v2(result.error_code, f"{result.message}: {result.cause}", refusal)
     return result

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import count as count_up
 from itertools import takewhile
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -33,6 +33,9 @@ _SINGLE = (tree.REF_COUNT, tree.REF_LIMIT, tree.AVAILABLE)
 _LONGEST = 10**18 - 1
 _READS = 4
 """Operations by which all of a resource but its locks is read."""
+
+
+AnswerT = TypeVar("AnswerT", RangeAnswer, TransactionAnswer)
 
 
 class _Change(Struct, frozen=True):
@@ -66,7 +69,7 @@ class EtcdV3Reservations(EtcdReservations):
         return V3OwnerKeys(self._http, folder)
 
     async def _read(self) -> Everything:
-        answer = await v3wire.ask(self._http, "kv/range", v3wire.prefix(self._key()), RangeAnswer)
+        answer = await self._ask("kv/range", v3wire.prefix(self._key()), RangeAnswer)
         fields: dict[str, dict[str, Entry]] = {}
         locks: list[Lock] = []
         for pair in answer.kvs:
@@ -101,7 +104,7 @@ class EtcdV3Reservations(EtcdReservations):
 
     async def _look_up(self, attempt: int, name: str) -> None:
         begin = self._key(name, f"{tree.LOCKS}/{tree.client_id(self._prefix, attempt)}~")
-        answer = await v3wire.ask(self._http, "kv/range", v3wire.prefix(begin), RangeAnswer)
+        answer = await self._ask("kv/range", v3wire.prefix(begin), RangeAnswer)
         for pair in answer.kvs:
             at = self._place(pair)
             for lock in [] if at is None else self._own_lock(at, pair):
@@ -138,10 +141,16 @@ class EtcdV3Reservations(EtcdReservations):
     def _smaller(self, refused: RequestRefused) -> bool:
         return self._limits.learn(refused)
 
+    async def _ask(self, path: str, message: Struct, kind: type[AnswerT]) -> AnswerT:
+        before = self._timeline.newest
+        answer = await v3wire.ask(self._http, path, message, kind)
+        self._timeline.answered(before, answer.header.revision, answer.header.cluster_id)
+        return answer
+
     async def _commit(self, transaction: Transaction) -> TransactionAnswer:
         await self._reigning()
         try:
-            return await v3wire.ask(self._http, "kv/txn", transaction, TransactionAnswer)
+            return await self._ask("kv/txn", transaction, TransactionAnswer)
         except RequestRefused as refused:
             refused.measure = _measure(transaction, refused.limit)
             raise

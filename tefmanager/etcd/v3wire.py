@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -10,14 +10,18 @@ from tefmanager.etcd import refusals
 from tefmanager.etcd.http import Answer, HttpClient, Request
 from tefmanager.interfaces import ReservationsLost
 
+NO_GATEWAY = "it has no JSON gateway; its configuration needs enable-grpc-gateway: true"
+"""What it means that Etcd does not know the paths of the v3 API: in a configuration file, that is off."""
+
 DELETE = "DELETE"
 """The type of an event that deletes a key; one that puts it has none."""
 
 
 class Header(msgspec.Struct, frozen=True):
-    """The store's revision when an answer was made."""
+    """The store's revision when an answer was made, from 1 on, and which store it is."""
 
-    revision: int = 0
+    revision: Annotated[int, msgspec.Meta(ge=1)]
+    cluster_id: str = ""
 
 
 class KeyValue(msgspec.Struct, frozen=True):
@@ -31,14 +35,20 @@ class KeyValue(msgspec.Struct, frozen=True):
 class RangeAnswer(msgspec.Struct, frozen=True):
     """What stands in a range of keys."""
 
-    header: Header = Header()
+    header: Header
+    kvs: list[KeyValue] = []
+
+
+class Pairs(msgspec.Struct, frozen=True):
+    """What a transaction has read by one operation."""
+
     kvs: list[KeyValue] = []
 
 
 class OperationAnswer(msgspec.Struct, frozen=True):
     """The answer to one operation of a transaction; None unless it was a read."""
 
-    response_range: RangeAnswer | None = None
+    response_range: Pairs | None = None
 
 
 class TransactionAnswer(msgspec.Struct, frozen=True):
@@ -59,7 +69,6 @@ class Event(msgspec.Struct, frozen=True):
 class WatchAnswer(msgspec.Struct, frozen=True):
     """One message of a watch."""
 
-    header: Header = Header()
     canceled: bool = False
     cancel_reason: str = ""
     compact_revision: int = 0
@@ -192,9 +201,21 @@ async def ask(http: HttpClient, path: str, message: msgspec.Struct, kind: type[A
     `RequestRefused` where the error concerns nothing but this message.
     """
     answer = await http.ask(request(path, message))
-    if answer.status != 200:
-        raise refusals.of_v3(answer.body, refusal(answer))
-    return decode(answer.body, kind, answer.place)
+    try:
+        return _read(answer, kind)
+    except refusals.RequestRefused:
+        raise
+    except ReservationsLost:
+        http.distrust(answer.place)
+        raise
+
+
+def _read(answer: Answer, kind: type[AnswerT]) -> AnswerT:
+    if answer.status == 200:
+        return decode(answer.body, kind, answer.place)
+    if answer.status == 404:
+        raise ReservationsLost(f"{refusal(answer)}: {NO_GATEWAY}")
+    raise refusals.of_v3(answer.body, refusal(answer))
 
 
 def request(path: str, message: Any) -> Request:

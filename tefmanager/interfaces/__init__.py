@@ -224,6 +224,12 @@ class IResourceObserver(Interface):
         answered: the answer tells.
         """
 
+    def resources_replaced(reason: str) -> None:
+        """Etcd is older than it was, or another one: what attempts hold may be gone.
+
+        Told just before the full read that shows what there is.
+        """
+
     def resources_lost(reason: str) -> None:
         """Etcd is away, or for a new reason; reservations wait. A full read follows when it is back."""
 

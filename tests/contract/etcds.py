@@ -46,6 +46,7 @@ class Observer:
         self.resources: dict[str, Resource] = {}
         self.held: dict[int, frozenset[str]] = {}
         self.lost: list[str] = []
+        self.replaced: list[str] = []
         self.calls: list[str] = []
         self.seen: list[Seen] = []
         self._waiting: list[tuple[Callable[[], object], Deferred[None]]] = []
@@ -62,6 +63,10 @@ class Observer:
         self.resources = {name: resource for name, resource in seen.items() if resource is not None}
         self.held = dict(held)
         self._told("read")
+
+    def resources_replaced(self, reason: str) -> None:
+        self.replaced.append(reason)
+        self._told("replaced")
 
     def resources_lost(self, reason: str) -> None:
         self.lost.append(reason)
@@ -226,12 +231,15 @@ class FakeTwin:
 
     def __init__(self) -> None:
         self.etcd = FakeEtcd()
+        self.made: list[FakeReservations] = []
         self.foreign: Foreign = ForeignFake(self.etcd)
         self.now = MONDAY_NOON
 
     def reservations(self, prefix: str, owner: Owner | None = None) -> IReservations:
         times = (lambda: self.now, lambda: WALL_TIME + 0.5)
-        return FakeReservations(self.etcd, prefix, *times, CLOCK, owner)
+        made = FakeReservations(self.etcd, prefix, *times, CLOCK, owner)
+        self.made.append(made)
+        return made
 
     def owner_keys(self, prefix: str) -> OwnerKeys:
         return self.etcd.owners[prefix]

@@ -42,6 +42,8 @@ class FakeEtcd:
         writable: beginnings of the keys that the manager's user may write; None: all.
         operations: most operations of a transaction.
         owners: the two keys of each name prefix that tell whose its lock keys are.
+        replaced: why it is not what it was, for each time that it was restored.
+        connected: is called when it is restored.
     """
 
     def __init__(self, keys: Mapping[str, str] | None = None) -> None:
@@ -49,6 +51,8 @@ class FakeEtcd:
         self.writable: set[str] | None = None
         self.operations = 128
         self.owners: dict[str, FakeOwnerKeys] = {}
+        self.replaced: list[str] = []
+        self.connected: list[Callable[[], None]] = []
         self._watchers: list[Callable[[str], None]] = []
 
     def set(self, path: str, value: str) -> None:
@@ -60,6 +64,15 @@ class FakeEtcd:
         """Delete a key, if it is there."""
         self.keys.pop(path, None)
         self._changed(path)
+
+    def restore(self, keys: Mapping[str, str], reason: str = "it is older than it was") -> None:
+        """Be what it was once, or another one; whoever is connected is cut off."""
+        self.replaced.append(reason)
+        # Others may look at the same keys.
+        self.keys.clear()
+        self.keys.update(keys)
+        for cut in list(self.connected):
+            cut()
 
     def get(self, name: str) -> Resource | None:
         """Return a resource."""
@@ -167,6 +180,7 @@ class FakeReservations:
         self._unanswered: list[bool] = []
         self._known: dict[str, Resource | None] = {}
         self._stopped = False
+        self._replaced = len(etcd.replaced)
 
     # --- what a test can make happen ---
 
@@ -174,7 +188,7 @@ class FakeReservations:
         """Etcd goes away."""
         if not self._stopped:
             self._lost = reason
-            self._etcd.unwatch(self._touched)
+            self._disconnect()
             self._tell_lost(reason)
 
     def come_back(self) -> None:
@@ -197,9 +211,21 @@ class FakeReservations:
     def _read(self, _: object) -> None:
         if not self._stopped:
             self._lost, self._told_lost = None, False
-            self._etcd.unwatch(self._touched)
+            self._disconnect()
             self._etcd.watch(self._touched)
+            self._etcd.connected.append(self._cut)
+            if self._observer is not None and len(self._etcd.replaced) > self._replaced:
+                self._observer.resources_replaced(self._etcd.replaced[-1])
+            self._replaced = len(self._etcd.replaced)
             self._tell_all()
+
+    def _disconnect(self) -> None:
+        self._etcd.unwatch(self._touched)
+        if self._cut in self._etcd.connected:
+            self._etcd.connected.remove(self._cut)
+
+    def _cut(self) -> None:
+        self.lose("the connection was cut")
 
     def leave_unanswered(self, *, took_effect: bool) -> None:
         """The next call fails with `ReservationsLost` and loses Etcd, having been carried out or not."""
@@ -247,7 +273,7 @@ class FakeReservations:
         """See `IReservations`."""
         self._stopped = True
         self._lost = "stopped"
-        self._etcd.unwatch(self._touched)
+        self._disconnect()
         await self._owned.leave()
 
     # --- how ---

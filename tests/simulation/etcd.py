@@ -203,6 +203,9 @@ class _InOrder:
     def resources_read(self, seen: Seen, held: Any) -> None:
         self._tell(self._observer.resources_read, seen, held)
 
+    def resources_replaced(self, reason: str) -> None:
+        self._tell(self._observer.resources_replaced, reason)
+
     def resources_lost(self, reason: str) -> None:
         self._tell(self._observer.resources_lost, reason)
         self._search()
