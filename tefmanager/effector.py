@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from time import time
@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from tefmanager import loglines
 from tefmanager.backoff import Backoff
 from tefmanager.core import events
-from tefmanager.core.announcements import announcement
+from tefmanager.core.announcements import announcement, history, worker
 from tefmanager.core.effects import (
     Bury,
     Effect,
@@ -28,7 +28,6 @@ from tefmanager.core.effects import (
     ReplyTo,
     ReplyWorkers,
     Reserve,
-    WorkerInfo,
 )
 from tefmanager.core.values import AttemptRow, Bodies
 from tefmanager.crashpoints import CrashPoint, reach
@@ -158,7 +157,7 @@ class Effector:
                 case Reply():
                     self._nursery.run(self.answered(effect))
                 case ReplyWorkers(to, workers):
-                    self._nursery.run(self.reply(to, [_worker(info, bodies) for info in workers]))
+                    self._nursery.run(self.reply(to, [worker(info, bodies) for info in workers]))
                 case LookAt():
                     self._nursery.run(self._look(effect))
                 case Bury():
@@ -269,8 +268,8 @@ class Effector:
 
     async def _bury(self, effect: Bury, body: bytes) -> None:
         attempts = await self._attempts(effect.task_id)
-        history = [_history(row) for row in attempts[-ATTEMPTS_TOLD:]]
-        headers = {"x-tef-reason": effect.reason, "x-tef-guid": effect.guid, "x-tef-attempts": history}
+        told = [history(row) for row in attempts[-ATTEMPTS_TOLD:]]
+        headers = {"x-tef-reason": effect.reason, "x-tef-guid": effect.guid, "x-tef-attempts": told}
         await self._insist(self._queues.dead, Message(body, content_type=_CONTENT_TYPE, headers=headers))
         reach(CrashPoint.BURIED)
         self._post(events.Buried(effect.task_id, effect.guid))
@@ -381,27 +380,3 @@ def _answer_of(outcome: Outcome) -> events.Event:
             return events.ReservationRefused(attempt, short)
         case Impossible(attempt, reason):
             return events.ReservationImpossible(attempt, reason)
-
-
-def _worker(info: WorkerInfo, bodies: Mapping[int, bytes]) -> dict[str, object]:
-    """Return a worker as ``get_workers`` shows it; its task is the whole message, as it came."""
-    return {
-        "name": info.name,
-        "work_queue": info.work_queue,
-        "status": info.status,
-        "task": None if info.task_id is None else msgspec.Raw(bodies[info.task_id]),
-        "worker_type": info.worker_type,
-        "since": info.since,
-    }
-
-
-def _history(row: AttemptRow) -> dict[str, object]:
-    """Return an attempt as the headers of a dead task tell of it; times are unix times."""
-    return {
-        "number": row.number,
-        "worker": row.worker,
-        "end": row.end.value,
-        "dispatched": row.dispatched,
-        "started": row.started,
-        "ended": row.ended,
-    }
