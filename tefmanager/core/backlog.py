@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tefmanager.core.entities import Task
+from tefmanager.core.front import Front
 from tefmanager.core.lanes import Lane, Road
 from tefmanager.core.lines import Yard
 from tefmanager.core.readlist import ReadList
@@ -48,6 +49,8 @@ class Backlog:
         pinned: tells whether more is known of a waiting task than its row says.
 
     Attributes:
+        yards: all that waits, by type; only types for which something does.
+        front: whose turn it is among them.
         paused: suites that are held back until they are readied.
         sweeps: suites whose waiting tasks are being gone through.
         memory: how much of it is to be in memory.
@@ -59,6 +62,7 @@ class Backlog:
     def __init__(self, memory: Memory, pinned: Callable[[Task], bool]) -> None:
         self.by_guid: dict[str, Task] = {}
         self.yards: dict[str, Yard] = {}
+        self.front = Front()
         self.paused: set[str] = set()
         self.sweeps: dict[str, Sweep] = {}
         self.waiting = 0
@@ -76,10 +80,10 @@ class Backlog:
 
     def add(self, task: Task) -> None:
         """Let a task wait: in its old place, where it was here before."""
+        self._road(task.spec.task_type, task.spec.resources).yard.came(task.spec.suite)
         lane = self._enter(task)
         self.waiting += 1
         lane.road.size += 1
-        lane.road.yard.came(task.spec.suite)
 
     def _enter(self, task: Task) -> Lane:
         lane = self._lane_of(task)
@@ -182,8 +186,7 @@ class Backlog:
     def wake(self, names: Iterable[str]) -> None:
         """Let those that are short of any of these resources see whether they can go now."""
         for name in names:
-            for yard in self.yards.values():
-                yard.wake(name)
+            self.front.wake(name)
 
     def wake_all(self) -> None:
         """Let everyone see."""
@@ -191,7 +194,7 @@ class Backlog:
 
     def shortages(self) -> set[str]:
         """Return the resources at which lanes stand."""
-        return {name for yard in self.yards.values() for name in yard.shortages()}
+        return set(self.front.shortages())
 
     def awaited(self, resources: tuple[str, ...]) -> bool:
         """Tell whether any task, read or not, waits for just these resources."""
@@ -338,7 +341,10 @@ class Backlog:
     def _road(self, task_type: str, resources: tuple[str, ...]) -> Road:
         road = self._roads.get((task_type, resources))
         if road is None:
-            yard = self.yards.setdefault(task_type, Yard(task_type))
+            yard = self.yards.get(task_type)
+            if yard is None:
+                yard = self.yards[task_type] = Yard(task_type, self.front)
+            yard.roads += 1
             road = self._roads[task_type, resources] = Road(yard, resources)
         return road
 
@@ -353,6 +359,13 @@ class Backlog:
         if road.size == 0 and self._roads.get(key) is road:
             del self._roads[key]
             road.warm()
+            self._close(road.yard)
+
+    def _close(self, yard: Yard) -> None:
+        yard.roads -= 1
+        if not yard.roads:
+            del self.yards[yard.task_type]
+            self.front.drop(yard)
 
     def _leave_suite(self, lane: Lane) -> None:
         if lane.suite is not None:

@@ -22,7 +22,7 @@ from tefmanager.core.values import NOTHING, Order, Stretch
 if TYPE_CHECKING:
     from tefmanager.core.lines import Line, Yard
 
-Place: TypeAlias = tuple[float, int, int, int]
+Place: TypeAlias = tuple[float, int, float, int]
 """Least goes first: priority; those with a claim before those without; claim or turn of the suite; age."""
 
 

@@ -2,21 +2,24 @@
 
 A lane stands in a *line*: in its yard's line of those that may go, or, once it was found short of a
 resource, in the line at that resource. There it costs nothing while the resource has nothing to give, and
-when it has, only the lane whose turn it is steps forward. So the price of a dispatch grows neither with
-the backlog nor with the number of lanes.
+when it has, only the lane whose turn it is steps forward, of all types (`front`). So the price of a
+dispatch grows neither with the backlog nor with the number of lanes or types.
 
 Whose turn it is: the highest priority; among equals those who claim their resources, in the order of their
-claims; then the suite that was served longest ago; within a suite the oldest.
+claims; then the suite that was served longest ago; within a suite the oldest. For a worker the turns of its
+type count, and for a resource, between types, the turns at that resource.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import cast
 
+from tefmanager.core.front import Front, Stand
 from tefmanager.core.lanes import Lane, Place
 from tefmanager.core.lazyqueue import LazyQueue
+from tefmanager.core.turns import Turns
 
 
 class _SuiteLanes:
@@ -31,7 +34,7 @@ class _SuiteLanes:
 
     best: Lane
 
-    def __init__(self, suite: str | None, turns: Mapping[str | None, int]) -> None:
+    def __init__(self, suite: str | None, turns: Turns) -> None:
         self.count = 0
         self.lanes: LazyQueue[Lane] = LazyQueue(Lane.key)
         self._suite = suite
@@ -43,21 +46,21 @@ class _SuiteLanes:
         if first is None:
             return None
         place, self.best = first
-        return _among_suites(place, self._turns.get(self._suite, 0))
+        return _among_suites(place, self._turns[self._suite])
 
 
-def _among_suites(place: Place, turn: int) -> Place:
+def _among_suites(place: Place, turn: float) -> Place:
     """Return a lane's place among those of all suites, its own having been served at this turn."""
     priority, unclaimed, claim, age = place
     return (priority, unclaimed, turn if unclaimed else claim, age)
 
 
 class Line:
-    """Lanes that stand in line at one place.
+    """Lanes of one type that stand in line at one place.
 
     Args:
         turns: when each suite of the yard was served last.
-        short: the resource that they were found short of, or None.
+        stand: where those of all types stand that are short of the same resource, or None: they may go.
 
     Attributes:
         best: the lane whose place `key` has returned.
@@ -65,8 +68,9 @@ class Line:
 
     best: Lane
 
-    def __init__(self, turns: Mapping[str | None, int], short: str | None = None) -> None:
-        self.short = short
+    def __init__(self, yard: Yard, turns: Turns, stand: Stand | None = None) -> None:
+        self.yard = yard
+        self.stand = stand
         self._turns = turns
         self._suites: dict[str | None, _SuiteLanes] = {}
         self._queue: LazyQueue[_SuiteLanes] = LazyQueue(_SuiteLanes.key)
@@ -89,6 +93,19 @@ class Line:
         self.best = suite.best
         return cast(Place, place)
 
+    @property
+    def short(self) -> str | None:
+        """The resource that they were found short of, or None."""
+        return None if self.stand is None else self.stand.name
+
+    def across(self) -> Place | None:
+        """Return the place of the same lane among those of all types: by the turns at its resource."""
+        place = self.key()
+        if place is None or self.stand is None or not place[1]:
+            return place
+        priority, unclaimed, _, age = place
+        return (priority, unclaimed, self.stand.turns[self.best.suite], age)
+
     def enter(self, lane: Lane) -> None:
         """Let a lane stand here."""
         lane.line, lane.stands = self, True
@@ -96,6 +113,8 @@ class Line:
         if suite is None:
             suite = self._suites[lane.suite] = _SuiteLanes(lane.suite, self._turns)
         suite.count += 1
+        if self.stand is not None:
+            self.stand.came(lane.suite)
         self.offer(lane)
 
     def offer(self, lane: Lane) -> None:
@@ -110,6 +129,8 @@ class Line:
         lane.stands = False
         suite.lanes.discard(lane)
         suite.count -= 1
+        if self.stand is not None:
+            self.stand.went(lane.suite)
         if not suite.count:
             self._queue.discard(suite)
             del self._suites[lane.suite]
@@ -122,6 +143,8 @@ class Line:
         """Keep a lane from competing until all are reconsidered."""
         self.set_aside(lane)
         self._passed_over.append(lane)
+        if self.stand is not None:
+            self.stand.passed_over(self)
 
     def reconsider(self) -> None:
         """Let the lanes that were passed over compete again."""
@@ -132,45 +155,68 @@ class Line:
 
 
 class Yard:
-    """All that waits for one worker type; ``waiting`` counts its tasks by suite, unread ones too."""
+    """All that waits for one worker type.
 
-    def __init__(self, task_type: str) -> None:
+    Attributes:
+        waiting: its tasks by suite, unread ones too.
+        roads: how many roads it has.
+        top: the line whose place `key` has returned.
+    """
+
+    top: Line
+
+    def __init__(self, task_type: str, front: Front) -> None:
         self.task_type = task_type
-        self._served: dict[str | None, int] = {}
         self.waiting: Counter[str | None] = Counter()
-        self._turn = 0
-        self._ready = Line(self._served)
+        self.roads = 0
+        self._front = front
+        self._turns = Turns(front.now)
+        self._ready = Line(self, self._turns)
         self._short: dict[str, Line] = {}
         self._lines: LazyQueue[Line] = LazyQueue(Line.key)
         self._first: dict[tuple[str, ...], Lane] = {}
 
-    def best(self, gives: Callable[[str], bool]) -> Lane | None:
-        """Return the lane whose turn it is, of those that may go, or None.
-
-        ``gives`` tells whether a resource has a reference to give.
-        """
-        while (first := self._lines.first()) is not None:
-            line = first[1]
-            if line.short is None or gives(line.short):
-                return line.best
-            self._lines.discard(line)  # until it is woken
-        return None
+    def key(self) -> Place | None:
+        """Return the place of its best lane among those of all types, or None."""
+        first = self._lines.first()
+        if first is None:
+            return None
+        self.top = first[1]
+        return self.top.across()
 
     def offer(self, lane: Lane) -> None:
         """Let a lane compete, or move it forward, after its head or its state changed."""
         lane.line.offer(lane)
-        self._lines.offer(lane.line)
+        self.awake(lane.line)
+
+    def awake(self, line: Line) -> None:
+        """Let a line compete."""
+        self._lines.offer(line)
+        self._front.offer(self)
+
+    def sleep(self, line: Line) -> None:
+        """Let a line wait until its resource has something to give and it is its turn."""
+        self._lines.discard(line)
+        if line.stand is not None:
+            line.stand.sleep(line)
+
+    def again(self, line: Line) -> None:
+        """Some of a line's lanes compete again: now, if it is awake, or when it wakes."""
+        if line in self._lines:
+            self.awake(line)
+        else:
+            self.sleep(line)
 
     def serve(self, lane: Lane) -> None:
-        """Note that a lane's suite had its turn."""
-        self._turn += 1
-        self._served[lane.suite] = self._turn
+        """Note that a lane's suite has its turn."""
+        self._front.serve(lane)
+        self._turns.served(lane.suite)
         self._step_back(lane)
 
     def open(self, lane: Lane) -> None:
         """Take in a new lane."""
         self._ready.enter(lane)
-        self._lines.offer(self._ready)
+        self.awake(self._ready)
 
     def close(self, lane: Lane) -> None:
         """Drop a lane."""
@@ -179,6 +225,8 @@ class Yard:
 
     def came(self, suite: str | None, tasks: int = 1) -> None:
         """Count tasks of a suite that wait now."""
+        if not self.waiting[suite]:
+            self._turns.came(suite)
         self.waiting[suite] += tasks
 
     def went(self, suite: str | None) -> None:
@@ -186,7 +234,7 @@ class Yard:
         self.waiting[suite] -= 1
         if not self.waiting[suite]:
             del self.waiting[suite]
-            self._served.pop(suite, None)
+            self._turns.went(suite)
 
     def park(self, lane: Lane, name: str) -> None:
         """Let a lane stand in the line at a resource that it is short of."""
@@ -196,16 +244,14 @@ class Yard:
             self._leave(lane)
             line = self._short.get(name)
             if line is None:
-                line = self._short[name] = Line(self._served, name)
+                line = self._short[name] = Line(self, self._turns, self._front.stand(name))
             line.enter(lane)
-            if line in self._lines:
-                self._lines.offer(line)
+            self.again(line)
 
     def unpark(self, lane: Lane) -> None:
         """Let a lane stand among those that may go."""
         self._leave(lane)
-        self._ready.enter(lane)
-        self._lines.offer(self._ready)
+        self.open(lane)
 
     def step_forward(self, lane: Lane) -> bool:
         """Tell whether a lane is the first of those that need the same resources."""
@@ -219,7 +265,7 @@ class Yard:
 
     def _place(self, lane: Lane) -> Place | None:
         key = lane.key()
-        return None if key is None else _among_suites(key, self._served.get(lane.suite, 0))
+        return None if key is None else _among_suites(key, self._turns[lane.suite])
 
     def _step_back(self, lane: Lane) -> None:
         if self._first.get(lane.road.resources) is lane:
@@ -228,20 +274,12 @@ class Yard:
     def _leave(self, lane: Lane) -> None:
         line = lane.line
         line.leave(lane)
-        if line.short is not None and not line:
-            del self._short[line.short]
+        if line.stand is not None and not line:
+            del self._short[line.stand.name]
             self._lines.discard(line)
-
-    def wake(self, name: str) -> None:
-        """Let those that are short of a resource compete, as long as it has something to give."""
-        line = self._short.get(name)
-        if line is not None:
-            line.reconsider()
-            self._lines.offer(line)
-
-    def shortages(self) -> Iterable[str]:
-        """Return the resources at which lanes stand."""
-        return self._short.keys()
+            line.stand.leave(line)
+            if not line.stand:
+                self._front.emptied(line.stand)
 
     def standing(self) -> Mapping[str, int]:
         """Count the lanes at each resource that they are short of."""

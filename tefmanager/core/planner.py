@@ -59,10 +59,11 @@ class Planner:
 
         The engine takes another turn at once, which begins with reading it.
         """
-        for worker_type in self._workforce.types():
-            self._plan_type(worker_type, now)
-            if self._backlog.to_read.urgent:
-                return
+        for worker_type in self._workforce.freed():
+            if (yard := self._backlog.yards.get(worker_type)) is not None:
+                self._backlog.front.offer(yard)
+        if not self._plan(now):
+            return
         for worker in self._workforce.doubtful():
             self._send_again(worker, now)
 
@@ -79,14 +80,12 @@ class Planner:
         if waits and worker.name not in task.avoid and self._pool.short(task, now) is None:
             self._attempts.book(task, worker, now)
 
-    def _plan_type(self, worker_type: str, now: Moment) -> None:
-        yard = self._backlog.yards.get(worker_type)
-        if yard is None:
-            return
+    def _plan(self, now: Moment) -> bool:
+        """Serve one lane after the other; tell whether nothing came up that must be read first."""
         aside: list[Lane] = []
         gives = partial(self._pool.gives, now=now)
-        while (free := self._workforce.free(worker_type)) and (lane := yard.best(gives)) is not None:
-            worker = _first_but(free, lane.avoid)
+        while (lane := self._backlog.front.best(gives, self._workforce.busy)) is not None:
+            worker = _first_but(self._workforce.free(lane.road.yard.task_type), lane.avoid)
             if worker is None:
                 lane.line.set_aside(lane)
                 aside.append(lane)
@@ -96,6 +95,7 @@ class Planner:
                 break
         for lane in aside:
             lane.road.yard.offer(lane)
+        return not self._backlog.to_read.urgent
 
     def _must_read(self, lane: Lane, now: Moment) -> bool:
         """What is first in a lane is not in memory: have it read, unless the lane is short for anyone.

@@ -18,6 +18,7 @@ class Workforce:
         self._free: dict[str, dict[Worker, None]] = {}
         self._doubtful: dict[Worker, None] = {}
         self._types: dict[str, dict[Worker, None]] = {}
+        self._freed: dict[str, None] = {}
 
     def __iter__(self) -> Iterator[Worker]:
         """Go through all workers, in the order of their registration."""
@@ -91,6 +92,15 @@ class Workforce:
         """Return the free workers of a type, the one that has been free longest first."""
         return self._free.get(worker_type, {})
 
+    def busy(self, worker_type: str) -> bool:
+        """Tell whether no worker of a type is free."""
+        return not self._free.get(worker_type)
+
+    def freed(self) -> list[str]:
+        """Return the types of which a worker has become free since this was asked last."""
+        freed, self._freed = list(self._freed), {}
+        return freed
+
     def doubtful(self) -> list[Worker]:
         """Return the workers that can be given only what may stand in their queues already."""
         return list(self._doubtful)
@@ -115,6 +125,7 @@ class Workforce:
             free.pop(worker, None)
         else:
             free.setdefault(worker, None)
+            self._freed[worker.worker_type] = None
         if worker.doubtful:
             self._doubtful[worker] = None
         else:

@@ -1,0 +1,53 @@
+"""When suites had their turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+NEWCOMERS = 0.75
+"""Share of all turns that suites may have which have just come: the rest is for those that were there.
+
+One after the other would have its turn before those that were there have theirs again, and each round would
+be longer than the last, if ever new ones came.
+"""
+
+
+class Turns:
+    """When each suite was served last: the one with the least number is next.
+
+    A suite that comes, or comes back, begins at the present turn, as if it had just been served; or later,
+    where others have come before it than their share allows.
+
+    Args:
+        now: counts all turns of all suites.
+    """
+
+    def __init__(self, now: Callable[[], int]) -> None:
+        self._now = now
+        self._turns: dict[str | None, float] = {}
+        self._gate = 0.0
+        self._came_at = -1
+        self._came = 0
+
+    def __getitem__(self, suite: str | None) -> float:
+        """Return the turn of a suite that waits; of any other the first one."""
+        return self._turns.get(suite, 0.0)
+
+    def came(self, suite: str | None) -> None:
+        """A suite waits that did not."""
+        now = self._now()
+        if now != self._came_at:
+            later = self._gate + self._came / NEWCOMERS
+            self._gate = max(now, min(later, now + len(self._turns) / NEWCOMERS))
+            self._came_at, self._came = now, 0
+        self._came += 1
+        self._turns[suite] = self._gate
+
+    def served(self, suite: str | None) -> None:
+        """A suite has the present turn."""
+        if suite in self._turns:
+            self._turns[suite] = self._now()
+
+    def went(self, suite: str | None) -> None:
+        """A suite does not wait any more."""
+        del self._turns[suite]
