@@ -213,8 +213,13 @@ class Attempts:
         attempt.confirmed = True
         self._begin(attempt, Phase.WORKING, now)
         if attempt.wants:
-            self.owed[attempt.id] = attempt
+            self.owe(attempt)
         self.log(loglines.TASK_REGAINED, attempt)
+
+    def owe(self, attempt: Attempt) -> None:
+        """An attempt runs without references: it is to have them before anybody else is given any."""
+        self.owed[attempt.id] = attempt
+        self._pool.owe(attempt)
 
     def restore(self, attempt: Attempt) -> None:
         """Take up an attempt that was in flight when the last reign ended."""
@@ -299,6 +304,7 @@ class Attempts:
     def resolve(self, attempt: Attempt, now: Moment) -> None:
         """A worker can have a task no longer that had been taken from it."""
         attempt.worker.queue.remove(attempt)
+        self.deadlines.unwatch(attempt)
         self._ledger.resolved(attempt.id)
         self._workforce.changed(attempt.worker, now)
 
@@ -307,6 +313,8 @@ class Attempts:
         self.settle_doubt(attempt)
         del self.in_flight[attempt.id]
         self.owed.pop(attempt.id, None)
+        self._pool.owe_no_more(attempt)
+        self.deadlines.unwatch(attempt)
         if unresolved:
             attempt.since = now.monotonic
         else:

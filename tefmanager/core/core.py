@@ -59,6 +59,7 @@ class Core:
         self.pool = Pool(
             hold_unknown=limits.hold_unknown,
             runnable=self._runnable,
+            free=self.workforce.free,
             wake=self.backlog.wake,
             timers=self.timers,
             wanted=self._wanted,
@@ -198,6 +199,7 @@ class Core:
 
     def _paid(self, attempt: Attempt) -> None:
         self.attempts.owed.pop(attempt.id, None)
+        self.pool.owe_no_more(attempt)
         spec, worker = attempt.task.spec, attempt.worker.name
         names = " ".join(attempt.wants)
         self.ledger.log(loglines.RESERVATION_TAKEN(spec.task_type, spec.guid, worker, attempt.id, names))
@@ -240,7 +242,7 @@ class Core:
                 self._look_up(attempt)
 
     def _look_up(self, attempt: Attempt) -> None:
-        """An attempt in flight may hold what it was owed: the next full read tells."""
+        """An attempt in flight may hold what it was owed: the next full read tells. Nobody else gets it."""
         attempt.reserved = True
         self.attempts.owed.pop(attempt.id, None)
         self._unreconciled.append(attempt)
@@ -309,6 +311,7 @@ class Core:
                 self.ledger.log(line)
                 self.attempts.release(attempt_id, names_sorted)
         for attempt in self._unreconciled:
+            self.pool.owe_no_more(attempt)
             self._owe(attempt, held.get(attempt.id, frozenset()))
         self._unreconciled = []
 
@@ -317,7 +320,7 @@ class Core:
         names = attempt.task.spec.resources
         attempt.wants = tuple(name for name in names if name in self.pool.seen and name not in held)
         if attempt.live and attempt.wants:
-            self.attempts.owed[attempt.id] = attempt
+            self.attempts.owe(attempt)
         else:
             self.attempts.owed.pop(attempt.id, None)
 

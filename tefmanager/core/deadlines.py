@@ -33,8 +33,14 @@ class Deadlines:
         """Look at an attempt when its time is up."""
         due = self._due(attempt)
         if due < attempt.watched:
+            self._timers.cancel(attempt.timer)
             attempt.watched = due
-            self._timers.at(due, partial(self._look, attempt))
+            attempt.timer = self._timers.at(due, partial(self._look, attempt))
+
+    def unwatch(self, attempt: Attempt) -> None:
+        """Do not look at an attempt any more, unless it is asked for again."""
+        self._timers.cancel(attempt.timer)
+        attempt.watched, attempt.timer = inf, None
 
     def _due(self, attempt: Attempt) -> float:
         if not attempt.live:

@@ -102,6 +102,7 @@ class Departures:
     def _remove(self, worker: Worker, now: Moment) -> None:
         for attempt in list(worker.queue):
             self._attempts.resolve(attempt, now)
+        self._timers.cancel(worker.timer)
         self._workforce.remove(worker)
 
     def forget(self, today: float, now: Moment) -> None:
@@ -136,8 +137,9 @@ class Departures:
         """Look at a worker when it has been silent for the missing interval."""
         due = worker.heard + self._limits.missing_interval
         if due < worker.watched:
+            self._timers.cancel(worker.timer)
             worker.watched = due
-            self._timers.at(due, partial(self._look, worker))
+            worker.timer = self._timers.at(due, partial(self._look, worker))
 
     def _look(self, worker: Worker, now: Moment) -> None:
         worker.watched = inf

@@ -24,6 +24,7 @@ from tefmanager.core.values import (
 
 if TYPE_CHECKING:
     from tefmanager.core.lanes import Lane
+    from tefmanager.core.timers import Timer
 
 
 class Phase(StrEnum):
@@ -108,6 +109,7 @@ class Attempt(Struct, eq=False):
         reserving: a request for them is under way.
         reserved: it holds, or may hold, references.
         watched: monotonic time at which it is looked at next.
+        timer: by which that is done.
     """
 
     id: int
@@ -128,6 +130,7 @@ class Attempt(Struct, eq=False):
     reserving: bool = False
     reserved: bool = False
     watched: float = inf
+    timer: Timer | None = None
 
     @property
     def given_up(self) -> bool:
@@ -188,6 +191,7 @@ class Worker(Struct, eq=False):
         since: unix time at which ``shown`` became what it is.
         watched: monotonic time at which it is looked at next.
         seen: what looks at its queue have told.
+        timer: by which that is done.
     """
 
     name: str
@@ -205,6 +209,7 @@ class Worker(Struct, eq=False):
     since: float = 0.0
     watched: float = inf
     seen: Seen = field(default_factory=Seen)
+    timer: Timer | None = None
 
     @property
     def live(self) -> Attempt | None:

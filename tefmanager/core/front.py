@@ -62,7 +62,7 @@ class Stand:
 
     def sleep(self, line: Line) -> None:
         """Let a line wait until it is woken."""
-        self._asleep.offer(line)
+        self._asleep.expect(line)
 
     def wake(self) -> Line | None:
         """Return the line whose turn it is; it does not sleep any more."""
@@ -102,12 +102,15 @@ class Front:
 
         ``gives`` tells whether a resource has one to give, ``busy`` whether nobody of a type is free.
         """
-        while (first := self._queue.first()) is not None:
-            who = first[1]
-            if isinstance(who, Stand):
+        while (top := self._queue.top()) is not None:
+            if not isinstance(top, Stand) and busy(top.task_type):
+                self._queue.discard(top)  # until one of its workers is free
+            elif (first := self._queue.first()) is None:
+                break
+            elif isinstance(who := first[1], Stand):
                 self._call(who, gives)
             elif busy(who.task_type):
-                self._queue.discard(who)  # until one of its workers is free
+                self._queue.discard(who)
             else:
                 line = who.top
                 if line.stand is None or gives(line.stand.name):
@@ -125,7 +128,7 @@ class Front:
 
     def offer(self, yard: Yard) -> None:
         """Let a type compete, or move it forward, after its best lane changed or a worker became free."""
-        self._queue.offer(yard)
+        self._queue.expect(yard)
 
     def drop(self, yard: Yard) -> None:
         """Nothing waits for a type any more; or it is to compete no more until it is offered again."""
@@ -157,7 +160,7 @@ class Front:
         if stand is not None:
             for line in stand.reconsider():
                 line.yard.again(line)
-            self._queue.offer(stand)
+            self._queue.expect(stand)
 
     def emptied(self, stand: Stand) -> None:
         """Nobody is short of a resource any more."""

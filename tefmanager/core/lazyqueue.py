@@ -5,9 +5,14 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Hashable
 from itertools import count
+from math import inf
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T", bound=Hashable)
+
+
+_FIRST = (-inf,)
+"""A key before all others."""
 
 
 class LazyQueue(Generic[T]):
@@ -34,6 +39,11 @@ class LazyQueue(Generic[T]):
         self._push(key, item)
         return self._entries[0][2] is item
 
+    def expect(self, item: T) -> None:
+        """Let an item stand in line, or move it forward; where, is found out when it comes up."""
+        if self._places.get(item) is not _FIRST:
+            self._push(_FIRST, item)
+
     def discard(self, item: T) -> None:
         """Take an item out of the line until it is offered again."""
         self._places.pop(item, None)
@@ -41,6 +51,16 @@ class LazyQueue(Generic[T]):
     def __contains__(self, item: T) -> bool:
         """Tell whether an item stands in line, as far as known."""
         return item in self._places
+
+    def top(self) -> T | None:
+        """Return the item that is to be looked at next; whether it is the first, `first` finds out."""
+        entries, places = self._entries, self._places
+        while entries:
+            key, _, item = entries[0]
+            if places.get(item) is key:
+                return item
+            heapq.heappop(entries)
+        return None
 
     def first(self) -> tuple[Any, T] | None:
         """Return the least key and its item, leaving it in line; None where nobody stands in line."""
@@ -55,6 +75,8 @@ class LazyQueue(Generic[T]):
                 if now is not None:
                     places[item] = now
                     heapq.heapreplace(entries, (now, next(self._ties), item))
+                    if entries[0][2] is item:
+                        return now, item
                     continue
             heapq.heappop(entries)
         return None

@@ -6,8 +6,8 @@ when it has, only the lane whose turn it is steps forward, of all types (`front`
 dispatch grows neither with the backlog nor with the number of lanes or types.
 
 Whose turn it is: the highest priority; among equals those who claim their resources, in the order of their
-claims; then the suite that was served longest ago; within a suite the oldest. For a worker the turns of its
-type count, and for a resource, between types, the turns at that resource.
+claims; then the suite that was served longest ago; within a suite the oldest. In a type its turns count,
+and those at the resource that a lane is short of; between types only the latter.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class _SuiteLanes:
     """The lanes of one suite in one line.
 
     Args:
-        turns: when each suite of the yard was served last.
+        line: it.
 
     Attributes:
         best: the lane whose place `key` has returned.
@@ -34,11 +34,11 @@ class _SuiteLanes:
 
     best: Lane
 
-    def __init__(self, suite: str | None, turns: Turns) -> None:
+    def __init__(self, suite: str | None, line: Line) -> None:
         self.count = 0
         self.lanes: LazyQueue[Lane] = LazyQueue(Lane.key)
         self._suite = suite
-        self._turns = turns
+        self._line = line
 
     def key(self) -> Place | None:
         """Return the place of its best lane among those of all suites."""
@@ -46,7 +46,7 @@ class _SuiteLanes:
         if first is None:
             return None
         place, self.best = first
-        return _among_suites(place, self._turns[self._suite])
+        return _among_suites(place, self._line.turn(self._suite))
 
 
 def _among_suites(place: Place, turn: float) -> Place:
@@ -98,6 +98,11 @@ class Line:
         """The resource that they were found short of, or None."""
         return None if self.stand is None else self.stand.name
 
+    def turn(self, suite: str | None) -> float:
+        """Return when a suite was served last by a worker of this type, or with what is short here."""
+        turn = self._turns[suite]
+        return turn if self.stand is None else max(turn, self.stand.turns[suite])
+
     def across(self) -> Place | None:
         """Return the place of the same lane among those of all types: by the turns at its resource."""
         place = self.key()
@@ -111,7 +116,7 @@ class Line:
         lane.line, lane.stands = self, True
         suite = self._suites.get(lane.suite)
         if suite is None:
-            suite = self._suites[lane.suite] = _SuiteLanes(lane.suite, self._turns)
+            suite = self._suites[lane.suite] = _SuiteLanes(lane.suite, self)
         suite.count += 1
         if self.stand is not None:
             self.stand.came(lane.suite)
@@ -191,7 +196,7 @@ class Yard:
 
     def awake(self, line: Line) -> None:
         """Let a line compete."""
-        self._lines.offer(line)
+        self._lines.expect(line)
         self._front.offer(self)
 
     def sleep(self, line: Line) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import partial
 
 from tefmanager import loglines
@@ -59,8 +58,10 @@ class Planner:
 
         The engine takes another turn at once, which begins with reading it.
         """
-        for worker_type in self._workforce.freed():
-            if (yard := self._backlog.yards.get(worker_type)) is not None:
+        for worker_type in self._workforce.touched():
+            self._pool.let_pass(worker_type, now)
+            yard = self._backlog.yards.get(worker_type)
+            if yard is not None and not self._workforce.busy(worker_type):
                 self._backlog.front.offer(yard)
         if not self._plan(now):
             return
@@ -77,7 +78,7 @@ class Planner:
             return
         task = worker.queue[-1].task
         waits = task.lane is not None and not task.lane.held and not task.aside
-        if waits and worker.name not in task.avoid and self._pool.short(task, now) is None:
+        if waits and worker.name not in task.avoid and self._pool.short(task, now, worker) is None:
             self._attempts.book(task, worker, now)
 
     def _plan(self, now: Moment) -> bool:
@@ -85,17 +86,26 @@ class Planner:
         aside: list[Lane] = []
         gives = partial(self._pool.gives, now=now)
         while (lane := self._backlog.front.best(gives, self._workforce.busy)) is not None:
-            worker = _first_but(self._workforce.free(lane.road.yard.task_type), lane.avoid)
+            task = lane.head()
+            worker = self._worker_for(lane, task, now)
             if worker is None:
                 lane.line.set_aside(lane)
                 aside.append(lane)
-            elif (task := lane.head()) is not None:
+            elif task is not None:
                 self._serve(lane, task, worker, now)
             elif self._must_read(lane, now):
                 break
         for lane in aside:
             lane.road.yard.offer(lane)
         return not self._backlog.to_read.urgent
+
+    def _worker_for(self, lane: Lane, task: Task | None, now: Moment) -> Worker | None:
+        """Return the worker that has been free longest, of those that the head of a lane may have."""
+        free = self._workforce.free(lane.road.yard.task_type)
+        kept = self._pool.keeps(task, now) if task is not None and self._pool.claimed else ()
+        if not (lane.avoid or kept):
+            return next(iter(free))
+        return next((one for one in free if one.name not in lane.avoid and one not in kept), None)
 
     def _must_read(self, lane: Lane, now: Moment) -> bool:
         """What is first in a lane is not in memory: have it read, unless the lane is short for anyone.
@@ -118,7 +128,9 @@ class Planner:
             return
         yard = lane.road.yard
         self._backlog.serve(lane)
+        self._pool.yield_to(task, now)
         self._attempts.book(task, worker, now)
+        self._pool.let_pass(task.spec.task_type, now)
         waits_at = lane.line.short if lane.stands else None
         if waits_at is not None and self._pool.gives(waits_at, now):
             yard.unpark(lane)
@@ -137,7 +149,9 @@ class Planner:
     def _watch(self, wait: Wait) -> None:
         """Look at a task when its patience is over; what needs one resource only is served in its turn."""
         if len(wait.task.spec.resources) > 1 and wait.task.claim is None:
-            self._timers.at(wait.since + self._patience, partial(self._lose_patience, wait))
+            self._timers.cancel(wait.timer)
+            due = wait.since + self._patience
+            wait.timer = self._timers.at(due, partial(self._lose_patience, wait))
 
     def _lose_patience(self, wait: Wait, now: Moment) -> None:
         if wait.task.claim is not None or now.monotonic < wait.since + self._patience:
@@ -147,10 +161,3 @@ class Planner:
             if wait.task.lane is not None:
                 wait.task.lane.move(wait.task)
                 wait.task.lane.road.yard.offer(wait.task.lane)
-
-
-def _first_but(free: Iterable[Worker], avoid: frozenset[str]) -> Worker | None:
-    """Return the first free worker that is none of those to be avoided."""
-    if not avoid:
-        return next(iter(free))
-    return next((worker for worker in free if worker.name not in avoid), None)

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import inf
 
-from tefmanager.core.entities import Attempt, Task
+from tefmanager.core.entities import Attempt, Task, Worker
 from tefmanager.core.heldback import HeldBack, HoldBacks
 from tefmanager.core.resources import Resource
-from tefmanager.core.timers import Timers
+from tefmanager.core.timers import Timer, Timers
 from tefmanager.core.values import Moment
 
 NOT_READ = "(Etcd)"
@@ -27,10 +27,14 @@ class Wait:
     Attributes:
         task: it.
         since: monotonic time from which it has been so.
+        timer: by which its patience is looked at.
+        yielded: it has a claim, and let another task have what it claims, since no worker was free for it.
     """
 
     task: Task
     since: float
+    yielded: bool = False
+    timer: Timer | None = None
 
 
 class Pool:
@@ -38,7 +42,8 @@ class Pool:
 
     Args:
         hold_unknown: a name without an entry holds a task back, instead of limiting nothing.
-        runnable: tells whether a task could be dispatched if it had its resources.
+        runnable: tells whether a task could be dispatched if it had its resources and a worker.
+        free: returns the free workers of a type.
         wake: is told of resources that a claim no longer keeps.
         wanted: tells whether a task waits, or is owed something, that needs just these resources.
 
@@ -57,6 +62,7 @@ class Pool:
         *,
         hold_unknown: bool,
         runnable: Callable[[Task], bool],
+        free: Callable[[str], Mapping[Worker, None]],
         wake: Callable[[Iterable[str]], None],
         timers: Timers,
         wanted: Callable[[tuple[str, ...]], bool],
@@ -66,21 +72,29 @@ class Pool:
         self.pending: Counter[str] = Counter()
         self.waits: dict[int, Wait] = {}
         self.holds_unknown = hold_unknown
+        self._timers = timers
         self._runnable = runnable
+        self._workers = free
+        self._owed: dict[int, tuple[str, ...]] = {}
+        self._owing: Counter[str] = Counter()
         self._wake = wake
         self._wanted = wanted
         self.impossible: HoldBacks[tuple[str, ...]] = HoldBacks(timers, self._try_again)
         self._refused: set[str] = set()
         self._doubted: set[str] = set()
         self._claims: dict[str, dict[int, Wait]] = {}
+        self._claims_of: dict[str, dict[int, Wait]] = {}
         self._counted: dict[str, float] = {}
         self._counted_at: Moment | None = None
         self._claimed = 0
 
     # --- what is free ---
 
-    def short(self, task: Task, now: Moment) -> str | None:
-        """Return the first of a task's resources that has no reference for it, or None."""
+    def short(self, task: Task, now: Moment, worker: Worker | None = None) -> str | None:
+        """Return the first of a task's resources that has no reference for it, or None.
+
+        ``worker``: the one that it is for, where that is not free for anything else.
+        """
         if not task.spec.resources:
             return None
         if not self.ready:
@@ -89,7 +103,7 @@ class Pool:
             return self.lacking(task.spec.resources, now)
         if (place := self._held_at(task.spec.resources, now)) is not None:
             return place
-        return next((name for name in task.spec.resources if not self._free(name, now, task)), None)
+        return next((name for name in task.spec.resources if not self._free(name, now, task, worker)), None)
 
     def lacking(self, names: tuple[str, ...], now: Moment) -> str | None:
         """Return the first of some resources that has no reference for anyone, or None."""
@@ -105,8 +119,10 @@ class Pool:
         return None
 
     def fits(self, attempt: Attempt, now: Moment) -> bool:
-        """Tell whether an attempt's references could be taken, claims of others aside."""
-        return self.ready and self.lacking(attempt.wants, now) is None
+        """Tell whether an attempt that runs without its references could take them: it goes before all."""
+        if not self.ready or self._held_at(attempt.wants, now) is not None:
+            return False
+        return all(self._count(name, now) >= 1 for name in attempt.wants)
 
     def gives(self, name: str, now: Moment) -> bool:
         """Tell whether a resource has a reference to give, to some task at least."""
@@ -115,9 +131,9 @@ class Pool:
         held = self.impossible.at(name)
         return self.ready and (held is None or now.monotonic >= held.until)
 
-    def _free(self, name: str, now: Moment, task: Task) -> bool:
+    def _free(self, name: str, now: Moment, task: Task, worker: Worker | None) -> bool:
         left = self.left(name, now)
-        return left >= 1 and left - len(self.claims_before(name, now, task)) >= 1
+        return left >= 1 and left - len(self.claims_before(name, now, task, worker)) >= 1
 
     def left(self, name: str, now: Moment) -> float:
         """Return how many references a resource has left, claims aside: less than 1, and it is short.
@@ -129,7 +145,7 @@ class Pool:
             self._counted.clear()
         left = self._counted.get(name)
         if left is None:
-            left = self._counted[name] = self._count(name, now)
+            left = self._counted[name] = self._count(name, now) - self._owing[name]
         return left
 
     def _count(self, name: str, now: Moment) -> float:
@@ -140,17 +156,89 @@ class Pool:
             return 0
         return resource.free_at(now.local) - self.pending[name]
 
-    def claims_before(self, name: str, now: Moment, task: Task) -> list[Wait]:
+    def claims_before(self, name: str, now: Moment, task: Task, worker: Worker | None = None) -> list[Wait]:
         """Return the claims on a resource that keep a task from it."""
         claims = self._claims.get(name, {}).values()
-        return [each for each in claims if _goes_before(each.task, task) and self._in_force(each, now)]
+        return [
+            each for each in claims if _goes_before(each.task, task) and self._in_force(each, now, worker)
+        ]
 
-    def _in_force(self, wait: Wait, now: Moment) -> bool:
-        """A claim that cannot be used, whatever is given back, must not keep others from working."""
+    def _in_force(self, wait: Wait, now: Moment, worker: Worker | None) -> bool:
+        """A claim that cannot be used now, whatever is given back, must not keep others from working."""
+        return self._has_worker(wait, worker) and self._may_be_met(wait, now)
+
+    def _may_be_met(self, wait: Wait, now: Moment) -> bool:
+        """Tell whether a task could be given its resources some time, as they and its suite are now."""
         if not self._runnable(wait.task) or self.impossible.get(wait.task.spec.resources) is not None:
             return False
         entries = (self.seen.get(name) for name in wait.task.spec.resources)
         return all(entry is None or entry.limit_at(now.local) != 0 for entry in entries)
+
+    def _has_worker(self, wait: Wait, worker: Worker | None = None) -> bool:
+        """Tell whether a worker is free for a task, or would be, if it were not given another one now."""
+        kind = wait.task.spec.task_type
+        if worker is not None and worker.worker_type == kind and _fits(worker, wait.task):
+            return True
+        return any(_fits(worker, wait.task) for worker in self._workers(kind))
+
+    # --- claims and workers ---
+
+    @property
+    def claimed(self) -> bool:
+        """Whether there is any claim."""
+        return bool(self._claims)
+
+    def yield_to(self, task: Task, now: Moment) -> None:
+        """A task takes what others claim that have no worker to use it: they keep the next that is free."""
+        for name in task.spec.resources if self._claims else ():
+            for wait in self._claims.get(name, {}).values():
+                if _goes_before(wait.task, task) and not self._has_worker(wait):
+                    wait.yielded = True
+
+    def keeps(self, task: Task, now: Moment) -> set[Worker]:
+        """Return the workers that tasks with claims keep from a task: those that let others go before.
+
+        Where they did not, there would be no moment at which they had both a worker and the resources.
+        """
+        kept: set[Worker] = set()
+        claims = self._claims_of.get(task.spec.task_type)
+        if not claims or not self.ready:
+            return kept
+        yielded = [wait for wait in claims.values() if wait.yielded and _goes_before(wait.task, task)]
+        for wait in sorted(yielded, key=lambda wait: wait.task.place):
+            if self._may_be_met(wait, now):
+                free = self._workers(task.spec.task_type)
+                worker = next((one for one in free if one not in kept and _fits(one, wait.task)), None)
+                if worker is not None:
+                    kept.add(worker)
+        return kept
+
+    def let_pass(self, worker_type: str, now: Moment) -> None:
+        """Claims for which no worker is free any more keep nobody back: wake who waits for that."""
+        claims = self._claims_of.get(worker_type)
+        for wait in claims.values() if claims and self.ready else ():
+            if not self._has_worker(wait):
+                self._wake(name for name in wait.task.spec.resources if self.left(name, now) >= 1)
+
+    # --- debts ---
+
+    def owe(self, attempt: Attempt) -> None:
+        """Keep for an attempt what its worker uses without a reference."""
+        self.owe_no_more(attempt)
+        self._owed[attempt.id] = attempt.wants
+        self._owing.update(attempt.wants)
+        self._counted_at = None
+
+    def owe_no_more(self, attempt: Attempt) -> None:
+        """It has its references now, or needs them no longer."""
+        names = self._owed.pop(attempt.id, ())
+        self._owing.subtract(names)
+        for name in names:
+            if not self._owing[name]:
+                del self._owing[name]
+        if names:
+            self._counted_at = None
+            self._wake(names)
 
     # --- what is being reserved ---
 
@@ -248,18 +336,21 @@ class Pool:
         wait.task.claim = self._claimed
         for name in wait.task.spec.resources:
             self._claims.setdefault(name, {})[wait.task.spec.id] = wait
+        self._claims_of.setdefault(wait.task.spec.task_type, {})[wait.task.spec.id] = wait
 
     def settle(self, task: Task) -> None:
         """A task waits no longer; its claim keeps nobody back any more."""
         task.short_since = None
         wait = self.waits.pop(task.spec.id, None)
-        if wait is None or task.claim is None:
+        if wait is None:
+            return
+        self._timers.cancel(wait.timer)
+        if task.claim is None:
             return
         task.claim = None
         for name in task.spec.resources:
-            del self._claims[name][task.spec.id]
-            if not self._claims[name]:
-                del self._claims[name]
+            _drop(self._claims, name, task)
+        _drop(self._claims_of, task.spec.task_type, task)
         self._wake(task.spec.resources)
 
     def beside(self, names: Iterable[str]) -> set[str]:
@@ -275,6 +366,16 @@ class Pool:
         """Return those of the resources, and of the claimed ones, whose limits follow the time of day."""
         every = sorted({*names, *self._claims})
         return [name for name in every if (entry := self.seen.get(name)) is not None and entry.windows]
+
+
+def _drop(claims: dict[str, dict[int, Wait]], key: str, task: Task) -> None:
+    del claims[key][task.spec.id]
+    if not claims[key]:
+        del claims[key]
+
+
+def _fits(worker: Worker, task: Task) -> bool:
+    return worker.name not in task.avoid
 
 
 def is_resource(short: str) -> bool:

@@ -18,7 +18,7 @@ class Workforce:
         self._free: dict[str, dict[Worker, None]] = {}
         self._doubtful: dict[Worker, None] = {}
         self._types: dict[str, dict[Worker, None]] = {}
-        self._freed: dict[str, None] = {}
+        self._touched: dict[str, None] = {}
 
     def __iter__(self) -> Iterator[Worker]:
         """Go through all workers, in the order of their registration."""
@@ -96,10 +96,10 @@ class Workforce:
         """Tell whether no worker of a type is free."""
         return not self._free.get(worker_type)
 
-    def freed(self) -> list[str]:
-        """Return the types of which a worker has become free since this was asked last."""
-        freed, self._freed = list(self._freed), {}
-        return freed
+    def touched(self) -> list[str]:
+        """Return the types of which other workers are free than when this was asked last."""
+        touched, self._touched = list(self._touched), {}
+        return touched
 
     def doubtful(self) -> list[Worker]:
         """Return the workers that can be given only what may stand in their queues already."""
@@ -121,11 +121,12 @@ class Workforce:
 
     def _sort(self, worker: Worker) -> None:
         free = self._free.setdefault(worker.worker_type, {})
+        if worker.free != (worker in free):
+            self._touched[worker.worker_type] = None
         if not worker.free:
             free.pop(worker, None)
         else:
             free.setdefault(worker, None)
-            self._freed[worker.worker_type] = None
         if worker.doubtful:
             self._doubtful[worker] = None
         else:
@@ -133,7 +134,9 @@ class Workforce:
 
     def _leave(self, worker: Worker) -> None:
         self._doubtful.pop(worker, None)
-        self._free.get(worker.worker_type, {}).pop(worker, None)
+        if worker in self._free.get(worker.worker_type, {}):
+            del self._free[worker.worker_type][worker]
+            self._touched[worker.worker_type] = None
         fellows = self._types[worker.worker_type]
         del fellows[worker]
         if not fellows:

@@ -43,6 +43,13 @@ class Program(Protocol):
         """Whether it would begin a task at once."""
 
 
+def _may_wait_for(row: TaskRow, claimant: TaskRow) -> bool:
+    """Tell whether a task may have to wait for another one's claim, on a resource or on a worker."""
+    mine, other = row.spec, claimant.spec
+    shared = set(mine.resources) & set(other.resources) or mine.task_type == other.task_type
+    return row is not claimant and other.priority >= mine.priority and bool(shared)
+
+
 class Judge:
     """Looks every few seconds, and at the end.
 
@@ -140,24 +147,32 @@ class Judge:
         """Tasks that could run, by all that is to be seen, and do not."""
         rows = self._database.rows
         waiting = [row for row, _ in rows.tasks.values() if row.state == "waiting"]
-        runnable = {row.spec.guid: self._worker_for(rows, row, workers) for row in waiting}
+        claimants = [row for row in waiting if self._may_claim(rows, row, workers)]
         for row in waiting:
-            claimed = any(
-                not runnable[other.spec.guid] and set(other.spec.resources) & set(row.spec.resources)
-                for other in waiting
-            )
-            if runnable[row.spec.guid] and not claimed:
+            claimed = any(_may_wait_for(row, other) for other in claimants)
+            if self._worker_for(rows, row, workers) and not claimed:
                 yield f"{row.spec.guid} could run and is not dispatched"
+
+    def _may_claim(self, rows: Rows, row: TaskRow, workers: Sequence[Program]) -> bool:
+        """Tell whether a task may keep others from what it needs: several things, usable now."""
+        spec = row.spec
+        names = spec.resources
+        closed = any(not self._observer.room(name, 0) for name in names)
+        return len(names) > 1 and not closed and bool(self._free_worker(rows, row, workers))
 
     def _worker_for(self, rows: Rows, row: TaskRow, workers: Sequence[Program]) -> str:
         """Return a worker that could take a task now and since when, or nothing."""
-        spec = row.spec
-        held = rows.manager.state != "running" or spec.suite in rows.paused
-        if held or not all(self._observer.room(name) for name in spec.resources):
+        if not all(self._observer.room(name) for name in row.spec.resources):
+            return ""
+        return self._free_worker(rows, row, workers)
+
+    def _free_worker(self, rows: Rows, row: TaskRow, workers: Sequence[Program]) -> str:
+        """Return the same, whatever its resources."""
+        if rows.manager.state != "running" or row.spec.suite in rows.paused:
             return ""
         for worker in workers:
             known = rows.workers.get(worker.name)
-            fits = worker.worker_type == spec.task_type and worker.name not in row.avoid
+            fits = worker.worker_type == row.spec.task_type and worker.name not in row.avoid
             if fits and worker.idle and known is not None and known.status == "idle":
                 return f"{worker.name} (idle since {known.since:.3f})"
         return ""
