@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -16,16 +16,21 @@ from msgspec import Struct
 from tefmanager import loglines
 from tefmanager.core.values import ManagerState
 from tefmanager.loglines import Line, cut, readable
+from tefmanager.protocol.fields import (
+    LONGEST_LIST,
+    LONGEST_NAME,
+    LONGEST_VALUE,
+    Bad,
+    Fields,
+    check_length,
+    is_missing,
+    read_fields,
+    read_list,
+    shown,
+    type_of,
+    value_of,
+)
 from tefmanager.questions import OF_A_TASK, QUESTIONS, Question, read_question
-
-LONGEST_NAME = 255
-"""Bytes of UTF-8 in a string that names something: what fits in an AMQP short string."""
-
-LONGEST_VALUE = 6 * LONGEST_NAME + 2
-"""Bytes of JSON that a name or a number may have: the longest name, each byte as ``\\u0020``."""
-
-LONGEST_LIST = 1024 * 1024
-"""Bytes of JSON that a list of names, or the data of a control message, may have."""
 
 LONGEST_REASON = 300
 """Characters of a reason: it is a header of the rejected message as well."""
@@ -106,51 +111,11 @@ Parsed: TypeAlias = (
 )
 
 
-class _Bad(Exception):
-    """A field that is missing or of the wrong kind, in words."""
-
-
-_NULL = msgspec.Raw(b"null")
-
-
-class _Fields(msgspec.Struct):
-    """The fields we look at, each as the JSON that stands for it.
-
-    Nothing is made of a field before its length is known: 12 MB of empty lists would be 1 GB in memory.
-    All other fields are skipped, which leaves them opaque and costs little.
-    """
-
-    type: msgspec.Raw = _NULL
-    guid: msgspec.Raw = _NULL
-    task_type: msgspec.Raw = _NULL
-    priority: msgspec.Raw = _NULL
-    resources: msgspec.Raw = _NULL
-    time_limit: msgspec.Raw = _NULL
-    suite_guid: msgspec.Raw = _NULL
-    name: msgspec.Raw = _NULL
-    worker_type: msgspec.Raw = _NULL
-    exchange_name: msgspec.Raw = _NULL
-    status: msgspec.Raw = _NULL
-    task: msgspec.Raw = _NULL
-    data: msgspec.Raw = _NULL
-    probe: msgspec.Raw = _NULL
-
-
-_decode = msgspec.json.Decoder(_Fields).decode
-_decode_value = msgspec.json.Decoder().decode
-_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
-
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?", re.ASCII)
 """At each character there is one way to go on, so the time it takes grows with the length alone."""
 
 _INTEGER = re.compile(rb"0|-?[1-9][0-9]*")
 """A whole number as JSON has it."""
-
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-_ESCAPE = re.compile(
-    rb"(\\u[dD][89aAbB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\[^u])|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
-)
-"""A pair of surrogates or another escape, as the group; or one half of a pair, without it."""
 
 
 def parse(body: bytes, size_limit: int) -> Parsed:
@@ -159,8 +124,8 @@ def parse(body: bytes, size_limit: int) -> Parsed:
         return _not_json(f"{len(body)} bytes, at most {size_limit} are taken", body)
     try:
         body.decode()
-        fields = _fields(body)
-        return _PARSERS.get(_type(fields), _unknown)(fields, body)
+        fields = read_fields(body)
+        return _PARSERS.get(type_of(fields), _unknown)(fields, body)
     except UnicodeDecodeError as error:
         return _not_json(f"not UTF-8: {error.reason} at byte {error.start}", body)
     except msgspec.ValidationError as error:
@@ -169,58 +134,13 @@ def parse(body: bytes, size_limit: int) -> Parsed:
         return _not_json(str(error), body)
 
 
-def _fields(body: bytes) -> _Fields:
-    """Return a message's fields. Raises `msgspec.DecodeError`.
-
-    One half of a surrogate pair is JSON (RFC 8259, 8.2), but nothing that msgspec reads. A NUL is put in
-    its place: no field that names something may have either.
-    """
-    try:
-        return _decode(body)
-    except msgspec.ValidationError:
-        raise
-    except msgspec.DecodeError:
-        if not _SURROGATE.search(body):
-            raise
-        return _decode(_ESCAPE.sub(lambda found: found[1] or rb"\u0000", body))
-
-
-def _value(raw: msgspec.Raw, field: str, at_most: int = LONGEST_VALUE) -> Any:
-    """Return what a field holds. Raises `_Bad` where it is too long, and `msgspec.DecodeError`."""
-    _check_length(raw, field, at_most)
-    return _decode_value(raw)
-
-
-def _check_length(raw: msgspec.Raw, field: str, at_most: int) -> None:
-    if len(raw) > at_most:
-        raise _Bad(f"{field} has {len(raw)} bytes of JSON, expected at most {at_most}")
-
-
-def _type(fields: _Fields) -> str:
-    found = _decode_value(fields.type) if len(fields.type) <= LONGEST_VALUE else None
-    return found if isinstance(found, str) else ""
-
-
-def _is_missing(raw: msgspec.Raw) -> bool:
-    return len(raw) <= len(b"null") and bytes(raw) in (b"null", b'""')
-
-
-def _shown(raw: msgspec.Raw) -> str:
-    """Return a field as short text for the log: a string as it is, anything else as JSON."""
-    if len(raw) <= LONGEST_VALUE:
-        found = _decode_value(raw)
-        return found if isinstance(found, str) else bytes(raw).decode()
-    start = memoryview(raw)[:LONGEST_NAME].tobytes().decode("utf-8", "ignore")
-    return f"{start}… ({len(raw)} bytes)"
-
-
 def _not_json(reason: str, body: bytes) -> Invalid:
     reason = cut(reason, LONGEST_REASON)
     return Invalid(loglines.MESSAGE_INVALID_JSON(reason, readable(body)), rejected=reason)
 
 
-def _unknown(fields: _Fields, body: bytes) -> Parsed:
-    found = "missing" if _is_missing(fields.type) else _shown(fields.type)
+def _unknown(fields: Fields, body: bytes) -> Parsed:
+    found = "missing" if is_missing(fields.type) else shown(fields.type)
     reason = f"type {found!r} is none that the manager knows"
     return Invalid(loglines.UNKNOWN_TYPE(found, readable(body)), rejected=cut(reason, LONGEST_REASON))
 
@@ -228,39 +148,39 @@ def _unknown(fields: _Fields, body: bytes) -> Parsed:
 # --- tasks -----------------------------------------------------------------------------------
 
 
-def _task(fields: _Fields, body: bytes) -> Parsed:
+def _task(fields: Fields, body: bytes) -> Parsed:
     try:
         return TaskMessage(
             guid=_name(_guid(fields.guid, "guid"), "guid"),
-            task_type=_name(_value(fields.task_type, "task_type"), "task_type"),
-            priority=_priority(_value(fields.priority, "priority")),
+            task_type=_name(value_of(fields.task_type, "task_type"), "task_type"),
+            priority=_priority(value_of(fields.priority, "priority")),
             resources=_resources(fields.resources),
             suite=_optional_name(_guid(fields.suite_guid, "suite_guid"), "suite_guid"),
             time_limit=_time_limit(
-                None if _is_missing(fields.time_limit) else _value(fields.time_limit, "time_limit")
+                None if is_missing(fields.time_limit) else value_of(fields.time_limit, "time_limit")
             ),
         )
-    except _Bad as bad:
+    except Bad as bad:
         return Invalid(loglines.TASK_REJECTED(str(bad), readable(body)), rejected=str(bad))
 
 
 def _guid(raw: msgspec.Raw, field: str) -> object:
     """Return what a field holds that may be a guid; a whole number is its decimal text."""
-    _check_length(raw, field, LONGEST_VALUE)
+    check_length(raw, field, LONGEST_VALUE)
     text = bytes(raw)
-    return text.decode() if _INTEGER.fullmatch(text) else _decode_value(raw)
+    return text.decode() if _INTEGER.fullmatch(text) else value_of(raw, field)
 
 
 def _name(value: object, field: str) -> str:
     if value is None:
-        raise _Bad(f"{field} is missing")
+        raise Bad(f"{field} is missing")
     if not isinstance(value, str):
-        raise _Bad(f"{field} is {_kind(value)}, expected a string")
+        raise Bad(f"{field} is {_kind(value)}, expected a string")
     size = len(value.encode())
     if not 1 <= size <= LONGEST_NAME:
-        raise _Bad(f"{field} has {size} bytes, expected 1 to {LONGEST_NAME}")
+        raise Bad(f"{field} has {size} bytes, expected 1 to {LONGEST_NAME}")
     if "\0" in value:
-        raise _Bad(f"{field} has a NUL character or one half of a surrogate pair in it")
+        raise Bad(f"{field} has a NUL character or one half of a surrogate pair in it")
     return value
 
 
@@ -279,7 +199,7 @@ def _from_string(value: object, field: str) -> object:
     if not isinstance(value, str):
         return value
     if not _NUMBER.fullmatch(value.strip()):
-        raise _Bad(f"{field} is a string that is no number")
+        raise Bad(f"{field} is a string that is no number")
     return float(value)
 
 
@@ -288,19 +208,19 @@ def _time_limit(value: object) -> float | None:
         return None
     seconds = _number(_from_string(value, "time_limit"), "time_limit")
     if seconds <= 0:
-        raise _Bad(f"time_limit is {seconds:g}, expected seconds greater than 0")
+        raise Bad(f"time_limit is {seconds:g}, expected seconds greater than 0")
     return seconds
 
 
 def _number(value: object, field: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _Bad(f"{field} is {_kind(value)}, expected a number")
+        raise Bad(f"{field} is {_kind(value)}, expected a number")
     try:
         number = float(value)
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise _Bad(f"{field} is out of range")
+        raise Bad(f"{field} is out of range")
     return number
 
 
@@ -308,20 +228,20 @@ def _resources(raw: msgspec.Raw) -> tuple[str, ...]:
     """Return the names in a list, or in one string with ``|`` between them, sorted, each once."""
     names = _listed(raw) if bytes(memoryview(raw)[:1]) == b"[" else _split(raw)
     if len(names) > MOST_RESOURCES:
-        raise _Bad(f"resources has more than {MOST_RESOURCES} names")
+        raise Bad(f"resources has more than {MOST_RESOURCES} names")
     return tuple(sorted({_name(name, "a name in resources") for name in names}))
 
 
 def _listed(raw: msgspec.Raw) -> list[object]:
-    _check_length(raw, "resources", LONGEST_LIST)
-    found = _decode_list(raw)[: MOST_RESOURCES + 1]
-    return [_value(name, "a name in resources") for name in found]
+    check_length(raw, "resources", LONGEST_LIST)
+    found = read_list(raw)[: MOST_RESOURCES + 1]
+    return [value_of(name, "a name in resources") for name in found]
 
 
 def _split(raw: msgspec.Raw) -> list[object]:
-    value = _value(raw, "resources", LONGEST_LIST)
+    value = value_of(raw, "resources", LONGEST_LIST)
     if value is not None and not isinstance(value, str):
-        raise _Bad(f"resources is {_kind(value)}, expected a list of names")
+        raise Bad(f"resources is {_kind(value)}, expected a list of names")
     return [name for name in (value or "").split("|", MOST_RESOURCES) if name]
 
 
@@ -333,25 +253,25 @@ def _kind(value: object) -> str:
 # --- workers ---------------------------------------------------------------------------------
 
 
-def _worker(fields: _Fields, body: bytes) -> Parsed:
-    who = fields.exchange_name if _is_missing(fields.name) else fields.name
-    shown = "" if _is_missing(who) else _shown(who)
-    if _is_missing(fields.name):
-        return Invalid(loglines.MISSING_NAME(shown))
-    if _is_missing(fields.exchange_name):
-        return Invalid(loglines.MISSING_EXCHANGE_NAME(shown))
-    if _is_missing(fields.status):
-        return Invalid(loglines.MISSING_STATUS(shown))
+def _worker(fields: Fields, body: bytes) -> Parsed:
+    who = fields.exchange_name if is_missing(fields.name) else fields.name
+    named = "" if is_missing(who) else shown(who)
+    if is_missing(fields.name):
+        return Invalid(loglines.MISSING_NAME(named))
+    if is_missing(fields.exchange_name):
+        return Invalid(loglines.MISSING_EXCHANGE_NAME(named))
+    if is_missing(fields.status):
+        return Invalid(loglines.MISSING_STATUS(named))
     try:
         return WorkerMessage(
-            name=_name(_value(fields.name, "name"), "name"),
-            exchange_name=_name(_value(fields.exchange_name, "exchange_name"), "exchange_name"),
-            status=_name(_value(fields.status, "status"), "status"),
-            worker_type=_optional_name(_value(fields.worker_type, "worker_type"), "worker_type"),
-            task=None if _is_missing(fields.task) else _name(_guid(fields.task, "task"), "task"),
+            name=_name(value_of(fields.name, "name"), "name"),
+            exchange_name=_name(value_of(fields.exchange_name, "exchange_name"), "exchange_name"),
+            status=_name(value_of(fields.status, "status"), "status"),
+            worker_type=_optional_name(value_of(fields.worker_type, "worker_type"), "worker_type"),
+            task=None if is_missing(fields.task) else _name(_guid(fields.task, "task"), "task"),
         )
-    except _Bad as bad:
-        return Invalid(loglines.INVALID_FIELD(shown, str(bad)))
+    except Bad as bad:
+        return Invalid(loglines.INVALID_FIELD(named, str(bad)))
 
 
 def guid_of(body: bytes) -> str | None:
@@ -363,26 +283,26 @@ def guid_of(body: bytes) -> str | None:
 # --- control messages ------------------------------------------------------------------------
 
 
-def _set_state(fields: _Fields, body: bytes) -> Parsed:
-    if _is_missing(fields.data):
+def _set_state(fields: Fields, body: bytes) -> Parsed:
+    if is_missing(fields.data):
         return Invalid(loglines.NO_DATA(readable(body)))
-    state = _shown(fields.data)
+    state = shown(fields.data)
     if state not in set(ManagerState):
         return Invalid(loglines.INVALID_STATE(state, readable(body)))
     return SetState(ManagerState(state))
 
 
-def _dispatch_tasks(fields: _Fields, body: bytes) -> Parsed:
-    return DispatchTasks(None if _is_missing(fields.probe) else _shown(fields.probe))
+def _dispatch_tasks(fields: Fields, body: bytes) -> Parsed:
+    return DispatchTasks(None if is_missing(fields.probe) else shown(fields.probe))
 
 
-def _suite(fields: _Fields, body: bytes) -> Parsed:
-    if _is_missing(fields.data):
+def _suite(fields: Fields, body: bytes) -> Parsed:
+    if is_missing(fields.data):
         return Invalid(loglines.NO_DATA(readable(body)))
     try:
         first, *more = _suites(fields.data)
-        return SuiteCommand(_type(fields), first, tuple(more))
-    except _Bad as bad:
+        return SuiteCommand(type_of(fields), first, tuple(more))
+    except Bad as bad:
         return Invalid(loglines.INVALID_DATA(str(bad), readable(body)))
 
 
@@ -390,20 +310,20 @@ def _suites(raw: msgspec.Raw) -> list[str]:
     """Return the guids in a list, or the one that there is."""
     if bytes(memoryview(raw)[:1]) != b"[":
         return [_name(_guid(raw, "data"), "data")]
-    _check_length(raw, "data", LONGEST_LIST)
-    found = _decode_list(raw)[: MOST_SUITES + 1]
+    check_length(raw, "data", LONGEST_LIST)
+    found = read_list(raw)[: MOST_SUITES + 1]
     if not 1 <= len(found) <= MOST_SUITES:
-        raise _Bad(f"data is a list of {len(found)} or more suites, expected 1 to {MOST_SUITES}")
+        raise Bad(f"data is a list of {len(found)} or more suites, expected 1 to {MOST_SUITES}")
     return [_name(_guid(each, "a suite in data"), "a suite in data") for each in found]
 
 
-def _question(fields: _Fields, body: bytes) -> Parsed:
-    kind = _type(fields)
-    if _is_missing(fields.data) and QUESTIONS[kind] in OF_A_TASK:
+def _question(fields: Fields, body: bytes) -> Parsed:
+    kind = type_of(fields)
+    if is_missing(fields.data) and QUESTIONS[kind] in OF_A_TASK:
         return Invalid(loglines.NO_DATA(readable(body)))
     try:
-        return read_question(kind, _value(fields.data, "data", LONGEST_LIST))
-    except (_Bad, ValueError) as error:
+        return read_question(kind, value_of(fields.data, "data", LONGEST_LIST))
+    except (Bad, ValueError) as error:
         return Invalid(loglines.INVALID_DATA(cut(str(error), LONGEST_REASON), readable(body)))
 
 

@@ -14,7 +14,8 @@ from tefmanager import loglines
 from tefmanager.amqp.codec import decode_table
 from tefmanager.ctl.foreign import foreign_locks
 from tefmanager.etcd import tree
-from tefmanager.messages import LONGEST_LIST, LONGEST_VALUE, MOST_RESOURCES, Invalid, TaskMessage, parse
+from tefmanager.messages import MOST_RESOURCES, Invalid, TaskMessage, parse
+from tefmanager.protocol.fields import LONGEST_LIST, LONGEST_VALUE
 
 SHORT, TIMES = 2_000, 32
 """Units of the shorter text, and how often as long the other one is."""

@@ -93,11 +93,14 @@ OBJECTS = st.dictionaries(st.sampled_from(FIELDS), VALUES | LONG, max_size=6)
 GOOD: list[dict[str, object]] = [
     {"type": "task", "task_type": "t", "guid": "g", "resources": "a"},
     {"type": "task", "task_type": "t", "guid": "h", "suite_guid": "s"},
-    *(
-        {"type": "worker_status", "name": "w", "worker_type": "t", "exchange_name": "w", "status": status}
-        for status in ("idle", "working", "task_complete", "offline")
-    ),
 ]
+STATUS: dict[str, object] = {
+    "type": "worker_status",
+    "name": "w",
+    "worker_type": "t",
+    "exchange_name": "w",
+}
+GOOD += [{**STATUS, "status": status} for status in ("idle", "working", "task_complete", "offline")]
 
 
 def nested(depth: int, kind: bytes) -> bytes:

@@ -184,6 +184,13 @@ def test_variables_are_not_for_everybody() -> None:
     assert {"/etc/default/tef-manager", "/etc/default/tef-manager-*"} <= set(files.split())
 
 
+def test_every_package_is_installed() -> None:
+    """A folder of the program that is not named is missing where it is installed."""
+    [named] = re.findall(r"^packages =\n((?: +\S+\n)+)", (ROOT / "setup.cfg").read_text(), re.MULTILINE)
+    found = [path.parent.relative_to(ROOT) for path in (ROOT / "tefmanager").rglob("__init__.py")]
+    assert sorted(named.split()) == sorted([*(".".join(path.parts) for path in found), "twisted.plugins"])
+
+
 def test_pages_agree_on_how_to_install() -> None:
     """README and install.md have one command, the same, and script/test-deb takes it from the README."""
     pages = [(ROOT / page).read_text() for page in ("README.md", "docs/install.md")]

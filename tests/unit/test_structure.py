@@ -25,6 +25,7 @@ PURE = (
     "tefmanager.core",
     "tefmanager.inquiry",
     "tefmanager.messages",
+    "tefmanager.protocol",
     "tefmanager.questions",
     "tefmanager.loglines",
     "tefmanager.logfile.forms",
