@@ -15,6 +15,14 @@ from tefmanager.messages import (
     WorkerMessage,
 )
 
+SET_ASIDE = "x-tef-set-aside"
+"""The header, with the reason, of a message that was sent to the end of the manager's queue again."""
+
+
+def was_set_aside(delivery: Delivery) -> bool:
+    """Tell whether a message has been at the end of the queue for want of another place."""
+    return delivery.headers is not None and SET_ASIDE.encode() in delivery.headers
+
 
 def reply_to(delivery: Delivery) -> ReplyTo | None:
     """Return where a message wants its answer, or None where it does not say so completely."""

@@ -35,7 +35,6 @@ from tefmanager.inquiry.outages import Outages, Service
 from tefmanager.interfaces import (
     Claim,
     Delivered,
-    Delivery,
     Granted,
     IMeter,
     Impossible,
@@ -59,9 +58,6 @@ NOT_CONFIRMED = "RabbitMQ does not confirm that it has it"
 
 LOOK_TIMEOUT = 5.0
 """Seconds to wait for what the broker knows of a worker's queue."""
-
-LONGEST_REASON = 500
-"""Characters of the reason that a rejected message gets along; headers must fit into one frame."""
 
 ANSWERS = 32 * 1024 * 1024
 """Bytes of answers under way. Above it who asks is told to ask later; above twice as many, nothing."""
@@ -191,15 +187,8 @@ class Effector:
         self._nursery.cancel()
         await self._nursery.wait()
 
-    async def reject(self, delivery: Delivery, reason: str) -> None:
-        """Put a message, its body untouched, into the queue of the rejected; return when it is there."""
-        message = Message(
-            delivery.body,
-            correlation_id=delivery.correlation_id,
-            reply_to=delivery.reply_to,
-            content_type=delivery.content_type,
-            headers={"x-tef-reason": reason[:LONGEST_REASON]},
-        )
+    async def reject(self, message: Message) -> None:
+        """Put a message into the queue of the rejected; return when it is there."""
         await self._insist(self._queues.rejected, message)
 
     # --- RabbitMQ ---

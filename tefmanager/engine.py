@@ -40,6 +40,7 @@ from tefmanager.interfaces import (
 )
 from tefmanager.interfaces.ways import Queues
 from tefmanager.logfile.emit import emit
+from tefmanager.outgoing.rejections import Rejections
 from tefmanager.questions import Question
 from tefmanager.reception import Arrival, Item, Poisoned, Reception, Rejected, Turn, at_risk, fingerprint
 from tefmanager.spawn import Nursery
@@ -98,8 +99,7 @@ class Engine:
         self._meter = meter
         self._inquirer = Inquirer(core, reign, outages)
         self._consumer = consumer
-        self._careful = careful
-        self.history = history
+        self._careful, self.history = careful, history
         self._inbox: deque[Arrival] = deque()
         self._open: Turn | None = None
         self._committing: Turn | None = None
@@ -122,6 +122,7 @@ class Engine:
             meter,
             outages,
         )
+        self._rejections = Rejections(clock, publisher, queues.own, self._effector.reject, consumer.ack)
         self._deafness = Deafness(self._hearing, outages, self._effector, self._connect_anew, random)
         self._reception = Reception(
             core,
@@ -150,6 +151,7 @@ class Engine:
     def session_lost(self, session: int) -> None:
         """What a session delivered and no turn has taken in yet will be delivered again."""
         self._lost_session = session
+        self._rejections.session_lost(session)
 
     def lose(self, lost: StoreLost) -> None:
         """The reign is over, though no turn has found that out yet."""
@@ -351,14 +353,14 @@ class Engine:
         return isinstance(item, Delivery) and item.session <= self._lost_session
 
     async def _reject(self, rejected: Rejected) -> None:
-        delivery, reason, answer = rejected
-        await self._effector.reject(delivery, reason)
-        if answer is not None:
-            await self._effector.answered(answer)
-        reach(CrashPoint.REJECTED)
-        if self._reception.poison:
-            self._reception.poison.discard(fingerprint(delivery.body))
-        self._consumer.ack(delivery.session, [delivery.tag])
+        async def copied() -> None:
+            if rejected.answer is not None:
+                await self._effector.answered(rejected.answer)
+            reach(CrashPoint.REJECTED)
+            if self._reception.poison:
+                self._reception.poison.discard(fingerprint(rejected.delivery.body))
+
+        await self._rejections.reject(rejected, copied)
 
     def _asked(self, question: Question, reply: ReplyTo | None) -> None:
         self._nursery.run(self._reply(question, reply))

@@ -14,7 +14,7 @@ from tefmanager.core.core import Core
 from tefmanager.core.effects import Reply, ReplyTo
 from tefmanager.core.values import Moment
 from tefmanager.crashpoints import CrashPoint, reach
-from tefmanager.deliveries import event_of, reply_to
+from tefmanager.deliveries import event_of, reply_to, was_set_aside
 from tefmanager.hearing import Hearing
 from tefmanager.interfaces import Delivery, IReign
 from tefmanager.logfile.emit import emit
@@ -130,15 +130,15 @@ class Reception:
             return Arrival(item, None)
         self.delivered += 1
         if self.poison and item.redelivered and fingerprint(item.body) in self.poison:
-            reason = "the manager failed on this message before"
-            line = loglines.TASK_REJECTED(reason, loglines.readable(item.body))
-            return Arrival(item, Invalid(line, rejected=reason))
+            return Arrival(item, _failed_on(item))
         if at_risk(item):
             emit(loglines.DELIVERY_LIMIT_NEAR(item.given_back, loglines.readable(item.body)[:SHOWN]))
         parsed = parse(item.body, self._message_limit)
         if isinstance(parsed, WorkerMessage) and self._is_own(parsed.exchange_name):
             reason = _NOT_A_WORKER_S.format(parsed.exchange_name)
             parsed = Invalid(loglines.INVALID_FIELD(parsed.name, reason))
+        if was_set_aside(item) and not isinstance(parsed, Invalid):
+            parsed = _failed_on(item)
         return Arrival(item, parsed)
 
     def _is_own(self, exchange_name: str) -> bool:
@@ -200,13 +200,19 @@ class Reception:
 
     def _refuse(self, turn: Turn, delivery: Delivery, invalid: Invalid) -> None:
         """Log and answer a message that can't be used; acknowledge it when its copy is safe."""
-        self._core.ledger.log(invalid.line)
+        if not was_set_aside(delivery):
+            self._core.ledger.log(invalid.line)
         reply = reply_to(delivery)
         answer = None if reply is None else Reply(reply, invalid.line.text)
         if invalid.rejected is not None:
             turn.rejected.append(Rejected(delivery, invalid.rejected, answer))
         elif answer is not None:
             self._core.ledger.do(answer)
+
+
+def _failed_on(delivery: Delivery) -> Invalid:
+    reason = "the manager failed on this message before"
+    return Invalid(loglines.TASK_REJECTED(reason, loglines.readable(delivery.body)), rejected=reason)
 
 
 def at_risk(item: Item) -> bool:

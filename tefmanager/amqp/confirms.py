@@ -19,7 +19,7 @@ from tefmanager.amqp.events import ChannelEvents
 from tefmanager.amqp.frames import (
     PROPERTIES_OVERHEAD,
     Properties,
-    encode_properties,
+    encode_around,
     publish_frames,
     route,
 )
@@ -50,10 +50,11 @@ class _Entry:
     """A message from the call that publishes it to the broker's answer."""
 
     __slots__ = (
+        "after",
         "answer",
+        "before",
         "exchange",
         "message",
-        "properties",
         "reason",
         "refused",
         "returned",
@@ -64,7 +65,7 @@ class _Entry:
     def __init__(self, exchange: bytes, routed: bytes, message: Message, tell: Tell) -> None:
         self.exchange = exchange
         self.routed = routed
-        self.properties = encode_properties(message)
+        self.before, self.after = encode_around(message)
         self.message = message
         self.returned = self.refused = False
         self.reason = ""
@@ -141,19 +142,19 @@ class ConfirmChannel(ChannelEvents):
     def _send(self, protocol: AmqpProtocol, entry: _Entry) -> None:
         number, self._next = self._next, self._next + 1
         self._in_flight[number] = entry
-        properties = self._properties_of(entry, protocol.frame_max)
-        properties += short_text(b"%b-%d" % (self._token, number))
+        before, after = self._properties_of(entry, protocol.frame_max)
+        properties = before + short_text(b"%b-%d" % (self._token, number)) + after
         protocol.transport.write(
             publish_frames(self.number, entry.routed, properties, entry.message.body, protocol.frame_max)
         )
 
-    def _properties_of(self, entry: _Entry, frame_max: int) -> bytes:
+    def _properties_of(self, entry: _Entry, frame_max: int) -> tuple[bytes, bytes]:
         """Return a message's properties; headers too long for the one frame they must fit are left out."""
-        if len(entry.properties) + PROPERTIES_OVERHEAD <= frame_max:
-            return entry.properties
-        size = len(entry.properties)
+        size = len(entry.before) + len(entry.after)
+        if size + PROPERTIES_OVERHEAD <= frame_max:
+            return entry.before, entry.after
         self._log.warn("Headers of {size} bytes are left out: the broker takes no such frame", size=size)
-        return encode_properties(replace(entry.message, headers={}))
+        return encode_around(replace(entry.message, headers={}, original=None))
 
     def set_writable(self, writable: bool) -> None:
         """Hold messages back, or send those that wait."""
@@ -197,7 +198,8 @@ class ConfirmChannel(ChannelEvents):
 
     def returned(self, reason: str, properties: Properties) -> None:
         """Keep in mind that a message went nowhere."""
-        token, _, number = (properties.message_id or b"").partition(b"-")
+        own = properties.cluster_id or properties.message_id or b""
+        token, _, number = own.partition(b"-")
         entry = self._in_flight.get(int(number)) if token == self._token and number.isdigit() else None
         if entry is None:
             self._log.warn("A message was returned that is not in flight: {reason}", reason=reason)

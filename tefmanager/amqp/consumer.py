@@ -79,6 +79,7 @@ class _Session(ChannelEvents):
                 properties.content_type,
                 properties.headers,
                 _given_back(properties.headers) if redelivered and properties.headers else 0,
+                properties.envelope,
             ),
         )
 

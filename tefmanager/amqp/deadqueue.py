@@ -11,6 +11,7 @@ from txamqp.client import Closed
 from zope.interface import implementer
 
 from tefmanager.amqp.codec import TableError, decode_table
+from tefmanager.amqp.copies import without_routes
 from tefmanager.amqp.events import ChannelEvents, NoChannel
 from tefmanager.amqp.frames import Properties, ack_frames
 from tefmanager.amqp.lookups import detached
@@ -188,5 +189,10 @@ def _message(properties: Properties, body: bytes) -> Message:
     except TableError:
         headers = {}  # of somebody else; its body is what matters
     return Message(
-        body, properties.correlation_id, properties.reply_to, properties.content_type, headers=headers
+        body,
+        properties.correlation_id,
+        properties.reply_to,
+        properties.content_type,
+        headers=without_routes(headers),
+        envelope=properties.envelope,
     )

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from tefmanager.amqp.codec import encode_table, short_text
-from tefmanager.interfaces import Message
+from tefmanager.amqp.copies import headers_of
+from tefmanager.interfaces import Envelope, Message
 
 METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 FRAME_END = 0xCE
@@ -36,6 +37,7 @@ _FRAME = struct.Struct(">BHI")
 _ACK = struct.Struct(">BHIHHQBB")
 _CONTENT = struct.Struct(">HHQH")
 _LONG = struct.Struct(">I")
+_LONG_LONG = struct.Struct(">Q")
 _PUBLISH = struct.pack(">HHH", BASIC, 40, 0)
 _END = bytes((FRAME_END,))
 _MANDATORY = b"\x01"
@@ -53,6 +55,12 @@ _CORRELATION_ID = 1 << 10
 _REPLY_TO = 1 << 9
 _EXPIRATION = 1 << 8
 _MESSAGE_ID = 1 << 7
+_TIMESTAMP = 1 << 6
+_TYPE = 1 << 5
+_USER_ID = 1 << 4
+_APP_ID = 1 << 3
+_CLUSTER_ID = 1 << 2
+_ENVELOPE = _CONTENT_ENCODING | _EXPIRATION | _MESSAGE_ID | _TIMESTAMP | _TYPE | _USER_ID | _APP_ID
 _PERSISTENT = b"\x02"
 _TRANSIENT = b"\x01"
 
@@ -65,6 +73,8 @@ class Properties(NamedTuple):
     correlation_id: bytes | None = None
     reply_to: bytes | None = None
     message_id: bytes | None = None
+    envelope: Envelope | None = None
+    cluster_id: bytes | None = None
 
 
 NO_PROPERTIES = Properties()
@@ -95,9 +105,9 @@ def encode_properties(message: Message) -> bytes:
     if message.content_type is not None:
         flags |= _CONTENT_TYPE
         parts.append(short_text(message.content_type))
-    if message.headers:
+    if headers := headers_of(message):
         flags |= _HEADERS
-        parts.append(encode_table(message.headers))
+        parts.append(encode_table(headers))
     parts.append(_PERSISTENT if message.persistent else _TRANSIENT)
     if message.correlation_id is not None:
         flags |= _CORRELATION_ID
@@ -106,6 +116,44 @@ def encode_properties(message: Message) -> bytes:
         flags |= _REPLY_TO
         parts.append(short_text(message.reply_to))
     return flags.to_bytes(2, "big") + b"".join(parts)
+
+
+def encode_around(message: Message) -> tuple[bytes, bytes]:
+    """Return a message's properties before and after the token by which the sender knows it again.
+
+    The token stands for the message id, or, in a copy that keeps its own, for the cluster id, which nobody
+    uses. Raises `TableError`.
+    """
+    envelope = message.envelope
+    if envelope is None:
+        return encode_properties(message), b""
+    before = encode_properties(message)
+    flags = int.from_bytes(before[:2], "big")
+    parts, start = [], 2
+    if envelope.content_encoding is not None:
+        start += len(short_text(message.content_type)) if message.content_type is not None else 0
+        flags |= _CONTENT_ENCODING
+        parts = [before[2:start], short_text(envelope.content_encoding)]
+    head = b"".join(parts) + before[start:]
+    after, more = _behind(envelope)
+    flags |= more
+    if envelope.message_id is None:
+        return flags.to_bytes(2, "big") + head, after
+    whole = head + short_text(envelope.message_id) + after
+    return (flags | _CLUSTER_ID).to_bytes(2, "big") + whole, b""
+
+
+def _behind(envelope: Envelope) -> tuple[bytes, int]:
+    """Return those properties that stand behind the message id, and their flags."""
+    flags, parts = 0, []
+    if envelope.timestamp is not None:
+        flags |= _TIMESTAMP
+        parts.append(_LONG_LONG.pack(envelope.timestamp))
+    for flag, text in ((_TYPE, envelope.type), (_APP_ID, envelope.app_id)):
+        if text is not None:
+            flags |= flag
+            parts.append(short_text(text))
+    return b"".join(parts), flags
 
 
 def route(exchange: bytes, key: bytes) -> bytes:
@@ -149,7 +197,7 @@ def decode_header(payload: bytes) -> tuple[int, Properties]:
 def _properties(payload: bytes, flags: int) -> Properties:
     pos = _CONTENT.size
     content_type, pos = _short(payload, pos, flags & _CONTENT_TYPE)
-    _, pos = _short(payload, pos, flags & _CONTENT_ENCODING)
+    content_encoding, pos = _short(payload, pos, flags & _CONTENT_ENCODING)
     headers = None
     if flags & _HEADERS:
         end = pos + 4 + _LONG.unpack_from(payload, pos)[0]
@@ -157,11 +205,20 @@ def _properties(payload: bytes, flags: int) -> Properties:
     pos += bool(flags & _DELIVERY_MODE) + bool(flags & _PRIORITY)
     correlation_id, pos = _short(payload, pos, flags & _CORRELATION_ID)
     reply_to, pos = _short(payload, pos, flags & _REPLY_TO)
-    _, pos = _short(payload, pos, flags & _EXPIRATION)
+    expiration, pos = _short(payload, pos, flags & _EXPIRATION)
     message_id, pos = _short(payload, pos, flags & _MESSAGE_ID)
+    timestamp = _LONG_LONG.unpack_from(payload, pos)[0] if flags & _TIMESTAMP else None
+    pos += 8 * bool(flags & _TIMESTAMP)
+    kind, pos = _short(payload, pos, flags & _TYPE)
+    user_id, pos = _short(payload, pos, flags & _USER_ID)
+    app_id, pos = _short(payload, pos, flags & _APP_ID)
+    cluster_id, pos = _short(payload, pos, flags & _CLUSTER_ID)
     if pos > len(payload):
         return NO_PROPERTIES
-    return Properties(content_type, headers, correlation_id, reply_to, message_id)
+    envelope = None
+    if flags & _ENVELOPE:
+        envelope = Envelope(content_encoding, expiration, message_id, timestamp, kind, user_id, app_id)
+    return Properties(content_type, headers, correlation_id, reply_to, message_id, envelope, cluster_id)
 
 
 def _short(payload: bytes, pos: int, present: int) -> tuple[bytes | None, int]:

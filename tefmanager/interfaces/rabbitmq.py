@@ -12,6 +12,18 @@ from zope.interface import Interface
 from tefmanager.core.values import Audience
 
 
+class Envelope(Struct, frozen=True):
+    """What else a sender may have put on a message, as on the wire; None where it did not."""
+
+    content_encoding: bytes | None = None
+    expiration: bytes | None = None
+    message_id: bytes | None = None
+    timestamp: int | None = None
+    type: bytes | None = None
+    user_id: bytes | None = None
+    app_id: bytes | None = None
+
+
 class Delivery(Struct, frozen=True):
     """A message that was delivered and is not acknowledged yet.
 
@@ -25,6 +37,7 @@ class Delivery(Struct, frozen=True):
         headers: the application headers as they came on the wire (an encoded field table), or None.
         given_back: how often it went back to its queue, where that counts it: quorum queues do, and
             RabbitMQ 4 drops a message after twenty times.
+        envelope: what else the sender has put on it, or None.
     """
 
     session: int
@@ -36,6 +49,7 @@ class Delivery(Struct, frozen=True):
     content_type: bytes | None = None
     headers: bytes | None = None
     given_back: int = 0
+    envelope: Envelope | None = None
 
 
 class IDeliveries(Interface):
@@ -102,6 +116,9 @@ class Message(Struct, frozen=True):
         correlation_id, reply_to, content_type: as on the wire, or None.
         headers: application headers to send; text, numbers, bytes, lists and dicts.
         persistent: the broker keeps it on disk.
+        envelope: what the sender of the original had put on it. Not sent: its user id, which the broker
+            checks, and its expiration, which would remove it; both are headers then.
+        original: the headers of the original as they came on the wire, to be sent beside ``headers``.
     """
 
     body: bytes
@@ -110,6 +127,8 @@ class Message(Struct, frozen=True):
     content_type: bytes | None = None
     headers: Mapping[str, object] = field(default_factory=dict)
     persistent: bool = True
+    envelope: Envelope | None = None
+    original: bytes | None = None
 
 
 Tell: TypeAlias = Callable[[str], None]

@@ -18,7 +18,7 @@ from tefmanager.amqp.events import ChannelEvents
 from tefmanager.amqp.frames import Properties
 from tefmanager.amqp.protocol import ProtocolError
 from tefmanager.endpoints import AmqpEndpoint
-from tefmanager.interfaces import Message
+from tefmanager.interfaces import Envelope, Message
 from tests.unit.amqp_wire import START, Wire, content, deliver, method
 
 
@@ -178,7 +178,8 @@ def test_properties(wire: Wire) -> None:
         b"\x00\x00\x00\x00\x00\x00\x00\x01\x01t\x01u\x01a"
     )
     wire.receive(deliver(1, b"x", properties=properties))
-    assert recorder.properties == [Properties(b"text", headers, b"corr", b"reply", b"id")]
+    envelope = Envelope(b"utf", b"60", b"id", 1, b"t", b"u", b"a")
+    assert recorder.properties == [Properties(b"text", headers, b"corr", b"reply", b"id", envelope)]
 
 
 @pytest.mark.parametrize(
@@ -269,7 +270,9 @@ def test_published_frames(wire: Wire) -> None:
     assert b"".join(payload for kind, _, payload in sent if kind == 3) == message.body
     size, properties = frames.decode_header(sent[1][2])
     assert size == 10000
-    assert properties == Properties(None, encode_table({"k": 1}), b"c", None, b"1a")
+    assert properties == Properties(
+        None, encode_table({"k": 1}), b"c", None, b"1a", Envelope(message_id=b"1a")
+    )
     assert sent[0][2] == b"\x00\x3c\x00\x28\x00\x00\x00\x01q\x01"
 
 
@@ -415,3 +418,33 @@ def test_calls_after_the_end(wire: Wire) -> None:
     assert isinstance(later[0], Closed)
     wire.protocol.shut("again")
     wire.protocol.pause_reading()
+
+
+@pytest.mark.parametrize("message_id", [b"own", None])
+def test_a_copy_keeps_what_its_original_had(message_id: bytes | None) -> None:
+    """What would close the channel, remove the copy or send it elsewhere is a header there."""
+    envelope = Envelope(b"gzip", b"60", message_id, 2**40, b"kind", b"somebody", b"app")
+    original = encode_table({"k": b"\xff", "CC": ["elsewhere"], "BCC": ["there"]})
+    own = {"x-tef-reason": "why"}
+    message = Message(b"body", b"corr", b"me", b"text", own, envelope=envelope, original=original)
+    before, after = frames.encode_around(message)
+    _, found = frames.decode_header(b"\0\x3c\0\0" + bytes(8) + before + b"\x05token" + after)
+    assert found.envelope is not None
+    kept = (found.content_type, found.correlation_id, found.reply_to, found.envelope.content_encoding)
+    assert kept == (b"text", b"corr", b"me", b"gzip")
+    late = (found.envelope.timestamp, found.envelope.type, found.envelope.app_id)
+    assert late == (
+        2**40,
+        b"kind",
+        b"app",
+    )
+    assert (found.envelope.user_id, found.envelope.expiration) == (None, None)
+    assert (found.message_id, found.cluster_id) == ((b"own", b"token") if message_id else (b"token", None))
+    assert decode_table(found.headers or b"") == {
+        "k": b"\xff",
+        "x-tef-cc": ["elsewhere"],
+        "x-tef-bcc": ["there"],
+        "x-tef-user-id": "somebody",
+        "x-tef-expiration": "60",
+        "x-tef-reason": "why",
+    }

@@ -1,0 +1,1 @@
+"""What leaves the manager after a turn, where that takes more than one step."""
