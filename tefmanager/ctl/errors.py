@@ -15,6 +15,7 @@ class Exit(IntEnum):
     BROKER = 4
     MANAGER = 5
     ETCD = 6
+    DATABASE = 7
 
 
 class CtlError(Exception):

@@ -6,11 +6,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
-
 from tefmanager.config import Config
 from tefmanager.ctl.errors import CtlError, Exit
+from tefmanager.ctl.running import finished
 from tefmanager.etcd import tree, v2wire, v3wire
 from tefmanager.etcd.auto import has_v2_base
 from tefmanager.etcd.cluster import Cluster
@@ -158,28 +156,15 @@ async def uses_v2(http: HttpClient, config: Config) -> bool:
 
 def run(config: Config, patience: float, work: Callable[[HttpClient], Awaitable[T]]) -> T:
     """Do something with Etcd, and return what came of it. Once in a process. Raises `CtlError`."""
-    from twisted.internet import reactor  # only who needs it pays for it
 
-    loop: Any = reactor
-    results: list[Any] = []
-
-    async def whole() -> T:
-        http = HttpClient(loop, Cluster(config.etcd, config.etcd_access), patience)
+    async def whole(reactor: Any) -> T:
+        http = HttpClient(reactor, Cluster(config.etcd, config.etcd_access), patience)
         try:
             return await work(http)
         finally:
             await http.close()
 
-    def start() -> None:
-        Deferred.fromCoroutine(whole()).addBoth(results.append).addBoth(lambda _: loop.stop())
-
-    loop.callWhenRunning(start)
-    loop.run()
-    [result] = results
-    if not isinstance(result, Failure):
-        found: T = result
-        return found
-    if isinstance(result.value, ReservationsLost):
-        raise CtlError(Exit.ETCD, str(result.value))
-    result.raiseException()
-    raise AssertionError("a failure did not raise")
+    try:
+        return finished(whole)
+    except ReservationsLost as lost:
+        raise CtlError(Exit.ETCD, str(lost)) from None

@@ -7,7 +7,7 @@ import sys
 import click
 
 from tefmanager import __version__
-from tefmanager.ctl import ask, command, dead, events, resources, submit, watch
+from tefmanager.ctl import ask, command, dead, events, migrate, resources, submit, watch
 from tefmanager.ctl.errors import CtlError, Exit
 from tefmanager.ctl.rows import safe
 from tefmanager.ctl.session import Seconds, Session
@@ -54,13 +54,14 @@ def cli(
 
     \b
     Exit status: 0 done; 1 there is no such thing, or not all tasks were completed; 2 wrong command
-    line; 3 wrong configuration; 4 no broker; 5 no manager, or no answer; 6 no Etcd.
+    line; 3 wrong configuration; 4 no broker; 5 no manager, or no answer; 6 no Etcd;
+    7 no PostgreSQL.
     """
     options: dict[str, object] = {"env": env, "config": config, "name-prefix": name_prefix}
     context.obj = Session(options, timeout, as_json)
 
 
-for module in (ask, command, submit, resources, dead, watch, events):
+for module in (ask, command, submit, resources, dead, watch, events, migrate):
     for each in module.COMMANDS:
         cli.add_command(each)
 

@@ -53,10 +53,10 @@ class Session:
     patience: float
     json: bool
 
-    def config(self) -> Config:
-        """Return the manager's configuration, its database left out."""
+    def config(self, *, database: bool = False) -> Config:
+        """Return the manager's configuration, its database left out unless it is wanted."""
         try:
-            config = config_from(self.options, os.environ, database=False)
+            config = config_from(self.options, os.environ, database=database)
         except ConfigError as error:
             raise CtlError(Exit.CONFIG, str(error)) from None
         KNOWN.learn(config.secrets)

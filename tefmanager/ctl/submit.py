@@ -89,14 +89,16 @@ def submit(session: Session, files: Sequence[BinaryIO], wait: bool) -> None:
     limit = session.config().message_limit
     tasks = [task for file in files for task in read_tasks(file.name, file.read(), limit)]
     with session.broker() as broker:
-        taken, refused = _send(broker, tasks)
+        taken, refused = send_tasks(broker, tasks)
     outcomes = _wait(session, taken) if wait else {}
     _report(session, len(tasks), refused, outcomes)
     if refused or any(outcome != "completed" for outcome in outcomes.values()):
         raise SystemExit(int(Exit.NO))
 
 
-def _send(broker: Broker, tasks: Sequence[tuple[str, bytes]]) -> tuple[list[str], list[tuple[str, str]]]:
+def send_tasks(
+    broker: Broker, tasks: Sequence[tuple[str, bytes]]
+) -> tuple[list[str], list[tuple[str, str]]]:
     """Send tasks; return guids of those taken, and of the others, with the reasons.
 
     A guid that comes twice is in both. Warnings go to standard error.

@@ -1,0 +1,68 @@
+"""Puts waiting tasks back into the manager's queue while no manager runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import pika
+
+from tefmanager.config import Config
+from tefmanager.core.values import Changes, Finish, Outcome, TaskRow, TaskState
+from tefmanager.ctl.broker import Broker
+from tefmanager.ctl.errors import CtlError, Exit
+from tefmanager.ctl.running import finished
+from tefmanager.inquiry.outages import ANOTHER_IS_ACTIVE
+from tefmanager.interfaces import IReign, SchemaTooNew, StoreLost
+from tefmanager.store import Store, lock_name_for, table_prefix_for
+
+AT_ONCE = 100
+"""Tasks that are published before their rows move to history."""
+
+
+def hand_back_waiting(config: Config, broker: Broker | None) -> tuple[int, int]:
+    """Publish waiting tasks, and move their rows; return how many, and how many do not wait.
+
+    Without a broker they are only counted. A crash may publish those of one portion twice. Once in a
+    process. Raises `CtlError`, also where a manager is active.
+    """
+    try:
+        return finished(lambda reactor: _work(reactor, config, broker))
+    except (StoreLost, SchemaTooNew) as error:
+        raise CtlError(Exit.DATABASE, f"PostgreSQL: {error}") from None
+
+
+async def _work(reactor: Any, config: Config, broker: Broker | None) -> tuple[int, int]:
+    table_prefix = table_prefix_for(config.env, config.name_prefix)
+    store = Store(reactor, config.database, table_prefix, lock_name_for(config.env, config.name_prefix))
+    reign = await store.reign(_refuse)
+    try:
+        tasks = (await reign.load()).tasks
+        waiting = [task for task in tasks if task.state is TaskState.WAITING]
+        if broker is not None:
+            broker.channel.confirm_delivery()
+            for begin in range(0, len(waiting), AT_ONCE):
+                await _move(reign, broker, waiting[begin : begin + AT_ONCE])
+        return len(waiting), len(tasks) - len(waiting)
+    finally:
+        await reign.end()
+
+
+def _refuse(why: str) -> NoReturn:
+    """Wait for nothing."""
+    raise CtlError(Exit.DATABASE, f"{why}; stop all managers" if why.startswith(ANOTHER_IS_ACTIVE) else why)
+
+
+async def _move(reign: IReign, broker: Broker, tasks: Sequence[TaskRow]) -> None:
+    bodies = await reign.commit(Changes(bodies=[task.spec.id for task in tasks]))
+    for task in tasks:
+        broker.channel.basic_publish(
+            "",
+            broker.config.in_queue,
+            bodies[task.spec.id],
+            pika.BasicProperties(content_type="application/json", delivery_mode=2),
+            mandatory=True,
+        )
+    now = time.time()
+    await reign.commit(Changes(finished={task.spec.id: Finish(Outcome.STOPPED, now) for task in tasks}))
