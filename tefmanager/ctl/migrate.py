@@ -145,7 +145,8 @@ def _report(session: Session, counts: Counter[str], submit: bool, lost: bool) ->
 def hand_back(session: Session, submit: bool) -> None:
     """Put waiting tasks back into the manager's queue.
 
-    For the Ruby manager. Stop all managers before. In history these tasks are stopped. What workers have is left as it is.
+    For the Ruby manager. Stop all managers before. In history these tasks are stopped. What workers
+    have is left as it is.
 
     \b
     Examples:
