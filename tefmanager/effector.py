@@ -31,7 +31,17 @@ from tefmanager.core.effects import (
 )
 from tefmanager.core.values import AttemptRow, Bodies
 from tefmanager.crashpoints import CrashPoint, reach
-from tefmanager.inquiry.outages import Outages, Service
+from tefmanager.inquiry.outages import (
+    ANSWER,
+    CONFIRM,
+    LATE,
+    RELEASE,
+    RESERVATION,
+    SET_ASIDE,
+    Outages,
+    Service,
+    Steps,
+)
 from tefmanager.interfaces import (
     Claim,
     Delivered,
@@ -129,6 +139,7 @@ class Effector:
         self._kept: dict[int, _Kept] = {}
         self._answering = 0
         self._outages = outages
+        self._steps = Steps(outages)
         self.probed = NOT_CONFIRMED
         self._probe: Deferred[None] | None = None
         self._patience = Backoff(clock)
@@ -145,19 +156,19 @@ class Effector:
                 case Log():
                     pass
                 case Publish():
-                    self._nursery.run(self._publish(effect, bodies[effect.task_id]))
+                    self._nursery.run(self._publish(effect, bodies[effect.task_id]), CONFIRM)
                 case Reserve(attempt, resources):
                     self._to_reserve.append(Claim(attempt, resources))
                 case Release(attempt, resources):
                     self._to_release[attempt] = Claim(attempt, resources)
                 case Reply():
-                    self._nursery.run(self.answered(effect))
+                    self._nursery.run(self.answered(effect), ANSWER)
                 case ReplyWorkers(to, workers):
-                    self._nursery.run(self.reply(to, [worker(info, bodies) for info in workers]))
+                    self._nursery.run(self.reply(to, [worker(info, bodies) for info in workers]), ANSWER)
                 case LookAt():
-                    self._nursery.run(self._look(effect))
+                    self._nursery.run(self._look(effect), "RabbitMQ has not said who consumes a queue")
                 case Bury():
-                    self._nursery.run(self._bury(effect, bodies[effect.task_id]))
+                    self._nursery.run(self._bury(effect, bodies[effect.task_id]), SET_ASIDE)
         self._ask_etcd()
         self._tell(effects)
 
@@ -179,6 +190,10 @@ class Effector:
     def idle(self) -> bool:
         """Whether nothing is under way."""
         return not len(self._nursery)
+
+    def look(self, late: Mapping[str, float]) -> None:
+        """Tell what does not end: of this, and what the engine knows of. To be called every second."""
+        self._steps.look({**self._nursery.look(int(LATE)), **late})
 
     async def abandon(self) -> None:
         """Give up what is under way."""
@@ -278,10 +293,10 @@ class Effector:
     def _ask_etcd(self) -> None:
         if self._to_reserve:
             claims, self._to_reserve = self._to_reserve, []
-            self._nursery.run(self._reserve(claims))
+            self._nursery.run(self._reserve(claims), RESERVATION)
         if self._to_release and not self._releasing:
             self._releasing = True
-            self._nursery.run(self._release())
+            self._nursery.run(self._release(), RELEASE)
 
     async def _reserve(self, claims: Sequence[Claim]) -> None:
         for event in await self._reserved(claims):

@@ -27,7 +27,7 @@ from tefmanager.crashpoints import CrashPoint, reach
 from tefmanager.effector import Effector
 from tefmanager.hearing import Deafness, Hearing
 from tefmanager.inquirer import Inquirer
-from tefmanager.inquiry.outages import Outages
+from tefmanager.inquiry.outages import ANSWER, LATE, SET_ASIDE, TURN, Outages
 from tefmanager.interfaces import (
     Delivery,
     IConsumer,
@@ -159,7 +159,12 @@ class Engine:
 
     def look(self) -> None:
         """Notice what does not come or end. To be called every second."""
-        self._deafness.look(self._clocks().monotonic, self._reception.delivered)
+        now = self._clocks().monotonic
+        self._deafness.look(now, self._reception.delivered)
+        late: dict[str, float] = {**self._nursery.look(int(LATE))}
+        if self.turn_began is not None and now - self.turn_began >= LATE:
+            late[TURN] = now - self.turn_began
+        self._effector.look(late)
 
     def _connect_anew(self, reason: str) -> None:
         self._consumer.renew(reason)
@@ -256,7 +261,7 @@ class Engine:
         except Exception:
             await self._settled()  # the last turn is not to blame
             raise
-        self._nursery.run(self._end(turn))
+        self._nursery.run(self._end(turn), TURN)
 
     async def _careful_turn(self) -> None:
         """Take in, and commit, one item alone: so it is clear what is to blame if that fails."""
@@ -334,7 +339,7 @@ class Engine:
             reach(CrashPoint.TURN_COMMITTED)
             self._effector.carry_out(effects, bodies)
             for rejected in turn.rejected:
-                self._nursery.run(self._reject(rejected))
+                self._nursery.run(self._reject(rejected), SET_ASIDE)
             reach(CrashPoint.TURN_CARRIED_OUT)
             for session, tags in turn.acks.items():
                 self._consumer.ack(session, tags)
@@ -363,7 +368,7 @@ class Engine:
         await self._rejections.reject(rejected, copied)
 
     def _asked(self, question: Question, reply: ReplyTo | None) -> None:
-        self._nursery.run(self._reply(question, reply))
+        self._nursery.run(self._reply(question, reply), ANSWER)
 
     async def _reply(self, question: Question, reply: ReplyTo | None) -> None:
         answer = await self._inquirer.tell(question)

@@ -26,7 +26,7 @@ from tefmanager.core.life import Life
 from tefmanager.core.values import Moment
 from tefmanager.crashpoints import CrashPoint, reach
 from tefmanager.engine import Engine
-from tefmanager.inquiry.outages import NOT_YET, OF_A_REIGN, Outages
+from tefmanager.inquiry.outages import ENDING, OF_A_REIGN, Outages
 from tefmanager.inquiry.outages import Service as Away
 from tefmanager.interfaces import (
     Delivery,
@@ -123,7 +123,7 @@ class Manager(Service):
     def startService(self) -> None:
         """Connect, and begin to wait for a reign."""
         super().startService()  # type: ignore[no-untyped-call]
-        self.outages.began(Away.DATABASE, NOT_YET, quiet=True)
+        self.outages.began(Away.DATABASE, "connecting, or bringing the tables up to date", quiet=True)
         self._publisher.start(lambda: self._tell(events.HearingAgain()))
         self._nursery.run(_until_stopped(self._looks, _LOOK))
         self._reigns = self._nursery.run(self._reign_for_ever())
@@ -199,6 +199,7 @@ class Manager(Service):
     async def _reign_once(self) -> float:
         """Wait for a reign and outlive it; return how many seconds it lasted."""
         reign = await self._store.reign(self.outages.leadership_awaited, self._room)
+        self.outages.leadership_granted()
         began = self._clocks().monotonic
         await self._outlive(reign)
         return self._clocks().monotonic - began
@@ -289,6 +290,7 @@ class Manager(Service):
         engine, self._engine = self._engine, None
         self._room = 0 if engine is None else min(engine.room, _MOST_ROOM)
         self.outages.drop(*OF_A_REIGN)
+        self.outages.began(Away.STEP, ENDING, ENDING, quiet=True)
         reservations, self._reservations = self._reservations, None
         steps: list[Callable[[], Awaitable[None]]] = [self._consumer.stop]
         if engine is not None:
@@ -302,6 +304,7 @@ class Manager(Service):
                 log.failure("a part of the reign did not end well")
         reach(CrashPoint.REIGN_ENDING)
         await reign.end()
+        self.outages.drop(Away.STEP)
 
     def change(self, ways: Ways) -> None:
         """Go about the work in other ways from now on; queues and meter stay."""

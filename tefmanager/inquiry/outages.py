@@ -69,6 +69,27 @@ MEANING: Mapping[Service, str] = {
 OF_A_REIGN = (Service.CONSUMER, Service.PROBE, Service.ETCD, Service.QUEUE, Service.STEP)
 """What only the active manager needs."""
 
+LATE = 25.0
+"""Seconds after which a step has not ended for long."""
+
+CONFIRM = "RabbitMQ has not confirmed a dispatch"
+ANSWER = "RabbitMQ has not taken an answer"
+SET_ASIDE = "RabbitMQ has not taken a message that is set aside"
+RESERVATION = "Etcd has not answered a reservation"
+RELEASE = "Etcd has not taken references back"
+TURN = "a turn has not ended"
+ENDING = "the last leadership has not ended"
+"""What is waited for, in words."""
+
+EXPLAINED: Mapping[str, tuple[Service, ...]] = {
+    CONFIRM: (Service.PUBLISHER, Service.BLOCKED),
+    ANSWER: (Service.PUBLISHER, Service.BLOCKED),
+    SET_ASIDE: (Service.PUBLISHER, Service.BLOCKED, Service.QUEUE),
+    RESERVATION: (Service.ETCD,),
+    RELEASE: (Service.ETCD,),
+}
+"""What makes clear why that lasts."""
+
 NEEDED = frozenset(set(Service) - {Service.STANDBY, Service.QUEUE, Service.STEP})
 """Without these the manager is not ready."""
 
@@ -150,18 +171,21 @@ class Outages:
         self._tell = tell
         self._entries: dict[tuple[Service, str], _Entry] = {}
 
-    def began(self, service: Service, cause: str, about: str = "", *, quiet: bool = False) -> None:
+    def began(
+        self, service: Service, cause: str, about: str = "", *, quiet: bool = False, lasted: float = 0.0
+    ) -> None:
         """Something is away, or still is, for this cause.
 
         A ``quiet`` one is logged only when it has lasted for a while: another line of the log tells of its
-        beginning, or it is none yet.
+        beginning, or it is none yet. ``lasted``: seconds that it has lasted already when it becomes known.
         """
         now = self._clocks()
         key = service, about
         entry = self._entries.get(key)
         if entry is None or (entry.ended is not None and now.monotonic - entry.ended > INTERVAL):
-            due = now.monotonic + INTERVAL if quiet else now.monotonic
-            entry = self._entries[key] = _Entry(service, about, cause, now.wall, now.monotonic, due)
+            since = now.monotonic - lasted
+            due = since + INTERVAL if quiet else now.monotonic
+            entry = self._entries[key] = _Entry(service, about, cause, now.wall - lasted, since, due)
         elif not quiet and cause not in entry.causes and len(entry.causes) < CAUSES_TOLD:
             entry.next = now.monotonic
         entry.ended = None
@@ -173,6 +197,11 @@ class Outages:
         standby = what.startswith(ANOTHER_IS_ACTIVE)
         self.over(Service.LEADERSHIP, Service.DATABASE if standby else Service.STANDBY)
         self.began(Service.STANDBY if standby else Service.DATABASE, what)
+
+    def leadership_granted(self) -> None:
+        """Nobody else is active; the manager reads what there is."""
+        self.over(Service.STANDBY)
+        self.began(Service.DATABASE, "the tables are being read", quiet=True)
 
     def leadership_gained(self) -> None:
         """The manager is the active one, and connects to what that needs."""
@@ -230,6 +259,23 @@ class Outages:
             and now - entry.began >= (INTERVAL if entry.service is Service.STEP else -inf)
         ]
         return tuple(entry.shown(now) for entry in sorted(last, key=lambda entry: entry.began))
+
+
+class Steps:
+    """Tells of what the manager does and what does not end, unless it is clear why not."""
+
+    def __init__(self, outages: Outages) -> None:
+        self._outages = outages
+        self._told: set[str] = set()
+
+    def look(self, late: Mapping[str, float]) -> None:
+        """Take in what has been waited for too long, with the seconds. To be called every second."""
+        for gone in self._told - late.keys():
+            self._outages.over(Service.STEP, about=gone)
+        self._told = set(late)
+        for awaited, seconds in late.items():
+            if not self._outages.away(*EXPLAINED.get(awaited, ())):
+                self._outages.began(Service.STEP, awaited, awaited, quiet=True, lasted=seconds)
 
 
 def _lasted(seconds: float) -> str:

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import pytest
+from twisted.internet.defer import Deferred
 
 from tefmanager import inquiry
 from tefmanager.core import effects, events
 from tefmanager.core.attempts import Limits
 from tefmanager.core.resources import Resource
-from tefmanager.inquiry.outages import ANOTHER_IS_ACTIVE, MEANING, NOT_YET, Outage, Service
+from tefmanager.inquiry.outages import (
+    ANOTHER_IS_ACTIVE,
+    CONFIRM,
+    MEANING,
+    NOT_YET,
+    RELEASE,
+    TURN,
+    Outage,
+    Service,
+    Steps,
+)
+from tefmanager.spawn import Nursery
 from tests.unit.grid import Grid
 from tests.unit.outages import Told
 
@@ -119,6 +131,40 @@ def test_a_step_counts_when_it_has_lasted() -> None:
     assert (told.wait(29), told.outages.now()) == ([], ())
     assert told.wait(1) == ["WAITING_FOR|Etcd's answer to a release|30"]
     assert len(told.outages.now()) == 1
+
+
+def test_steps_that_do_not_end() -> None:
+    """Each is told since it began, and when it is over; where it is clear why not, that is told already."""
+    told = Told(100.0)
+    steps = Steps(told.outages)
+    steps.look({CONFIRM: 25.0})
+    told.wait(5)
+    assert [(each.cause, each.since) for each in told.outages.now()] == [(CONFIRM, 1075.0)]
+    told.outages.began(Service.ETCD, "away", quiet=True)
+    steps.look({RELEASE: 25.0, TURN: 30.0})
+    assert told.logged() == [f"WAITED_FOR|step {CONFIRM}|30", f"WAITING_FOR|{TURN}|30"]
+    assert [each.service for each in told.outages.now()] == ["step", "etcd"]
+    steps.look({})
+    assert [each.service for each in told.outages.now()] == ["etcd"]
+
+
+def test_what_a_nursery_waits_for() -> None:
+    """The oldest of each kind counts, in looks; what is younger is not told."""
+    nursery = Nursery(lambda failure: failure.raiseException())
+    waiting: list[Deferred[None]] = [Deferred() for _ in range(3)]
+
+    async def wait(number: int) -> None:
+        await waiting[number]
+
+    nursery.run(wait(0), "a")
+    assert nursery.look(2) == {}
+    nursery.run(wait(1), "b")
+    nursery.run(wait(2), "a")
+    assert nursery.look(2) == {"a": 2}
+    assert nursery.look(2) == {"a": 3, "b": 2}
+    waiting[0].callback(None)
+    assert nursery.look(2) == {"b": 3, "a": 3}
+    nursery.cancel()
 
 
 @pytest.mark.parametrize(
