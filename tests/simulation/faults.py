@@ -14,7 +14,7 @@ from tests.simulation.broker import Broker
 from tests.simulation.etcd import SimReservations
 from tests.simulation.judge import Judge
 from tests.simulation.observer import Observer
-from tests.simulation.story import LIMITS, TYPES
+from tests.simulation.story import LATER, LIMITS, TYPES
 from tests.simulation.workers import DEADLY, SimWorker
 from tests.simulation.world import Fate, Process, World
 
@@ -23,8 +23,16 @@ QUEUE = "tef.manager"
 DEAD_PEER = (10.0, 15.0)
 """Seconds after which RabbitMQ takes a client that says nothing for dead."""
 
+LONGEST_PAUSE = 60.0
+"""Seconds after which what Etcd has refused is tried again, at most."""
+
 SLOW = (0.2, 1.5)
 """Seconds to or from a service that is slow."""
+
+
+def _is_ours(path: str) -> bool:
+    """Tell whether a key is a reference of the manager's."""
+    return "/locks/tef:" in path
 
 
 class Faults:
@@ -235,6 +243,40 @@ class Faults:
         for _, _, reservations in self.managers:
             reservations.lose()
             self.world.later(seconds, seconds, reservations.come_back)
+
+    def etcd_restored(self, seconds: float) -> None:
+        """Somebody takes a snapshot of Etcd, and restores it later: references are as they were.
+
+        Other programs put theirs right at once, and operators their settings.
+        """
+        then = {path: value for path, value in self.etcd.keys.items() if "/locks/" in path}
+        self.world.later(seconds, seconds, self._restore, then)
+
+    def _restore(self, then: dict[str, str]) -> None:
+        now = self.etcd.keys
+        keys = {path: value for path, value in now.items() if not _is_ours(path)}
+        keys |= {path: value for path, value in then.items() if _is_ours(path)}
+        for name in {path.partition("/")[0] for path in keys}:
+            count = sum(path.startswith(f"{name}/locks/") for path in keys)
+            if count or f"{name}/ref_count" in keys:
+                keys[f"{name}/ref_count"] = str(count)
+        self.etcd.restore(keys)
+        self.observer.restored()
+
+    def etcd_denied(self, name: str, seconds: float) -> None:
+        """Somebody takes the manager's right to change a resource, for so long; 0: for good."""
+        others = {path.partition("/")[0] for path in self.etcd.keys} | {LATER}
+        self.etcd.writable = {f"{other}/" for other in others - {name}}
+        if seconds:
+            self.judge.delay = LONGEST_PAUSE
+            self.world.later(seconds, seconds, self.permit_all)
+        else:
+            self.judge.denied.add(name)
+
+    def permit_all(self) -> None:
+        """The manager may change all resources, but those that it is never to change."""
+        if not self.judge.denied:
+            self.etcd.writable = None
 
     def slow(self, service: str, seconds: float) -> None:
         """Everything to a service and from it takes long: what others say overtakes it."""

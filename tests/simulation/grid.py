@@ -178,6 +178,7 @@ class Grid(Faults):
         self.broker.unblock()
         self.database.come_back()
         self.database.breaks = None
+        self.permit_all()
         while self.absent:
             self.come_back()
         for process, _, reservations in self.managers:

@@ -58,6 +58,8 @@ class Judge:
         queue: the manager's.
         max_attempts: attempts after which a task is dead.
         newcomers: resources that were made while attempts were in flight.
+        denied: resources that the manager may never change: tasks that need them wait for ever.
+        delay: seconds more that the manager may need after all is mended.
     """
 
     def __init__(
@@ -78,6 +80,8 @@ class Judge:
         self._queue = queue
         self._max_attempts = max_attempts
         self.newcomers: set[str] = set()
+        self.denied: set[str] = set()
+        self.delay = 0.0
         self._since: dict[str, float] = {}
         self._history: dict[int, FinishedTask] = {}
         self._attempts: dict[int, AttemptRow] = {}
@@ -87,7 +91,7 @@ class Judge:
     def look(self, time: float, mended: float | None, workers: Sequence[Program]) -> None:
         """Look at what must never change, and while all is well at what must not last."""
         self._past_is_past()
-        if mended is not None and time > mended + HEALING:
+        if mended is not None and time > mended + HEALING + self.delay:
             odd = dict.fromkeys((*self._strays(), *self._lacks(), *self._unread()), 2 * INTERVAL)
             odd |= dict.fromkeys(self._not_dispatched(workers), 2 * INTERVAL)
             odd |= dict.fromkeys(self._forgotten(workers), FORGOTTEN)
@@ -126,7 +130,7 @@ class Judge:
         """References that belong to no task in flight."""
         in_flight = {row.attempt for row, _ in self._database.rows.tasks.values()}
         for name, attempt in self._locks():
-            if attempt not in in_flight:
+            if attempt not in in_flight and name not in self.denied:
                 yield f"a reference to {name} outlives attempt {attempt}"
 
     def _lacks(self) -> Iterable[str]:
@@ -134,7 +138,7 @@ class Judge:
         held = set(self._locks())
         for row, _ in self._database.rows.tasks.values():
             if row.attempt is not None:
-                for name in set(row.spec.resources) - self.newcomers:
+                for name in set(row.spec.resources) - self.newcomers - self.denied:
                     there = f"{name}/ref_limit" in self._keys
                     if there and (name, row.attempt) not in held and self._observer.room(name):
                         yield f"attempt {row.attempt} of {row.spec.guid} runs without {name}"
@@ -168,7 +172,8 @@ class Judge:
 
     def _free_worker(self, rows: Rows, row: TaskRow, workers: Sequence[Program]) -> str:
         """Return the same, whatever its resources."""
-        if rows.manager.state != "running" or row.spec.suite in rows.paused:
+        denied = not self.denied.isdisjoint(row.spec.resources)
+        if denied or rows.manager.state != "running" or row.spec.suite in rows.paused:
             return ""
         for worker in workers:
             known = rows.workers.get(worker.name)
@@ -200,12 +205,17 @@ class Judge:
         rows = self._database.rows
         history = Counter(task.row.spec.guid for task in rows.history.values())
         waiting = {row.spec.guid: row for row, _ in rows.tasks.values()}
+        for_ever = {guid for guid, row in waiting.items() if self.denied.intersection(row.spec.resources)}
         for guid, task_type in self._observer.submitted.items():
             if history[guid] > self._observer.sent[guid]:
                 self._observer.object(f"{guid} is in history {history[guid]} times")
             elif not history[guid] and guid not in waiting:
                 self._observer.object(f"{guid} is lost")
-            elif guid in waiting and not set(workers[task_type]) <= set(waiting[guid].avoid):
+            elif (
+                guid in waiting
+                and guid not in for_ever
+                and not set(workers[task_type]) <= set(waiting[guid].avoid)
+            ):
                 self._observer.object(f"{guid} never ended: it is {waiting[guid].state}")
 
     def _nothing_held(self) -> None:

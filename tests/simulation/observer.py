@@ -81,6 +81,13 @@ class Observer:
         if count > before and not self.room(name, count - 1):
             self.object(f"{name}: {count} references are more than it has")
 
+    def restored(self) -> None:
+        """Etcd is what it was once: nobody has taken what is held now."""
+        counts = {
+            path.partition("/")[0]: value for path, value in self._keys.items() if "ref_count" in path
+        }
+        self._counts = {name: int(value) for name, value in counts.items()}
+
     def room(self, name: str, held: int | None = None) -> bool:
         """Tell whether one more reference to a resource may be taken; to one without an entry always."""
         if f"{name}/ref_limit" not in self._keys:

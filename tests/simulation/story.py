@@ -84,6 +84,12 @@ MORE_FAULTS = {
 """What breaks besides; drawn by themselves, so that a seed's story is the old one with something added."""
 
 
+ETCD_FAULTS = {"etcd_restored": 1, "etcd_denied": 1}
+"""What else breaks in Etcd, in one of so many grids as `TROUBLED` says."""
+
+TROUBLED = 4
+
+
 CROWDED = 5
 """In one of so many grids almost none of the backlog is in memory, and there is more of it."""
 
@@ -105,7 +111,19 @@ def draw(seed: int, tasks: int = 30, faults: int = 12, more: int = 8) -> list[St
     if more and crowded(seed):
         bursts = random.Random(f"{seed} bursts")
         steps += [step for number in range(bursts.randrange(1, 6)) for step in _burst(bursts, number)]
+    if more and seed % TROUBLED == TROUBLED - 1:
+        etcd = random.Random(f"{seed} Etcd")
+        kinds = etcd.choices(list(ETCD_FAULTS), weights=list(ETCD_FAULTS.values()), k=etcd.randrange(1, 3))
+        steps += [_etcd_fault(etcd, kind) for kind in kinds]
     return sorted(steps, key=lambda step: step.at)
+
+
+def _etcd_fault(chance: random.Random, kind: str) -> Step:
+    at, seconds = chance.uniform(1.0, DURATION * 0.9), chance.choice((0.5, 3.0, 15.0, 60.0))
+    details: tuple[Detail, ...] = (
+        (seconds,) if kind == "etcd_restored" else (chance.choice(list(RESOURCES)), seconds)
+    )
+    return Step(at, kind, details)
 
 
 def _task(chance: random.Random, extra: random.Random | None, number: int) -> Step:

@@ -25,7 +25,7 @@ from tefmanager.core.values import AttemptEnd
 from tefmanager.effector import Effector
 from tefmanager.engine import Engine
 from tefmanager.etcd import plan
-from tefmanager.interfaces import Granted, Message
+from tefmanager.interfaces import Claim, Granted, Impossible, Message, Outcome, ReservationsLost
 from tefmanager.lease import Lease
 from tests.fakes import store
 from tests.fakes.reservations import FakeReservations
@@ -63,6 +63,20 @@ def without_async(place: type, name: str) -> Patch:
 
 
 # --- what is broken ---
+
+
+def lose_etcd_by_a_refusal(patch: MonkeyPatch) -> None:
+    """What Etcd refuses to do for one claim counts as its loss."""
+    reserve = FakeReservations._reserve
+
+    def broken(self: FakeReservations, claim: Claim) -> Outcome:
+        outcome = reserve(self, claim)
+        if isinstance(outcome, Impossible):
+            self.lose(outcome.reason)
+            raise ReservationsLost(outcome.reason)
+        return outcome
+
+    patch.setattr(FakeReservations, "_reserve", broken)
 
 
 def lose_messages(patch: MonkeyPatch) -> None:
@@ -208,6 +222,12 @@ class Mutation:
 
 
 LONG = (Step(200.0, "submit", ("t0", "x", 1.0, ("db",), None, 100.0)),)
+RESTORED = (*LONG, Step(255.0, "etcd_restored", (10.0,)))
+DENIED = (
+    Step(1.0, "etcd_denied", ("licence", 0.0)),
+    Step(2.0, "submit", ("t0", "x", 1.0, ("licence",), None, 1.0)),
+    Step(2.0, "submit", ("t1", "y", 1.0, ("db",), None, 1.0)),
+)
 DEAF = tuple(Step(0.5, "deafen_worker", (number, 200.0)) for number in (1, 3, 5))
 DEADLY = (*DEAF, Step(1.0, "submit", ("t0", "y", 1.0, (), None, 1.0)))
 SLOW = (
@@ -246,6 +266,10 @@ MUTATIONS = {
     "given back twice": Mutation(release_twice, "-1 references are held"),
     "never released": Mutation(without(FakeReservations, "_release"), "outlives attempt"),
     "never reconciled": Mutation(without(Core, "_reconcile"), "outlives its task"),
+    "restored and not noticed": Mutation(without(Core, "_replaced"), "runs without db", (RESTORED,)),
+    "refusal taken for loss": Mutation(
+        lose_etcd_by_a_refusal, "could run and is not dispatched", (DENIED,)
+    ),
     "nothing reserved": Mutation(grant_nothing, "runs without db", (LONG,)),
     "for ever active": Mutation(hold_for_ever, "writes to", FROZEN),
     "two active": Mutation(crown_everybody, "writes to"),
@@ -282,7 +306,7 @@ def test_what_is_broken_is_seen(name: str, monkeypatch: MonkeyPatch) -> None:
 
 def test_what_is_whole_is_not_blamed() -> None:
     """The stories of these tests end well where nothing is broken."""
-    for story in (DEADLY, SLOW, GARBAGE, LONG, PAUSED, STOPPED, CRASH, *FROZEN[::8]):
+    for story in (DEADLY, SLOW, GARBAGE, LONG, RESTORED, DENIED, PAUSED, STOPPED, CRASH, *FROZEN[::8]):
         assert play(SEED, story).violations == ()
 
 
