@@ -17,6 +17,7 @@ from tefmanager.ctl.owner import take_over
 from tefmanager.ctl.rows import Rows
 from tefmanager.ctl.session import Seconds, Session
 from tefmanager.etcd import tree
+from tefmanager.etcd.daytime import minute_of
 from tefmanager.etcd.http import HttpClient
 from tefmanager.questions import MOST
 
@@ -106,7 +107,7 @@ def window() -> None:
 
 def _time(_context: click.Context, _option: click.Parameter, value: str) -> str:
     """Refuse what is no time of day."""
-    if tree.minute_of(value) is None:
+    if minute_of(value) is None:
         raise click.BadParameter(f"{value!r} is no time of day, expected such as 22:00")
     return value
 

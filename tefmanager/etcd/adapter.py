@@ -19,6 +19,8 @@ from zope.interface import implementer
 from tefmanager.backoff import Backoff
 from tefmanager.etcd import tree
 from tefmanager.etcd.cache import Cache, Everything, Locks
+from tefmanager.etcd.changing import Changing
+from tefmanager.etcd.conflicts import pause_after
 from tefmanager.etcd.deadwatch import DeadWatch
 from tefmanager.etcd.http import Endpoint, HttpClient
 from tefmanager.etcd.jobs import Job, Jobs, Kind, Room, all_done
@@ -42,9 +44,6 @@ from tefmanager.lease import Lease, seconds_since_boot
 
 STEADY = 1.0
 """Seconds a watch has to last to count as a success."""
-QUICK_CONFLICTS = 5
-CONFLICT_PAUSE = 0.02
-"""Conflicts in a row after which there are short pauses; the longest of these, in seconds."""
 
 
 @implementer(IReservations)
@@ -97,7 +96,8 @@ class EtcdReservations(ABC):
         self._owned = Ownership(owner, keys, seconds_since_boot, timeout)
         self._backoff = Backoff(reactor)
         self._locks = Locks()
-        self._cache = Cache(self._locks.counted)
+        self._changing = Changing(reactor, self._tell)
+        self._cache = Cache(self._locks.counted, self._changing)
         self._timeline = Timeline()
         self._uncertain: set[int] = set()
         self._jobs = Jobs(
@@ -165,6 +165,7 @@ class EtcdReservations(ABC):
         await self._owned.leave()
         await self._http.close()
         self._jobs.cancel()
+        self._changing.stop()
 
     @property
     def empty(self) -> bool:
@@ -272,7 +273,7 @@ class EtcdReservations(ABC):
         found = await self._read()
         if (reason := self._timeline.replaced()) is not None:
             self._locks = Locks()
-            self._cache = Cache(self._locks.counted)
+            self._cache = Cache(self._locks.counted, self._changing)
             if self._observer is not None:
                 self._observer.resources_replaced(reason)
         self._read_revision = found.revision
@@ -396,5 +397,4 @@ class EtcdReservations(ABC):
 
     async def _pause_after_conflict(self, conflicts: int) -> None:
         self._on_conflict()
-        if conflicts > QUICK_CONFLICTS:
-            await Backoff(self._reactor, CONFLICT_PAUSE).pause()
+        await pause_after(conflicts, self._reactor)

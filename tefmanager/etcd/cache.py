@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from tefmanager.core.resources import Resource
 from tefmanager.etcd import tree
+from tefmanager.etcd.changing import Changing
 from tefmanager.etcd.settle import INTENT
 
 
@@ -34,10 +35,12 @@ class Cache:
 
     Args:
         own: returns how many counted lock keys of our own a resource has.
+        changing: is told of changes, and knows what counts a little longer.
     """
 
-    def __init__(self, own: Callable[[str], int] = lambda _: 0) -> None:
+    def __init__(self, own: Callable[[str], int] = lambda _: 0, changing: Changing | None = None) -> None:
         self._own = own
+        self._changing = changing
         self._read_at = 0
         self._fields: dict[str, dict[str, Entry]] = {}
         self._known_at: dict[str, int] = {}
@@ -46,7 +49,7 @@ class Cache:
     def get(self, name: str) -> Resource | None:
         """Return a resource, or None where it has no entry."""
         found = self._resources.get(name)
-        return None if found is None else found.with_own(self._own(name))
+        return None if found is None else self._complete(found)
 
     def uncounted(self, name: str) -> int:
         """Return how many references of our own the count of a resource leaves out."""
@@ -55,7 +58,11 @@ class Cache:
 
     def all(self) -> dict[str, Resource]:
         """Return all resources, by name."""
-        return {name: found.with_own(self._own(name)) for name, found in self._resources.items()}
+        return {name: self._complete(found) for name, found in self._resources.items()}
+
+    def _complete(self, found: Resource) -> Resource:
+        found = found.with_own(self._own(found.name))
+        return found if self._changing is None else self._changing.strictest(found)
 
     def entry(self, name: str, field: str) -> Entry:
         """Return what is known of one key; revision 0 where it is not there."""
@@ -124,6 +131,8 @@ class Cache:
         parsed = tree.resource(name, dict(_present(self._fields.get(name, {}))))
         if parsed is not None:
             self._resources[name] = parsed
+        if self._changing is not None and self._read_at:  # what the first read finds is not new
+            self._changing.changed(before, parsed)
         return parsed != before
 
 

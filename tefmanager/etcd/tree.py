@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from msgspec import Struct
 
 from tefmanager.core.resources import ANY_DAY, UNLIMITED, Resource, Window
+from tefmanager.etcd.daytime import minute_of
 
 REF_COUNT = "ref_count"
 REF_LIMIT = "ref_limit"
@@ -28,7 +29,6 @@ WINDOW_FIELDS = frozenset({"start_time", "end_time", "day_of_week", AVAILABLE, "
 """Fields of a window."""
 
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
-_TIME = re.compile(r"([0-9]{1,2}):([0-9]{1,2})")
 _LOCK_ID = re.compile(r"(.*):([0-9]{1,18})~[0-9]{1,18}~[0-9]{1,18}", re.DOTALL)
 _UNSAFE = re.compile(r"[%/\x00-\x1f\x7f]|^_")
 
@@ -114,17 +114,6 @@ def number(text: str | None, missing: int = 0) -> int | None:
     return int(text) if _NUMBER.fullmatch(text) else None
 
 
-def minute_of(text: str) -> int | None:
-    """Return the minute of the day of ``H:M`` (``24:00`` is 1440), or None where that is not a time."""
-    found = _TIME.fullmatch(text.strip())
-    if not found:
-        return None
-    hour, minute = int(found[1]), int(found[2])
-    if (hour, minute) == (24, 0):
-        return 24 * 60
-    return hour * 60 + minute if hour < 24 and minute < 60 else None
-
-
 def resource(name: str, fields: Mapping[str, str]) -> Resource | None:
     """Return what the fields of a resource say (locks are ignored), or None where it has no entry."""
     own = {field: value for field, value in fields.items() if not field.startswith(LOCKS + "/")}
@@ -136,14 +125,15 @@ def resource(name: str, fields: Mapping[str, str]) -> Resource | None:
     available = _available(AVAILABLE, own.get(AVAILABLE), faults)
     windows = tuple(_windows(own, faults))
     # A count that can't be read can't be raised either, so no limit and no window opens such a resource.
-    closed = held is None
+    unknown = held is None
     return Resource(
         name=name,
         held=held or 0,
-        limit=0 if closed or limit is None else limit,
-        available=not closed and available is True,
+        limit=0 if unknown or limit is None else limit,
+        available=not unknown and available is True,
         windows=windows,
         faults=tuple(faults),
+        closed=len(windows) < len(_window_ids(own)),
     )
 
 
@@ -186,21 +176,26 @@ def _windows(fields: Mapping[str, str], faults: list[str]) -> Iterable[Window]:
             yield window
 
 
+def _window_ids(fields: Mapping[str, str]) -> set[str]:
+    begin = WINDOWS + "/"
+    return {field.removeprefix(begin).rpartition("/")[0] for field in fields if field.startswith(begin)}
+
+
 def _window(window_id: str, parts: Mapping[str, str], faults: list[str]) -> Window | None:
     at = f"{WINDOWS}/{window_id}"
     found: list[str] = []
-    start = _time(f"{at}/start_time", parts.get("start_time"), 24 * 60 - 1, found)
+    start = _time(f"{at}/start_time", parts.get("start_time"), 24 * 60 - 1 / 60, found)
     end = _time(f"{at}/end_time", parts.get("end_time"), 24 * 60, found)
     day = _day(f"{at}/day_of_week", parts.get("day_of_week"), found)
     available = _available(f"{at}/available", parts.get(AVAILABLE), found)
     limit = _limit(f"{at}/limit", parts["limit"], found) if "limit" in parts else None
-    faults.extend(found)
+    faults.extend(f"{fault}: the resource is closed" for fault in found)
     if found or start is None or end is None or day is None or available is None:
         return None
     return Window(window_id, start, end, day, available, limit)
 
 
-def _time(field: str, text: str | None, latest: int, faults: list[str]) -> int | None:
+def _time(field: str, text: str | None, latest: float, faults: list[str]) -> float | None:
     minute = None if text is None else minute_of(text)
     if minute is None or minute > latest:
         shown = "missing" if text is None else _shown(text)

@@ -214,15 +214,16 @@ async def test_missing_and_malformed(twin: Twin, managers: Managers) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_windows(twin: Twin, managers: Managers) -> None:
-    """While local time is in a window, its limit and ``available`` hold; an unreadable one is ignored."""
+    """While local time is in a window, its limit and ``available`` hold."""
     values = {
         "r/ref_limit": "1",
         "r/windows/noon/start_time": "11:00",
         "r/windows/noon/end_time": "13:00",
         "r/windows/noon/day_of_week": "1",
         "r/windows/noon/limit": "2",
-        "r/windows/bad/start_time": "11:00",
-        "r/windows/bad/limit": "0",
+        "bad/ref_limit": "1",
+        "bad/windows/w/start_time": "23:00",
+        "bad/windows/w/limit": "0",
         "r/windows/shut/start_time": "23:00",
         "r/windows/shut/end_time": "1:00",
         "r/windows/shut/available": "0",
@@ -232,7 +233,8 @@ async def test_windows(twin: Twin, managers: Managers) -> None:
     reservations, observer = await managers.start()
     claims = [Claim(attempt, ("r",)) for attempt in range(3)]
     assert granted(await reservations.reserve(claims)) == [0, 1]
-    assert len(observer.resources["r"].faults) == 1
+    assert len(observer.resources["bad"].faults) == 1
+    assert granted(await reservations.reserve([Claim(4, ("bad",))])) == []
     await reservations.release(claims)
     twin.now = twin.now.replace(hour=13)
     assert granted(await reservations.reserve(claims)) == [0]
@@ -255,6 +257,23 @@ async def test_window_of_a_moment_ago(twin: Twin, managers: Managers) -> None:
     await twin.foreign.delete("r/windows/w/available")
     await observer.until(lambda: observer.resources["r"].limit_at(twin.now) == 1, 1.0)
     assert granted(await reservations.reserve([Claim(1, ("r",))])) == [1]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_window_that_is_being_written(twin: Twin, managers: Managers) -> None:
+    """No default that is written first opens a resource; what was meant counts soon after."""
+    await twin.foreign.set("r/ref_limit", "1")
+    reservations, observer = await managers.start()
+    window = {"start_time": "0:00", "end_time": "23:59:59", "day_of_week": "-1", "available": "1"}
+    outcomes: list[Any] = []
+    for number, (key, value) in enumerate({**window, "limit": "-1"}.items()):
+        await twin.foreign.set(f"r/windows/1/{key}", value)
+        outcomes += await reservations.reserve([Claim(number, ("r",))])
+    assert len(granted(outcomes)) <= 1
+    await twin.foreign.set("r/windows/1/limit", "2")
+    await observer.until(lambda: observer.resources["r"].limit_at(twin.now) == 2)
+    outcomes += await reservations.reserve([Claim(10 + attempt, ("r",)) for attempt in range(3)])
+    assert len(granted(outcomes)) == 2
 
 
 @pytest_twisted.ensureDeferred

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TypeVar
 
@@ -14,6 +14,7 @@ from zope.interface import implementer
 
 from tefmanager.core.resources import Resource
 from tefmanager.etcd import tree
+from tefmanager.etcd.changing import Changing
 from tefmanager.etcd.owner import Found, Keys, folder
 from tefmanager.etcd.ownership import Owner, Ownership
 from tefmanager.etcd.plan import plan
@@ -179,6 +180,7 @@ class FakeReservations:
         self._told_lost = False
         self._unanswered: list[bool] = []
         self._known: dict[str, Resource | None] = {}
+        self._changing = Changing(clock, self._settled)
         self._stopped = False
         self._replaced = len(etcd.replaced)
 
@@ -274,6 +276,7 @@ class FakeReservations:
         self._stopped = True
         self._lost = "stopped"
         self._disconnect()
+        self._changing.stop()
         await self._owned.leave()
 
     # --- how ---
@@ -343,10 +346,15 @@ class FakeReservations:
 
     def _get(self, name: str) -> Resource | None:
         found = self._etcd.get(name)
-        return None if found is None else found.with_own(self._own(name))
+        return None if found is None else self._changing.strictest(found.with_own(self._own(name)))
 
     def _all(self) -> dict[str, Resource]:
-        return {name: found.with_own(self._own(name)) for name, found in self._etcd.all().items()}
+        found = {name: self._get(name) for name in self._etcd.all()}
+        return {name: resource for name, resource in found.items() if resource is not None}
+
+    def _settled(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._touched(name)
 
     def _locks(self, attempt: int, name: str) -> list[str]:
         begin = f"{name}/{tree.LOCKS}/{tree.client_id(self._prefix, attempt)}~"
@@ -367,6 +375,7 @@ class FakeReservations:
             self._observer.resources_read(self._all(), self._held())
 
     def _touched(self, name: str) -> None:
+        self._changing.changed(self._known.get(name), self._etcd.get(name))
         resource = self._get(name)
         if self._known.get(name) != resource and self._observer is not None:
             self._known[name] = resource

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -168,21 +170,33 @@ def test_window() -> None:
 @pytest.mark.parametrize(
     "parts",
     [
-        *[{"start_time": "24:00"}, {"start_time": "9"}, {"start_time": "9:60"}, {"end_time": "24:01"}],
+        *[
+            {"start_time": "24:00"},
+            {"start_time": "9"},
+            {"start_time": "13 pm"},
+            {"start_time": "9:60"},
+            {"end_time": "24:01"},
+        ],
         *[{"end_time": "-1:00"}, {"end_time": ""}, {"day_of_week": "7"}, {"day_of_week": "Mon"}],
         *[{"available": "x"}, {"limit": "x"}, {"limit": "-2"}, {"limit": ""}],
     ],
 )
 def test_malformed_window(parts: dict[str, str]) -> None:
-    """A window with a part that can't be read is left out, with a fault."""
+    """A window with a part that can't be read closes the resource, with a fault that says so."""
     assert window(**parts) == ((), 1)
+    given_parts = {"start_time": "9:00", "end_time": "17:30", **parts}
+    keys = {f"windows/w/{part}": value for part, value in given_parts.items()}
+    found = tree.resource("r", {"ref_limit": "3", **keys})
+    assert found is not None
+    assert found.closed and found.limit_at(datetime(2026, 1, 1, 3, 0)) == 0
+    assert found.faults[0].endswith(": the resource is closed")
 
 
 def test_window_without_times() -> None:
     """A window needs both times."""
     found = tree.resource("r", {"ref_limit": "1", "windows/w/limit": "3"})
     assert found is not None
-    assert found.windows == ()
+    assert found.windows == () and found.closed
     assert [fault.split(" is ")[0] for fault in found.faults] == [
         "windows/w/start_time",
         "windows/w/end_time",

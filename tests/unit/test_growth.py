@@ -14,6 +14,7 @@ from tefmanager import loglines
 from tefmanager.amqp.codec import decode_table
 from tefmanager.ctl.foreign import foreign_locks
 from tefmanager.etcd import tree
+from tefmanager.etcd.daytime import minute_of
 from tefmanager.messages import MOST_RESOURCES, Invalid, TaskMessage, parse
 from tefmanager.protocol.fields import LONGEST_LIST, LONGEST_VALUE
 
@@ -104,7 +105,7 @@ def test_etcd(unit: str) -> None:
     reads: tuple[Callable[[str], object], ...] = (
         tree.place,
         tree.number,
-        tree.minute_of,
+        minute_of,
         lambda text: tree.lock_attempt("tef", text),
         lambda text: foreign_locks([text], "tef"),
         lambda text: tree.is_lock_key(text.encode()),
