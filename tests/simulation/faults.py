@@ -10,12 +10,12 @@ from tefmanager.manager import Manager
 from tests.fakes.reservations import FakeEtcd
 from tests.fakes.store import Breaks, FakeDatabase
 from tests.simulation.adapters import LEASE
-from tests.simulation.broker import Broker
+from tests.simulation.broker import Broker, Stored
 from tests.simulation.etcd import SimReservations
 from tests.simulation.judge import Judge
 from tests.simulation.observer import Observer
 from tests.simulation.story import LATER, LIMITS, TYPES
-from tests.simulation.workers import DEADLY, SimWorker
+from tests.simulation.workers import DEADLY, MOST_SAID, SimWorker
 from tests.simulation.world import Fate, Process, World
 
 QUEUE = "tef.manager"
@@ -345,6 +345,27 @@ class Faults:
             worker.leave()
             self.workers[number] = self.new_worker(number, worker.name)
             self.world.later(seconds, seconds, self.workers[number].start)
+
+    def worker_comes_back(self, number: int, seconds: float) -> None:
+        """A worker says goodbye, and begins again under the same name."""
+        worker = self.workers[number]
+        if worker.alive and not worker.ruby:
+            worker.leave()
+            self.world.later(seconds, seconds, worker.start)
+
+    def told_again(self, number: int) -> None:
+        """The acknowledgements of what a worker has said since it left and came back were lost."""
+        said = self.workers[number].said
+        if said is not None and len(said) < MOST_SAID:
+            self.broker.give_back(QUEUE, [Stored(json.dumps(message).encode()) for message in said])
+
+    def clock_jumps(self, ahead: float, seconds: float) -> None:
+        """Everyone's wall clock is wrong for a while."""
+        self.world.wrong = ahead
+        self.world.later(seconds, seconds, self._right_clock)
+
+    def _right_clock(self) -> None:
+        self.world.wrong = 0.0
 
     def worker_queue_lost(self, number: int) -> None:
         """Somebody deletes a worker's queue, and the worker makes it again at its next restart."""

@@ -82,6 +82,7 @@ class Grid(Faults):
         )
         common = (self.observer, self.etcd.keys, self.database, self.broker)
         self.judge = Judge(*common, PREFIX, QUEUE, limits.max_attempts)
+        self.judge.time_limit = limits.time_limit
         self.mended: float | None = None
         self.managers: list[tuple[Process, Manager, SimReservations]] = []
         self.fatal: list[str] = []
@@ -173,6 +174,7 @@ class Grid(Faults):
         """Make everything work again that can."""
         self.mended = self.world.time
         self.world.delays.clear()
+        self.world.wrong = 0.0
         self.world.speak("database")
         self.broker.start()
         self.broker.unblock()

@@ -37,6 +37,8 @@ class Program(Protocol):
 
     name: str
     worker_type: str
+    alive: bool
+    born: float
 
     @property
     def idle(self) -> bool:
@@ -60,6 +62,7 @@ class Judge:
         newcomers: resources that were made while attempts were in flight.
         denied: resources that the manager may never change: tasks that need them wait for ever.
         delay: seconds more that the manager may need after all is mended.
+        time_limit: seconds that a task may take.
     """
 
     def __init__(
@@ -85,12 +88,15 @@ class Judge:
         self._since: dict[str, float] = {}
         self._history: dict[int, FinishedTask] = {}
         self._attempts: dict[int, AttemptRow] = {}
+        self._looked_into: set[int] = set()
+        self.time_limit = 0.0
 
     # --- every few seconds ---
 
     def look(self, time: float, mended: float | None, workers: Sequence[Program]) -> None:
         """Look at what must never change, and while all is well at what must not last."""
         self._past_is_past()
+        self._ended_with_reason(time, workers)
         if mended is not None and time > mended + HEALING + self.delay:
             odd = dict.fromkeys((*self._strays(), *self._lacks(), *self._unread()), 2 * INTERVAL)
             odd |= dict.fromkeys(self._not_dispatched(workers), 2 * INTERVAL)
@@ -115,6 +121,31 @@ class Judge:
                 self._attempts[id] = row
                 if replace(row, unresolved=False) != replace(before, unresolved=False):
                     self._observer.object(f"attempt {id} of {row.guid} changed after it had ended")
+
+    def _ended_with_reason(self, time: float, workers: Sequence[Program]) -> None:
+        """What has ended since the last look has ended for what happened, by clocks that are right."""
+        programs = {worker.name: worker for worker in workers}
+        for id, row in self._database.rows.attempts.items():
+            if id in self._looked_into:
+                continue
+            self._looked_into.add(id)
+            if row.end == "stalled":
+                self._stalled_in_time(row, time)
+            program = programs.get(row.worker)
+            ended = row.ended - START
+            lately = time - 2 * LOOK < ended <= time  # otherwise the clocks were wrong
+            back = program is not None and program.alive and program.born < ended
+            if row.end == "offline" and lately and back:
+                self._observer.object(f"an old goodbye took {row.guid} from {row.worker}")
+
+    def _stalled_in_time(self, row: AttemptRow, time: float) -> None:
+        mine = [
+            deed.time
+            for deed in self._observer.starts
+            if (deed.worker, deed.guid) == (row.worker, row.guid)
+        ]
+        if mine and time - min(mine) < self.time_limit - 1.0:
+            self._observer.object(f"{row.worker} counts as stalled {time - min(mine):.0f} s after it began")
 
     def _locks(self) -> list[tuple[str, int]]:
         """Return (resource, attempt) of the manager's references."""

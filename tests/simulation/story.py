@@ -6,6 +6,8 @@ import random
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from tests.simulation.knobs import unusual
+
 DURATION = 240.0
 """Seconds in which things happen; then everything is mended and there is time to finish."""
 
@@ -115,6 +117,8 @@ def draw(seed: int, tasks: int = 30, faults: int = 12, more: int = 8) -> list[St
         etcd = random.Random(f"{seed} Etcd")
         kinds = etcd.choices(list(ETCD_FAULTS), weights=list(ETCD_FAULTS.values()), k=etcd.randrange(1, 3))
         steps += [_etcd_fault(etcd, kind) for kind in kinds]
+    if more and unusual(seed):
+        steps += _oddities(random.Random(f"{seed} odd"))
     return sorted(steps, key=lambda step: step.at)
 
 
@@ -124,6 +128,27 @@ def _etcd_fault(chance: random.Random, kind: str) -> Step:
         (seconds,) if kind == "etcd_restored" else (chance.choice(list(RESOURCES)), seconds)
     )
     return Step(at, kind, details)
+
+
+def _oddities(chance: random.Random) -> list[Step]:
+    """Return what happens in unusual grids alone."""
+    kinds: dict[str, tuple[Detail, ...]] = {
+        "clock_jumps": (chance.choice((3600.0, 10 * 365 * 86400.0)), chance.uniform(1.0, 30.0)),
+        "worker_comes_back": (chance.randrange(WORKERS), chance.uniform(0.1, 2.0)),
+        "worker_reconnects": (chance.randrange(WORKERS), chance.uniform(1.0, 12.0)),
+        "worker_fetches": (chance.randrange(WORKERS),),
+    }
+    steps = [
+        Step(chance.uniform(0.0, DURATION * 0.7), kind, details)
+        for kind, details in kinds.items()
+        if chance.random() < 0.4
+    ]
+    again = [
+        Step(step.at + chance.uniform(0.5, 9.0), "told_again", step.details[:1])
+        for step in steps
+        if step.what == "worker_comes_back"
+    ]
+    return [*steps, *again]
 
 
 def _task(chance: random.Random, extra: random.Random | None, number: int) -> Step:

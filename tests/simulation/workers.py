@@ -19,6 +19,9 @@ CROSSING = 0.05
 """How often a heartbeat of a Ruby worker's other thread is so slow that it crosses what the first says."""
 
 
+MOST_SAID = 20
+"""Messages of a worker that may come again."""
+
 DEADLY = -1.0
 """Seconds of a task that kills who begins it."""
 
@@ -36,6 +39,8 @@ class SimWorker:
         deaf: it takes nothing from its queue; its heartbeats go on.
         fetches: it consumes its queue only until it has a message.
         away: it has lost its connection, and connects again.
+        born: when it began last.
+        said: what it has said last since it left and came back, or None.
     """
 
     def __init__(
@@ -60,6 +65,8 @@ class SimWorker:
         self.stuck = self.hung = self.deaf = False
         self.give_up_next = self.fetches = self.away = False
         self.task: str | None = None
+        self.born = 0.0
+        self.said: deque[dict[str, Any]] | None = None
         self._manager_queue = manager_queue
         self._on_start = on_start
         self._on_result = on_result
@@ -93,6 +100,7 @@ class SimWorker:
         self.stuck = self.hung = self.deaf = False
         self.task = None
         self._life += 1
+        self.born = self.world.time
         self.broker.declare(self.name)
         self._say_free()
         self._beat(self._life)
@@ -154,6 +162,10 @@ class SimWorker:
             self._put(self._outbox.popleft())
 
     def _put(self, message: dict[str, Any]) -> None:
+        if message["status"] == "offline":
+            self.said = deque(maxlen=MOST_SAID)
+        if self.said is not None:
+            self.said.append(message)
         if self.broker.up and not self.away:
             put = lambda: self.broker.put(self._manager_queue, json.dumps(message).encode())  # noqa: E731
             self.world.in_order(self, *self.world.way("workers"), self.broker.receive, put)

@@ -39,6 +39,7 @@ class World:
 
     Attributes:
         delays: seconds that messages to and from a service are under way, where it is not `NEAR`.
+        wrong: seconds by which all wall clocks are ahead.
     """
 
     def __init__(self, seed: int) -> None:
@@ -46,6 +47,7 @@ class World:
         random.seed(seed)  # for the jitter of pauses
         self.clock = Timeline()
         self.delays: dict[str, tuple[float, float]] = {}
+        self.wrong = 0.0
         self._last: dict[object, float] = {}
         self._silent: dict[str, list[Callable[[], object]]] = {}
 
@@ -251,7 +253,7 @@ class Process:
 
     def clocks(self) -> Moment:
         """Read the clocks."""
-        wall = START + self.world.time
+        wall = START + self.world.time + self.world.wrong
         return Moment(self.world.time, wall, datetime.fromtimestamp(wall, UTC).replace(tzinfo=None))
 
     # --- fate ---
