@@ -163,6 +163,7 @@ SUITE_STOPPED = Event("SUITE_STOPPED", ("suite", "stopped"), topic="suite.stoppe
 SUITE_FINISHED = Event("SUITE_FINISHED", ("suite", "completed", "stopped", "dead"), topic="suite.finished")
 
 RESOURCE_WAIT = Event("RESOURCE_WAIT", ("task_type", "guid", "resource"))
+RESOURCE_UNLIMITED = Event("RESOURCE_UNLIMITED", ("task_type", "guid", "reason"), "warn")
 RESOURCE_INVALID = Event("RESOURCE_INVALID", ("resource", "fault"), "warn")
 RESERVATION_TAKEN = Event("RESERVATION_TAKEN", ("task_type", "guid", "worker", "attempt", "resources"))
 RESERVATION_GIVEN_BACK = Event("RESERVATION_GIVEN_BACK", ("attempt", "resources"), "warn")

@@ -289,6 +289,7 @@ class Core:
 
     def _seen(self, event: events.ResourcesSeen, now: Moment) -> None:
         self.pool.see(event.seen)
+        self.intake.obstacles.resembling.changed(event.seen)
         self.complaints.look(event.seen, now)
         self.backlog.wake(self.pool.beside(event.seen))
 
@@ -296,6 +297,7 @@ class Core:
         if not self.pool.ready:
             self.ledger.log(loglines.RESOURCES_READ(len(event.seen)))
         self.pool.read(event.seen)
+        self.intake.obstacles.resembling.read(event.seen)
         self.complaints.look(event.seen, now)
         self._reconcile(event.held)
         self.backlog.wake_all()

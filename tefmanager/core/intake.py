@@ -40,7 +40,7 @@ class Intake:
         self._workforce = workforce
         self._pool = pool
         self._attempts = attempts
-        self._obstacles = Obstacles(ledger, workforce, pool)
+        self.obstacles = Obstacles(ledger, workforce, pool)
         self._stops = stops
         self._numbers = numbers
         self._suite_actions = {
@@ -62,7 +62,7 @@ class Intake:
             self._ledger.log(line)
         else:
             spec = self._accept(event, now)
-            self._answer(event.reply, True, self._obstacles.look(spec, now))
+            self._answer(event.reply, True, self.obstacles.look(spec, now))
 
     def _accept(self, event: TaskSubmitted, now: Moment) -> TaskSpec:
         message = event.message

@@ -5,11 +5,15 @@ from __future__ import annotations
 from tefmanager import loglines
 from tefmanager.core.ledger import Ledger
 from tefmanager.core.pool import Pool
+from tefmanager.core.resembling import Resembling
 from tefmanager.core.values import Moment, TaskSpec
 from tefmanager.core.workforce import Workforce
 
 FAULTS_TOLD = 5
 """Faults of a resource that its senders are told."""
+
+UNLIMITED = "unlimited"
+"""What keys of names begin with that limit nothing."""
 
 REMEMBERED = 1000
 """Obstacles of which it is remembered that the log told of them: the last ones."""
@@ -20,6 +24,9 @@ class Obstacles:
 
     The sender is told of each. The log tells of one once, with the first task it was found for, until it
     was found to be gone: ten thousand tasks that are submitted before their workers come are no news.
+
+    Attributes:
+        resembling: the names that differ from an existing one by what nobody sees.
     """
 
     def __init__(self, ledger: Ledger, workforce: Workforce, pool: Pool) -> None:
@@ -27,6 +34,7 @@ class Obstacles:
         self._workforce = workforce
         self._pool = pool
         self._told: dict[str, None] = {}
+        self.resembling = Resembling()
 
     def look(self, spec: TaskSpec, now: Moment) -> tuple[str, ...]:
         """Return what keeps a new task from running, in words; log what is new of it."""
@@ -44,12 +52,19 @@ class Obstacles:
     def _resource(self, name: str, now: Moment) -> tuple[str, str]:
         entry = self._pool.seen.get(name)
         if entry is None:
-            unknown = f"resource {name} has no entry in Etcd" if self._pool.holds_unknown else ""
-            return f"resource {name}", unknown
+            return self._unknown(name)
         if entry.limit_at(now.local) != 0:
             return f"resource {name}", ""
         text = f"resource {name} has the limit 0 now, 1 is needed"
         return f"resource {name}", "; ".join([text, *entry.faults[:FAULTS_TOLD]])
+
+    def _unknown(self, name: str) -> tuple[str, str]:
+        existing = self.resembling.look(name)
+        meant = "" if existing is None else f"; is {existing!r} meant instead of {name!r}?"
+        text = f"resource {name} has no entry in Etcd"
+        if self._pool.holds_unknown:
+            return f"resource {name}", f"{text}{meant}"
+        return f"{UNLIMITED} {name}", f"{text} and limits nothing{meant}" if meant else ""
 
     def _note(self, spec: TaskSpec, key: str, text: str) -> bool:
         """Keep in mind what the log was told of; tell whether there is an obstacle."""
@@ -59,5 +74,6 @@ class Obstacles:
             self._told[key] = None
             if len(self._told) > REMEMBERED:
                 del self._told[next(iter(self._told))]
-            self._ledger.log(loglines.TASK_CANNOT_RUN(spec.task_type, spec.guid, text))
+            event = loglines.RESOURCE_UNLIMITED if key.startswith(UNLIMITED) else loglines.TASK_CANNOT_RUN
+            self._ledger.log(event(spec.task_type, spec.guid, text))
         return bool(text)

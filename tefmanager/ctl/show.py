@@ -262,6 +262,8 @@ def resources(answer: Mapping[str, Any], most: int = HOLDERS) -> RenderableType:
         lines.append(cell("Etcd is away: this is how they were last seen"))
     if answer["unknown"]:
         lines.append(cell(f"without an entry: {', '.join(answer['unknown'])}"))
+    for name, existing in answer.get("resembling", {}).items():
+        lines.append(cell(f"{name!r} has no limit: is {existing!r} meant?"))
     return Group(*lines)
 
 

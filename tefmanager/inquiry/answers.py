@@ -316,13 +316,15 @@ class Resources(Struct, frozen=True):
         ready: whether they have been read; what is listed is old where it is False.
         total: how many there are, of which at most a number is listed.
         resources: those listed.
-        unknown: names that waiting tasks stand at and that have no entry in Etcd.
+        unknown: names that waiting tasks stand at and that have no entry in Etcd, and those resembling one.
+        resembling: of the last names without an entry, the existing ones that they resemble.
     """
 
     ready: bool
     total: int
     resources: tuple[ResourceInfo, ...]
     unknown: tuple[str, ...]
+    resembling: Mapping[str, str] = {}
 
 
 class Reason(Struct, frozen=True, omit_defaults=True):

@@ -29,8 +29,10 @@ def resources(core: Core, now: Moment, *, at_most: int = 500, short_first: bool 
             waits[name].append(wait)
     lanes = _lanes(core)
     infos = [_info(seen[name], now, held.get(name, ()), waits[name], lanes[name]) for name in names]
-    unknown = nsmallest(at_most, (name for name in lanes if name not in seen and is_resource(name)))
-    return Resources(core.pool.ready, len(seen), tuple(infos), tuple(unknown))
+    resembling = dict(core.intake.obstacles.resembling.found)
+    names_asked = {*lanes, *resembling}
+    unknown = nsmallest(at_most, (name for name in names_asked if name not in seen and is_resource(name)))
+    return Resources(core.pool.ready, len(seen), tuple(infos), tuple(unknown), resembling)
 
 
 def _lanes(core: Core) -> Counter[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from tefmanager.core import events
 from tefmanager.core.attempts import Limits
 from tefmanager.core.effects import Reply, ReplyTo
 from tefmanager.core.obstacles import REMEMBERED
 from tefmanager.core.resources import Resource, Window
+from tefmanager.inquiry.resources import resources
 from tests.unit.grid import Grid, submitted
 
 TO = ReplyTo(b"answers", b"1")
@@ -39,14 +41,14 @@ def test_a_worker_that_is_busy_is_no_obstacle() -> None:
 def test_a_resource_that_gives_nothing() -> None:
     """A limit of 0, a resource that is closed and a window that closes it all are obstacles."""
     shut = Window("night", 0, 1440, available=False)
-    resources = {
+    entries = {
         "zero": Resource("zero", limit=0),
         "closed": Resource("closed", limit=3, available=False),
         "window": Resource("window", limit=3, windows=(shut,)),
         "held": Resource("held", held=3, limit=3),
         "free": Resource("free", limit=-1),
     }
-    found = warnings(Grid(resources=resources).say("w", "idle"), "A", resources=[*resources, "unknown"])
+    found = warnings(Grid(resources=entries).say("w", "idle"), "A", resources=[*entries, "unknown"])
     shut_now = ("closed", "window", "zero")
     assert found == tuple(f"resource {name} has the limit 0 now, 1 is needed" for name in shut_now)
 
@@ -56,6 +58,36 @@ def test_a_resource_without_an_entry() -> None:
     grid = Grid(Limits(hold_unknown=True)).say("w", "idle")
     assert warnings(grid, "A", resources=["typo"]) == ("resource typo has no entry in Etcd",)
     assert warnings(Grid().say("w", "idle"), "A", resources=["typo"]) == ()
+
+
+def test_a_name_that_resembles_an_existing_one() -> None:
+    """It limits nothing, and everybody is told, in the log once for each name."""
+    grid = Grid(resources={"café": Resource("café", limit=1)}).say("w", "idle")
+    for odd in ("Café", "cafe\u0301", "café\r", " café", "ca\u200bfé", "\uff43afé"):
+        text = (
+            f"resource {odd} has no entry in Etcd and limits nothing; is 'café' meant instead of {odd!r}?"
+        )
+        assert warnings(grid, f"1{odd}", resources=[odd]) == (text,)
+        assert warnings(grid, f"2{odd}", resources=[odd]) == (text,)
+    assert len(grid.logged("RESOURCE_UNLIMITED")) == 6
+    assert grid.logged("TASK_CANNOT_RUN") == []
+    assert warnings(grid, "A", resources=["cafe", "café"]) == ()
+    listed = resources(grid.core, grid.now)
+    assert listed.resembling["Café"] == "café" and "Café" in listed.unknown
+    grid.turn(events.ResourcesSeen({"Café": Resource("Café", limit=1)}))
+    assert warnings(grid, "B", resources=["Café"]) == ()
+    grid.turn(events.ResourcesSeen({"Café": None, "café": None}))
+    assert warnings(grid, "C", resources=["Café"]) == ()
+    assert resources(grid.core, grid.now).resembling == {}
+
+
+def test_names_that_resemble_are_bounded() -> None:
+    """Memory does not grow with what clients make up."""
+    grid = Grid(resources={"r": Resource("r", limit=1)}).say("w", "idle")
+    found = grid.core.intake.obstacles.resembling
+    for number in range(REMEMBERED + 10):
+        found.look("R" + " " * number)
+    assert len(found.found) == REMEMBERED
 
 
 def test_resources_that_were_not_read() -> None:
