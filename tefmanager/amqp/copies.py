@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tefmanager.amqp.codec import TableError, decode_table
+from tefmanager.amqp.codec import MAX_SHORT_TEXT, TableError, Timestamp, decode_table
 from tefmanager.interfaces import Message
 
 ROUTES = ("CC", "BCC")
@@ -14,9 +14,37 @@ KEPT_AS = "x-tef-{}"
 """How the header is called that has what a copy can't be given itself."""
 
 
+LATEST = 253_402_300_799
+"""The last second of the year 9999: clients that make dates of times break at later ones."""
+
+LONGEST_NAME = 60
+"""Characters of a header's name that are kept where it has very many: they must fit 255 bytes."""
+
+
 def without_routes(headers: Mapping[str, object]) -> dict[str, object]:
-    """Return headers under which a message goes nowhere but where it is sent."""
-    return {KEPT_AS.format(name.lower()) if name in ROUTES else name: headers[name] for name in headers}
+    """Return headers that send a message nowhere else, and that every client can read."""
+    return {
+        KEPT_AS.format(name.lower()) if name in ROUTES else _short(name): _readable(value)
+        for name, value in headers.items()
+    }
+
+
+def _short(name: str) -> str:
+    return name if len(name.encode("utf-8", "backslashreplace")) <= MAX_SHORT_TEXT else name[:LONGEST_NAME]
+
+
+def _readable(value: object) -> object:
+    """Return a header's value, or its text where some clients can't read such a value."""
+    match value:
+        case Timestamp() if value > LATEST:
+            return str(int(value))
+        case int() if value >= 2**63:
+            return str(value)
+        case list():
+            return [_readable(item) for item in value]
+        case dict():
+            return {_short(name): _readable(item) for name, item in value.items()}
+    return value
 
 
 def headers_of(message: Message) -> Mapping[str, object]:
@@ -28,6 +56,8 @@ def headers_of(message: Message) -> Mapping[str, object]:
         except TableError:
             found = {KEPT_AS.format("headers"): message.original}
     if (envelope := message.envelope) is not None:
+        if (envelope.timestamp or 0) > LATEST:
+            found[KEPT_AS.format("timestamp")] = str(envelope.timestamp)
         for name, value in (("user-id", envelope.user_id), ("expiration", envelope.expiration)):
             if value is not None:
                 found[KEPT_AS.format(name)] = value.decode("utf-8", "backslashreplace")

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from tefmanager.amqp.codec import encode_table, short_text
-from tefmanager.amqp.copies import headers_of
+from tefmanager.amqp.copies import LATEST, headers_of
 from tefmanager.interfaces import Envelope, Message
 
 METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
@@ -146,7 +146,7 @@ def encode_around(message: Message) -> tuple[bytes, bytes]:
 def _behind(envelope: Envelope) -> tuple[bytes, int]:
     """Return those properties that stand behind the message id, and their flags."""
     flags, parts = 0, []
-    if envelope.timestamp is not None:
+    if envelope.timestamp is not None and envelope.timestamp <= LATEST:
         flags |= _TIMESTAMP
         parts.append(_LONG_LONG.pack(envelope.timestamp))
     for flag, text in ((_TYPE, envelope.type), (_APP_ID, envelope.app_id)):

@@ -331,6 +331,7 @@ def test_rejected_queue_is_deleted(grid: Grid, daemon: Daemon) -> None:
     worker.free()
     guid = grid.task(worker.worker_type)
     assert worker.expect().guid == guid
+    daemon.log.wait("WAITED_FOR|queue")
     grid.take_all(f"{grid.queue}.rejected", 1200)
     assert len(daemon.log.events("WAITING_FOR|queue")) == told + 1
 

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from txamqp.client import ChannelClosed, Closed
 
 from tefmanager.amqp import frames
-from tefmanager.amqp.codec import TableError, decode_table, encode_table
+from tefmanager.amqp.codec import TableError, Timestamp, decode_table, encode_table
 from tefmanager.amqp.events import ChannelEvents
 from tefmanager.amqp.frames import Properties
 from tefmanager.amqp.protocol import ProtocolError
@@ -423,8 +423,9 @@ def test_calls_after_the_end(wire: Wire) -> None:
 @pytest.mark.parametrize("message_id", [b"own", None])
 def test_a_copy_keeps_what_its_original_had(message_id: bytes | None) -> None:
     """What would close the channel, remove the copy or send it elsewhere is a header there."""
-    envelope = Envelope(b"gzip", b"60", message_id, 2**40, b"kind", b"somebody", b"app")
-    original = encode_table({"k": b"\xff", "CC": ["elsewhere"], "BCC": ["there"]})
+    envelope = Envelope(b"gzip", b"60", message_id, 2**37, b"kind", b"somebody", b"app")
+    late = Timestamp(2**64 - 1)
+    original = encode_table({"k": b"\xff", "CC": ["elsewhere"], "BCC": ["there"], "late": [late]})
     own = {"x-tef-reason": "why"}
     message = Message(b"body", b"corr", b"me", b"text", own, envelope=envelope, original=original)
     before, after = frames.encode_around(message)
@@ -432,16 +433,13 @@ def test_a_copy_keeps_what_its_original_had(message_id: bytes | None) -> None:
     assert found.envelope is not None
     kept = (found.content_type, found.correlation_id, found.reply_to, found.envelope.content_encoding)
     assert kept == (b"text", b"corr", b"me", b"gzip")
-    late = (found.envelope.timestamp, found.envelope.type, found.envelope.app_id)
-    assert late == (
-        2**40,
-        b"kind",
-        b"app",
-    )
+    behind = (found.envelope.timestamp, found.envelope.type, found.envelope.app_id)
+    assert behind == (2**37, b"kind", b"app")
     assert (found.envelope.user_id, found.envelope.expiration) == (None, None)
     assert (found.message_id, found.cluster_id) == ((b"own", b"token") if message_id else (b"token", None))
     assert decode_table(found.headers or b"") == {
         "k": b"\xff",
+        "late": [str(2**64 - 1)],
         "x-tef-cc": ["elsewhere"],
         "x-tef-bcc": ["there"],
         "x-tef-user-id": "somebody",
