@@ -101,7 +101,7 @@ class Config:
     release_grace: float = 2.0
     dispatch_interval: float = 10.0
     max_attempts: int = 5
-    patience: float = 60.0
+    patience: float = 10.0
     silence_limit: float = 12.0
     unknown_resources: UnknownResources = UnknownResources.ALLOW
     history_days: float = 7.0

@@ -232,7 +232,7 @@ SILENCE_LIMIT = Setting(
 PATIENCE = Setting(
     "patience",
     kinds.SECONDS,
-    "60",
+    "10",
     "Seconds a task is first in line and short of resources before it holds its claim on them.",
 )
 

@@ -39,7 +39,7 @@ class Limits:
     time_limit: float = 600.0
     dispatch_timeout: float = 30.0
     release_grace: float = 2.0
-    patience: float = 60.0
+    patience: float = 10.0
     max_attempts: int = 5
     hold_unknown: bool = False
     forget_after: float = 7 * 86400.0

@@ -172,7 +172,10 @@ class IReign(Interface):
         """Return the attempts of a task that ended, oldest first."""
 
     async def dead(at_most: int) -> tuple[int, Sequence[DeadRow]]:
-        """Count the dead tasks that did not come again and are not settled, and return the last ones."""
+        """Count the dead tasks that did not come again and are not settled, and return the last ones.
+
+        The count ends at a number of the implementation's, 10,000 or more.
+        """
 
     async def settle(guids: Sequence[str]) -> Sequence[str]:
         """Let the dead tasks of these guids be listed no more; return those that were, sorted."""

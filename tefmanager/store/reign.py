@@ -42,6 +42,9 @@ BATCH_BYTES = 2**25
 PACK_BYTES = 2**26
 """Bytes that go to the server at once, unless a single statement is longer. It takes 1 GiB at most."""
 
+MOST_COUNTED = 10_000
+"""Dead tasks that are counted: more are told as that many, since the page asks each second."""
+
 _SURVEY = 300.0
 """Seconds that it may take to count all tasks. It is done once, before anything else."""
 
@@ -224,8 +227,9 @@ class Reign:
     async def suite_ends(self, suites: Sequence[str]) -> SuiteEnds:
         """See `IReign.suite_ends`."""
         ends: dict[str, dict[Outcome, int]] = {suite: {} for suite in suites}
-        for suite, outcome, count in await self._run("suite_ends", list(ends)):
-            ends[suite][Outcome(outcome)] = count
+        for suite, *counts in await self._run("suite_ends", list(ends)):
+            ended = zip((Outcome.COMPLETED, Outcome.STOPPED, Outcome.DEAD), counts, strict=True)
+            ends[suite] = {outcome: count for outcome, count in ended if count}
         return ends
 
     async def attempts(self, task_id: int) -> Sequence[AttemptRow]:
@@ -234,7 +238,7 @@ class Reign:
 
     async def dead(self, at_most: int) -> tuple[int, Sequence[DeadRow]]:
         """See `IReign.dead`."""
-        found = await self._run("load_dead", at_most)
+        found = await self._run("load_dead", at_most, MOST_COUNTED)
         return (int(found[0][-1]) if found else 0), [rows.dead_row(row) for row in found]
 
     async def settle(self, guids: Sequence[str]) -> Sequence[str]:

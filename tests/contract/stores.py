@@ -92,6 +92,7 @@ TABLES = (
     "workers",
     "paused_suites",
     "stopped_suites",
+    "suite_ends",
 )
 """Those of the real one, after the prefix."""
 

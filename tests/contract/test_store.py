@@ -612,6 +612,34 @@ async def test_how_the_tasks_of_suites_ended(reign: IReign) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_is_forgotten_of_a_suite_counts_no_more(reign: IReign) -> None:
+    """A suite of which some is forgotten has the rest, and one of which all is has nothing."""
+    suites = {1: "a", 2: "a", 3: "a", 4: "b", 5: "b"}
+    await reign.commit(Changes(accepted=[(task(id, suite=suite), b"") for id, suite in suites.items()]))
+    ends = {1: Outcome.COMPLETED, 2: Outcome.STOPPED, 3: Outcome.COMPLETED, 4: Outcome.STOPPED}
+    finished = {id: Finish(outcome, float(id)) for id, outcome in ends.items()}
+    await reign.commit(Changes(finished=finished))
+    assert await reign.forget(3.0, 10) == 2
+    assert await reign.suite_ends(["a", "b"]) == {"a": {Outcome.COMPLETED: 1}, "b": {Outcome.STOPPED: 1}}
+    assert await reign.forget(9.0, 10) == 2
+    assert await reign.suite_ends(["a", "b"]) == {"a": {}, "b": {}}
+    await reign.commit(Changes(finished={5: Finish(Outcome.DEAD, 5.0)}))
+    assert await reign.suite_ends(["b"]) == {"b": {Outcome.DEAD: 1}}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_dead_task_that_came_again_in_the_same_turn(twin: Twin, reign: IReign) -> None:
+    """It is not listed, whatever becomes of the other, and forgotten when that has ended."""
+    await reign.commit(Changes(accepted=[(task(1), b"")]))
+    again = [(task(2, guid="guid-1"), b"")]
+    await reign.commit(Changes(accepted=again, finished={1: Finish(Outcome.DEAD, 1.0)}))
+    assert (await reign.dead(9), await reign.forget(9.0, 9)) == ((0, []), 0)
+    await reign.commit(Changes(finished={2: Finish(Outcome.STOPPED, 99.0)}))
+    assert (await reign.dead(9), await reign.forget(9.0, 9)) == ((0, []), 1)
+    assert sorted(twin.history()) == [2]
+
+
+@pytest_twisted.ensureDeferred
 async def test_dead_tasks_are_listed_until_that_is_settled(reign: IReign) -> None:
     """The last ones first; not one that came again, nor one that ended well, nor one that is settled."""
     ids = range(1, 6)

@@ -90,7 +90,7 @@ def test_defaults(load: Load) -> None:
         release_grace=2,
         dispatch_interval=10,
         max_attempts=5,
-        patience=60,
+        patience=10,
         silence_limit=12,
         unknown_resources=UnknownResources.ALLOW,
         history_days=7,

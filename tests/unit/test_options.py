@@ -23,7 +23,7 @@ PROMISED = {
     "release-grace": "2",
     "dispatch-interval": "10",
     "max-attempts": "5",
-    "patience": "60",
+    "patience": "10",
     "silence-limit": "12",
     "etcd-api": "auto",
     "unknown-resources": "allow",

@@ -12,33 +12,38 @@ where guid = any ($1::text[])
 order by guid, id desc;
 
 -- name: suite_ends
--- Count the tasks in history of the suites $1, by suite and outcome.
-select suite, outcome, count(*)
-from {t}history
-where suite = any ($1::text[])
-group by suite, outcome;
+-- Tell how many tasks in history the suites $1 have of each outcome.
+select guid, completed, stopped, dead from {t}suite_ends where guid = any ($1::text[]);
 
 -- name: load_last_end
 -- Tell when the last task in history ended.
-select date_part('epoch', max(finished_at)) from {t}history;
+select date_part('epoch', greatest(
+    (select max(finished_at) from {t}history where outcome <> 'dead' or settled or again),
+    (
+        select finished_at from {t}history
+        where outcome = 'dead' and not settled and not again order by id desc limit 1
+    )
+));
 
 -- name: load_dead
--- Read the last $1 dead tasks of which nobody has settled what becomes of them, and of each its last attempt; count all.
+-- Read the last $1 dead tasks of which nobody has settled what becomes of them, and of each its last attempt; count $2 at most.
 with dead as (
     select
         id, guid, task_type, priority, resources, suite, time_limit, date_part('epoch', received) as received,
-        attempts, outcome, date_part('epoch', finished_at) as finished_at, count(*) over () as total
-    from {t}history as h
-    where outcome = 'dead' and not settled
-        and not exists (select from {t}tasks as t where t.guid = h.guid)
-        and not exists (select from {t}history as later where later.guid = h.guid and later.id > h.id)
+        attempts, outcome, date_part('epoch', finished_at) as finished_at
+    from {t}history
+    where outcome = 'dead' and not settled and not again
     order by id desc
     limit $1::integer
+), counted as materialized (
+    select count(*) as total from (
+        select from {t}history where outcome = 'dead' and not settled and not again limit $2::integer
+    ) as listed
 )
 select
     d.id, d.guid, d.task_type, d.priority, d.resources, d.suite, d.time_limit, d.received,
-    d.attempts, d.outcome, d.finished_at, a.worker, a.outcome, d.total
-from dead as d
+    d.attempts, d.outcome, d.finished_at, a.worker, a.outcome, counted.total
+from dead as d cross join counted
 left join lateral (
     select worker, outcome from {t}attempts where task_id = d.id order by id desc limit 1
 ) as a on true
@@ -59,15 +64,28 @@ select distinct guid from settled;
 with old as (
     select id from {t}history as h
     where finished_at < to_timestamp($1::float8)
-        and (
-            outcome <> 'dead' or settled
-            or exists (select from {t}history as later where later.guid = h.guid and later.id > h.id)
-        )
+        and (outcome <> 'dead' or settled or again)
+        and not (again and exists (select from {t}tasks as t where t.guid = h.guid))
     order by finished_at, id
     limit $2::integer
 ), gone as (
-    delete from {t}history as h using old where h.id = old.id returning h.id
+    delete from {t}history as h using old where h.id = old.id returning h.id, h.suite, h.outcome
 ), trace as (
     delete from {t}attempts as a using gone where a.task_id = gone.id
+), less as (
+    select
+        suite as guid, count(*) as total, count(*) filter (where outcome = 'completed') as completed,
+        count(*) filter (where outcome = 'stopped') as stopped, count(*) filter (where outcome = 'dead') as dead
+    from gone
+    where suite is not null
+    group by suite
+), fewer as (
+    update {t}suite_ends as s
+    set completed = s.completed - less.completed, stopped = s.stopped - less.stopped, dead = s.dead - less.dead
+    from less
+    where s.guid = less.guid and s.completed + s.stopped + s.dead > less.total
+), none as (
+    delete from {t}suite_ends as s using less
+    where s.guid = less.guid and s.completed + s.stopped + s.dead <= less.total
 )
 select count(*) from gone;

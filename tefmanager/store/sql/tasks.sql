@@ -1,5 +1,16 @@
 -- name: accept_tasks
--- Write new tasks with their bodies; $1: their rows.
+-- Write new tasks with their bodies; $1: their rows. Dead tasks of their guids came again.
+with r as (
+    select * from json_to_recordset($1::json) as r (
+        id bigint, guid text, task_type text, priority float8, resources text[], suite text, time_limit float8,
+        received float8, state text, attempts integer, attempt bigint, worker text, dispatched float8,
+        started float8, avoid text[], doubt text, short_since float8, body text
+    )
+), again as (
+    update {t}history as h set again = true
+    from r
+    where h.guid = r.guid and h.outcome = 'dead' and not h.settled and not h.again
+)
 insert into {t}tasks (
     id, guid, task_type, priority, resources, suite, time_limit, received,
     state, attempts, attempt, worker, dispatched, started, avoid, doubt, short_since, body
@@ -8,11 +19,7 @@ select
     r.id, r.guid, r.task_type, r.priority, r.resources, r.suite, r.time_limit, to_timestamp(r.received),
     r.state, r.attempts, r.attempt, r.worker, to_timestamp(r.dispatched), to_timestamp(r.started), r.avoid,
     r.doubt, to_timestamp(r.short_since), decode(r.body, 'base64')
-from json_to_recordset($1::json) as r (
-    id bigint, guid text, task_type text, priority float8, resources text[], suite text, time_limit float8,
-    received float8, state text, attempts integer, attempt bigint, worker text, dispatched float8,
-    started float8, avoid text[], doubt text, short_since float8, body text
-);
+from r;
 
 -- name: update_tasks
 -- Write what changed in tasks that are there; $1: their rows, without what never changes.
@@ -39,7 +46,7 @@ with r as (
 select {t}expect('TEF02', 'tasks to change', (select count(*) from r), (select count(*) from written));
 
 -- name: finish_tasks
--- Move tasks to history; $1: their ids, outcomes, times and attempts.
+-- Move tasks to history, and count them by suite; $1: their ids, outcomes, times and attempts.
 with r as (
     select * from json_to_recordset($1::json) as r (
         id bigint, outcome text, finished_at float8, attempts integer
@@ -49,12 +56,27 @@ with r as (
     returning
         t.id, t.guid, t.task_type, t.priority, t.resources, t.suite, t.time_limit, t.received, r.attempts,
         r.outcome, to_timestamp(r.finished_at), t.body
+), counted as (
+    insert into {t}suite_ends as s (guid, completed, stopped, dead)
+    select
+        suite, count(*) filter (where outcome = 'completed'), count(*) filter (where outcome = 'stopped'),
+        count(*) filter (where outcome = 'dead')
+    from gone
+    where suite is not null
+    group by suite
+    on conflict (guid) do update
+    set completed = s.completed + excluded.completed,
+        stopped = s.stopped + excluded.stopped,
+        dead = s.dead + excluded.dead
 ), kept as (
     insert into {t}history (
         id, guid, task_type, priority, resources, suite, time_limit, received, attempts,
-        outcome, finished_at, body
+        outcome, finished_at, body, again
     )
-    select * from gone
+    select
+        gone.*,
+        outcome = 'dead' and exists (select from {t}tasks as t where t.guid = gone.guid and t.id > gone.id)
+    from gone
     returning 1
 )
 select {t}expect('TEF02', 'tasks to finish', (select count(*) from r), (select count(*) from kept));

@@ -109,18 +109,27 @@ create table {t}history (
     finished_at timestamptz not null,
     body bytea not null,
     settled boolean not null default false,
+    again boolean not null default false,
     constraint {t}history_pkey primary key (id),
     constraint {t}history_outcome check (outcome in ('completed', 'stopped', 'dead'))
 );
 
 create index {t}history_guid on {t}history (guid);
-create index {t}history_finished on {t}history (finished_at, id);
+-- What may be forgotten, oldest first.
+create index {t}history_finished on {t}history (finished_at, id) where outcome <> 'dead' or settled or again;
 
--- How the tasks of a suite ended is counted when none of them is left.
-create index {t}history_suite on {t}history (suite) where suite is not null;
+-- How many tasks in history a suite has of each outcome: it is asked for when none of its tasks is left.
+create table {t}suite_ends (
+    guid text not null,
+    completed bigint not null,
+    stopped bigint not null,
+    dead bigint not null,
+    constraint {t}suite_ends_pkey primary key (guid)
+) with (fillfactor = 70);
 
--- Dead tasks are listed until somebody has settled what becomes of them.
-create index {t}history_dead on {t}history (id) where outcome = 'dead' and not settled;
+-- Dead tasks are listed until somebody has settled what becomes of them, or a task of their guid came again.
+create index {t}history_dead on {t}history (id) where outcome = 'dead' and not settled and not again;
+create index {t}history_dead_guid on {t}history (guid) where outcome = 'dead' and not settled and not again;
 
 create table {t}workers (
     name text not null,
