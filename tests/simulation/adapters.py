@@ -80,7 +80,10 @@ class SimStore:
             self._process.send(
                 "database", self._way, self._process.world.reach, "database", self._try, answer
             )
+            late = self._process.callLater(PATIENCE, hand_over, "no answer in time", answer)
             found = await answer
+            if late.active():
+                late.cancel()
             if isinstance(found, SimReign):
                 found.begin()
                 return found
@@ -95,6 +98,8 @@ class SimStore:
 
     def _try(self, answer: Deferred[SimReign | str]) -> None:
         """The database is asked for the lock; it may be given to someone who does not hear of it."""
+        if answer.called:
+            return  # who asked has hung up
         obstacle = self._database.obstacle(LOCK)
         found: SimReign | str
         if obstacle is None:

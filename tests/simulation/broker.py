@@ -56,6 +56,7 @@ class Broker:
         up: False while nobody can connect.
         bindings: exchanges, each with the queue its messages go to.
         blocked: True while nobody may publish; consuming goes on.
+        hung: True while it takes everything, and delivers nothing.
         audit: is told (queue, body) of each message that is put into a queue.
     """
 
@@ -63,6 +64,7 @@ class Broker:
         self.world = world
         self.up = True
         self.blocked = False
+        self.hung = False
         self.bindings: dict[str, str] = {}
         self.queues: dict[str, deque[Stored]] = {}
         self.audit: Callable[[str, bytes], None] = lambda queue, body: None
@@ -109,7 +111,7 @@ class Broker:
 
     def deal(self, queue: str) -> None:
         """Give what waits in a queue to its consumers; the broker does not care which of them gets what."""
-        messages = self.queues.get(queue)
+        messages = None if self.hung else self.queues.get(queue)
         while messages and (takers := [each for each in self._takers.get(queue, ()) if each.takes]):
             self.world.chance.choice(takers).take(messages.popleft())
 
@@ -160,6 +162,16 @@ class Broker:
         for arrive in held:
             arrive()
         self._tell_flow()
+
+    def hang(self) -> None:
+        """Deliver nothing more."""
+        self.hung = True
+
+    def go_on(self) -> None:
+        """Deliver again."""
+        self.hung = False
+        for queue in list(self.queues):
+            self.changed(queue)
 
     def _tell_flow(self) -> None:
         for link in list(self._links):

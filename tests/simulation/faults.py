@@ -210,6 +210,11 @@ class Faults:
         self.broker.block()
         self.world.later(seconds, seconds, self.broker.unblock)
 
+    def broker_hangs(self, seconds: float) -> None:
+        """RabbitMQ takes everything, and delivers nothing."""
+        self.broker.hang()
+        self.world.later(seconds, seconds, self.broker.go_on)
+
     # --- PostgreSQL, Etcd ---
 
     def database_away(self, seconds: float) -> None:

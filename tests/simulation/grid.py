@@ -13,6 +13,7 @@ from tefmanager.inquiry.outages import Outages, Service
 from tefmanager.interfaces.ways import Queues, Ways
 from tefmanager.lease import Lease
 from tefmanager.logfile.emit import emit
+from tefmanager.loglines import Line
 from tefmanager.manager import Manager
 from tests.fakes.reservations import FakeEtcd
 from tests.fakes.store import FakeDatabase
@@ -24,6 +25,7 @@ from tests.simulation.judge import INTERVAL, LOOK, Judge
 from tests.simulation.knobs import Knobs, knobs
 from tests.simulation.links import SimConsumer, SimPublisher
 from tests.simulation.observer import Observer
+from tests.simulation.silence import Silence
 from tests.simulation.story import (
     CROWDED,
     DURATION,
@@ -83,6 +85,7 @@ class Grid(Faults):
         common = (self.observer, self.etcd.keys, self.database, self.broker)
         self.judge = Judge(*common, PREFIX, QUEUE, limits.max_attempts)
         self.judge.time_limit = limits.time_limit
+        self.silence = Silence(self.observer, self.broker, self.database, self.world.hangs)
         self.mended: float | None = None
         self.managers: list[tuple[Process, Manager, SimReservations]] = []
         self.fatal: list[str] = []
@@ -101,11 +104,12 @@ class Grid(Faults):
         process = Process(self.world, f"manager{self._born}")
         lease = Lease(LEASE, lambda: self.world.time)
         reservations = SimReservations(self.etcd, process, PREFIX, lease, self.observer)
-        outages = Outages(process.clocks, emit)
+        outages = Outages(process.clocks, partial(self._told, process))
         consumer = SimConsumer(self.broker, process, QUEUE, self._knobs.prefetch)
         publisher = SimPublisher(self.broker, process, lease, self.observer)
         consumer.tell = partial(_connection, outages, Service.CONSUMER)
         publisher.tell = partial(_connection, outages, Service.PUBLISHER)
+        publisher.tell_blocked = partial(_connection, outages, Service.BLOCKED)
         manager = Manager(
             process,
             process.clocks,
@@ -119,6 +123,10 @@ class Grid(Faults):
         )
         self.managers.append((process, manager, reservations))
         manager.startService()
+
+    def _told(self, process: Process, line: Line) -> None:
+        self.silence.heard(process, line)
+        emit(line)
 
     def _new_worker(self, number: int, old: str | None) -> SimWorker:
         self._born += 1
@@ -152,6 +160,7 @@ class Grid(Faults):
 
     def _look(self) -> None:
         self.judge.look(self.world.time, self.mended, self.workers)
+        self.silence.look(self.world.time, self.managers)
         self.world.clock.callLater(LOOK, self._look)
 
     def end(self) -> None:
@@ -178,6 +187,7 @@ class Grid(Faults):
         self.world.speak("database")
         self.broker.start()
         self.broker.unblock()
+        self.broker.go_on()
         self.database.come_back()
         self.database.breaks = None
         self.permit_all()

@@ -210,6 +210,7 @@ class SimPublisher:
         self._connected = False
         self._started = self._stopped = False
         self._writable = True
+        self.tell_blocked: Callable[[str], None] = lambda fault: None
         self._unblocked: Callable[[], None] = lambda: None
         self._waiting: deque[Entry] = deque()
         self._open: list[Entry] = []
@@ -244,6 +245,7 @@ class SimPublisher:
         self._session += 1
         self.tell("")
         self._writable = not self._broker.blocked
+        self.tell_blocked("" if self._writable else "no space")
         self._drain()
 
     @property
@@ -262,6 +264,7 @@ class SimPublisher:
 
     def _flow(self) -> None:
         was, self._writable = self._writable, not self._broker.blocked
+        self.tell_blocked("" if self._writable else "no space")
         if self._writable and not was:
             self._unblocked()
         self._drain()

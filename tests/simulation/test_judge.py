@@ -27,6 +27,8 @@ from tefmanager.core.values import AttemptEnd, Moment
 from tefmanager.effector import Effector
 from tefmanager.engine import Engine
 from tefmanager.etcd import plan
+from tefmanager.hearing import Deafness
+from tefmanager.inquiry.outages import Outages
 from tefmanager.interfaces import (
     Claim,
     Delivery,
@@ -209,6 +211,16 @@ def die_early(patch: MonkeyPatch) -> None:
     patch.setattr(Attempts, "take_back", taken)
 
 
+def say_it_once(patch: MonkeyPatch) -> None:
+    """What lasts is not told again."""
+    patch.setattr(Outages, "remind", nothing)
+
+
+def hear_nothing_and_say_nothing(patch: MonkeyPatch) -> None:
+    """That no probe comes back is nobody's business."""
+    patch.setattr(Deafness, "look", nothing)
+
+
 def release_twice(patch: MonkeyPatch) -> None:
     """A reference is given back twice."""
     release = FakeReservations._release
@@ -308,6 +320,14 @@ FROZEN = tuple(
     )
     for steps in range(20, 60)
 )
+AWAY = tuple(
+    (
+        Step(5.0, what, (120.0,)),
+        *(Step(40.0 * n, "submit", (f"t{n}", "x", 1.0, ("db",), None, 1.0)) for n in range(4)),
+    )
+    for what in ("broker_away", "broker_blocked", "database_away", "database_silent", "etcd_away")
+)
+HANGS = (Step(5.0, "broker_hangs", (120.0,)), Step(40.0, "submit", ("t0", "x", 1.0, (), None, 1.0)))
 CRASH = (*LONG, Step(210.0, "kill_manager", (1.0,)), Step(220.0, "kill_worker", (0, 10.0)))
 
 YEARS = 10 * 365 * 86400.0
@@ -363,6 +383,11 @@ MUTATIONS = {
     "dead and nowhere": Mutation(pretend_sent, "but not in the queue of the dead", (DEADLY,)),
     "dead too early": Mutation(die_early, "is dead after 1 attempts"),
     "bad message dropped": Mutation(without_async(Engine, "_reject"), "was not rejected", (GARBAGE,)),
+    **{
+        f"silent while {story[0].what}": Mutation(say_it_once, " says nothing of ", (story,))
+        for story in AWAY
+    },
+    "deaf and silent": Mutation(hear_nothing_and_say_nothing, " says nothing of probe", (HANGS,)),
     "suite stopped again": Mutation(stop_again, "was stopped by what came before it", (STOPPED,)),
     "suite stopped": Mutation(stop_for_pause, "was stopped by nobody", (PAUSED,)),
 }
@@ -387,6 +412,7 @@ def test_what_is_whole_is_not_blamed() -> None:
     for story in (DEADLY, SLOW, GARBAGE, LONG, RESTORED, DENIED, PAUSED, STOPPED, CRASH, *FROZEN[::8]):
         assert play(SEED, story).violations == ()
     for story in (JUMP, HOUR, BACK):
+    for story in (DEADLY, SLOW, GARBAGE, LONG, PAUSED, STOPPED, CRASH, HANGS, *AWAY, *FROZEN[::8]):
         assert play(SEED, story).violations == ()
 
 
@@ -395,7 +421,7 @@ def test_a_foreign_leak_is_seen() -> None:
     assert any("outlives" in said for said in play(1, [Step(2.0, "foreign_leak")]).violations)
 
 
-@pytest.mark.parametrize("name", ["observer", "judge"])
+@pytest.mark.parametrize("name", ["observer", "judge", "silence"])
 def test_the_judge_shares_no_code(name: str) -> None:
     """What judges the core imports nothing of it, but for type checking."""
     module = ast.parse(Path(__file__).with_name(f"{name}.py").read_text())

@@ -75,6 +75,10 @@ class World:
         """Let a service hang: connections to it stay open, and nothing comes of what is asked."""
         self._silent.setdefault(service, [])
 
+    def hangs(self, service: str) -> bool:
+        """Tell whether a service is silent."""
+        return service in self._silent
+
     def speak(self, service: str) -> None:
         """Let it go on with what it was asked meanwhile."""
         for call in self._silent.pop(service, []):
