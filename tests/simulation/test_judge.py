@@ -411,8 +411,7 @@ def test_what_is_whole_is_not_blamed() -> None:
     assert play(README, list(TOLD_AGAIN)).violations == ()
     for story in (DEADLY, SLOW, GARBAGE, LONG, RESTORED, DENIED, PAUSED, STOPPED, CRASH, *FROZEN[::8]):
         assert play(SEED, story).violations == ()
-    for story in (JUMP, HOUR, BACK):
-    for story in (DEADLY, SLOW, GARBAGE, LONG, PAUSED, STOPPED, CRASH, HANGS, *AWAY, *FROZEN[::8]):
+    for story in (JUMP, HOUR, BACK, HANGS, *AWAY):
         assert play(SEED, story).violations == ()
 
 
