@@ -10,13 +10,14 @@ from time import time
 import msgspec
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tefmanager import loglines
 from tefmanager.backoff import Backoff
 from tefmanager.core import events
-from tefmanager.core.announcements import announcement, history, worker
+from tefmanager.core.announcements import announcement, history, workers_told
 from tefmanager.core.effects import (
     Bury,
     Effect,
@@ -71,6 +72,12 @@ LOOK_TIMEOUT = 5.0
 
 ANSWERS = 32 * 1024 * 1024
 """Bytes of answers under way. Above it who asks is told to ask later; above twice as many, nothing."""
+
+REFUSED_PAUSE = 60.0
+"""Seconds until a rejected message that is too large for its queue is offered again."""
+
+LARGEST_ANSWER = 8 * 1024 * 1024
+"""Bytes of one answer. RabbitMQ 4 takes 16 MiB in a message, unless it is configured otherwise."""
 
 _ANSWER = 2048
 """Bytes that an answer takes in memory besides its body."""
@@ -164,7 +171,7 @@ class Effector:
                 case Reply():
                     self._nursery.run(self.answered(effect), ANSWER)
                 case ReplyWorkers(to, workers):
-                    self._nursery.run(self.reply(to, [worker(info, bodies) for info in workers]), ANSWER)
+                    self._nursery.run(self.reply(to, workers_told(workers, bodies)), ANSWER)
                 case LookAt():
                     self._nursery.run(self._look(effect), "RabbitMQ has not said who consumes a queue")
                 case Bury():
@@ -204,7 +211,8 @@ class Effector:
 
     async def reject(self, message: Message) -> None:
         """Put a message into the queue of the rejected; return when it is there."""
-        await self._insist(self._queues.rejected, message)
+        while await self._insist(self._queues.rejected, message) is not None:
+            await deferLater(self._clock, REFUSED_PAUSE)  # nothing else has it
 
     # --- RabbitMQ ---
 
@@ -263,6 +271,15 @@ class Effector:
             )
         answer = {"response": response, "warnings": warnings} if warnings else {"response": response}
         body = msgspec.json.encode(answer)
+        outcome = Delivered.REFUSED if len(body) > LARGEST_ANSWER else await self._send(to, body)
+        if outcome is Delivered.REFUSED:
+            text = f"the answer has {len(body)} bytes, too many for one message: ask for less"
+            failed = loglines.QUESTION_FAILED(text)
+            emit(failed)
+            outcome = await self._send(to, msgspec.json.encode({"response": failed.text}))
+        return outcome
+
+    async def _send(self, to: ReplyTo, body: bytes) -> Delivered:
         message = Message(body, correlation_id=to.correlation_id, content_type=_CONTENT_TYPE)
         self._answering += len(body) + _ANSWER
         try:
@@ -274,19 +291,31 @@ class Effector:
         attempts = await self._attempts(effect.task_id)
         told = [history(row) for row in attempts[-ATTEMPTS_TOLD:]]
         headers = {"x-tef-reason": effect.reason, "x-tef-guid": effect.guid, "x-tef-attempts": told}
-        await self._insist(self._queues.dead, Message(body, content_type=_CONTENT_TYPE, headers=headers))
+        message = Message(body, content_type=_CONTENT_TYPE, headers=headers)
+        if (refusal := await self._insist(self._queues.dead, message)) is not None:
+            emit(loglines.DEAD_NOT_QUEUED(effect.guid, refusal))  # history has it all the same
         reach(CrashPoint.BURIED)
         self._post(events.Buried(effect.task_id, effect.guid))
 
-    async def _insist(self, queue: bytes, message: Message) -> None:
-        """Publish to a queue of ours until it is there; make the queue where somebody has deleted it."""
-        backoff = Backoff(self._clock)
-        while (outcome := await self._publisher.send(queue, message)) is not Delivered.CONFIRMED:
-            self._outages.began(Service.QUEUE, f"a message was {outcome}", queue.decode())
+    async def _insist(self, queue: bytes, message: Message) -> str | None:
+        """Publish to a queue of ours until it is there; make the queue where somebody has deleted it.
+
+        Returns why the broker takes no such message, where that is so.
+        """
+        backoff, name = Backoff(self._clock), queue.decode()
+        while True:
+            why: list[str] = []
+            outcome = await self._publisher.send(queue, message, why.append)
+            reason = "; ".join(why)
+            if outcome is Delivered.CONFIRMED:
+                self._outages.over(Service.QUEUE, about=name)
+                return None
+            if outcome is Delivered.REFUSED:
+                return reason
+            self._outages.began(Service.QUEUE, f"a message was {outcome}: {reason}", name)
             if outcome is Delivered.RETURNED:
                 await self._publisher.declare(queue)
             await backoff.pause()
-        self._outages.over(Service.QUEUE, about=queue.decode())
 
     # --- Etcd ---
 
@@ -372,8 +401,10 @@ def _delivered(attempt: int, outcome: Delivered, reason: str) -> events.Event:
             return events.DispatchConfirmed(attempt)
         case Delivered.LOST:
             return events.DispatchUncertain(attempt)
-        case Delivered.RETURNED | Delivered.NACKED | Delivered.REFUSED:
+        case Delivered.RETURNED | Delivered.NACKED:
             return events.DispatchFailed(attempt, reason)
+        case Delivered.REFUSED:
+            return events.DispatchImpossible(attempt, reason)
 
 
 def _answer_of(outcome: Outcome) -> events.Event:

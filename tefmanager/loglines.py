@@ -141,6 +141,7 @@ TASK_RELEASED = Event("TASK_RELEASED", (*_ATTEMPT, "reason"), "warn", "task.rele
 TASK_REGAINED = Event("TASK_REGAINED", _ATTEMPT, topic="task.regained")
 TASK_STOPPED = Event("TASK_STOPPED", ("task_type", "guid", "suite"), topic="task.stopped")
 TASK_DEAD = Event("TASK_DEAD", ("task_type", "guid", "attempts"), "error", "task.dead")
+DEAD_NOT_QUEUED = Event("DEAD_NOT_QUEUED", ("guid", "reason"), "warn")
 DEAD_SETTLED = Event("DEAD_SETTLED", ("guid",))
 DISPATCH_TIMEOUT = Event("DISPATCH_TIMEOUT", _ATTEMPT, "warn")
 QUEUE_DESERTED = Event("QUEUE_DESERTED", ("worker", "worker_type", "address"), "warn")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from tefmanager.core.effects import Log, WorkerInfo
 from tefmanager.core.values import AttemptRow
+
+LARGEST = 256 * 1024
+ROOM = 4 * 1024 * 1024
+"""Bytes that a task's message has in the list of workers, and all of them together: others are left out."""
 
 
 def announcement(log: Log, time: float) -> bytes:
@@ -23,13 +27,27 @@ def announcement(log: Log, time: float) -> bytes:
     return msgspec.json.encode(found)
 
 
-def worker(info: WorkerInfo, bodies: Mapping[int, bytes]) -> dict[str, object]:
-    """Return a worker as ``get_workers`` shows it; its task is the whole message, as it came."""
+def workers_told(workers: Sequence[WorkerInfo], bodies: Mapping[int, bytes]) -> list[dict[str, object]]:
+    """Return workers as ``get_workers`` shows them, with their tasks' messages as far as there is room."""
+    found, room = [], ROOM
+    for info in workers:
+        body = None if info.task_id is None else bodies[info.task_id]
+        if body is None:
+            task: object = None
+        elif len(body) <= min(LARGEST, room):
+            task, room = msgspec.Raw(body), room - len(body)
+        else:
+            task = {"guid": info.guid, "left_out": len(body)}
+        found.append(_worker(info, task))
+    return found
+
+
+def _worker(info: WorkerInfo, task: object) -> dict[str, object]:
     return {
         "name": info.name,
         "work_queue": info.work_queue,
         "status": info.status,
-        "task": None if info.task_id is None else msgspec.Raw(bodies[info.task_id]),
+        "task": task,
         "worker_type": info.worker_type,
         "since": info.since,
     }

@@ -88,6 +88,7 @@ class Core:
             events.ReservationReleased: self._released,
             events.DispatchConfirmed: self._confirmed,
             events.DispatchFailed: self._failed,
+            events.DispatchImpossible: self._unsendable,
             events.DispatchUncertain: self._uncertain,
             events.Looked: self.lookout.looked,
             events.Buried: self._buried,
@@ -270,6 +271,12 @@ class Core:
         attempt = self.attempts.unconfirmed.pop(event.attempt, None)
         if attempt is not None:
             self.departures.undelivered(attempt, event.reason, now)
+
+    def _unsendable(self, event: events.DispatchImpossible, now: Moment) -> None:
+        """The task is to blame, and not its worker, who gets another one."""
+        attempt = self.attempts.unconfirmed.pop(event.attempt, None)
+        if attempt is not None:
+            self.departures.unsendable(attempt, event.reason, now)
 
     def _uncertain(self, event: events.DispatchUncertain, now: Moment) -> None:
         """The dispatch timeout will tell."""

@@ -125,6 +125,18 @@ class Departures:
         elif attempt in worker.queue:
             self._attempts.resolve(attempt, now)
 
+    def unsendable(self, attempt: Attempt, reason: str, now: Moment) -> None:
+        """The broker takes no message like this one: undo its dispatch, and hold the task back."""
+        worker, task = attempt.worker, attempt.task
+        spec = task.spec
+        self._ledger.log(loglines.DISPATCH_FAILED(spec.task_type, spec.guid, worker.name, reason))
+        if attempt.live:
+            self._attempts.hold_back(task, reason, now)
+            self._attempts.take_back(attempt, AttemptEnd.UNDELIVERED, now)
+        elif attempt in worker.queue:
+            self._attempts.resolve(attempt, now)
+        self._workforce.changed(worker, now)
+
     def deserted(self, worker: Worker, now: Moment) -> None:
         """Nobody consumes its queue any more, and it says nothing: what it held goes on elsewhere."""
         self._ledger.log(loglines.QUEUE_DESERTED(worker.name, worker.worker_type, worker.exchange_name))

@@ -33,12 +33,13 @@ class Reply(Struct, frozen=True):
 
 
 class WorkerInfo(Struct, frozen=True):
-    """A worker, as ``get_workers`` tells of it. ``task_id`` is the task it holds, or None."""
+    """A worker, as ``get_workers`` tells of it. ``task_id``, ``guid`` are of the task it holds, or None."""
 
     name: str
     work_queue: str
     status: WorkerStatus
     task_id: int | None
+    guid: str | None
     worker_type: str
     since: float
 

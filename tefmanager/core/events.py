@@ -108,6 +108,13 @@ class DispatchFailed(Struct, frozen=True):
     reason: str
 
 
+class DispatchImpossible(Struct, frozen=True):
+    """The message is in no queue, and the broker takes none like it; ``reason`` is why, in its words."""
+
+    attempt: int
+    reason: str
+
+
 class DispatchUncertain(Struct, frozen=True):
     """The connection went before the broker had said whether the message is in the worker's queue."""
 
@@ -178,6 +185,7 @@ Event: TypeAlias = (
     | ReservationReleased
     | DispatchConfirmed
     | DispatchFailed
+    | DispatchImpossible
     | DispatchUncertain
     | Looked
     | Buried

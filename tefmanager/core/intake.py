@@ -116,6 +116,7 @@ class Intake:
             work_queue=worker.exchange_name,
             status=worker.status,
             task_id=None if held is None else held.task.spec.id,
+            guid=None if held is None else held.task.spec.guid,
             worker_type=worker.worker_type,
             since=worker.since,
         )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from tefmanager import effector as effectors
+from tefmanager.core.announcements import LARGEST, ROOM, workers_told
 from tefmanager.core.effects import Reply, ReplyTo, ReplyWorkers, WorkerInfo
 from tefmanager.core.values import WorkerStatus
 from tefmanager.effector import Effector
@@ -18,7 +20,7 @@ from tefmanager.interfaces.ways import Queues
 from tests.unit.outages import Told
 
 ASKER = ReplyTo(b"asker", b"1")
-WORKER = WorkerInfo("w", "w", WorkerStatus.WORKING, 1, "t", 0.0)
+WORKER = WorkerInfo("w", "w", WorkerStatus.WORKING, 1, "g", "t", 0.0)
 
 
 class Slow:
@@ -90,3 +92,24 @@ def test_when_answers_have_arrived_others_are_given(
     slow.sent.clear()
     effector.carry_out([Reply(ASKER, True)], {})
     assert slow.responses() == [True]
+
+
+def test_an_answer_that_is_too_large(slow: Slow, effector: Effector) -> None:
+    """Who asked for more than fits into a message, here or at the broker, is told to ask for less."""
+    Deferred.fromCoroutine(effector.reply(ASKER, "x" * effectors.LARGEST_ANSWER))
+    Deferred.fromCoroutine(effector.reply(ASKER, "y"))
+    slow.sent[1][1].callback(Delivered.REFUSED)
+    told = [slow.responses()[number].split("|")[0] for number in (0, 2)]
+    assert told == ["QUESTION_FAILED", "QUESTION_FAILED"]
+    assert "ask for less" in slow.responses()[0]
+
+
+def test_bodies_that_are_left_out() -> None:
+    """The list of workers has their tasks' messages, but for large ones and those that are too many."""
+    large, small = b'"' + b"x" * LARGEST + b'"', b'"' + b"x" * (LARGEST - 2) + b'"'
+    bodies = {0: large, **dict.fromkeys(range(1, 20), small)}
+    infos = [WorkerInfo("w", "w", WorkerStatus.WORKING, n, f"g{n}", "t", 0.0) for n in range(20)]
+    found = workers_told(infos, bodies)
+    assert found[0]["task"] == {"guid": "g0", "left_out": len(large)}
+    assert sum("left_out" not in str(worker["task"])[:100] for worker in found) == ROOM // LARGEST
+    assert len(json.dumps(json.loads(msgspec.json.encode(found)))) < 2 * ROOM

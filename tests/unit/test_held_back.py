@@ -227,3 +227,22 @@ def test_stopping_a_suite_takes_what_is_held_back_along() -> None:
     made.suite("stop_suite", "s")
     assert made.logged("SUITE_STOPPED") == ["SUITE_STOPPED|s|1"]
     assert len(made.core.attempts.held_back) == 0
+
+
+class TooLarge(Grid):
+    """A grid whose broker takes no message of the task ``A``."""
+
+    def _answers(self, effect: effects.Effect) -> list[events.Event]:
+        if isinstance(effect, effects.Publish) and self.core.backlog.by_guid["A"].spec.id == effect.task_id:
+            return [events.DispatchImpossible(effect.attempt, "message size 2 is larger than max size 1")]
+        return super()._answers(effect)
+
+
+def test_a_task_that_the_broker_never_takes() -> None:
+    """It is held back with the broker's reason, and its worker gets another; no attempt is counted."""
+    grid = TooLarge().submit("A").say("w", "idle").submit("B")
+    assert grid.logged("DISPATCH_FAILED|t|A|w|message size")
+    assert grid.logged("TASK_CANNOT_RUN|t|A|message size")
+    assert not grid.logged("WORKER_MISSING")
+    assert grid.logged("DISPATCH|t|B|w")
+    assert grid.core.backlog.by_guid["A"].attempts == 0
