@@ -42,6 +42,9 @@ class Keys(Protocol):
     async def release(self, name: str, lock: str) -> bool:
         """Delete a lock key of a resource and lower its count; False where the key was gone already."""
 
+    async def swap_count(self, name: str, before: Entry, after: int) -> bool:
+        """Set the count of a resource if it has not been written since it was read; tell whether it was."""
+
 
 class V3Keys:
     """The keys of the v3 API, through its JSON gateway."""
@@ -84,6 +87,12 @@ class V3Keys:
                 return True
         raise ReservationsLost(f"others change {count_path} all the time")
 
+    async def swap_count(self, name: str, before: Entry, after: int) -> bool:
+        """See `Keys.swap_count`."""
+        key = self._key(f"{name}/{tree.REF_COUNT}")
+        same = [v3wire.unchanged(key, before.revision)]
+        return (await self._commit(v3wire.Transaction(same, [v3wire.put(key, str(after))], []))).succeeded
+
     async def _commit(self, transaction: v3wire.Transaction) -> v3wire.TransactionAnswer:
         return await v3wire.ask(self._http, "kv/txn", transaction, v3wire.TransactionAnswer)
 
@@ -125,6 +134,11 @@ class V2Keys:
             if not (await self._ask("PUT", path, _less(count), prevValue=count)).error_code:
                 return True
         raise ReservationsLost(f"others change {name}/{tree.REF_COUNT} all the time")
+
+    async def swap_count(self, name: str, before: Entry, after: int) -> bool:
+        """See `Keys.swap_count`."""
+        path = f"/{name}/{tree.REF_COUNT}"
+        return not (await self._ask("PUT", path, str(after), prevIndex=before.revision)).error_code
 
     async def _ask(self, method: str, path: str, value: str | None = None, **more: Any) -> v2wire.Result:
         request = v2wire.request(method, self._base + path, value, **more)

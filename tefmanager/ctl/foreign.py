@@ -25,6 +25,11 @@ class Foreign:
     since: int
 
 
+def is_usual(lock: str) -> bool:
+    """Tell whether a lock key's last part has the form that tells who holds it and since when."""
+    return _LOCK_ID.fullmatch(lock) is not None
+
+
 def foreign_locks(paths: Iterable[str], own_prefix: str) -> list[Foreign]:
     """Return the lock keys among paths below the base that are not the manager's, oldest first."""
     found = []

@@ -13,6 +13,7 @@ from tefmanager.ctl import etcd, show
 from tefmanager.ctl.ask import ask
 from tefmanager.ctl.errors import CtlError, Exit
 from tefmanager.ctl.foreign import Foreign, find
+from tefmanager.ctl.leaked import leaked
 from tefmanager.ctl.owner import take_over
 from tefmanager.ctl.rows import Rows
 from tefmanager.ctl.session import Seconds, Session
@@ -253,5 +254,6 @@ def migrate(session: Session) -> None:
 
 
 resources.add_command(take_over)
+resources.add_command(leaked)
 
 COMMANDS = (resources,)

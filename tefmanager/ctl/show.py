@@ -224,7 +224,10 @@ def _by_others(reason: Mapping[str, Any]) -> list[str]:
     known = reason.get("held_by_others", ())
     lines = [f"    held by {each['client']}, another program, for {ago(each['since'])}" for each in known]
     left = reason["others"] - len(lines)
-    return [*lines, f"    held by other programs: {left}{' more' if lines else ''}"] if left > 0 else lines
+    if left <= 0:
+        return lines
+    hint = "tefctl resources leaked tells of references without a lock key"
+    return [*lines, f"    held by other programs: {left}{' more' if lines else ''}; {hint}"]
 
 
 def dead(answer: Mapping[str, Any]) -> RenderableType:

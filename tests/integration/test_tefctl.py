@@ -296,6 +296,30 @@ def test_stale_references(tefctl: Tefctl, grid: Grid, make: Make) -> None:
     worker.finish(worker.expect())
 
 
+def test_leaked_references(tefctl: Tefctl, grid: Grid, make: Make) -> None:
+    """What has no lock key, or one of another form, is shown, and mended when that is confirmed."""
+    resource = make(3)
+    worker, received = at_work(grid, resource)
+    resource.add(+2)
+    resource.put("locks/job-4711", "3")
+    arguments = ("resources", "leaked", resource.name)
+    [listed] = told(tefctl, *arguments)
+    numbers = {"count": 3, "locks": 2, "without_key": 1, "odd": ["job-4711"], "mended": False}
+    assert listed == {"resource": resource.name, **numbers}
+    waiting = grid.task(worker.worker_type, resources=[resource.name])
+    until(lambda: "tefctl resources leaked" in tefctl("explain", waiting).stdout)
+    assert "1 found; --yes mends them" in tefctl(*arguments).stdout
+    assert resource.count == 3
+    [mended] = told(tefctl, *arguments, "--yes")
+    assert (mended["mended"], resource.count) == (True, 2)
+    [mended] = told(tefctl, *arguments, "--yes", "--odd-keys")
+    assert (mended["mended"], resource.count, len(resource.locks())) == (True, 1, 1)
+    assert told(tefctl, *arguments) == []
+    worker.finish(received)
+    worker.finish(worker.expect())
+    until(lambda: resource.count == 0)
+
+
 def test_migration(services: Services) -> None:
     """Resources go from v2 to v3, but not while references are held, and nothing is overwritten."""
     old = Shared(APIS["v2"](services.etcd), fresh("resource"), "test")

@@ -1,0 +1,122 @@
+"""``tefctl resources leaked``: references that are counted, and that nobody can be told to hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import click
+from twisted.internet.task import deferLater
+
+from tefmanager.ctl import etcd, show
+from tefmanager.ctl.foreign import is_usual
+from tefmanager.ctl.rows import Rows
+from tefmanager.ctl.session import Session
+from tefmanager.etcd import tree
+from tefmanager.etcd.http import HttpClient
+
+PAUSE = 2.0
+"""Seconds between two looks: what somebody is just taking or giving back is no leak."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """What is odd about a resource.
+
+    Attributes:
+        count: its ``ref_count``, and what that was when it was read.
+        locks: how many lock keys it has.
+        odd: those of them that have another form than ``<client>~<time>~<count>``, by their last part.
+    """
+
+    resource: str
+    count: int
+    locks: int
+    odd: tuple[str, ...]
+    entry: etcd.Entry
+
+    @property
+    def without_key(self) -> int:
+        """References that are counted and have no lock key."""
+        return max(0, self.count - self.locks)
+
+
+def leaks(found: Mapping[str, etcd.Entry]) -> list[Leak]:
+    """Return the resources with references that have no lock key, or one of another form, by name."""
+    locks: dict[str, list[str]] = {}
+    for path in found:
+        if (at := tree.place(path)) is not None and at.is_lock:
+            locks.setdefault(at.name, []).append(at.lock_id)
+    names = {at.name for path in found if (at := tree.place(path)) is not None}
+    all_of_them = [_leak(name, found, locks.get(name, ())) for name in sorted(names)]
+    return [each for each in all_of_them if each.without_key or each.odd]
+
+
+def _leak(name: str, found: Mapping[str, etcd.Entry], locks: Sequence[str]) -> Leak:
+    entry = found.get(f"{name}/{tree.REF_COUNT}", etcd.Entry("0", 0))
+    odd = tuple(sorted(lock for lock in locks if not is_usual(lock)))
+    return Leak(name, tree.number(entry.value) or 0, len(locks), odd, entry)
+
+
+async def _lasting(keys: etcd.Keys, names: Sequence[str]) -> list[Leak]:
+    """Look twice, and return what was so both times."""
+    from twisted.internet import reactor
+
+    first = leaks(await keys.read())
+    if first:
+        clock: Any = reactor
+        await deferLater(clock, PAUSE)
+    again = set(leaks(await keys.read())) if first else set()
+    return [each for each in first if each in again and (not names or each.resource in names)]
+
+
+async def _mend(keys: etcd.Keys, leak: Leak, odd_keys: bool) -> bool:
+    """Lower a count to what has lock keys, and release odd keys; False where it has changed meanwhile."""
+    if leak.without_key and not await keys.swap_count(leak.resource, leak.entry, leak.locks):
+        return False
+    return not odd_keys or all([await keys.release(leak.resource, lock) for lock in leak.odd])
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--odd-keys", is_flag=True, help="With --yes: release lock keys of another form, too.")
+@click.option("--yes", is_flag=True, help="Mend them; without this they are only listed.")
+@click.pass_obj
+def leaked(session: Session, names: tuple[str, ...], odd_keys: bool, yes: bool) -> None:
+    """Show counts that lock keys don't account for.
+
+    A count may be higher than there are lock keys, because a program died, or lock keys may have a form
+    that tells neither who holds them nor since when. With --yes, counts are lowered to the lock keys. Be
+    sure that nobody uses these resources: a program may write no lock keys. A count that changes
+    meanwhile is left alone. Takes two seconds.
+
+    \b
+    Examples:
+      tefctl resources leaked
+      tefctl resources leaked licence --yes
+      tefctl resources leaked licence --odd-keys --yes
+    """
+    config = session.config()
+
+    async def work(http: HttpClient) -> list[tuple[Leak, bool]]:
+        keys = await etcd.chosen(http, config)
+        found = await _lasting(keys, names)
+        return [(each, yes and await _mend(keys, each, odd_keys)) for each in found]
+
+    done = etcd.run(config, session.patience, work)
+    made = Rows("*resource", "#counted", "#lock keys", "#without key", "other keys", "mended")
+    for each, mended in done:
+        odd = ", ".join(each.odd)
+        made.add(each.resource, each.count, each.locks, each.without_key, odd, "yes" if mended else "no")
+    told = [
+        {
+            **{key: value for key, value in asdict(each).items() if key != "entry"},
+            "without_key": each.without_key,
+            "mended": mended,
+        }
+        for each, mended in done
+    ]
+    show.show(session, told, made if done else "every reference has its lock key")
+    if done and not yes and not session.json:
+        click.echo(f"{len(done)} found; --yes mends them")
