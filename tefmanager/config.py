@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from tefmanager import settings
 from tefmanager.config_http import HttpConfig, http_config
-from tefmanager.config_libpq import variables_of_libpq, with_place
+from tefmanager.config_libpq import variables_of_libpq, with_place, with_whole_paths
 from tefmanager.config_sources import ConfigError, Found, Sources, gather
 from tefmanager.config_tls import etcd_access, with_tls
 from tefmanager.database_yml import read_database
@@ -325,7 +325,7 @@ def _database(sources: Sources) -> dict[str, str]:
                 [f"{shown_path(folder)} is no folder, expected the one that holds {file_name}"]
             )
         said = read_database(folder / file_name, sources.env)
-        database = with_place(said, sources.environ)
+        database = with_whole_paths(with_place(said, sources.environ))
     except ConfigError as error:
         sources.problems.extend(f"{found.where}: {problem}" for problem in error.problems)
         return {}

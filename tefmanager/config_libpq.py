@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from tefmanager.config_sources import ConfigError
 from tefmanager.database_yml import list_faults, wrong_value
@@ -23,6 +24,20 @@ VARIABLES = dict(pair.split("=") for pair in _VARIABLES.split())
 
 PLACE = {"PGHOST": "host", "PGHOSTADDR": "hostaddr", "PGPORT": "port"}
 """Those that say where the database is."""
+
+
+_FILES = ("passfile", "sslcert", "sslcrl", "sslcrldir", "sslkey", "sslrootcert")
+"""Keywords that name files."""
+
+
+def with_whole_paths(database: Mapping[str, str]) -> dict[str, str]:
+    """Return libpq's keywords with files named from the root: a daemon may change its folder."""
+
+    def whole(keyword: str, value: str) -> str:
+        named = keyword in _FILES and value != "system" and ":" not in value
+        return str(Path(value).absolute()) if named else value
+
+    return {keyword: whole(keyword, value) for keyword, value in database.items()}
 
 
 def variables_of_libpq(database: Mapping[str, str], environ: Mapping[str, str]) -> Iterator[str]:

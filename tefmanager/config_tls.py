@@ -10,7 +10,7 @@ from typing import Any
 
 from tefmanager import settings
 from tefmanager.config_sources import Found, Sources
-from tefmanager.endpoints import AmqpEndpoint, EtcdAccess
+from tefmanager.endpoints import FILE_KEYS, AmqpEndpoint, EtcdAccess
 from tefmanager.settings import Setting
 from tefmanager.tls_files import FileFault, TlsFiles, check_ca, check_identity
 
@@ -75,7 +75,9 @@ def _check_all_alike(
 
 
 def _with_files(endpoint: AmqpEndpoint, files: TlsFiles) -> AmqpEndpoint:
-    options = dict(endpoint.options)
+    # Absolute, as all others: they are read again at each connection.
+    paths = {key: endpoint.options[key] for key in FILE_KEYS if key in endpoint.options}
+    options = {**endpoint.options, **{key: str(Path(path).absolute()) for key, path in paths.items()}}
     if files.ca is not None:
         options["cacertfile"] = files.ca
     if files.cert is not None:

@@ -20,6 +20,9 @@ DEFAULT_HEARTBEAT = 5
 TLS_KEYS = frozenset({"cacertfile", "certfile", "keyfile", "verify", "server_name_indication"})
 """Query keys of an ``amqps`` URI, named as RabbitMQ's own clients name them."""
 
+FILE_KEYS = ("cacertfile", "certfile", "keyfile")
+"""Those of them that name files."""
+
 VERIFY = ("verify_peer", "verify_none")
 """What ``verify`` may be."""
 

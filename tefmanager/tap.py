@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import chdir
 from datetime import datetime
+from pathlib import Path
 from socket import gethostname
 from typing import Any
 
@@ -38,6 +40,7 @@ from tefmanager.lease import Lease
 from tefmanager.logfile.emit import emit
 from tefmanager.logfile.observer import LogObserver
 from tefmanager.logfile.secrets import KNOWN
+from tefmanager.logfile.twistd import fault_of_files
 from tefmanager.logfile.wiring import Logged, open_log
 from tefmanager.manager import Manager
 from tefmanager.options import Options
@@ -69,14 +72,18 @@ _RESERVATIONS = {
 def load_config(options: Options) -> Config:
     """Return the configuration, or end the process with one line that says what is wrong with it."""
     try:
-        return _read_config(options)
+        return _read_config(options, Path())
     except ConfigError as error:
         refuse(str(error), options.parent, log_config_from(options, os.environ))
 
 
-def _read_config(options: Options) -> Config:
-    """Return the configuration; its secrets are known from now on to whatever leaves the process."""
-    config = config_from(options, os.environ)
+def _read_config(options: Options, folder: Path) -> Config:
+    """Return the configuration; its secrets are known from now on to whatever leaves the process.
+
+    Files are named as seen from a folder: twistd changes its own once it has the service.
+    """
+    with chdir(folder):
+        config = config_from(options, os.environ)
     KNOWN.learn(config.secrets)
     return config
 
@@ -85,7 +92,10 @@ def makeService(options: Options) -> IService:
     """Build the service that the options and the environment describe."""
     from twisted.internet import reactor  # by now twistd has installed the one it was asked for
 
-    config = load_config(options)
+    config, folder = load_config(options), Path.cwd()
+    twistd: Mapping[str, Any] = options.parent or {}
+    if (fault := fault_of_files(twistd, own_log=bool(config.log.file))) is not None:
+        refuse(fault, options.parent, config.log)
     try:
         log = open_log(reactor, config.log, options.parent)
     except OSError as error:
@@ -97,8 +107,7 @@ def makeService(options: Options) -> IService:
     reactor.callWhenRunning(collect_rarely)
     reactor.callWhenRunning(emit, *(loglines.CONFIG_WARNING(text) for text in config.warnings))
     notifier = Notifier.of(os.environ)
-    reloader = Reloader(lambda: _read_config(options), config, notifier)
-    twistd: Mapping[str, Any] = options.parent or {}
+    reloader = Reloader(lambda: _read_config(options, folder), config, notifier)
     in_terminal = twistd.get("nodaemon", True) and os.isatty(_STDOUT)
     if config.log.file or not in_terminal:  # there it means that somebody closed the terminal
         _reload_on_hangup(reactor, reloader, log)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import pwd
+import re
 import shutil
+import signal
 import subprocess
+import sys
 import sysconfig
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -15,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 TWISTD = shutil.which("twistd", path=sysconfig.get_path("scripts")) or "twistd"
 SECRET = "hunter2"
 
+T = TypeVar("T")
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -163,3 +170,95 @@ def test_help(run: Run) -> None:
 def test_listed_among_the_commands(run: Run) -> None:
     """Twistd's own help names the command."""
     assert "tef-manager" in run("--help").stdout
+
+
+# --- files that twistd writes, and folders that it changes ---
+
+
+@pytest.fixture
+def nobody() -> tuple[str, str]:
+    """The options that make twistd a user without rights, which is root's to do."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    user = pwd.getpwnam("nobody")
+    return f"--uid={user.pw_uid}", f"--gid={user.pw_gid}"
+
+
+def test_pid_file_that_can_not_be_written(run: Run, good: dict[str, str]) -> None:
+    """It is one line, and not a traceback of the daemon's."""
+    line = refusal(run("--pidfile=/proc/none/x.pid", "tef-manager", **good))
+    assert "twistd can't write its pid file /proc/none/x.pid: No such file or directory; expected" in line
+
+
+def test_a_working_folder_that_is_not_there(run: Run, good: dict[str, str], tmp_path: Path) -> None:
+    """It is named, and nobody becomes a daemon."""
+    line = refusal(run("--rundir=gone", "tef-manager", **good))
+    assert f"twistd can't go to {tmp_path}/gone (--rundir), expected a folder that is there" in line
+
+
+@pytest.mark.parametrize("options", [(), ("--pidfile=",)], ids=["pid file", "log"])
+def test_working_folder_that_can_not_be_written(
+    plugin_path: Path, good: dict[str, str], tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    """A daemon keeps its pid file and its log there unless it is told otherwise."""
+    # Root writes everywhere, unless it may not what no other user may.
+    rightless = ["setpriv", "--bounding-set=-dac_override"] if os.geteuid() == 0 else []
+    tmp_path.chmod(0o555)
+    done = subprocess.run(
+        [*rightless, sys.executable, TWISTD, *options, "tef-manager"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{plugin_path}:{ROOT}", **good},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    tmp_path.chmod(0o755)
+    what = "/twistd.log" if options else "its pid file"
+    assert f"tef-manager: twistd can't write {what}" in done.stderr.replace(str(tmp_path), "")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_user_that_can_not_read_the_program(
+    run: Run, good: dict[str, str], nobody: tuple[str, str], plugin_path: Path, tmp_path: Path
+) -> None:
+    """Whose Python is in somebody's home is told at once, and not after ten silent seconds."""
+    hidden = tmp_path / "hidden"
+    shutil.copytree(plugin_path, hidden)
+    hidden.chmod(0o700)
+    line = refusal(run(*nobody, "--pidfile=", "tef-manager", **{**good, "PYTHONPATH": f"{hidden}:{ROOT}"}))
+    assert re.search(
+        r"user nobody \(--uid\) can't read /\S+; expected Python and tef-manager where it can", line
+    )
+
+
+def test_relative_names_are_those_of_the_start(run: Run, good: dict[str, str], tmp_path: Path) -> None:
+    """A daemon that changed its folder still finds its files when it reloads."""
+    (tmp_path / "rundir").mkdir()
+    (tmp_path / "x.ini").write_text("[tef-manager]\ndb-config = .\nlog-file = x.log\nhttp =\n")
+    variables = {name: text for name, text in good.items() if name != "TEF_MANAGER_DB_CONFIG"}
+    arguments = ("--rundir=rundir", "--pidfile=x.pid", "tef-manager", "--config=x.ini")
+    assert run(*arguments, **variables).returncode == 0
+    pid = wait_for(lambda: int((tmp_path / "x.pid").read_text()))
+    try:
+        log = tmp_path / "x.log"
+        wait_for(lambda: re.search("WAITING_FOR", log.read_text()))
+        (tmp_path / "x.ini").write_text(
+            "[tef-manager]\ndb-config = .\nlog-file = x.log\nhttp =\npatience = 7\n"
+        )
+        os.kill(pid, signal.SIGHUP)
+        assert wait_for(lambda: re.search(r"RELOAD\S*", log.read_text()))[0] == "RELOADED|patience=7|"
+    finally:
+        os.kill(pid, signal.SIGTERM)
+
+
+def wait_for(look: Callable[[], T | None]) -> T:
+    """Return what is there as soon as it is."""
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        try:
+            if (found := look()) is not None:
+                return found
+        except (OSError, ValueError):
+            pass
+        time.sleep(0.05)
+    raise TimeoutError
