@@ -115,7 +115,8 @@ def _unresolved(core: Core, row: AttemptRow, now: Moment) -> None:
         return
     if task is None or task.spec.id != row.task_id:
         task = _finished(row)
-    said_free = not (worker.busy or worker.stalled or worker.missing)
+    # It has said that it is free since it began the task: the next time it says so, that counts.
+    said_free = row.started is not None and not (worker.busy or worker.stalled or worker.missing)
     attempt = Attempt(
         id=row.id,
         task=task,

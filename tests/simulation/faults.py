@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from functools import partial
 
-from tefmanager.manager import Manager
+from tefmanager.manager import Manager, Ways
 from tests.fakes.reservations import FakeEtcd
 from tests.fakes.store import Breaks, FakeDatabase
 from tests.simulation.adapters import LEASE
@@ -44,6 +44,7 @@ class Faults:
     database: FakeDatabase
     observer: Observer
     judge: Judge
+    ways: Ways
     managers: list[tuple[Process, Manager, SimReservations]]
     workers: list[SimWorker]
     stopped: set[str]
@@ -82,7 +83,9 @@ class Faults:
         self.broker.put(QUEUE, body)
 
     def submit_deadly(self, guid: str, task_type: str) -> None:
-        """A sender publishes a task that no worker outlives."""
+        """A sender publishes a task that no worker outlives; not where that would have no end."""
+        if not self.ways.limits.max_attempts:
+            return
         self.submit(guid, task_type, 1.0, ("server",), None, DEADLY)
 
     def submit_again(self, guid: str) -> None:

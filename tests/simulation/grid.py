@@ -83,8 +83,8 @@ class Grid(Faults):
             read_interval=INTERVAL,
         )
         common = (self.observer, self.etcd.keys, self.database, self.broker)
-        self.judge = Judge(*common, PREFIX, QUEUE, limits.max_attempts)
-        self.judge.time_limit = limits.time_limit
+        self.judge = Judge(*common, PREFIX, QUEUE, self.ways.limits.max_attempts)
+        self.judge.time_limit = self.ways.limits.time_limit
         self.silence = Silence(self.observer, self.broker, self.database, self.world.hangs)
         self.mended: float | None = None
         self.managers: list[tuple[Process, Manager, SimReservations]] = []
@@ -105,7 +105,8 @@ class Grid(Faults):
         lease = Lease(LEASE, lambda: self.world.time)
         reservations = SimReservations(self.etcd, process, PREFIX, lease, self.observer)
         outages = Outages(process.clocks, partial(self._told, process))
-        consumer = SimConsumer(self.broker, process, QUEUE, self._knobs.prefetch)
+        consumer = SimConsumer(self.broker, process, QUEUE)
+        consumer.prefetch = self._knobs.prefetch or consumer.prefetch
         publisher = SimPublisher(self.broker, process, lease, self.observer)
         consumer.tell = partial(_connection, outages, Service.CONSUMER)
         publisher.tell = partial(_connection, outages, Service.PUBLISHER)

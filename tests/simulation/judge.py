@@ -89,6 +89,8 @@ class Judge:
         self._history: dict[int, FinishedTask] = {}
         self._attempts: dict[int, AttemptRow] = {}
         self._looked_into: set[int] = set()
+        self._held_since: dict[tuple[str, int], float] = {}
+        self._lacked_since: dict[tuple[str, int | None], float] = {}
         self.time_limit = 0.0
 
     # --- every few seconds ---
@@ -98,6 +100,7 @@ class Judge:
         self._past_is_past()
         self._ended_with_reason(time, workers)
         if mended is not None and time > mended + HEALING + self.delay:
+            self._owed_first(time)
             odd = dict.fromkeys((*self._strays(), *self._lacks(), *self._unread()), 2 * INTERVAL)
             odd |= dict.fromkeys(self._not_dispatched(workers), 2 * INTERVAL)
             odd |= dict.fromkeys(self._forgotten(workers), FORGOTTEN)
@@ -173,6 +176,22 @@ class Judge:
                     there = f"{name}/ref_limit" in self._keys
                     if there and (name, row.attempt) not in held and self._observer.room(name):
                         yield f"attempt {row.attempt} of {row.spec.guid} runs without {name}"
+
+    def _owed_first(self, time: float) -> None:
+        """What runs without a reference that it should have gets it before anything else does."""
+        held = set(self._locks())
+        lacks = {
+            (name, row.attempt)
+            for row, _ in self._database.rows.tasks.values()
+            for name in set(row.spec.resources) - self.newcomers - self.denied
+            if row.attempt is not None and f"{name}/ref_limit" in self._keys
+        } - held
+        self._held_since = {lock: self._held_since.get(lock, time) for lock in held}
+        self._lacked_since = {lack: self._lacked_since.get(lack, time) for lack in lacks}
+        for (name, attempt), since in self._lacked_since.items():
+            for (other_name, other), at in self._held_since.items():
+                if name == other_name and at > since + 2 * INTERVAL:
+                    self._observer.object(f"attempt {other} was given {name}, which {attempt} runs without")
 
     def _unread(self) -> Iterable[str]:
         if self._broker.queues[self._queue]:

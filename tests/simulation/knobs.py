@@ -14,6 +14,7 @@ UNUSUAL = (3, 4, 7, 8)
 LIMITS: tuple[dict[str, Any], ...] = (
     {"patience": 0.5},
     {"max_attempts": 1},
+    {"max_attempts": 0},
     {"time_limit": 6.0},
     {"dispatch_timeout": 5.0},
     {"release_grace": 0.5},
@@ -39,12 +40,12 @@ class Knobs:
     Attributes:
         limits: values for `Limits`, by name.
         readme: all workers speak as the README says.
-        prefetch: messages that the broker sends without an acknowledgement.
+        prefetch: messages that the broker sends without an acknowledgement, or None for as many as usual.
     """
 
     limits: dict[str, Any] = field(default_factory=dict)
     readme: bool = False
-    prefetch: int = 20
+    prefetch: int | None = None
 
 
 def unusual(seed: int) -> bool:

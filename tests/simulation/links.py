@@ -46,13 +46,13 @@ def find_out(process: Process, line: str, call: Callable[..., object], *args: ob
 
 @implementer(IConsumer)
 class SimConsumer:
-    """A manager's consuming connection."""
+    """A manager's consuming connection; ``prefetch``: messages sent to it and not acknowledged."""
 
     def __init__(self, broker: Broker, process: Process, queue: str, prefetch: int = 20) -> None:
         self._broker = broker
         self._process = process
         self._queue = queue
-        self._prefetch = prefetch
+        self.prefetch = prefetch
         self._window = 1
         self._deliveries: IDeliveries | None = None
         self._session = 0
@@ -75,7 +75,7 @@ class SimConsumer:
         if self._process.alive:
             self._deliveries = deliveries
             self._ceased = False
-            self._window = 1 if narrow else self._prefetch
+            self._window = 1 if narrow else self.prefetch
             self._process.later(0.01, 0.1, self._connect)
 
     def _connect(self) -> None:
@@ -104,8 +104,8 @@ class SimConsumer:
 
     def widen(self, wholly: bool) -> None:
         """See `IConsumer.widen`."""
-        if self._window < self._prefetch:
-            self._window = self._prefetch if wholly else min(2 * self._window, self._prefetch)
+        if self._window < self.prefetch:
+            self._window = self.prefetch if wholly else min(2 * self._window, self.prefetch)
             self._pump()
 
     def take(self, message: Stored) -> None:

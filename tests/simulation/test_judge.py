@@ -258,6 +258,12 @@ def believe_old_goodbyes(patch: MonkeyPatch) -> None:
     )
 
 
+def pay_no_debts(patch: MonkeyPatch) -> None:
+    """Who runs without its references never gets them, and others do."""
+    patch.setattr(Planner, "pay_debts", nothing)
+    patch.setattr(Pool, "owe", nothing)
+
+
 def keep_what_is_in_doubt(patch: MonkeyPatch) -> None:
     """Messages that are told again by workers are not acknowledged."""
     deliver = Reception._deliver
@@ -343,6 +349,12 @@ BACK = (
     Step(6.0, "submit", ("t0", "y", 1.0, (), None, 20.0)),
     Step(7.0, "told_again", (5,)),
 )
+REGAINED = (
+    Step(185.0, "submit", ("t0", "x", 1.0, ("db", "licence"), None, 130.0)),
+    *(Step(186.0, "stick_worker", (number, 54.0)) for number in (0, 2, 4)),
+    *(Step(187.0, "submit", (f"u{n}", "y", 5.0, ("licence",), None, 2.5)) for n in range(70)),
+)
+HASTY = next(seed for seed in range(1000) if knobs(seed).limits == {"missing_interval": 45.0})
 README = next(seed for seed in range(1000) if knobs(seed).readme and knobs(seed).prefetch == 5)
 TOLD_AGAIN = (
     Step(1.0, "slow", ("broker", 100.0)),
@@ -352,6 +364,7 @@ TOLD_AGAIN = (
 MUTATIONS = {
     "limits by the wall clock": Mutation(go_by_the_wall, "counts as stalled", (HOUR,)),
     "history by the wall clock": Mutation(trust_the_wall, "is gone from history", (JUMP,)),
+    "debts not paid": Mutation(pay_no_debts, "was given licence, which", (REGAINED,), HASTY),
     "old goodbye believed": Mutation(believe_old_goodbyes, "an old goodbye took", (BACK,)),
     "doubt kept in the window": Mutation(
         keep_what_is_in_doubt, "nobody reads the manager's queue", (TOLD_AGAIN,), README
@@ -408,7 +421,7 @@ def test_what_is_broken_is_seen(name: str, monkeypatch: MonkeyPatch) -> None:
 
 def test_what_is_whole_is_not_blamed() -> None:
     """The stories of these tests end well where nothing is broken."""
-    assert play(README, list(TOLD_AGAIN)).violations == ()
+    assert play(README, list(TOLD_AGAIN)).violations == play(HASTY, list(REGAINED)).violations == ()
     for story in (DEADLY, SLOW, GARBAGE, LONG, RESTORED, DENIED, PAUSED, STOPPED, CRASH, *FROZEN[::8]):
         assert play(SEED, story).violations == ()
     for story in (JUMP, HOUR, BACK, HANGS, *AWAY):

@@ -319,6 +319,17 @@ def test_idle_of_a_stalled_or_missing_worker_may_overtake_its_end(gone: float) -
     assert (grid.outcomes, grid.sent[-1]) == ({"T": Outcome.COMPLETED}, ("w", "U"))
 
 
+def test_what_was_never_begun_is_waited_for_after_a_restart() -> None:
+    """W takes nothing from its queue; what stands there, done by another, never counts for the next task."""
+    grid = Grid().on(FakeDatabase()).say("v", "idle").submit("T", time_limit=5.0).say("v", "working")
+    grid.wait(5.1).say("w", "idle")
+    assert grid.sent[-1] == ("w", "T")
+    grid.say("v", "task_complete").submit("U").restart().say("w", "idle").wait(5.0)
+    assert grid.sent[-1] == ("w", "T")
+    grid.say("w", "working").say("w", "task_complete").say("w", "idle")
+    assert grid.sent[-1] == ("w", "U") and grid.outcomes == {"T": Outcome.COMPLETED}
+
+
 def test_stalled_worker_that_gave_up_is_free_at_its_second_idle() -> None:
     """The first may have crossed its *working*."""
     grid = Grid().say("w", "idle").submit("T", time_limit=5.0).say("w", "working").wait(5.1).submit("U")
