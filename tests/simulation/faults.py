@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable
 from functools import partial
 
-from tefmanager.manager import Manager, Ways
+from tefmanager.interfaces.ways import Ways
+from tefmanager.manager import Manager
 from tests.fakes.reservations import FakeEtcd
 from tests.fakes.store import Breaks, FakeDatabase
 from tests.simulation.adapters import LEASE

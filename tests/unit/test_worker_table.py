@@ -320,7 +320,7 @@ def test_idle_of_a_stalled_or_missing_worker_may_overtake_its_end(gone: float) -
 
 
 def test_what_was_never_begun_is_waited_for_after_a_restart() -> None:
-    """W takes nothing from its queue; what stands there, done by another, never counts for the next task."""
+    """What stands in its queue, done by another, never counts for the next task."""
     grid = Grid().on(FakeDatabase()).say("v", "idle").submit("T", time_limit=5.0).say("v", "working")
     grid.wait(5.1).say("w", "idle")
     assert grid.sent[-1] == ("w", "T")
