@@ -95,7 +95,7 @@ class Cache:
     def put(self, name: str, field: str, entry: Entry) -> bool:
         """Take in a change of one key; tell whether the resource has changed by it."""
         known = self._fields.get(name, {}).get(field, NOTHING)
-        if entry.revision <= max(known.revision, self._whole_at(name)):
+        if entry.revision <= max(known.revision, self.whole_at(name)):
             return False
         self._fields.setdefault(name, {})[field] = entry
         return self._parse(name)
@@ -109,11 +109,12 @@ class Cache:
                 changed.append(name)
         return changed
 
-    def _whole_at(self, name: str) -> int:
+    def whole_at(self, name: str) -> int:
+        """Return the revision up to which everything that concerns a resource has been seen."""
         return max(self._read_at, self._known_at.get(name, 0))
 
     def _merge(self, name: str, found: Fields, revision: int) -> bool:
-        if revision < self._whole_at(name):
+        if revision < self.whole_at(name):
             return False
         before = self._fields.get(name, {})
         newer = {field: entry for field, entry in before.items() if entry.revision > revision}

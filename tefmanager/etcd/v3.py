@@ -309,7 +309,8 @@ class EtcdV3Reservations(EtcdReservations):
         for field in _SINGLE:
             yield v3wire.unchanged(self._key(name, field), self._cache.entry(name, field).revision)
         windows = dict(self._cache.windows(name))
-        newest = max((entry.revision for entry in windows.values()), default=0)
+        # What stands there and is no window has been seen as well.
+        newest = max(self._cache.whole_at(name), *(entry.revision for entry in windows.values()), 0)
         # A range tells of new and changed keys, but not of deleted ones.
         yield v3wire.none_newer(self._key(name, tree.WINDOWS, ""), newest)
         for field in self._windows_now(name):

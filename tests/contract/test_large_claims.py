@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from tefmanager.etcd.jobs import Job, Kind
 from tefmanager.etcd.room import FIRST, Cost, Limits, TransactionRoom
 from tefmanager.interfaces import Claim, Granted, Refused
-from tests.contract.etcds import FakeTwin, RealTwin, Twin
+from tests.contract.etcds import CLOCK, FakeTwin, RealTwin, Twin
 from tests.contract.test_reservations import Managers, lock_keys
 
 
@@ -138,3 +138,19 @@ def test_what_fits_into_a_transaction() -> None:
     assert [room.admits(Job(Kind.TAKE, 10 + number, ("a",))) for number in range(3)] == [True, True, False]
     narrow = TransactionRoom(Limits(size=100), lambda _: Cost(FIRST, 50), lambda _: 10)
     assert [narrow.admits(Job(Kind.TAKE, 1, (name,))) for name in "ab"] == [True, False]
+
+
+@pytest.mark.parametrize("junk", ["r/windows/7/colour", "r/windows/7/source", "r/windows/note"])
+@pytest_twisted.ensureDeferred
+async def test_keys_that_mean_nothing(twin: Twin, managers: Managers, junk: str) -> None:
+    """What stands among the windows and is none keeps nobody from the resource, old or new."""
+    await make(twin, "r")
+    await window(twin, "r/windows/7", -1)
+    await twin.foreign.set(junk, "x")
+    reservations, observer = await managers.start()
+    assert await reservations.reserve([Claim(1, ("r",))]) == [Granted(1, ("r",))]
+    await reservations.release([Claim(1, ("r",))])
+    await twin.foreign.set(junk, "y")
+    taking = Deferred.fromCoroutine(reservations.reserve([Claim(2, ("r",))]))
+    assert await taking.addTimeout(10, CLOCK) == [Granted(2, ("r",))]
+    assert observer.lost == []
