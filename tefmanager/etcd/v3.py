@@ -281,7 +281,7 @@ class EtcdV3Reservations(EtcdReservations):
         return answer.succeeded
 
     def _written(self, change: _Change, revision: int) -> None:
-        uncounted = {lock.name: self._cache.uncounted(lock.name) for lock in change.given}
+        uncounted = {lock.name: self._cache.uncounted(lock.name) for lock in (*change.given, *change.taken)}
         for lock in change.given:
             self._locks.drop(lock, revision)
         for lock in change.taken:
