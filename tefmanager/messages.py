@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from tefmanager import loglines
 from tefmanager.core.values import ManagerState
-from tefmanager.loglines import Line, cut, readable
+from tefmanager.loglines import LONGEST_FIELD, Line, cut, quoting, readable
 from tefmanager.protocol.fields import (
     LONGEST_LIST,
     LONGEST_NAME,
@@ -118,8 +118,18 @@ _INTEGER = re.compile(rb"0|-?[1-9][0-9]*")
 """A whole number as JSON has it."""
 
 
-def parse(body: bytes, size_limit: int) -> Parsed:
-    """Return what a message of at most ``size_limit`` bytes says."""
+def parse(body: bytes, size_limit: int, excerpt: int = LONGEST_FIELD) -> Parsed:
+    """Return what a message of at most ``size_limit`` bytes says.
+
+    What is to be logged of a bad one has at most ``excerpt`` characters of it.
+    """
+    found = _parsed(body, size_limit)
+    if isinstance(found, Invalid):
+        return Invalid(quoting(found.line, excerpt), found.rejected)
+    return found
+
+
+def _parsed(body: bytes, size_limit: int) -> Parsed:
     if len(body) > size_limit:
         return _not_json(f"{len(body)} bytes, at most {size_limit} are taken", body)
     try:

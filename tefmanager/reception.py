@@ -133,7 +133,7 @@ class Reception:
             return Arrival(item, _failed_on(item))
         if at_risk(item):
             emit(loglines.DELIVERY_LIMIT_NEAR(item.given_back, loglines.readable(item.body)[:SHOWN]))
-        parsed = parse(item.body, self._message_limit)
+        parsed = parse(item.body, self._message_limit, self._core.attempts.limits.excerpt)
         if isinstance(parsed, WorkerMessage) and self._is_own(parsed.exchange_name):
             reason = _NOT_A_WORKER_S.format(parsed.exchange_name)
             parsed = Invalid(loglines.INVALID_FIELD(parsed.name, reason))
@@ -212,7 +212,9 @@ class Reception:
 
 def _failed_on(delivery: Delivery) -> Invalid:
     reason = "the manager failed on this message before"
-    return Invalid(loglines.TASK_REJECTED(reason, loglines.readable(delivery.body)), rejected=reason)
+    return Invalid(
+        loglines.TASK_REJECTED(reason, loglines.readable(delivery.body)[:SHOWN]), rejected=reason
+    )
 
 
 def at_risk(item: Item) -> bool:

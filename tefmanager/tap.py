@@ -256,6 +256,7 @@ def _ways(config: Config, meter: IMeter) -> Ways:
             dispatch_timeout=config.dispatch_timeout,
             release_grace=config.release_grace,
             patience=config.patience,
+            excerpt=config.log.excerpt,
             max_attempts=config.max_attempts,
             hold_unknown=config.unknown_resources is UnknownResources.WAIT,
             forget_after=max(config.history_days, 1.0) * _DAY,

@@ -33,6 +33,7 @@ class Limits:
         hold_unknown: a resource without an entry in Etcd holds a task back.
         forget_after: how long a missing worker is remembered.
         memory: how much of the backlog is in memory; no operator sets it.
+        excerpt: characters that are logged of a message which nobody can use.
     """
 
     missing_interval: float = 90.0
@@ -44,6 +45,7 @@ class Limits:
     hold_unknown: bool = False
     forget_after: float = 7 * 86400.0
     memory: Memory = field(default_factory=Memory)
+    excerpt: int = 200
 
 
 class Attempts:

@@ -23,7 +23,7 @@ from tefmanager.logfile.emit import MORE
 from tefmanager.logfile.forms import Form
 from tefmanager.logfile.outputs import Output
 from tefmanager.logfile.secrets import KNOWN
-from tefmanager.loglines import LONGEST_FIELD, Line, quoting
+from tefmanager.loglines import Line
 
 _log = Logger("python")
 
@@ -44,12 +44,12 @@ def level_of(event: LogEvent) -> Any:
     return event.get("log_level") or LogLevel.info
 
 
-def line_of(form: Form, event: LogEvent, excerpt: int = LONGEST_FIELD) -> str:
-    """Return an event on one line, with at most so many characters of a message that it is about."""
+def line_of(form: Form, event: LogEvent) -> str:
+    """Return an event on one line."""
     time, level = event.get("log_time") or now(), level_of(event).name
     line = event.get("line")
     if isinstance(line, Line):
-        return form.line(time, level, quoting(line, excerpt))
+        return form.line(time, level, line)
     text = eventAsText(event, includeTimestamp=False, includeSystem=False)
     return form.other(time, level, str(event.get("log_namespace", "-")), KNOWN.hide(text.strip("\n")))
 
@@ -62,13 +62,11 @@ class LogObserver:
         output: where lines go.
         form: makes them.
         level: name of the least important level that is written.
-        excerpt: characters that are written of a message which nobody could use.
     """
 
-    def __init__(self, output: Output, form: Form, level: str, excerpt: int = LONGEST_FIELD) -> None:
+    def __init__(self, output: Output, form: Form, level: str) -> None:
         self.output = output
         self._form = form
-        self._excerpt = excerpt
         self._least = _RANKS[LogLevel.lookupByName(level)]
         self._lines: list[str] = []
 
@@ -81,7 +79,7 @@ class LogObserver:
         """Write an event; one that says that more follow waits for them."""
         with self.output.lock:
             if _RANKS[level_of(event)] >= self._least:
-                self._lines.append(line_of(self._form, event, self._excerpt))
+                self._lines.append(line_of(self._form, event))
             if self._lines and not event.get(MORE):
                 lines, self._lines = self._lines, []
                 self.output.write(("\n".join(lines) + "\n").encode())

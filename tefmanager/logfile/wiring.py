@@ -56,7 +56,7 @@ def open_log(reactor: Any, config: LogConfig, twistd: Mapping[str, Any] | None) 
     else:
         form = form_for(config.format, journal=is_journal(_STDOUT, os.environ))
         stream = StreamOutput(_STDOUT, later, _renderer(form))
-        observer = LogObserver(stream, form, config.level, config.excerpt)
+        observer = LogObserver(stream, form, config.level)
     reactor.addSystemEventTrigger("after", "shutdown", observer.output.catch_up)
     take_in_everything(config.level)
     return observer
@@ -66,7 +66,7 @@ def file_log(config: LogConfig, later: Later) -> tuple[FileOutput, LogObserver]:
     """Return what writes the log file; ``later`` calls something in so many seconds. Raises OSError."""
     form = form_for(config.format)
     output = FileOutput(Path(config.file).absolute(), later, _renderer(form))
-    return output, LogObserver(output, form, config.level, config.excerpt)
+    return output, LogObserver(output, form, config.level)
 
 
 def logs_to_stdout(twistd: Mapping[str, Any] | None) -> bool:

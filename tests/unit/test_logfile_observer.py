@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent, Logger, LogLevel, globalLogPublisher
+from twisted.logger import LogEvent, Logger, globalLogPublisher
 from twisted.python import log as legacy
 
 from tefmanager import loglines
@@ -51,15 +51,6 @@ def written() -> Iterator[Writes]:
     globalLogPublisher.addObserver(observer)
     yield output
     globalLogPublisher.removeObserver(observer)
-
-
-@pytest.mark.parametrize(("excerpt", "shown"), [(0, "… (600 characters)"), (3, "abc… (600 characters)")])
-def test_little_of_a_message_is_written(excerpt: int, shown: str) -> None:
-    """Of what somebody sent, only as much as is wanted; all other fields are whole."""
-    observer = LogObserver(output := Writes(), TextForm(), "info", excerpt)
-    for line in (loglines.TASK_REJECTED("abc" * 200, "abc" * 200), loglines.NO_DATA("")):
-        observer({"log_level": LogLevel.warn, "log_time": 1.0, "line": line})
-    assert output.all == [[f"warn TASK_REJECTED|{'abc' * 200}|{shown}"], ["warn INVALID_JSON|NO_DATA|"]]
 
 
 @pytest.fixture

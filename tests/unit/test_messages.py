@@ -335,3 +335,16 @@ def test_any_values(message_type: str, fields: dict[str, object]) -> None:
     message = parse(json.dumps({"type": message_type, **fields}).encode(), LIMIT)
     if isinstance(message, Invalid):
         assert message.line.text.splitlines() == [message.line.text]
+
+
+@pytest.mark.parametrize(("excerpt", "shown"), [(0, "… (300 characters)"), (3, "xxx… (300 characters)")])
+def test_little_of_a_message_is_logged(excerpt: int, shown: str) -> None:
+    """Of what nobody can use only as much as is wanted; the answer to its sender is the same text."""
+    for body in (b"x" * 300, task(guid=7.5, more="y" * 300)):
+        message = parse(body, LIMIT, excerpt)
+        assert isinstance(message, Invalid)
+        assert "xxxx" not in message.line.text
+        assert "yy" not in message.line.text
+    message = parse(b"x" * 300, LIMIT, excerpt)
+    assert isinstance(message, Invalid)
+    assert message.line.text.endswith(f"|{shown}")
