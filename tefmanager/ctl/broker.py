@@ -18,6 +18,7 @@ from tefmanager.config import Config
 from tefmanager.ctl.errors import CtlError, Exit
 from tefmanager.endpoints import AmqpEndpoint
 
+_NOT_FOUND = 404
 _CONTENT_TYPE = "application/json"
 
 
@@ -106,6 +107,18 @@ class Broker:
         except ChannelClosedByBroker as error:
             text = f"no manager has been here, or the name prefix is another one: {error.reply_text}"
             raise CtlError(Exit.MANAGER, text) from None
+
+    def count(self, queue: str) -> int | None:
+        """Return how many messages a queue has, or None where there is none of that name."""
+        channel = self._channel.connection.channel()  # where there is no such queue, it is closed
+        try:
+            count = int(channel.queue_declare(queue, passive=True).method.message_count)
+        except ChannelClosedByBroker as error:
+            if error.reply_code != _NOT_FOUND:
+                raise
+            return None
+        channel.close()
+        return count
 
     def _replies(self) -> str:
         """Return the queue for answers, which lives as long as the connection."""

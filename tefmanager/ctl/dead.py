@@ -59,9 +59,13 @@ def sift(broker: Broker, take: Callable[[Dead], bool]) -> None:
     them back would be simpler; but a quorum queue counts that, and drops what was given back too often. Of
     times in headers, pika reads whole seconds.
     """
-    queue, channel = broker.config.dead_queue, broker.channel
+    queue = broker.config.dead_queue
+    count = broker.count(queue)
+    if count is None:
+        click.echo(f"somebody has deleted the dead queue {queue}, with all messages in it", err=True)
+    channel = broker.channel
     channel.confirm_delivery()
-    for _ in range(broker.look(queue).message_count):
+    for _ in range(count or 0):
         method, properties, body = channel.basic_get(queue)
         if method is None:
             return

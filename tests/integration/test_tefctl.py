@@ -213,8 +213,9 @@ def test_dead_tasks(tefctl: Tefctl, grid: Grid) -> None:
     assert "there is no dead task" in tefctl("dead", "drop", guids[1], status=1).stderr
 
 
-def test_a_dead_task_without_message(daemon: Daemon, tefctl: Tefctl, grid: Grid) -> None:
-    """Where somebody has emptied the dead queue that is said, and how to get rid of what is listed."""
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_dead_task_without_message(daemon: Daemon, tefctl: Tefctl, grid: Grid, deleted: bool) -> None:
+    """Where the dead queue was emptied or deleted that is said, and how to get rid of what is listed."""
     worker = RubyWorker(grid, fresh("type"))
     guid = grid.task(worker.worker_type)
     worker.free()
@@ -222,6 +223,9 @@ def test_a_dead_task_without_message(daemon: Daemon, tefctl: Tefctl, grid: Grid)
     worker.say("offline")
     until(lambda: guid in listed(tefctl))
     grid.take_all(f"{daemon.prefix}.manager.dead", 1)
+    if deleted:
+        grid.channel.queue_delete(f"{daemon.prefix}.manager.dead")
+        assert "has deleted the dead queue" in tefctl("dead", "show", guid, status=1).stderr
     for arguments in (["--all"], [guid], [guid, "nobody's"]):
         done = tefctl("dead", "retry", *arguments, status=1)
         assert f"the message of dead task {guid} is not in the dead queue" in done.stderr

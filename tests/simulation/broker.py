@@ -55,6 +55,8 @@ class Broker:
         queues: messages by queue; a queue that is not there cannot be published to.
         up: False while nobody can connect.
         bindings: exchanges, each with the queue its messages go to.
+        full: queues that refuse what is published to them.
+        unanswered: times that a manager could not know whether a message had arrived.
         blocked: True while nobody may publish; consuming goes on.
         hung: True while it takes everything, and delivers nothing.
         audit: is told (queue, body) of each message that is put into a queue.
@@ -67,6 +69,8 @@ class Broker:
         self.hung = False
         self.bindings: dict[str, str] = {}
         self.queues: dict[str, deque[Stored]] = {}
+        self.full: set[str] = set()
+        self.unanswered = 0
         self.audit: Callable[[str, bytes], None] = lambda queue, body: None
         self._watchers: dict[str, list[Callable[[], None]]] = {}
         self._links: list[Link] = []

@@ -214,6 +214,11 @@ class Faults:
         self.broker.block()
         self.world.later(seconds, seconds, self.broker.unblock)
 
+    def queue_refuses(self, queue: str, seconds: float) -> None:
+        """A queue is full, and takes nothing."""
+        self.broker.full.add(queue)
+        self.world.later(seconds, seconds, self.broker.full.discard, queue)
+
     def broker_hangs(self, seconds: float) -> None:
         """RabbitMQ takes everything, and delivers nothing."""
         self.broker.hang()

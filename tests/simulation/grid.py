@@ -189,6 +189,7 @@ class Grid(Faults):
         self.broker.start()
         self.broker.unblock()
         self.broker.go_on()
+        self.broker.full.clear()
         self.database.come_back()
         self.database.breaks = None
         self.permit_all()

@@ -176,6 +176,7 @@ class SimConsumer:
         """See `IConsumer.stop`."""
         await self._process.ask()
         self._deliveries = None
+        self._broker.unanswered += 1  # the reign ends, with all that was under way
         if self._connected:
             self._drop()
         self._session += 1  # what was delivered before is nobody's
@@ -329,7 +330,8 @@ class SimPublisher:
             self._broker.receive(lambda: self._arrive(session, entry, fate))
 
     def _arrive(self, session: int, entry: Entry, fate: Fate) -> None:
-        there = self._broker.put(entry.queue, entry.body)
+        full = entry.queue in self._broker.full
+        there = not full and self._broker.put(entry.queue, entry.body)
         if not there and entry.either and entry.queue in self._broker.bindings:
             there = self._broker.put(self._broker.bindings[entry.queue], entry.body)
         if session != self._session or not self._connected:
@@ -337,7 +339,8 @@ class SimPublisher:
         if fate is Fate.UNANSWERED:
             self.broken()
         else:
-            outcome = Delivered.CONFIRMED if there else Delivered.RETURNED
+            missing = Delivered.NACKED if full else Delivered.RETURNED
+            outcome = Delivered.CONFIRMED if there else missing
             self._process.hear("publisher", self._way, self._confirm, session, entry, outcome)
 
     def _confirm(self, session: int, entry: Entry, outcome: Delivered) -> None:
@@ -355,6 +358,7 @@ class SimPublisher:
     def broken(self) -> None:
         """The connection breaks: what was not confirmed may have arrived or not."""
         if self._connected:
+            self._broker.unanswered += bool(self._open)
             self._connected = False
             find_out(self._process, "publisher", self._lose)
 

@@ -40,6 +40,7 @@ from tefmanager.interfaces import (
 )
 from tefmanager.lease import Lease
 from tefmanager.messages import WorkerMessage
+from tefmanager.outgoing.rejections import Rejections
 from tefmanager.reception import Reception, Turn
 from tests.fakes import store
 from tests.fakes.reservations import FakeReservations
@@ -276,6 +277,11 @@ def keep_what_is_in_doubt(patch: MonkeyPatch) -> None:
     patch.setattr(Reception, "_deliver", delivered)
 
 
+def forget_copies(monkeypatch: MonkeyPatch) -> None:
+    """Take a message that is delivered again for another one."""
+    monkeypatch.setattr(Rejections, "_known", lambda self, delivery: None)
+
+
 @dataclass(frozen=True)
 class Mutation:
     """A manager that is broken, and what is to be said of it.
@@ -304,6 +310,11 @@ SLOW = (
     *(Step(0.5, "deafen_worker", (number, 50.0)) for number in (0, 2)),
     *(Step(1.0, "submit", (f"t{number}", "x", 1.0, (), None, 20.0)) for number in range(3)),
     *(Step(9.0, "submit", (f"u{number}", "x", 9.0, (), None, 20.0)) for number in range(3)),
+)
+FULL = (
+    Step(0.5, "queue_refuses", ("rejected", 30.0)),
+    Step(2.0, "send_garbage", ("{",)),
+    *(Step(4.0 + 3 * n, "break_links", ()) for n in range(6)),
 )
 GARBAGE = (Step(1.0, "send_garbage", ("{",)),)
 PAUSED = (
@@ -396,6 +407,7 @@ MUTATIONS = {
     "dead and nowhere": Mutation(pretend_sent, "but not in the queue of the dead", (DEADLY,)),
     "dead too early": Mutation(die_early, "is dead after 1 attempts"),
     "bad message dropped": Mutation(without_async(Engine, "_reject"), "was not rejected", (GARBAGE,)),
+    "bad message copied again": Mutation(forget_copies, "copies in the rejected queue", (FULL,)),
     **{
         f"silent while {story[0].what}": Mutation(say_it_once, " says nothing of ", (story,))
         for story in AWAY
@@ -424,7 +436,7 @@ def test_what_is_whole_is_not_blamed() -> None:
     assert play(README, list(TOLD_AGAIN)).violations == play(HASTY, list(REGAINED)).violations == ()
     for story in (DEADLY, SLOW, GARBAGE, LONG, RESTORED, DENIED, PAUSED, STOPPED, CRASH, *FROZEN[::8]):
         assert play(SEED, story).violations == ()
-    for story in (JUMP, HOUR, BACK, HANGS, *AWAY):
+    for story in (JUMP, HOUR, BACK, FULL, HANGS, *AWAY):
         assert play(SEED, story).violations == ()
 
 
