@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import msgspec
+
+from tefmanager import loglines
 from tefmanager.core import events
 from tefmanager.core.effects import ReplyTo
-from tefmanager.interfaces import Delivery
+from tefmanager.interfaces import Delivered, Delivery, IPublisher, Message
+from tefmanager.logfile.emit import emit
 from tefmanager.messages import (
     DispatchTasks,
     GetWorkers,
@@ -44,3 +50,57 @@ def event_of(delivery: Delivery, parsed: Parsed | None, finished: frozenset[str]
             return events.Commanded(parsed, reply, delivery.redelivered)
         case _:
             raise ValueError(f"{parsed!r} is no event")
+
+
+CONTENT_TYPE = b"application/octet-stream"
+"""What the programs in the field put on their messages."""
+
+ANSWERS = 32 * 1024 * 1024
+"""Bytes of answers under way. Above it who asks is told to ask later; above twice as many, nothing."""
+
+LARGEST_ANSWER = 8 * 1024 * 1024
+"""Bytes of one answer. RabbitMQ 4 takes 16 MiB in a message, unless it is configured otherwise."""
+
+_ANSWER = 2048
+"""Bytes that an answer takes in memory besides its body."""
+
+
+class Answers:
+    """Answers messages. Who asks much and takes nothing fills no memory."""
+
+    def __init__(self, publisher: IPublisher) -> None:
+        self._publisher = publisher
+        self._answering = 0
+
+    async def reply(self, to: ReplyTo, response: object, warnings: Sequence[str] = ()) -> None:
+        """Answer with a value that can be encoded as JSON."""
+        outcome = await self._answer(to, response, warnings)
+        if outcome != Delivered.CONFIRMED:
+            emit(loglines.REPLY_FAILED(to.queue.decode("utf-8", "backslashreplace"), outcome))
+
+    async def _answer(self, to: ReplyTo, response: object, warnings: Sequence[str]) -> str:
+        """Send an answer and return what became of it."""
+        if self._answering >= 2 * ANSWERS:
+            return "dropped: so many answers are under way already"
+        if self._answering >= ANSWERS:
+            response, warnings = (
+                loglines.QUESTION_FAILED("so many answers are under way: ask later").text,
+                (),
+            )
+        answer = {"response": response, "warnings": warnings} if warnings else {"response": response}
+        body = msgspec.json.encode(answer)
+        outcome = Delivered.REFUSED if len(body) > LARGEST_ANSWER else await self._send(to, body)
+        if outcome is Delivered.REFUSED:
+            text = f"the answer has {len(body)} bytes, too many for one message: ask for less"
+            failed = loglines.QUESTION_FAILED(text)
+            emit(failed)
+            outcome = await self._send(to, msgspec.json.encode({"response": failed.text}))
+        return outcome
+
+    async def _send(self, to: ReplyTo, body: bytes) -> Delivered:
+        message = Message(body, correlation_id=to.correlation_id, content_type=CONTENT_TYPE)
+        self._answering += len(body) + _ANSWER
+        try:
+            return await self._publisher.send(to.queue, message)
+        finally:
+            self._answering -= len(body) + _ANSWER

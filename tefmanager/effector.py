@@ -32,6 +32,7 @@ from tefmanager.core.effects import (
 )
 from tefmanager.core.values import AttemptRow, Bodies
 from tefmanager.crashpoints import CrashPoint, reach
+from tefmanager.deliveries import CONTENT_TYPE, Answers
 from tefmanager.inquiry.outages import (
     ANSWER,
     CONFIRM,
@@ -62,25 +63,13 @@ from tefmanager.spawn import Nursery
 
 log = Logger()
 
-_CONTENT_TYPE = b"application/octet-stream"
-"""What the programs in the field put on their messages."""
-
 NOT_CONFIRMED = "RabbitMQ does not confirm that it has it"
 
 LOOK_TIMEOUT = 5.0
 """Seconds to wait for what the broker knows of a worker's queue."""
 
-ANSWERS = 32 * 1024 * 1024
-"""Bytes of answers under way. Above it who asks is told to ask later; above twice as many, nothing."""
-
 REFUSED_PAUSE = 60.0
 """Seconds until a rejected message that is too large for its queue is offered again."""
-
-LARGEST_ANSWER = 8 * 1024 * 1024
-"""Bytes of one answer. RabbitMQ 4 takes 16 MiB in a message, unless it is configured otherwise."""
-
-_ANSWER = 2048
-"""Bytes that an answer takes in memory besides its body."""
 
 ATTEMPTS_TOLD = 100
 """How many of a dead task's attempts are told in its headers: the last ones."""
@@ -144,7 +133,7 @@ class Effector:
         self._to_release: dict[int, Claim] = {}
         self._releasing = False
         self._kept: dict[int, _Kept] = {}
-        self._answering = 0
+        self._answers = Answers(publisher)
         self._outages = outages
         self._steps = Steps(outages)
         self.probed = NOT_CONFIRMED
@@ -221,7 +210,7 @@ class Effector:
         body = msgspec.json.encode({"type": "dispatch_tasks", "probe": token})
         if self._probe is not None:
             self._probe.cancel()  # it has not left for want of a connection, or is lost
-        self._probe = self._nursery.run(self._send_probe(Message(body, content_type=_CONTENT_TYPE)))
+        self._probe = self._nursery.run(self._send_probe(Message(body, content_type=CONTENT_TYPE)))
 
     async def _send_probe(self, message: Message) -> None:
         self.probed = NOT_CONFIRMED
@@ -235,7 +224,7 @@ class Effector:
             self._publisher.renew(reason)
 
     async def _publish(self, effect: Publish, body: bytes) -> None:
-        message = Message(body, content_type=_CONTENT_TYPE)
+        message = Message(body, content_type=CONTENT_TYPE)
         reach(CrashPoint.PUBLISHING)
         why: list[str] = []
         outcome = await self._publisher.dispatch(effect.address, message, why.append)
@@ -252,46 +241,17 @@ class Effector:
 
     async def answered(self, reply: Reply) -> None:
         """Answer a message; return when the broker has the answer, or it is clear that it has not."""
-        await self.reply(reply.to, reply.response, reply.warnings)
+        await self._answers.reply(reply.to, reply.response, reply.warnings)
 
-    async def reply(self, to: ReplyTo, response: object, warnings: Sequence[str] = ()) -> None:
+    async def reply(self, to: ReplyTo, response: object) -> None:
         """Answer with a value that can be encoded as JSON."""
-        outcome = await self._answer(to, response, warnings)
-        if outcome != Delivered.CONFIRMED:
-            emit(loglines.REPLY_FAILED(to.queue.decode("utf-8", "backslashreplace"), outcome))
-
-    async def _answer(self, to: ReplyTo, response: object, warnings: Sequence[str]) -> str:
-        """Send an answer and return what became of it. Who asks much and takes nothing fills no memory."""
-        if self._answering >= 2 * ANSWERS:
-            return "dropped: so many answers are under way already"
-        if self._answering >= ANSWERS:
-            response, warnings = (
-                loglines.QUESTION_FAILED("so many answers are under way: ask later").text,
-                (),
-            )
-        answer = {"response": response, "warnings": warnings} if warnings else {"response": response}
-        body = msgspec.json.encode(answer)
-        outcome = Delivered.REFUSED if len(body) > LARGEST_ANSWER else await self._send(to, body)
-        if outcome is Delivered.REFUSED:
-            text = f"the answer has {len(body)} bytes, too many for one message: ask for less"
-            failed = loglines.QUESTION_FAILED(text)
-            emit(failed)
-            outcome = await self._send(to, msgspec.json.encode({"response": failed.text}))
-        return outcome
-
-    async def _send(self, to: ReplyTo, body: bytes) -> Delivered:
-        message = Message(body, correlation_id=to.correlation_id, content_type=_CONTENT_TYPE)
-        self._answering += len(body) + _ANSWER
-        try:
-            return await self._publisher.send(to.queue, message)
-        finally:
-            self._answering -= len(body) + _ANSWER
+        await self._answers.reply(to, response)
 
     async def _bury(self, effect: Bury, body: bytes) -> None:
         attempts = await self._attempts(effect.task_id)
         told = [history(row) for row in attempts[-ATTEMPTS_TOLD:]]
         headers = {"x-tef-reason": effect.reason, "x-tef-guid": effect.guid, "x-tef-attempts": told}
-        message = Message(body, content_type=_CONTENT_TYPE, headers=headers)
+        message = Message(body, content_type=CONTENT_TYPE, headers=headers)
         if (refusal := await self._insist(self._queues.dead, message)) is not None:
             emit(loglines.DEAD_NOT_QUEUED(effect.guid, refusal))  # history has it all the same
         reach(CrashPoint.BURIED)

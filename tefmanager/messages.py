@@ -32,8 +32,8 @@ from tefmanager.protocol.fields import (
 )
 from tefmanager.questions import OF_A_TASK, QUESTIONS, Question, read_question
 
-LONGEST_REASON = 300
-"""Characters of a reason: it is a header of the rejected message as well."""
+LONGEST_REASON = 1000
+"""Characters of a reason; fewer of them are in a header of the rejected message."""
 
 MOST_RESOURCES = 1000
 """Names in a task's resources."""

@@ -102,5 +102,5 @@ def shown(raw: msgspec.Raw) -> str:
     if len(raw) <= LONGEST_VALUE:
         found = _decode_value(raw)
         return found if isinstance(found, str) else bytes(raw).decode()
-    start = memoryview(raw)[:LONGEST_NAME].tobytes().decode("utf-8", "ignore")
+    start = memoryview(raw)[:LONGEST_VALUE].tobytes().decode("utf-8", "ignore")
     return f"{start}… ({len(raw)} bytes)"

@@ -10,7 +10,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from tefmanager import effector as effectors
+from tefmanager import deliveries
 from tefmanager.core.announcements import LARGEST, ROOM, workers_told
 from tefmanager.core.effects import Reply, ReplyTo, ReplyWorkers, WorkerInfo
 from tefmanager.core.values import WorkerStatus
@@ -66,7 +66,7 @@ def test_answers_under_way_are_bounded_together(
     effector: Effector, slow: Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever asks 400 times for large tasks, and takes no answer, is told to ask later, then nothing."""
-    monkeypatch.setattr(effectors, "ANSWERS", 100_000)
+    monkeypatch.setattr(deliveries, "ANSWERS", 100_000)
     task = json.dumps({"task_data": "x" * 20_000}).encode()
     for _ in range(400):
         effector.carry_out([ReplyWorkers(ASKER, (WORKER,))], {1: task})
@@ -82,7 +82,7 @@ def test_when_answers_have_arrived_others_are_given(
     effector: Effector, slow: Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those that are confirmed, or lost, are under way no more."""
-    monkeypatch.setattr(effectors, "ANSWERS", 10_000)
+    monkeypatch.setattr(deliveries, "ANSWERS", 10_000)
     for outcome in (Delivered.CONFIRMED, Delivered.LOST, Delivered.RETURNED):
         slow.sent.clear()
         for _ in range(100):
@@ -96,7 +96,7 @@ def test_when_answers_have_arrived_others_are_given(
 
 def test_an_answer_that_is_too_large(slow: Slow, effector: Effector) -> None:
     """Who asked for more than fits into a message, here or at the broker, is told to ask for less."""
-    Deferred.fromCoroutine(effector.reply(ASKER, "x" * effectors.LARGEST_ANSWER))
+    Deferred.fromCoroutine(effector.reply(ASKER, "x" * deliveries.LARGEST_ANSWER))
     Deferred.fromCoroutine(effector.reply(ASKER, "y"))
     slow.sent[1][1].callback(Delivered.REFUSED)
     told = [slow.responses()[number].split("|")[0] for number in (0, 2)]
