@@ -59,6 +59,7 @@ from tefmanager.interfaces import (
 )
 from tefmanager.interfaces.ways import Queues
 from tefmanager.logfile.emit import emit
+from tefmanager.outgoing.outcomes import event_of_claim, event_of_dispatch
 from tefmanager.spawn import Nursery
 
 log = Logger()
@@ -229,7 +230,7 @@ class Effector:
         why: list[str] = []
         outcome = await self._publisher.dispatch(effect.address, message, why.append)
         reach(CrashPoint.PUBLISHED)
-        self._post(_delivered(effect.attempt, outcome, "; ".join(why) or outcome.value))
+        self._post(event_of_dispatch(effect.attempt, outcome, "; ".join(why) or outcome.value))
 
     async def _look(self, effect: LookAt) -> None:
         looking = Deferred.fromCoroutine(self._publisher.audience(effect.address))
@@ -302,7 +303,7 @@ class Effector:
         reach(CrashPoint.RESERVED)
         for kind, name in _METERED.items():
             self._meter.reserved(name, sum(isinstance(outcome, kind) for outcome in outcomes))
-        return [_answer_of(outcome) for outcome in outcomes]
+        return [event_of_claim(outcome) for outcome in outcomes]
 
     def etcd_is_back(self) -> None:
         """Release at once what could not be released."""
@@ -352,26 +353,3 @@ class Effector:
 def _cancel(kept: _Kept) -> None:
     if kept.again is not None and kept.again.active():
         kept.again.cancel()
-
-
-def _delivered(attempt: int, outcome: Delivered, reason: str) -> events.Event:
-    """Return what became of a dispatch."""
-    match outcome:
-        case Delivered.CONFIRMED:
-            return events.DispatchConfirmed(attempt)
-        case Delivered.LOST:
-            return events.DispatchUncertain(attempt)
-        case Delivered.RETURNED | Delivered.NACKED:
-            return events.DispatchFailed(attempt, reason)
-        case Delivered.REFUSED:
-            return events.DispatchImpossible(attempt, reason)
-
-
-def _answer_of(outcome: Outcome) -> events.Event:
-    match outcome:
-        case Granted(attempt, reserved):
-            return events.ReservationGranted(attempt, reserved)
-        case Refused(attempt, short):
-            return events.ReservationRefused(attempt, short)
-        case Impossible(attempt, reason):
-            return events.ReservationImpossible(attempt, reason)
