@@ -39,7 +39,7 @@ SETTINGS: Mapping[str, str] = {
 
 _LOOK = """
     select current_setting('server_encoding'), current_schema(), current_setting('search_path'),
-        current_setting('synchronous_commit'), current_setting('fsync')
+        current_setting('synchronous_commit')
 """
 
 
@@ -50,7 +50,7 @@ async def configure(session: Session, more: Mapping[str, str]) -> Iterator[str]:
     """
     # By itself, and first of all: a role may give its statements next to no time.
     await session.run(f"set statement_timeout = {more['statement_timeout']}")
-    [(encoding, schema, search_path, synchronous, fsync)] = await session.run(_LOOK)
+    [(encoding, schema, search_path, synchronous)] = await session.run(_LOOK)
     if encoding != "UTF8":
         raise StoreLost(f"the encoding of the database is {encoding}, expected UTF8")
     if schema is None:
@@ -61,14 +61,12 @@ async def configure(session: Session, more: Mapping[str, str]) -> Iterator[str]:
     await session.run(_settings({**SETTINGS, **more}))
     # The system's own schema goes before it: nobody's function stands in for one of the system's.
     await session.run("select set_config('search_path', quote_ident(current_schema()), false)")
-    return _weak(synchronous, fsync)
+    return _weak(synchronous)
 
 
-def _weak(synchronous: str, fsync: str) -> Iterator[str]:
+def _weak(synchronous: str) -> Iterator[str]:
     if synchronous == "off":
         yield "synchronous_commit is off for this role or database; this session sets it to on"
-    if fsync == "off":
-        yield "fsync is off: when the server's machine fails, tasks are lost, or the whole database"
 
 
 def _settings(settings: Mapping[str, str]) -> str:
