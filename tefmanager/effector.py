@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from time import time
 
 import msgspec
 from twisted.internet.defer import Deferred, TimeoutError
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -60,6 +59,7 @@ from tefmanager.interfaces import (
 from tefmanager.interfaces.ways import Queues
 from tefmanager.logfile.emit import emit
 from tefmanager.outgoing.outcomes import event_of_claim, event_of_dispatch
+from tefmanager.outgoing.releases import Releases
 from tefmanager.spawn import Nursery
 
 log = Logger()
@@ -77,25 +77,11 @@ ATTEMPTS_TOLD = 100
 
 _METERED: dict[type[Outcome], str] = {Granted: "granted", Refused: "refused", Impossible: "impossible"}
 
-_KEPT = (10.0, 60.0)
-"""Seconds until references that Etcd refuses to take back are offered again: at first, and at most."""
-
-
-@dataclass(slots=True)
-class _Kept:
-    """References that Etcd refuses to take back: why, and when they are offered again."""
-
-    claim: Claim
-    reason: str
-    pauses: Backoff
-    again: IDelayedCall | None = None
-
 
 class Effector:
     """Publishes, replies, reserves and releases.
 
-    Releases are asked for one batch at a time: while Etcd answers one, the next gathers. Reservations are
-    asked for at once; the adapter makes batches of what comes while Etcd is busy.
+    Reservations are asked for at once; the adapter makes batches of what comes while Etcd is busy.
 
     Args:
         post: takes what came of an effect, as an event.
@@ -131,15 +117,14 @@ class Effector:
         self._meter = meter
         self._nursery = Nursery(on_failure, on_idle)
         self._to_reserve: list[Claim] = []
-        self._to_release: dict[int, Claim] = {}
-        self._releasing = False
-        self._kept: dict[int, _Kept] = {}
         self._answers = Answers(publisher)
         self._outages = outages
         self._steps = Steps(outages)
         self.probed = NOT_CONFIRMED
         self._probe: Deferred[None] | None = None
-        self._patience = Backoff(clock)
+        self._releases = Releases(
+            clock, reservations, post, lambda giving: self._nursery.run(giving, RELEASE)
+        )
 
     def carry_out(self, effects: Sequence[Effect], bodies: Bodies) -> None:
         """Begin to carry out a turn's effects, in order. ``bodies`` are the tasks' messages.
@@ -157,7 +142,7 @@ class Effector:
                 case Reserve(attempt, resources):
                     self._to_reserve.append(Claim(attempt, resources))
                 case Release(attempt, resources):
-                    self._to_release[attempt] = Claim(attempt, resources)
+                    self._releases.add(Claim(attempt, resources))
                 case Reply():
                     self._nursery.run(self.answered(effect), ANSWER)
                 case ReplyWorkers(to, workers):
@@ -194,8 +179,7 @@ class Effector:
 
     async def abandon(self) -> None:
         """Give up what is under way."""
-        for kept in self._kept.values():
-            _cancel(kept)
+        self._releases.abandon()
         self._nursery.cancel()
         await self._nursery.wait()
 
@@ -284,9 +268,7 @@ class Effector:
         if self._to_reserve:
             claims, self._to_reserve = self._to_reserve, []
             self._nursery.run(self._reserve(claims), RESERVATION)
-        if self._to_release and not self._releasing:
-            self._releasing = True
-            self._nursery.run(self._release(), RELEASE)
+        self._releases.begin()
 
     async def _reserve(self, claims: Sequence[Claim]) -> None:
         for event in await self._reserved(claims):
@@ -307,49 +289,4 @@ class Effector:
 
     def etcd_is_back(self) -> None:
         """Release at once what could not be released."""
-        for attempt, kept in self._kept.items():
-            _cancel(kept)
-            self._to_release.setdefault(attempt, kept.claim)
-        self._ask_etcd()
-        self._patience.hurry()
-
-    async def _release(self) -> None:
-        while self._to_release:
-            claims, self._to_release = self._to_release, {}
-            reach(CrashPoint.RELEASING)
-            try:
-                refused = await self._reservations.release(list(claims.values()))
-            except ReservationsLost as lost:
-                log.debug("releases: {reason}", reason=str(lost))
-                self._to_release = {**claims, **self._to_release}
-                await self._patience.pause()
-            else:
-                reach(CrashPoint.RELEASED)
-                self._patience.reset()
-                kept = {each.attempt: each.reason for each in refused}
-                for attempt, claim in claims.items():
-                    if attempt in kept:
-                        self._keep(claim, kept[attempt])
-                    else:
-                        self._kept.pop(attempt, None)
-                        self._post(events.ReservationReleased(attempt))
-        self._releasing = False
-
-    def _keep(self, claim: Claim, reason: str) -> None:
-        """Offer references again later that Etcd refuses to take back; all others are given back."""
-        kept = self._kept.get(claim.attempt)
-        if kept is None:
-            kept = self._kept[claim.attempt] = _Kept(claim, "", Backoff(self._clock, *_KEPT))
-        if kept.reason != reason:
-            kept.reason = reason
-            emit(loglines.RESERVATION_KEPT(claim.attempt, " ".join(claim.resources), reason))
-        kept.again = self._clock.callLater(kept.pauses.next(), self._release_again, claim)
-
-    def _release_again(self, claim: Claim) -> None:
-        self._to_release.setdefault(claim.attempt, claim)
-        self._ask_etcd()
-
-
-def _cancel(kept: _Kept) -> None:
-    if kept.again is not None and kept.again.active():
-        kept.again.cancel()
+        self._releases.etcd_is_back()
