@@ -69,6 +69,9 @@ where locktype = 'advisory' and granted and objsubid = 1
 """Who has the lock: sessions of other roles don't show themselves."""
 
 
+_LOST = "that this manager had are gone; expected a dump to bring them back, or a restart to make new ones"
+
+
 @implementer(IStore)
 class Store:
     """What `IStore` says, on PostgreSQL.
@@ -157,6 +160,7 @@ class Store:
             await refuse_changing_sessions(session, lambda: self._opened(endpoint))
             weak = tuple(await configure(session, self._silence.settings))
             await self._stand_by(session, tell)
+            await self._refuse_ruins(session)
             for upgrade in await bring_up_to_date(session, self._prefix, self._upgrades):
                 self._log.info(
                     "Schema upgrade {number} ({name}) applied", number=upgrade.number, name=upgrade.name
@@ -205,11 +209,19 @@ class Store:
             b"begin;" + session.quoter()(self._queries["probe"].execute, (body,)) + b";rollback"
         )
 
+    async def _refuse_ruins(self, session: Session) -> None:
+        """Make no tables in the place of those that this process had: a dump may bring them back."""
+        there = f"select 1 from pg_tables where tablename = '{self._prefix}upgrades'"
+        if self._newest and not await session.run(there):
+            raise StoreLost(f"the tables {self._prefix}* {_LOST}")
+
     async def _begin(self, session: Session) -> tuple[int, int, Life]:
         """Begin a reign; return its number, its row's turns, and who reigns."""
         quote = session.quoter()
         begin = quote(self._queries["begin_reign"].execute, (self._newest,))
         found = await session.run(begin)
+        if not found and self._newest:
+            raise StoreLost(f"the rows of {self._prefix}manager {_LOST}")
         if not found:
             self._log.warn(
                 "The table {table} had lost its row; it is made anew", table=f"{self._prefix}manager"

@@ -401,6 +401,32 @@ async def test_a_lost_row_is_made_anew(
     await second.end()
 
 
+@pytest.mark.parametrize(
+    "gone", ["drop table {t}upgrades", "delete from {t}manager"], ids=["tables", "row"]
+)
+@pytest_twisted.ensureDeferred
+async def test_what_a_restore_brings_back(
+    twin: RealTwin, services: Services, prefix: str, gone: str
+) -> None:
+    """Who had tables makes no new ones in the midst of a restore; whoever is started anew does."""
+    own = store(services.database, prefix)
+    first = await soon(own.reign(silent))
+    await first.end()
+    twin.ask("create table {t}copy as select * from {t}manager")
+    twin.ask("create table {t}names as select * from {t}upgrades")
+    twin.ask(gone)
+    told: list[str] = []
+    waiting = soon(own.reign(told.append))
+    await until(lambda: bool(told))
+    assert "that this manager had are gone; expected a dump to bring them back" in told[0]
+    if "drop" in gone:
+        twin.ask("create table {t}upgrades as select * from {t}names")
+    else:
+        twin.ask("insert into {t}manager select * from {t}copy")
+    await (await waiting).end()
+    twin.ask("drop table {t}copy, {t}names")
+
+
 @pytest_twisted.ensureDeferred
 async def test_restored_while_nothing_happens(twin: RealTwin, services: Services, prefix: str) -> None:
     """Rows that were put back are noticed by the next ping."""
