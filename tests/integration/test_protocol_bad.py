@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 import pika.data
 import pytest
 
+from tests.integration.amqp_support import rabbitmqctl
 from tests.integration.daemon import Daemon, is_one_line
 from tests.integration.grid_client import Grid, ReadmeWorker, compact, fresh
+from tests.services import Services
 
 LIMIT = 16 * 1024 * 1024
 
@@ -334,6 +337,27 @@ def test_rejected_queue_is_deleted(grid: Grid, daemon: Daemon) -> None:
     daemon.log.wait("WAITED_FOR|queue")
     grid.take_all(f"{grid.queue}.rejected", 1200)
     assert len(daemon.log.events("WAITING_FOR|queue")) == told + 1
+
+
+def test_rejected_queue_takes_nothing(services: Services, grid: Grid, daemon: Daemon) -> None:
+    """The manager hears all the same, says so, and each message ends there once when there is room."""
+    queue, count = f"{grid.queue}.rejected", 1200  # more than are taken in at a time
+    grid.channel.queue_declare(queue, durable=True)
+    grid.channel.queue_purge(queue)
+    limit = json.dumps({"max-length": 1, "overflow": "reject-publish"})
+    rabbitmqctl(services, "set_policy", "full", f"^{re.escape(queue)}$", limit, "--apply-to", "queues")
+    try:
+        for number in range(count):
+            grid.send(b"bad %d" % number)
+        worker = ReadmeWorker(grid, fresh("type"))
+        worker.free()
+        guid = grid.task(worker.worker_type)
+        assert worker.expect().guid == guid
+        daemon.log.wait(f"WAITING_FOR|queue {queue}")
+    finally:
+        rabbitmqctl(services, "clear_policy", "full")
+    bodies = [received.body for received in grid.take_all(queue, count)]
+    assert sorted(bodies) == sorted(b"bad %d" % number for number in range(count))
 
 
 def test_nothing_else_is_harmed(grid: Grid, daemon: Daemon) -> None:
