@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 from msgspec.structs import replace
@@ -16,7 +17,7 @@ from tests.simulation.observer import Observer
 from tests.simulation.world import START
 
 if TYPE_CHECKING:
-    from tefmanager.core.values import AttemptRow, TaskRow
+    from tefmanager.core.values import AttemptRow, TaskRow, TaskSpec
     from tests.fakes.store import FakeDatabase, FinishedTask, Rows
 
 INTERVAL = 10.0
@@ -30,6 +31,10 @@ FORGOTTEN = 30.0 + 20.0 + 2.0 + 2 * INTERVAL
 
 LOOK = 2.0
 """Seconds between two looks."""
+
+
+MOST_TURNS = 5
+"""Turns of one suite between two of another that waits: some were decided before it came."""
 
 
 class Program(Protocol):
@@ -50,6 +55,24 @@ def _may_wait_for(row: TaskRow, claimant: TaskRow) -> bool:
     mine, other = row.spec, claimant.spec
     shared = set(mine.resources) & set(other.resources) or mine.task_type == other.task_type
     return row is not claimant and other.priority >= mine.priority and bool(shared)
+
+
+def _unjust(waiting: TaskSpec, sent: Iterable[tuple[TaskSpec, float]]) -> Iterable[str]:
+    """Tell of what was sent, and when, though it was the turn of a task that waits."""
+    mine = set(waiting.resources)
+    alike = [(spec, at) for spec, at in sent if mine <= set(spec.resources)]
+    for spec, _ in alike:
+        if spec.priority < waiting.priority:
+            yield f"{spec.guid} went before {waiting.guid}, which has a higher priority"
+    equals = [
+        (spec.suite, at)
+        for spec, at in alike
+        if mine == set(spec.resources) and spec.priority == waiting.priority
+    ]
+    last = max((at for suite, at in equals if suite == waiting.suite), default=0.0)
+    for suite, turns in Counter(suite for suite, at in equals if at > last).items():
+        if turns > MOST_TURNS:
+            yield f"suite {suite} has turn after turn while {waiting.guid} of suite {waiting.suite} waits"
 
 
 class Judge:
@@ -104,6 +127,8 @@ class Judge:
             odd = dict.fromkeys((*self._strays(), *self._lacks(), *self._unread()), 2 * INTERVAL)
             odd |= dict.fromkeys(self._not_dispatched(workers), 2 * INTERVAL)
             odd |= dict.fromkeys(self._forgotten(workers), FORGOTTEN)
+            for unjust in self._out_of_turn(START + mended + HEALING + self.delay, workers):
+                self._observer.object(unjust)
             self._since = {what: self._since.get(what, time) for what in odd}
             for what, patience in odd.items():
                 if time - self._since[what] > patience:
@@ -206,6 +231,36 @@ class Judge:
             claimed = any(_may_wait_for(row, other) for other in claimants)
             if self._worker_for(rows, row, workers) and not claimed:
                 yield f"{row.spec.guid} could run and is not dispatched"
+
+    def _out_of_turn(self, begin: float, workers: Sequence[Program]) -> Iterable[str]:
+        """Tasks that wait while others are sent: of lower priority, or turn after turn of another suite.
+
+        Only what needs no less than the one that waits could have gone to it, and only a first dispatch: a
+        worker of which nobody knows what it has gets that task again and no other.
+        """
+        rows = self._database.rows
+        sent = [(row.spec, row.dispatched) for row, _ in rows.tasks.values() if row.attempts == 1]
+        firsts = [row for row in rows.attempts.values() if row.number == 1 and row.task_id in rows.history]
+        sent += [(rows.history[row.task_id].row.spec, row.dispatched) for row in firsts]
+        for row, _ in rows.tasks.values():
+            if (
+                row.plain
+                and row.spec.suite not in rows.paused
+                and not self.denied & set(row.spec.resources)
+            ):
+                since = max(begin, row.spec.received) + INTERVAL
+                idle = self._idle_since(rows, row, workers) + INTERVAL
+                later = [
+                    (spec, at)
+                    for spec, at in sent
+                    if at is not None and at > (since if spec.task_type == row.spec.task_type else idle)
+                ]
+                yield from _unjust(row.spec, [each for each in later if each[1] > since])
+
+    def _idle_since(self, rows: Rows, row: TaskRow, workers: Sequence[Program]) -> float:
+        """Return since when a worker has been free that could take a task, or infinity."""
+        found = self._free_worker(rows, row, workers)
+        return rows.workers[found.split(" ")[0]].since if found else inf
 
     def _may_claim(self, rows: Rows, row: TaskRow, workers: Sequence[Program]) -> bool:
         """Tell whether a task may keep others from what it needs: several things, usable now."""

@@ -19,10 +19,12 @@ from tefmanager.core.departures import Departures
 from tefmanager.core.entities import Worker
 from tefmanager.core.intake import Intake
 from tefmanager.core.ledger import Ledger
+from tefmanager.core.lines import Line
 from tefmanager.core.planner import Planner
 from tefmanager.core.pool import Pool
 from tefmanager.core.reports import Reports
 from tefmanager.core.stops import Stops
+from tefmanager.core.turns import Turns
 from tefmanager.core.values import AttemptEnd, Moment
 from tefmanager.effector import Effector
 from tefmanager.engine import Engine
@@ -187,6 +189,22 @@ def stop_for_pause(patch: MonkeyPatch) -> None:
     patch.setattr(Intake, "_pause", Intake._stop)
 
 
+def type_by_type(patch: MonkeyPatch) -> None:
+    """One type after the other, whatever waits at a resource that they share."""
+    across = Line.across
+
+    def ordered(line: Line) -> Any:
+        place = across(line)
+        return place and (-1e9, *place[1:]) if line.yard.task_type == "x" else place
+
+    patch.setattr(Line, "across", ordered)
+
+
+def count_no_turns(patch: MonkeyPatch) -> None:
+    """Among equals the oldest is first, of whatever suite."""
+    patch.setattr(Turns, "served", nothing)
+
+
 def stop_again(patch: MonkeyPatch) -> None:
     """A stop that is delivered again is taken for a new one."""
     command = Stops.command
@@ -322,6 +340,14 @@ PAUSED = (
     Step(2.0, "submit", ("t0", "x", 1.0, (), "S1", 1.0)),
     Step(3.0, "pause_suite", ("S1", 9.0)),
 )
+SHARED = (
+    *(Step(200.0, "submit", (f"t{number}", "x", 1.0, ("licence",), None, 5.0)) for number in range(30)),
+    Step(262.0, "submit", ("u", "y", 9.0, ("licence",), None, 1.0)),
+)
+ONE_SUITE = (
+    *(Step(200.0, "submit", (f"t{number}", "x", 1.0, (), "S1", 5.0)) for number in range(60)),
+    Step(262.0, "submit", ("u", "x", 1.0, (), "S2", 1.0)),
+)
 STOPPED = (
     Step(1.0, "set_state", ("paused", 20.0)),
     Step(3.0, "submit", ("t0", "x", 1.0, (), "S1", 0.1)),
@@ -413,6 +439,8 @@ MUTATIONS = {
         for story in AWAY
     },
     "deaf and silent": Mutation(hear_nothing_and_say_nothing, " says nothing of probe", (HANGS,)),
+    "one type first": Mutation(type_by_type, "has a higher priority", (SHARED,)),
+    "no turns": Mutation(count_no_turns, "has turn after turn", (ONE_SUITE,)),
     "suite stopped again": Mutation(stop_again, "was stopped by what came before it", (STOPPED,)),
     "suite stopped": Mutation(stop_for_pause, "was stopped by nobody", (PAUSED,)),
 }
@@ -434,7 +462,20 @@ def test_what_is_broken_is_seen(name: str, monkeypatch: MonkeyPatch) -> None:
 def test_what_is_whole_is_not_blamed() -> None:
     """The stories of these tests end well where nothing is broken."""
     assert play(README, list(TOLD_AGAIN)).violations == play(HASTY, list(REGAINED)).violations == ()
-    for story in (DEADLY, SLOW, GARBAGE, LONG, RESTORED, DENIED, PAUSED, STOPPED, CRASH, *FROZEN[::8]):
+    for story in (
+        SHARED,
+        ONE_SUITE,
+        DEADLY,
+        SLOW,
+        GARBAGE,
+        LONG,
+        RESTORED,
+        DENIED,
+        PAUSED,
+        STOPPED,
+        CRASH,
+        *FROZEN[::8],
+    ):
         assert play(SEED, story).violations == ()
     for story in (JUMP, HOUR, BACK, FULL, HANGS, *AWAY):
         assert play(SEED, story).violations == ()
