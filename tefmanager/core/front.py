@@ -20,6 +20,41 @@ if TYPE_CHECKING:
     from tefmanager.core.lines import Line, Yard
 
 
+class Sleepers:
+    """Lines that sleep at a resource, their best lanes being of one suite: its turns move all of them.
+
+    Args:
+        moved: is told of a line whose best lane is of another suite by now.
+
+    Attributes:
+        best: the line whose place `key` has returned.
+    """
+
+    best: Line
+
+    def __init__(self, suite: str | None, turns: Turns, moved: Callable[[Line], None]) -> None:
+        self.lines: LazyQueue[Line] = LazyQueue(self._place)
+        self._suite = suite
+        self._turns = turns
+        self._moved = moved
+
+    def _place(self, line: Line) -> Place | None:
+        if line.key() is None:
+            return None
+        if line.best.suite == self._suite:
+            return line.place
+        self._moved(line)
+        return None
+
+    def key(self) -> Place | None:
+        """Return the place of the best line among those of all suites."""
+        first = self.lines.first()
+        if first is None:
+            return None
+        (priority, unclaimed, claim, age), self.best = first
+        return (priority, unclaimed, self._turns[self._suite] if unclaimed else claim, age)
+
+
 class Stand:
     """The lines of all types at one resource that they are short of.
 
@@ -35,7 +70,9 @@ class Stand:
         self.name = name
         self.turns = Turns(now)
         self._lanes: Counter[str | None] = Counter()
-        self._asleep: LazyQueue[Line] = LazyQueue(_across)
+        self._asleep: dict[str | None, Sleepers] = {}
+        self._suites: LazyQueue[Sleepers] = LazyQueue(Sleepers.key)
+        self._moved: list[Line] = []
         self._passed: dict[Line, None] = {}
 
     def __bool__(self) -> bool:
@@ -44,8 +81,17 @@ class Stand:
 
     def key(self) -> Place | None:
         """Return the place of the line that is to wake next, or None."""
-        first = self._asleep.first()
+        first = self._first()
         return None if first is None else first[0]
+
+    def _first(self) -> tuple[Place, Sleepers] | None:
+        while (first := self._suites.first()) is not None or self._moved:
+            if not self._moved:
+                return first
+            moved, self._moved = self._moved, []
+            for line in moved:
+                self.sleep(line)
+        return None
 
     def came(self, suite: str | None) -> None:
         """A lane of a suite stands here."""
@@ -59,18 +105,35 @@ class Stand:
         if not self._lanes[suite]:
             del self._lanes[suite]
             self.turns.went(suite)
+            if (sleepers := self._asleep.pop(suite, None)) is not None:
+                self._suites.discard(sleepers)
+                self._moved.extend(sleepers.lines)
 
     def sleep(self, line: Line) -> None:
-        """Let a line wait until it is woken."""
-        self._asleep.expect(line)
+        """Let a line wait until it is woken, among those whose best lanes are of the same suite."""
+        if line.key() is None:
+            return
+        suite = line.best.suite
+        sleepers = self._asleep.get(suite)
+        if sleepers is None:
+            sleepers = self._asleep[suite] = Sleepers(suite, self.turns, self._moved_on)
+        if line.bed is not None:
+            line.bed.lines.discard(line)
+        line.bed = sleepers
+        sleepers.lines.offer(line)
+        self._suites.expect(sleepers)
+
+    def _moved_on(self, line: Line) -> None:
+        self._moved.append(line)
 
     def wake(self) -> Line | None:
         """Return the line whose turn it is; it does not sleep any more."""
-        first = self._asleep.first()
+        first = self._first()
         if first is None:
             return None
-        self._asleep.discard(first[1])
-        return first[1]
+        line = first[1].best
+        first[1].lines.discard(line)
+        return line
 
     def passed_over(self, line: Line) -> None:
         """Remember that lanes of a line do not compete until all are reconsidered."""
@@ -85,7 +148,10 @@ class Stand:
 
     def leave(self, line: Line) -> None:
         """A line is empty."""
-        self._asleep.discard(line)
+        if line.bed is not None:
+            line.bed.lines.discard(line)
+        if line in self._moved:
+            self._moved.remove(line)
         self._passed.pop(line, None)
 
 
@@ -170,7 +236,3 @@ class Front:
     def shortages(self) -> KeysView[str]:
         """Return the resources at which lanes stand."""
         return self._stands.keys()
-
-
-def _across(line: Line) -> Place | None:
-    return line.across()

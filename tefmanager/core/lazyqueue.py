@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from itertools import count
 from math import inf
 from typing import Any, Generic, TypeVar
@@ -51,6 +51,10 @@ class LazyQueue(Generic[T]):
     def __contains__(self, item: T) -> bool:
         """Tell whether an item stands in line, as far as known."""
         return item in self._places
+
+    def __iter__(self) -> Iterator[T]:
+        """Go through all that stand in line, as far as known, in no order."""
+        return iter(self._places)
 
     def top(self) -> T | None:
         """Return the item that is to be looked at next; whether it is the first, `first` finds out."""

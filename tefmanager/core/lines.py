@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import cast
 
-from tefmanager.core.front import Front, Stand
+from tefmanager.core.front import Front, Sleepers, Stand
 from tefmanager.core.lanes import Lane, Place
 from tefmanager.core.lazyqueue import LazyQueue
 from tefmanager.core.turns import Turns
@@ -30,9 +30,11 @@ class _SuiteLanes:
 
     Attributes:
         best: the lane whose place `key` has returned.
+        place: the same, turns aside.
     """
 
     best: Lane
+    place: Place
 
     def __init__(self, suite: str | None, line: Line) -> None:
         self.count = 0
@@ -46,6 +48,7 @@ class _SuiteLanes:
         if first is None:
             return None
         place, self.best = first
+        self.place = place
         return _among_suites(place, self._line.turn(self._suite))
 
 
@@ -64,13 +67,17 @@ class Line:
 
     Attributes:
         best: the lane whose place `key` has returned.
+        place: the same, turns aside.
+        bed: among whom it sleeps, or slept last.
     """
 
     best: Lane
+    place: Place
 
     def __init__(self, yard: Yard, turns: Turns, stand: Stand | None = None) -> None:
         self.yard = yard
         self.stand = stand
+        self.bed: Sleepers | None = None
         self._turns = turns
         self._suites: dict[str | None, _SuiteLanes] = {}
         self._queue: LazyQueue[_SuiteLanes] = LazyQueue(_SuiteLanes.key)
@@ -90,7 +97,7 @@ class Line:
         if first is None:
             return None
         place, suite = first
-        self.best = suite.best
+        self.best, self.place = suite.best, suite.place
         return cast(Place, place)
 
     @property
