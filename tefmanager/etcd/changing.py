@@ -61,9 +61,8 @@ class Changing:
         others = [each for each in self._earlier.get(name, ()) if each != rules]
         self._earlier[name] = (*others[-(MOST - 1) :], rules)
         if name in self._timers:
-            self._timers[name].reset(SETTLING)
-        else:
-            self._timers[name] = self._clock.callLater(SETTLING, self._settled, name)
+            self._timers[name].cancel()
+        self._timers[name] = self._clock.callLater(SETTLING, self._settled, name)
 
     def _settled(self, name: str) -> None:
         del self._timers[name], self._earlier[name]

@@ -400,7 +400,8 @@ class Faults:
 
     def _foreign_give(self, name: str, lock: str) -> None:
         self.etcd.delete(lock)
-        self.etcd.set(f"{name}/ref_count", str(int(self.etcd.keys[f"{name}/ref_count"]) - 1))
+        count = int(self.etcd.keys.get(f"{name}/ref_count", "0"))
+        self.etcd.set(f"{name}/ref_count", str(max(0, count - 1)))
 
     def foreign_limit(self, name: str, seconds: float) -> None:
         """An operator sets a resource's limit to nothing for a while."""

@@ -21,6 +21,7 @@ from tests.simulation.adapters import LEASE, SimStore
 from tests.simulation.broker import Broker
 from tests.simulation.etcd import SimReservations
 from tests.simulation.faults import QUEUE, Faults
+from tests.simulation.hands import Hands
 from tests.simulation.judge import INTERVAL, LOOK, Judge
 from tests.simulation.knobs import Knobs, knobs
 from tests.simulation.links import SimConsumer, SimPublisher
@@ -52,7 +53,7 @@ LITTLE = (Memory(tasks=0, first=1, most=2), Memory(tasks=5, first=2, most=4))
 """How much of the backlog is in memory in crowded grids."""
 
 
-class Grid(Faults):
+class Grid(Faults, Hands):
     """A grid in a world of its own.
 
     Args:

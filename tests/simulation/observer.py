@@ -10,8 +10,13 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from tests.simulation.broker import Broker
+from tests.simulation.world import START
+
+ENDS = ("start_time", "end_time")
+"""Keys of a window."""
 
 SAME_TIME = 0.05
 """Seconds that the news of the end of a reign may take."""
@@ -43,6 +48,8 @@ class Observer:
         dispatches: how often a task was put into a worker's queue.
         came: how many messages the manager had been sent when a task came first, by guid.
         stops: the same, when a suite was stopped last.
+        prefix: of the manager's lock keys.
+        being_written: limits, before, of the resources of which somebody is writing a window.
     """
 
     def __init__(self, keys: Mapping[str, str], time: Callable[[], float], queue: str) -> None:
@@ -61,6 +68,9 @@ class Observer:
         self._time = time
         self._queue = queue
         self._counts: dict[str, int] = {}
+        self._ours: dict[str, int] = {}
+        self.prefix = "tef"
+        self.being_written: dict[str, int] = {}
         self._active = ""
         self._since = 0.0
         self._excused: dict[str, float] = {}
@@ -78,8 +88,12 @@ class Observer:
         self._counts[name] = count
         if count < 0:
             self.object(f"{name}: {count} references are held")
+        ours = sum(path.startswith(f"{name}/locks/{self.prefix}:") for path in self._keys)
         if count > before and not self.room(name, count - 1):
             self.object(f"{name}: {count} references are more than it has")
+        if ours > self._ours.get(name, 0) and not self.room(name, max(0, ours - 1)):
+            self.object(f"{name}: {ours} references of the manager's are more than it has")
+        self._ours[name] = ours
 
     def restored(self) -> None:
         """Etcd is what it was once: nobody has taken what is held now."""
@@ -92,10 +106,35 @@ class Observer:
         """Tell whether one more reference to a resource may be taken; to one without an entry always."""
         if f"{name}/ref_limit" not in self._keys:
             return True
-        limit = int(self._keys[f"{name}/ref_limit"])
+        limits = (self.limit(name), self.being_written.get(name, -1))
         count = int(self._keys.get(f"{name}/ref_count", "0")) if held is None else held
         open_ = self._keys.get(f"{name}/available", "1") == "1"
-        return open_ and (limit == -1 or count < limit)
+        return open_ and all(limit == -1 or count < limit for limit in limits)
+
+    def limit(self, name: str) -> int:
+        """Return the limit of a resource that is in force now; -1 is none."""
+        windows = self._windows(name)
+        now = datetime.fromtimestamp(START + self._time(), UTC)
+        clock = f"{now.hour:02}:{now.minute:02}"
+        found = []
+        for keys in windows.values():
+            if "start_time" not in keys or "end_time" not in keys:
+                return 0
+            start, end = (":".join(f"{int(n):02}" for n in keys[key].split(":")[:2]) for key in ENDS)
+            inside = start <= clock < end if start <= end else clock >= start or clock < end
+            if inside and "limit" in keys:
+                found.append(int(keys["limit"]))
+        if not found:
+            return int(self._keys.get(f"{name}/ref_limit", "0"))
+        return min((limit for limit in found if limit != -1), default=-1)
+
+    def _windows(self, name: str) -> dict[str, dict[str, str]]:
+        found: dict[str, dict[str, str]] = {}
+        for path, value in self._keys.items():
+            if path.startswith(f"{name}/windows/"):
+                _, window, key = path.removeprefix(f"{name}/").split("/")
+                found.setdefault(window, {})[key] = value
+        return found
 
     # --- managers ---
 

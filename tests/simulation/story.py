@@ -92,6 +92,10 @@ ETCD_FAULTS = {"etcd_restored": 1, "etcd_denied": 1}
 TROUBLED = 4
 
 
+HANDLED = 6
+"""In one of so many grids somebody changes resources by hand."""
+
+
 CROWDED = 5
 """In one of so many grids almost none of the backlog is in memory, and there is more of it."""
 
@@ -117,9 +121,22 @@ def draw(seed: int, tasks: int = 30, faults: int = 12, more: int = 8) -> list[St
         etcd = random.Random(f"{seed} Etcd")
         kinds = etcd.choices(list(ETCD_FAULTS), weights=list(ETCD_FAULTS.values()), k=etcd.randrange(1, 3))
         steps += [_etcd_fault(etcd, kind) for kind in kinds]
+    if more and seed % HANDLED == HANDLED - 1:
+        steps += _by_hand(random.Random(f"{seed} by hand"))
     if more and unusual(seed):
         steps += _oddities(random.Random(f"{seed} odd"))
     return sorted(steps, key=lambda step: step.at)
+
+
+def _by_hand(chance: random.Random) -> list[Step]:
+    """Return what people and other programs do to a resource: one of it, and windows."""
+    name, other = chance.sample(list(RESOURCES), 2)
+    at = chance.uniform(5.0, DURATION * 0.8)
+    window = (other, chance.choice((0, 1, 5)), chance.randrange(1, 4), chance.choice((15.0, 90.0)))
+    return [
+        Step(at, chance.choice(("foreign_reset", "foreign_remake")), (name,)),
+        Step(chance.uniform(1.0, DURATION * 0.6), "foreign_window", window),
+    ]
 
 
 def _etcd_fault(chance: random.Random, kind: str) -> Step:

@@ -23,12 +23,14 @@ from tefmanager.core.lines import Line
 from tefmanager.core.planner import Planner
 from tefmanager.core.pool import Pool
 from tefmanager.core.reports import Reports
+from tefmanager.core.resources import Resource
 from tefmanager.core.stops import Stops
 from tefmanager.core.turns import Turns
 from tefmanager.core.values import AttemptEnd, Moment
 from tefmanager.effector import Effector
 from tefmanager.engine import Engine
 from tefmanager.etcd import plan
+from tefmanager.etcd.changing import Changing
 from tefmanager.hearing import Deafness
 from tefmanager.inquiry.outages import Outages
 from tefmanager.interfaces import (
@@ -112,6 +114,21 @@ def ignore_limits(patch: MonkeyPatch) -> None:
     """There is always room."""
     patch.setattr(plan, "_room", lambda *args: True)
     patch.setattr(Pool, "_free", lambda *args: True)
+
+
+def believe_counts(patch: MonkeyPatch) -> None:
+    """What the manager knows of its own references counts for nothing beside ref_count."""
+    patch.setattr(Resource, "with_own", lambda self, own: self)
+
+
+def open_at_once(patch: MonkeyPatch) -> None:
+    """A window counts as soon as it can be read, though it is being written."""
+    patch.setattr(Changing, "strictest", lambda self, resource: resource)
+
+
+def leave_windows_out(patch: MonkeyPatch) -> None:
+    """Windows change nothing."""
+    patch.setattr(Resource, "_limit_at", lambda self, local: self.limit)
 
 
 def grant_nothing(patch: MonkeyPatch) -> None:
@@ -373,6 +390,16 @@ AWAY = tuple(
 HANGS = (Step(5.0, "broker_hangs", (120.0,)), Step(40.0, "submit", ("t0", "x", 1.0, (), None, 1.0)))
 CRASH = (*LONG, Step(210.0, "kill_manager", (1.0,)), Step(220.0, "kill_worker", (0, 10.0)))
 
+SHARED = tuple(Step(2.0, "submit", (f"t{n}", "xy"[n % 2], 1.0, ("licence",), None, 30.0)) for n in range(4))
+RESET = (*SHARED, Step(9.0, "foreign_reset", ("licence",)))
+REMADE = (
+    Step(2.0, "submit", ("t0", "x", 1.0, ("licence",), None, 30.0)),
+    Step(9.0, "foreign_remake", ("licence",)),
+    Step(12.0, "submit", ("t1", "y", 1.0, ("licence",), None, 5.0)),
+)
+WINDOW = (*SHARED, Step(9.0, "foreign_window", ("licence", 1, 3, 60.0)))
+SHUT = (Step(1.0, "foreign_window", ("licence", 0, 2, 60.0)), *SHARED)
+
 YEARS = 10 * 365 * 86400.0
 SOON = (
     Step(1.0, "submit", ("t0", "x", 1.0, (), None, 1.0)),
@@ -410,6 +437,10 @@ MUTATIONS = {
     "never planned": Mutation(without(Planner, "plan"), "and is not dispatched"),
     "never ended": Mutation(without(Planner, "plan"), "never ended: it is waiting"),
     "over the limit": Mutation(ignore_limits, "references are more than it has"),
+    "count set by hand believed": Mutation(believe_counts, "the manager's are more", (RESET,)),
+    "made anew and believed": Mutation(believe_counts, "the manager's are more", (REMADE,)),
+    "open while it is written": Mutation(open_at_once, "licence: 2 references are more", (WINDOW,)),
+    "window left out": Mutation(leave_windows_out, "licence: 1 references are more", (SHUT,)),
     "given back twice": Mutation(release_twice, "-1 references are held"),
     "never released": Mutation(without(FakeReservations, "_release"), "outlives attempt"),
     "never reconciled": Mutation(without(Core, "_reconcile"), "outlives its task"),
@@ -477,7 +508,7 @@ def test_what_is_whole_is_not_blamed() -> None:
         *FROZEN[::8],
     ):
         assert play(SEED, story).violations == ()
-    for story in (JUMP, HOUR, BACK, FULL, HANGS, *AWAY):
+    for story in (JUMP, HOUR, BACK, FULL, HANGS, *AWAY, RESET, REMADE, WINDOW, SHUT):
         assert play(SEED, story).violations == ()
 
 
