@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ import pytest
 from tests.integration.amqp_support import rabbitmqctl
 from tests.integration.daemon import Daemon, running, until
 from tests.integration.grid_client import Grid, RubyWorker, fresh
+from tests.integration.grid_etcd import APIS, makes_resources
 from tests.integration.http_client import Http, free_port
 from tests.integration.test_tefctl import command, environment
 from tests.services import Services
@@ -229,6 +232,37 @@ def test_why_etcd_is_of_no_use(
     finally:
         server.shutdown()
         server.server_close()
+
+
+def alarm(scene: Scene, action: str) -> None:
+    """Let Etcd have no space, or some again."""
+    host, port = scene.services.etcd
+    body = json.dumps({"action": action, "memberID": "0", "alarm": "NOSPACE"}).encode()
+    urllib.request.urlopen(f"http://{host}:{port}/v3/maintenance/alarm", body, timeout=10).close()
+
+
+def test_etcd_without_space(scene: Scene) -> None:
+    """It answers, and takes nothing: a task that needs it is explained in Etcd's words, and goes later."""
+    worker = RubyWorker(scene.grid, fresh("type"))
+    with makes_resources(APIS["v3"](scene.services.etcd)) as make:
+        resource = make(1)
+        scene.daemon.log.wait("RESOURCES_READ|")
+        alarm(scene, "ACTIVATE")
+        try:
+            worker.free()
+            guid = scene.grid.task(worker.worker_type, resources=[resource.name])
+            said = "database space exceeded"
+            until(lambda: said in scene.tefctl("explain", guid), "the explanation", TOLD)
+            assert said in scene.tefctl("status")
+            assert any(said in line for line in scene.daemon.log.events())
+            free = scene.grid.task(worker.worker_type)
+            received = worker.expect()
+            assert received.guid == free
+            worker.begin(received)
+        finally:
+            alarm(scene, "DEACTIVATE")
+        worker.finish(received)
+        assert worker.expect(90.0).guid == guid
 
 
 # --- PostgreSQL ---
