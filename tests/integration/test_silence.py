@@ -8,7 +8,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -181,10 +181,12 @@ def test_a_rejected_queue_that_takes_nothing(scene: Scene) -> None:
 class Refusing(BaseHTTPRequestHandler):
     """Answers whatever is asked with the same refusal."""
 
+    protocol_version = "HTTP/1.1"
     status, text = 403, "no"
 
     def do_POST(self) -> None:
         """Refuse."""
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.send_response(self.status)
         self.send_header("Content-Length", str(len(self.text)))
         self.end_headers()
@@ -210,7 +212,7 @@ def test_why_etcd_is_of_no_use(
 ) -> None:
     """Each refusal looks different, wherever one asks; tasks without resources go."""
     handler = type("Handler", (Refusing,), {"status": status, "text": text})
-    server = HTTPServer(("127.0.0.1", 0), handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     Thread(target=server.serve_forever, daemon=True).start()
     own = {"TEF_ETCD_HOST_DEV": "127.0.0.1", "TEF_ETCD_PORT_DEV": str(server.server_port)}
     port = free_port()
