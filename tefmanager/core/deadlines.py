@@ -90,10 +90,15 @@ class Deadlines:
                 attempt.seen_free = now.monotonic
                 self.watch(attempt)
 
+    def ended_silently(self, attempt: Attempt, now: Moment) -> None:
+        """Its worker, which had it taken away amid its work, is free, unless it says otherwise in time."""
+        attempt.seen_free = now.monotonic
+        self.watch(attempt)
+
     def _settle(self, attempt: Attempt, now: Moment) -> None:
         """A worker that was seen free after long enough, and has not begun, does not have it."""
         worker = attempt.worker
-        if attempt not in worker.queue or attempt.phase is Phase.WORKING:
+        if attempt not in worker.queue or (attempt.phase is Phase.WORKING and not attempt.beats):
             return
         if worker.doubtful:
             self._attempts.resolve(attempt, now)

@@ -102,6 +102,7 @@ class Attempt(Struct, eq=False):
         first_hand: its worker has said *working* to this reign, in a message that was not told before.
         doubt: what a message that was told again may mean, if nothing contradicts it; or None.
         confirmed: the broker, or its worker's words, have told that the message is in the worker's queue.
+        beats: whether its worker has said *working* more than once: what says otherwise then is no older.
         seen_free: monotonic time at which its worker, having had time enough to begin it, said that it is
             free; or None. Only of one that is not live.
         live: False once the task was taken away or finished; the worker may still have it.
@@ -124,6 +125,7 @@ class Attempt(Struct, eq=False):
     first_hand: bool = False
     doubt: Doubt | None = None
     confirmed: bool = False
+    beats: bool = False
     seen_free: float | None = None
     live: bool = True
     wants: tuple[str, ...] = ()

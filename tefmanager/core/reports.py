@@ -169,11 +169,14 @@ class Reports:
     # --- the table's actions; each takes (worker, the attempt meant, the event, now) ---
 
     def _free(self, worker: Worker, meant: Attempt | None, event: WorkerReported, now: Moment) -> None:
-        may_cross = event.message.status == Word.IDLE
+        idle = event.message.status == Word.IDLE
         for attempt in [each for each in worker.queue if each.phase is Phase.WORKING]:
-            if may_cross and attempt.quiet is None:
+            over = attempt.beats and self._backlog.by_guid.get(attempt.task.spec.guid) is not attempt.task
+            if idle and attempt.quiet is None and not over:
                 # It may have crossed its *working*, or overtaken its *task_complete*: the next one tells.
                 attempt.quiet = now.monotonic
+                if attempt.beats:
+                    self._attempts.deadlines.ended_silently(attempt, now)
             else:
                 self._attempts.resolve(attempt, now)
         self._attempts.deadlines.seen_free(worker, now)
@@ -254,10 +257,12 @@ class Reports:
 
     def _carry_on(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
         meant.quiet = None
+        meant.beats = True
         self._attempts.settle_doubt(meant)
         meant.first_hand = meant.first_hand or not event.redelivered
 
     def _regain(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
+        meant.beats = meant.beats or meant.phase is Phase.WORKING
         meant.phase = Phase.WORKING
         self._occupied(worker, now)
         self._passed_over(worker, meant, now)
