@@ -89,13 +89,16 @@ def test_foreign_locks() -> None:
     ]
 
 
+LEAKED = "tefctl resources leaked tells of references without a lock key"
+
+
 @pytest.mark.parametrize(
     ("known", "lines"),
     [
-        ([], ["held by other programs: 2"]),
+        ([], [f"held by other programs: 2; {LEAKED}"]),
         (
             [("res_man:4", 3600)],
-            ["held by res_man:4, another program, for 1 h", "held by other programs: 1 more"],
+            ["held by res_man:4, another program, for 1 h", f"held by other programs: 1 more; {LEAKED}"],
         ),
         (
             [("res_man:4", 3600), ("other", 60)],

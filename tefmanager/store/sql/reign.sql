@@ -44,7 +44,7 @@ select {t}expect(
 
 -- name: probe
 -- Write a task of the body $1 (base64) and whatever else a turn writes, for a transaction that is rolled back: so it shows
--- whether there is room and whether we may.
+-- whether there is room and whether we may. Rights are asked for where nothing is written as well.
 with task as (
     insert into {t}tasks (id, guid, task_type, priority, resources, received, state, attempts, avoid, body)
     values (-1, 'probe', 'probe', 1, array[]::text[], now(), 'waiting', 0, array[]::text[], decode($1::text, 'base64'))
@@ -56,5 +56,17 @@ with task as (
     values (-1, -1, 'probe', 1, 'probe', now(), now(), 'completed', false)
 ), changed as (
     update {t}tasks set attempts = attempts where id = -1
+), stopped as (
+    insert into {t}stopped_suites as s (guid, below, spared, commands, stopped, over)
+    select guid, below, spared, commands, stopped, over from {t}stopped_suites where false
+    on conflict (guid) do update set over = excluded.over
+), forgotten as (
+    delete from {t}stopped_suites where false
+), counted as (
+    insert into {t}suite_ends as s (guid, completed, stopped, dead)
+    select guid, completed, stopped, dead from {t}suite_ends where false
+    on conflict (guid) do update set dead = s.dead
+), uncounted as (
+    delete from {t}suite_ends where false
 )
 delete from {t}tasks where id = -1;
