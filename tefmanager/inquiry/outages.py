@@ -151,6 +151,12 @@ class _Entry:
     told: bool = False
     ended: float | None = None
 
+    def is_past(self, now: float) -> bool:
+        """Tell whether another one would not be the same: a step that has ended is not gone on with."""
+        if self.ended is None:
+            return False
+        return self.service is Service.STEP or now - self.ended > INTERVAL
+
     def shown(self, now: float) -> Outage:
         lasted = max(0.0, now - self.began)
         return Outage(self.service, self.about, self.cause, self.wall, lasted, MEANING[self.service])
@@ -182,7 +188,7 @@ class Outages:
         now = self._clocks()
         key = service, about
         entry = self._entries.get(key)
-        if entry is None or (entry.ended is not None and now.monotonic - entry.ended > INTERVAL):
+        if entry is None or entry.is_past(now.monotonic):
             since = now.monotonic - lasted
             due = since + INTERVAL if quiet else now.monotonic
             entry = self._entries[key] = _Entry(service, about, cause, now.wall - lasted, since, due)
@@ -231,7 +237,7 @@ class Outages:
         """Log what is due. To be called every second."""
         now = self._clocks()
         for key, entry in list(self._entries.items()):
-            if entry.ended is not None and now.monotonic - entry.ended > INTERVAL:
+            if entry.is_past(now.monotonic):
                 del self._entries[key]
             elif entry.ended is None:
                 self._remind(entry, now)

@@ -133,6 +133,18 @@ def test_a_step_counts_when_it_has_lasted() -> None:
     assert len(told.outages.now()) == 1
 
 
+def test_steps_that_follow_on_each_other() -> None:
+    """Each is one of its own: leaderships that end at once, again and again, are none that does not end."""
+    told = Told()
+    for _ in range(20):
+        told.outages.began(Service.STEP, "the end of a leadership", "end", quiet=True)
+        told.outages.drop(Service.STEP)
+        assert told.wait(3) == []
+    told.outages.began(Service.STEP, "the end of a leadership", "end", quiet=True)
+    assert told.wait(29) == []
+    assert told.wait(1) == ["WAITING_FOR|the end of a leadership|30"]
+
+
 def test_steps_that_do_not_end() -> None:
     """Each is told since it began, and when it is over; where it is clear why not, that is told already."""
     told = Told(100.0)
