@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import partial
+from itertools import takewhile
 
 from tefmanager.interfaces.ways import Ways
 from tefmanager.manager import Manager
@@ -371,7 +372,10 @@ class Faults:
         """The acknowledgements of what a worker has said since it left and came back were lost."""
         said = self.workers[number].said
         if said is not None and len(said) < MOST_SAID:
-            self.broker.give_back(QUEUE, [Stored(json.dumps(message).encode()) for message in said])
+            bodies = [json.dumps(message).encode() for message in said]
+            unread = {message.body for message in self.broker.queues[QUEUE]}
+            told = takewhile(lambda body: body not in unread, bodies)
+            self.broker.give_back(QUEUE, [Stored(body) for body in told])
 
     def clock_jumps(self, ahead: float, seconds: float) -> None:
         """Everyone's wall clock is wrong for a while."""

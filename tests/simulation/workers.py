@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall
@@ -162,13 +163,16 @@ class SimWorker:
             self._put(self._outbox.popleft())
 
     def _put(self, message: dict[str, Any]) -> None:
+        if self.broker.up and not self.away:
+            arrives = partial(self._arrives, message)
+            self.world.in_order(self, *self.world.way("workers"), self.broker.receive, arrives)
+
+    def _arrives(self, message: dict[str, Any]) -> None:
         if message["status"] == "offline":
             self.said = deque(maxlen=MOST_SAID)
         if self.said is not None:
             self.said.append(message)
-        if self.broker.up and not self.away:
-            put = lambda: self.broker.put(self._manager_queue, json.dumps(message).encode())  # noqa: E731
-            self.world.in_order(self, *self.world.way("workers"), self.broker.receive, put)
+        self.broker.put(self._manager_queue, json.dumps(message).encode())
 
     # --- what it does ---
 
