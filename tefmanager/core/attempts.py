@@ -164,6 +164,7 @@ class Attempts:
         task, worker = attempt.task, attempt.worker
         attempt.dispatched = now.wall
         task.attempt = attempt
+        task.tried = True
         worker.queue.append(attempt)
         self.in_flight[attempt.id] = attempt
         self._pool.settle(task)

@@ -177,7 +177,7 @@ class Core:
 
     def _pinned(self, task: Task) -> bool:
         """Tell whether a waiting task is known by more than its row, which says that it only waits."""
-        known = task.attempts or task.avoid or task.spec.id in self.pool.waits
+        known = task.attempts or task.tried or task.avoid or task.spec.id in self.pool.waits
         return bool(known or self.attempts.held_back.get(task) or self.backlog.sweeping(task))
 
     # --- what Etcd answers ---

@@ -49,6 +49,7 @@ class Task(Struct, eq=False):
         order: its place in its lane, by `spec`.
         aside: it is held back for a reason of its own, and does not stand in line.
         short_since: unix time from which it has been first in line but for its resources, or None.
+        tried: as in its row: some worker may still have it, though no attempt may count.
     """
 
     spec: TaskSpec
@@ -61,6 +62,7 @@ class Task(Struct, eq=False):
     order: Order = NOTHING
     aside: bool = False
     short_since: float | None = None
+    tried: bool = False
 
     def __post_init__(self) -> None:
         self.order = self.spec.order
@@ -74,7 +76,14 @@ class Task(Struct, eq=False):
     def row(self) -> TaskRow:
         """Return its row."""
         avoid = tuple(sorted(self.avoid))
-        row = TaskRow(self.spec, self.state, self.attempts, avoid=avoid, short_since=self.short_since)
+        row = TaskRow(
+            self.spec,
+            self.state,
+            self.attempts,
+            avoid=avoid,
+            short_since=self.short_since,
+            tried=self.tried,
+        )
         at = self.attempt
         if at is None or at.phase is Phase.RESERVING:
             return row

@@ -74,7 +74,14 @@ def _worker(row: WorkerRow, now: Moment) -> Worker:
 
 
 def _task(row: TaskRow) -> Task:
-    return Task(row.spec, row.attempts, frozenset(row.avoid), row.state, short_since=row.short_since)
+    return Task(
+        row.spec,
+        row.attempts,
+        frozenset(row.avoid),
+        row.state,
+        short_since=row.short_since,
+        tried=row.tried,
+    )
 
 
 def _attempt(core: Core, task: Task, row: TaskRow, now: Moment) -> Attempt:

@@ -167,6 +167,7 @@ class TaskRow(Struct, frozen=True):
         avoid: workers that let it stall; it goes to others.
         doubt: what the present attempt is doubted for, or None.
         short_since: unix time from which it has been first in line but for its resources, or None.
+        tried: it was sent to a worker once, whether or not that counts as an attempt.
     """
 
     spec: TaskSpec
@@ -179,11 +180,12 @@ class TaskRow(Struct, frozen=True):
     avoid: tuple[str, ...] = ()
     doubt: Doubt | None = None
     short_since: float | None = None
+    tried: bool = False
 
     @property
     def plain(self) -> bool:
         """Whether it waits and nothing was ever done with it; others are always in memory."""
-        return self.state is TaskState.WAITING and not self.attempts and not self.avoid
+        return self.state is TaskState.WAITING and not (self.attempts or self.tried or self.avoid)
 
 
 class AttemptRow(Struct, frozen=True):

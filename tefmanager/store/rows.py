@@ -89,6 +89,7 @@ def _changed(row: TaskRow) -> dict[str, object]:
         "avoid": row.avoid,
         "doubt": row.doubt,
         "short_since": row.short_since,
+        "tried": row.tried,
     }
 
 
@@ -110,11 +111,11 @@ def _accepted(row: TaskRow, body: bytes) -> dict[str, object]:
 def task_row(row: Sequence[Any]) -> TaskRow:
     """Return the task of a row of ``load_tasks``, or of another query that reads tasks."""
     id, guid, task_type, priority, resources, suite, time_limit, received, state, *rest = row
-    attempts, attempt, worker, dispatched, started, avoid, doubt, short_since = rest
+    attempts, attempt, worker, dispatched, started, avoid, doubt, short_since, tried = rest
     doubted = None if doubt is None else Doubt(doubt)
     spec = TaskSpec(id, guid, task_type, priority, tuple(resources), suite, time_limit, received)
     at = (attempt, worker, dispatched, started)
-    return TaskRow(spec, _STATES[state], attempts, *at, tuple(avoid), doubted, short_since)
+    return TaskRow(spec, _STATES[state], attempts, *at, tuple(avoid), doubted, short_since, tried)
 
 
 def finished_row(row: Sequence[Any]) -> FinishedRow:

@@ -146,6 +146,7 @@ def rows(draw: st.DrawFn) -> TaskRow:
         draw(st.integers(0, 2**31 - 1)),
         avoid=draw(names),
         short_since=draw(st.none() | times),
+        tried=draw(st.booleans()),
     )
     if row.state in (TaskState.WAITING, TaskState.DYING):
         return row
@@ -445,7 +446,7 @@ async def test_any_road_can_be_read(reign: IReign) -> None:
     """Whatever its names are, and however many."""
     for accepted in drawn(st.lists(st.tuples(rows(), bodies), min_size=1, max_size=4)):
         row = replace(accepted[0][0], state=TaskState.WAITING, attempt=None, worker=None)
-        row = replace(row, dispatched=None, started=None, attempts=0, avoid=())
+        row = replace(row, dispatched=None, started=None, attempts=0, tried=False, avoid=())
         spec = replace(row.spec, suite=row.spec.suite or None)
         row = replace(row, spec=spec)
         await reign.commit(Changes(accepted=[(row, b"")]))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from tefmanager.core import effects, events
 from tefmanager.core.attempts import Limits
-from tefmanager.core.values import AttemptEnd, Outcome
+from tefmanager.core.backlog import Memory
+from tefmanager.core.values import AttemptEnd, ManagerState, Outcome
 from tefmanager.inquiry.explain import explain
 from tests.fakes.store import FakeDatabase
 from tests.unit.grid import Grid
@@ -99,6 +101,17 @@ def test_dispatches_of_past_reigns_are_no_attempts() -> None:
         beat(grid.restart(), "a", seconds=40)
     assert grid.outcomes == {} and grid.waiting() + [guid for _, guid in grid.sent[-1:]]
     assert not grid.logged("TASK_DEAD")
+
+
+def test_what_was_sent_once_is_known_in_any_memory() -> None:
+    """No attempt counts, but its worker may have it: after a restart that works at it, and gets it back."""
+    limits = replace(PATIENT, memory=Memory(tasks=0, first=1, most=1))
+    grid = Grid(limits, confirm=False).on(FakeDatabase()).submit("S").submit("T").submit("U")
+    for name in ("s", "t"):
+        grid.say(name, "idle")
+    assert grid.guids_sent == ["S", "T"]
+    grid.wait(31).set_state(ManagerState.PAUSED).restart().say("t", "working")
+    assert [line.split("|")[2:4] for line in grid.logged("TASK_REGAINED")] == [["T", "t"]]
 
 
 def test_confirmed_dispatches_that_nobody_begins_count() -> None:

@@ -8,12 +8,12 @@ select
     grouping(suite) = 1, task_type, resources, suite, count(*), max(priority),
     (min(array[-priority, id]))[2]::bigint
 from {t}tasks
-where state = 'waiting' and attempts = 0 and cardinality(avoid) = 0
+where state = 'waiting' and attempts = 0 and not tried and cardinality(avoid) = 0
 group by grouping sets ((task_type, resources), (task_type, suite));
 
 -- name: others
 -- Name the tasks that are not plain.
-select id from {t}tasks where state <> 'waiting' or attempts <> 0 or cardinality(avoid) <> 0;
+select id from {t}tasks where state <> 'waiting' or attempts <> 0 or tried or cardinality(avoid) <> 0;
 
 -- name: load_named
 -- Read the tasks of the ids $1, without their bodies.
@@ -21,7 +21,7 @@ select
     id, guid, task_type, priority, resources, suite, time_limit, date_part('epoch', received),
     state, attempts, attempt, worker, date_part('epoch', dispatched),
     date_part('epoch', started), avoid,
-    doubt, date_part('epoch', short_since)
+    doubt, date_part('epoch', short_since), tried
 from {t}tasks
 where id = any ($1::bigint[])
 order by id;
@@ -32,7 +32,7 @@ select
     id, guid, task_type, priority, resources, suite, time_limit, date_part('epoch', received),
     state, attempts, attempt, worker, date_part('epoch', dispatched),
     date_part('epoch', started), avoid,
-    doubt, date_part('epoch', short_since)
+    doubt, date_part('epoch', short_since), tried
 from {t}tasks
 where guid = any ($1::text[])
 order by id;
@@ -67,13 +67,13 @@ from (select suite from suites limit $4::integer) as s left join lateral (
         id, guid, task_type, priority, resources, t.suite, time_limit, date_part('epoch', received),
         state, attempts, attempt, worker, date_part('epoch', dispatched),
         date_part('epoch', started), avoid,
-        doubt, date_part('epoch', short_since)
+        doubt, date_part('epoch', short_since), tried
     from {t}tasks as t
     where t.task_type = $1::text
         and hash_array_extended(t.resources, 0) = hash_array_extended($2::text[], 0)
         and coalesce(t.suite, '') = s.suite
         and t.resources = $2::text[]
-        and t.state = 'waiting' and t.attempts = 0 and cardinality(t.avoid) = 0
+        and t.state = 'waiting' and t.attempts = 0 and not t.tried and cardinality(t.avoid) = 0
     order by -t.priority, t.id
     limit $5::integer
 ) as t on true
@@ -90,7 +90,7 @@ from json_to_recordset($1::json) as r (
         t.id, guid, t.task_type, t.priority, t.resources, t.suite, time_limit, date_part('epoch', received),
         state, attempts, attempt, worker, date_part('epoch', dispatched),
         date_part('epoch', started), avoid,
-        doubt, date_part('epoch', short_since)
+        doubt, date_part('epoch', short_since), tried
     from {t}tasks as t
     where t.task_type = r.task_type
         and hash_array_extended(t.resources, 0) = hash_array_extended(r.resources, 0)
@@ -99,7 +99,7 @@ from json_to_recordset($1::json) as r (
         and t.resources = r.resources
         and t.suite is not distinct from r.suite
         and (r.below is null or t.id < r.below)
-        and t.state = 'waiting' and t.attempts = 0 and cardinality(t.avoid) = 0
+        and t.state = 'waiting' and t.attempts = 0 and not t.tried and cardinality(t.avoid) = 0
     order by -t.priority, t.id
     limit r.at_most
 ) as t

@@ -4,7 +4,7 @@ with r as (
     select * from json_to_recordset($1::json) as r (
         id bigint, guid text, task_type text, priority float8, resources text[], suite text, time_limit float8,
         received float8, state text, attempts integer, attempt bigint, worker text, dispatched float8,
-        started float8, avoid text[], doubt text, short_since float8, body text
+        started float8, avoid text[], doubt text, short_since float8, tried boolean, body text
     )
 ), again as (
     update {t}history as h set again = true
@@ -13,12 +13,12 @@ with r as (
 )
 insert into {t}tasks (
     id, guid, task_type, priority, resources, suite, time_limit, received,
-    state, attempts, attempt, worker, dispatched, started, avoid, doubt, short_since, body
+    state, attempts, attempt, worker, dispatched, started, avoid, doubt, short_since, tried, body
 )
 select
     r.id, r.guid, r.task_type, r.priority, r.resources, r.suite, r.time_limit, to_timestamp(r.received),
     r.state, r.attempts, r.attempt, r.worker, to_timestamp(r.dispatched), to_timestamp(r.started), r.avoid,
-    r.doubt, to_timestamp(r.short_since), decode(r.body, 'base64')
+    r.doubt, to_timestamp(r.short_since), r.tried, decode(r.body, 'base64')
 from r;
 
 -- name: update_tasks
@@ -26,7 +26,7 @@ from r;
 with r as (
     select * from json_to_recordset($1::json) as r (
         id bigint, state text, attempts integer, attempt bigint, worker text, dispatched float8,
-        started float8, avoid text[], doubt text, short_since float8
+        started float8, avoid text[], doubt text, short_since float8, tried boolean
     )
 ), written as (
     update {t}tasks as t
@@ -38,7 +38,8 @@ with r as (
         started = to_timestamp(r.started),
         avoid = r.avoid,
         doubt = r.doubt,
-        short_since = to_timestamp(r.short_since)
+        short_since = to_timestamp(r.short_since),
+        tried = r.tried
     from r
     where t.id = r.id
     returning 1
@@ -104,7 +105,7 @@ select
     id, guid, task_type, priority, resources, suite, time_limit, date_part('epoch', received),
     state, attempts, attempt, worker, date_part('epoch', dispatched),
     date_part('epoch', started), avoid,
-    doubt, date_part('epoch', short_since)
+    doubt, date_part('epoch', short_since), tried
 from {t}tasks
 where id > $1::bigint
 order by id

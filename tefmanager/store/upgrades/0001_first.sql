@@ -47,6 +47,7 @@ create table {t}tasks (
     avoid text[] not null,
     doubt text,
     short_since timestamptz,
+    tried boolean not null default false,
     body bytea not null,
     constraint {t}tasks_pkey primary key (id),
     constraint {t}tasks_guid unique (guid) deferrable initially deferred,
