@@ -179,9 +179,9 @@ def publish_twice(patch: MonkeyPatch) -> None:
     """A dispatch goes out twice."""
     dispatch = SimPublisher.dispatch
 
-    async def twice(self: SimPublisher, address: str, message: Message) -> Any:
-        await dispatch(self, address, message)
-        return await dispatch(self, address, message)
+    async def twice(self: SimPublisher, address: str, message: Message, why: Any) -> Any:
+        await dispatch(self, address, message, why)
+        return await dispatch(self, address, message, why)
 
     patch.setattr(SimPublisher, "dispatch", twice)
 
@@ -192,7 +192,9 @@ def spoil_bodies(patch: MonkeyPatch) -> None:
     patch.setattr(
         SimPublisher,
         "dispatch",
-        lambda self, address, message: dispatch(self, address, replace(message, body=message.body + b" ")),
+        lambda self, address, message, why: dispatch(
+            self, address, replace(message, body=message.body + b" "), why
+        ),
     )
 
 
@@ -357,7 +359,7 @@ PAUSED = (
     Step(2.0, "submit", ("t0", "x", 1.0, (), "S1", 1.0)),
     Step(3.0, "pause_suite", ("S1", 9.0)),
 )
-SHARED = (
+ONE_TYPE = (
     *(Step(200.0, "submit", (f"t{number}", "x", 1.0, ("licence",), None, 5.0)) for number in range(30)),
     Step(262.0, "submit", ("u", "y", 9.0, ("licence",), None, 1.0)),
 )
@@ -470,7 +472,7 @@ MUTATIONS = {
         for story in AWAY
     },
     "deaf and silent": Mutation(hear_nothing_and_say_nothing, " says nothing of probe", (HANGS,)),
-    "one type first": Mutation(type_by_type, "has a higher priority", (SHARED,)),
+    "one type first": Mutation(type_by_type, "has a higher priority", (ONE_TYPE,)),
     "no turns": Mutation(count_no_turns, "has turn after turn", (ONE_SUITE,)),
     "suite stopped again": Mutation(stop_again, "was stopped by what came before it", (STOPPED,)),
     "suite stopped": Mutation(stop_for_pause, "was stopped by nobody", (PAUSED,)),
@@ -495,6 +497,7 @@ def test_what_is_whole_is_not_blamed() -> None:
     assert play(README, list(TOLD_AGAIN)).violations == play(HASTY, list(REGAINED)).violations == ()
     for story in (
         SHARED,
+        ONE_TYPE,
         ONE_SUITE,
         DEADLY,
         SLOW,
