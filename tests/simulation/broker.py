@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -57,6 +57,7 @@ class Broker:
         bindings: exchanges, each with the queue its messages go to.
         full: queues that refuse what is published to them.
         unanswered: times that a manager could not know whether a message had arrived.
+        unheard: how often an acknowledgement was lost on its way, by the message: it comes again.
         blocked: True while nobody may publish; consuming goes on.
         hung: True while it takes everything, and delivers nothing.
         audit: is told (queue, body) of each message that is put into a queue.
@@ -71,6 +72,7 @@ class Broker:
         self.queues: dict[str, deque[Stored]] = {}
         self.full: set[str] = set()
         self.unanswered = 0
+        self.unheard: Counter[bytes] = Counter()
         self.audit: Callable[[str, bytes], None] = lambda queue, body: None
         self._watchers: dict[str, list[Callable[[], None]]] = {}
         self._links: list[Link] = []

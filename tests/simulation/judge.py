@@ -387,5 +387,6 @@ class Judge:
         for body in set(rejected) - set(self._observer.garbage):
             self._observer.object(f"{body!r} was rejected")
         for body, count in Counter(rejected).items():
-            if count > self._observer.garbage.count(body) + self._broker.unanswered:
+            again = self._broker.unanswered + self._broker.unheard[body]
+            if count > self._observer.garbage.count(body) + again:
                 self._observer.object(f"of {body!r} there are {count} copies in the rejected queue")

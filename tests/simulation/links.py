@@ -60,6 +60,7 @@ class SimConsumer:
         self._ceased = False
         self._tag = 0
         self._unacked: OrderedDict[int, Stored] = OrderedDict()
+        self._given_back: OrderedDict[int, Stored] = OrderedDict()
         self.tell: Callable[[str], None] = lambda fault: None
         broker.attach(self)
         broker.consume(queue, self)
@@ -125,18 +126,23 @@ class SimConsumer:
     def ack(self, session: int, tags: Sequence[int]) -> None:
         """See `IConsumer.ack`."""
         fate = self._process.fate()
+        known = self._unacked or self._given_back
+        meant = {tag: known[tag].body for tag in tags if tag in known}
         if self._process.alive and fate is not Fate.UNHEARD:
-            self._process.send("consumer", self._way, self._acked, session, tuple(tags), fate)
-        elif self._process.alive:
+            self._process.send("consumer", self._way, self._acked, session, meant, fate)
+        else:
+            self._broker.unheard.update(meant.values())
             self.broken()
 
-    def _acked(self, session: int, tags: Sequence[int], fate: Fate) -> None:
-        if session == self._session and self._connected:
-            for tag in tags:
-                del self._unacked[tag]
-            self._pump()
-            if fate is Fate.UNANSWERED:
-                self.broken()
+    def _acked(self, session: int, meant: dict[int, bytes], fate: Fate) -> None:
+        if session != self._session or not self._connected:
+            self._broker.unheard.update(meant.values())
+            return
+        for tag in meant:
+            del self._unacked[tag]
+        self._pump()
+        if fate is Fate.UNANSWERED:
+            self.broken()
 
     @property
     def process(self) -> Process:
@@ -159,8 +165,8 @@ class SimConsumer:
 
     def _drop(self) -> None:
         self._connected = False
-        unacked, self._unacked = list(self._unacked.values()), OrderedDict()
-        self._broker.give_back(self._queue, unacked)
+        self._given_back, self._unacked = self._unacked, OrderedDict()
+        self._broker.give_back(self._queue, list(self._given_back.values()))
 
     def _lost(self, session: int) -> None:
         if self._deliveries is not None and session == self._session:

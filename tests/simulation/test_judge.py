@@ -17,6 +17,7 @@ from tefmanager.core.calendar import Calendar
 from tefmanager.core.core import Core
 from tefmanager.core.departures import Departures
 from tefmanager.core.entities import Worker
+from tefmanager.core.front import Sleepers
 from tefmanager.core.intake import Intake
 from tefmanager.core.ledger import Ledger
 from tefmanager.core.lines import Line
@@ -210,13 +211,13 @@ def stop_for_pause(patch: MonkeyPatch) -> None:
 
 def type_by_type(patch: MonkeyPatch) -> None:
     """One type after the other, whatever waits at a resource that they share."""
-    across = Line.across
+    across, asleep = Line.across, Sleepers._place
 
-    def ordered(line: Line) -> Any:
-        place = across(line)
+    def first(line: Line, place: Any) -> Any:
         return place and (-1e9, *place[1:]) if line.yard.task_type == "x" else place
 
-    patch.setattr(Line, "across", ordered)
+    patch.setattr(Line, "across", lambda line: first(line, across(line)))
+    patch.setattr(Sleepers, "_place", lambda self, line: first(line, asleep(self, line)))
 
 
 def count_no_turns(patch: MonkeyPatch) -> None:
