@@ -11,6 +11,7 @@ from txamqp.client import ChannelClosed, Closed
 
 from tefmanager.amqp.codec import short_text
 from tefmanager.amqp.declare import NOT_FOUND, declare_topic
+from tefmanager.amqp.delegate import reason_of
 from tefmanager.amqp.events import ChannelEvents
 from tefmanager.amqp.frames import Properties, encode_properties, publish_frames, route
 from tefmanager.amqp.protocol import AmqpProtocol
@@ -51,6 +52,8 @@ class Announcer(ChannelEvents):
         self._heads: dict[str, tuple[bytes, bytes]] = {}
         self._unheard_until: dict[str, float] = {}
         self._said = ""
+        self._doubtful = False
+        self._asking = False
 
     def announce(self, key: str, body: Callable[[], bytes]) -> None:
         """Publish a message; ``body`` makes it, and is called only where somebody may hear it."""
@@ -64,6 +67,21 @@ class Announcer(ChannelEvents):
         protocol.transport.write(
             publish_frames(self._number, routed, properties, body(), protocol.frame_max)
         )
+        if self._doubtful and not self._asking:
+            Deferred.fromCoroutine(self._ask(protocol)).addErrback(_not_reopened)
+
+    async def _ask(self, protocol: AmqpProtocol) -> None:
+        """Find out whether the broker has taken a message: it answers only after that.
+
+        Whether we may publish shows nowhere else, since nothing is confirmed here.
+        """
+        self._asking = True
+        try:
+            await protocol.channels[self._number].exchange_declare(exchange=self._exchange, passive=True)
+        finally:
+            self._asking = False
+        self._doubtful = False
+        self._recovered()
 
     def _head(self, key: str) -> tuple[bytes, bytes]:
         """Make once what stands before all messages of a key; the message id tells which key came back."""
@@ -88,11 +106,10 @@ class Announcer(ChannelEvents):
             try:
                 await self._declare(protocol, passive=True)
             except ChannelClosed:
-                self._refused(protocol, error.args[0].reply_text)
+                self._refused(protocol, reason_of(error.args[0]))
                 return
-        if self._said:
-            self._said = ""
-            self._log.info("Events are published again")
+        if not self._doubtful:
+            self._recovered()
         self._unheard_until.clear()
         self._protocol = protocol
 
@@ -102,6 +119,11 @@ class Announcer(ChannelEvents):
             await channel.exchange_declare(exchange=self._exchange, passive=True)
         else:
             await declare_topic(channel, self._exchange)
+
+    def _recovered(self) -> None:
+        if self._said:
+            self._said = ""
+            self._log.info("Events are published again")
 
     def _refused(self, protocol: AmqpProtocol, reason: str) -> None:
         if reason != self._said:
@@ -130,6 +152,7 @@ class Announcer(ChannelEvents):
         if code == NOT_FOUND:
             self._open_again(protocol)
         else:
+            self._doubtful = True
             self._refused(protocol, reason)
 
 

@@ -17,6 +17,7 @@ from tefmanager.amqp.announcer import Announcer
 from tefmanager.amqp.audience import audience
 from tefmanager.amqp.budget import ChannelBudget
 from tefmanager.amqp.codec import MAX_SHORT_TEXT
+from tefmanager.amqp.confirms import ACCESS_REFUSED
 from tefmanager.amqp.connection import Link, LinkState, OnState, Tls, ignore_state
 from tefmanager.amqp.declare import exchange_exists, need_queue
 from tefmanager.amqp.events import NoChannel
@@ -261,10 +262,10 @@ class Publisher:
         outcome = await self._try(Place.QUEUE, address, message, why.append)
         if outcome is Delivered.RETURNED and await self._is_exchange(address):
             return await self._try(
-                Place.EXCHANGE, address, message, lambda reason: tell(f"{reason}: {_UNBOUND}")
+                Place.EXCHANGE, address, message, lambda reason: tell(_explained(reason, _UNBOUND))
             )
         for reason in why:
-            tell(f"{reason}: {_NOWHERE}" if outcome is Delivered.RETURNED else reason)
+            tell(_explained(reason, _NOWHERE) if outcome is Delivered.RETURNED else reason)
         return outcome
 
     async def _try(self, place: Place, address: bytes, message: Message, tell: Tell) -> Delivered:
@@ -331,3 +332,8 @@ class Publisher:
                 if protocol is self._usable() or (protocol.reason or "").startswith(INTERNAL_ERROR):
                     return refused
         return refused
+
+
+def _explained(reason: str, meaning: str) -> str:
+    """Return why a message went nowhere; where we may not publish, the broker did not look for a queue."""
+    return reason if reason.startswith(f"{ACCESS_REFUSED} ") else f"{reason}: {meaning}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from tests.integration.rights import (
     RESOURCE,
     VHOST,
     Administrator,
+    Party,
     Worker,
     alternatives,
     grants,
@@ -77,22 +79,44 @@ def said(daemon: Daemon, *texts: str) -> bool:
 
 CONFIGURE, WRITE, READ = 0, 1, 2
 REFUSED = "ACCESS_REFUSED - access to"
+QUEUE, DEAD, REJECTED, EVENTS = (f"{PREFIX}.manager{end}" for end in ("", ".dead", ".rejected", ".events"))
+NO_CONSUMER, CONSUMER = "BROKER_WAITING|consumer|", "BROKER_CONNECTED|consumer|"
+NO_EVENTS, EVENTS_AGAIN = "Events are not published: ", "Events are published again"
+
+
+def remove(administrator: Administrator, name: str) -> None:
+    """Delete what the manager has made: it needs no right to declare what is there."""
+    channel = administrator.party("tef-manager").channel
+    if name == EVENTS:
+        channel.exchange_delete(name)
+    elif name in (DEAD, REJECTED):
+        channel.queue_delete(name)
+
+
+def busy(worker: Worker, client: Party) -> bool:
+    """Let a client submit a task, and the worker do one, and tell that it is free."""
+    client.send(type="task", task_type=worker.worker_type, guid=fresh("task"))
+    worker.work()
+    worker.say("idle")
+    time.sleep(0.2)
+    return True
 
 
 @pytest.mark.parametrize(
-    ("right", "name", "start"),
+    ("right", "name", "refused", "again"),
     [
-        (CONFIGURE, f"{PREFIX}.manager", "BROKER_WAITING|consumer|"),
-        (CONFIGURE, f"{PREFIX}.manager.dead", "BROKER_WAITING|consumer|"),
-        (CONFIGURE, f"{PREFIX}.manager.rejected", "BROKER_WAITING|consumer|"),
-        (CONFIGURE, f"{PREFIX}.manager.events", "Events are not published: "),
-        (WRITE, f"{PREFIX}.manager.events", "Events are not published: "),
-        (WRITE, "amq.default", "Nothing is published there: "),
-        (READ, f"{PREFIX}.manager", "BROKER_WAITING|consumer|"),
+        (CONFIGURE, QUEUE, NO_CONSUMER, CONSUMER),
+        (CONFIGURE, DEAD, f"queue {DEAD} is missing", f"queue {DEAD}: there now"),
+        (CONFIGURE, REJECTED, f"queue {REJECTED} is missing", f"queue {REJECTED}: there now"),
+        (CONFIGURE, EVENTS, f"exchange {EVENTS} is missing", f"exchange {EVENTS}: there now"),
+        (CONFIGURE, EVENTS, NO_EVENTS, EVENTS_AGAIN),
+        (WRITE, EVENTS, NO_EVENTS, EVENTS_AGAIN),
+        (WRITE, "amq.default", "CHANNEL_CLOSED|publisher|", "TASK_WORKING|"),
+        (READ, QUEUE, NO_CONSUMER, CONSUMER),
     ],
 )
 def test_rabbitmq_less(
-    administrator: Administrator, tmp_path: Path, right: int, name: str, start: str
+    administrator: Administrator, tmp_path: Path, right: int, name: str, refused: str, again: str
 ) -> None:
     """Without any one name that the manager may use its log says which, and it goes on once it may."""
     rights = permissions("tef-manager")
@@ -100,16 +124,20 @@ def test_rabbitmq_less(
     less[right] = alternatives(rights[right], name)
     daemon = administrator.daemon(tmp_path)
     try:
+        if right == CONFIGURE:
+            remove(administrator, name)
         administrator.permit(*less)
         daemon.start(ready=False)
         worker, client = Worker(administrator.party("tef-worker")), administrator.party("tef-client")
         worker.say("idle")
         client.send(type="task", task_type=worker.worker_type, guid=fresh("task"))
-        until(lambda: said(daemon, start, REFUSED, f"'{name}'"), f"{start} with {name}")
+        until(lambda: said(daemon, refused, REFUSED, f"'{name}'"), f"{refused} with {name}")
         assert not daemon.log.events("DELIVERIES_LOST|"), "nothing was delivered"
+        assert not said(daemon, again)
         administrator.permit(*rights)
-        if start.startswith("BROKER_WAITING"):
-            daemon.wait_ready()
+        until(lambda: busy(worker, client) and said(daemon, again), again)
+        daemon.wait_ready()
+        assert not said(daemon, REFUSED, "there is no"), "nobody has looked for it"
         daemon.stop()
     finally:
         daemon.end()
@@ -121,7 +149,7 @@ def test_rabbitmq_less(
 
 @pytest.mark.parametrize("less", [None, CONFIGURE, WRITE, READ])
 def test_bind(administrator: Administrator, tmp_path: Path, less: int | None) -> None:
-    """With the rights that the page adds for --bind the manager consumes, without any one of them not."""
+    """The page adds the rights that --bind needs; without any one the manager says so, and consumes."""
     source = f"{PREFIX}.suites.{less}"  # not there yet
     rights = permissions("tef-manager")
     needed = [source, f"{PREFIX}.manager", source]
@@ -132,13 +160,14 @@ def test_bind(administrator: Administrator, tmp_path: Path, less: int | None) ->
     daemon = administrator.daemon(tmp_path, "tef_manager", f"--bind={source}:task")
     try:
         administrator.permit(*more)
-        daemon.start(ready=less is None)
-        if less is None:
-            administrator.shell(f"rabbitmqctl -q list_bindings -p {VHOST} | grep {source}")
-        else:
-            until(
-                lambda: said(daemon, "BROKER_WAITING|consumer|", REFUSED, f"'{needed[less]}'"), "a refusal"
-            )
+        daemon.start()
+        if less is not None:
+            missing = f"binding to exchange {source} with key task is missing"
+            until(lambda: said(daemon, missing, REFUSED, f"'{needed[less]}'"), "a refusal")
+            more[less] += f"|^{re.escape(needed[less])}$"
+            administrator.permit(*more)
+            until(lambda: said(daemon, f"binding to exchange {source} with key task: there now"), "it")
+        administrator.shell(f"rabbitmqctl -q list_bindings -p {VHOST} | grep {source}")
         daemon.stop()
     finally:
         daemon.end()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs, formatEvent
 
 from tefmanager.amqp import frames
-from tefmanager.amqp.announcer import PAUSE, Announcer
+from tefmanager.amqp.announcer import AGAIN, PAUSE, Announcer
 from tefmanager.lease import Lease
 from tests.unit.amqp_wire import Wire, content, method
 
@@ -118,6 +119,24 @@ def test_where_the_broker_does_not_let_us(when: str) -> None:
     rig.close(403, "ACCESS_REFUSED - access to exchange 'events' refused")
     assert rig.announce() == []
     assert rig.wire.protocol.usable
+
+
+def test_a_right_to_publish_is_told_by_what_is_taken() -> None:
+    """That the channel is open again says nothing; the broker's answer after a message does."""
+    rig = Rig().open()
+    refused = "ACCESS_REFUSED - access to exchange 'events' refused"
+    with capturedLogs() as logs:
+        for _ in range(2):
+            rig.announcer.announce("a.b", lambda: b"{}")
+            rig.close(403, refused)
+            rig.wire.clock.advance(AGAIN)
+            rig.answer_open()
+        assert [formatEvent(event) for event in logs] == [f"Events are not published: 403 {refused}"]
+        rig.announcer.announce("a.b", lambda: b"{}")
+        rig.wire.receive(method(3, "exchange.declare-ok"))
+        assert [formatEvent(event) for event in logs[1:]] == ["Events are published again"]
+    rig.wire.sent()
+    assert len(rig.announce()) == 1, "and nothing is asked any more"
 
 
 def test_a_connection_that_goes_while_the_exchange_is_made_anew() -> None:
