@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from zope.interface import implementer
 
-from tefmanager.interfaces import Delivered, Delivery, Message
+from tefmanager.interfaces import Delivered, Delivery, Message, Tell, tell_nobody
 from tefmanager.logfile.forms import JsonForm, TextForm
 from tefmanager.logfile.observer import line_of
 from tefmanager.questions import QUESTIONS
@@ -141,7 +141,7 @@ class Heard(Quiet):
     def __init__(self) -> None:
         self.sent: list[tuple[bytes, Message]] = []
 
-    async def send(self, queue: bytes, message: Message) -> Delivered:
+    async def send(self, queue: bytes, message: Message, tell: Tell = tell_nobody) -> Delivered:
         """Keep it."""
         self.sent.append((queue, message))
         return Delivered.CONFIRMED
