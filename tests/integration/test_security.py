@@ -252,15 +252,15 @@ def test_narrow_role(narrow: Administrator, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "key"),
+    ("kind", "key", "event"),
     [
-        ("read --prefix=true", ""),
-        ("readwrite", f"{RESOURCE}/ref_count"),
-        ("readwrite --prefix=true", f"{RESOURCE}/locks/"),
+        ("read --prefix=true", "", "RESOURCES_LOST|"),
+        ("readwrite", f"{RESOURCE}/ref_count", "TASK_CANNOT_RUN|"),
+        ("readwrite --prefix=true", f"{RESOURCE}/locks/", "TASK_CANNOT_RUN|"),
     ],
 )
-def test_etcd_less(narrow: Administrator, tmp_path: Path, kind: str, key: str) -> None:
-    """Without one of its rights at Etcd, the manager says that it is not let in, and as whom."""
+def test_etcd_less(narrow: Administrator, tmp_path: Path, kind: str, key: str, event: str) -> None:
+    """Without one of its rights at Etcd, the manager says what is refused, and as whom it asked."""
     path, prefix = f"/tef/prod/resources/{key}", "--prefix=true" if "prefix" in kind else ""
     daemon = narrow.daemon(tmp_path)
     try:
@@ -269,11 +269,8 @@ def test_etcd_less(narrow: Administrator, tmp_path: Path, kind: str, key: str) -
         worker, client = Worker(narrow.party("tef-worker")), narrow.party("tef-client")
         worker.say("idle")
         client.send(type="task", task_type=worker.worker_type, guid=fresh("task"), resources=[RESOURCE])
-        daemon.log.wait("RESOURCES_LOST|")
-        assert (
-            "not let in, as 'tef-manager': HTTP 403: permission denied"
-            in daemon.log.events("RESOURCES_LOST|")[0]
-        )
+        [line] = daemon.log.wait(event)
+        assert "not let in, as 'tef-manager': HTTP 403: permission denied" in line
         daemon.stop()
     finally:
         daemon.end()
