@@ -196,7 +196,7 @@ class Reports:
         self._occupied(worker, now)
         guid = event.message.task
         task = None if guid is None else self._backlog.by_guid.get(guid)
-        if task is None or task.attempts == 0:
+        if task is None or not task.tried:
             reason = "no such task is waiting or in flight" if guid else "the worker holds no task"
             self._ledger.log(loglines.COMPLETION_IGNORED(worker.name, guid or "", reason))
         else:

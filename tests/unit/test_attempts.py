@@ -126,6 +126,13 @@ def test_a_worker_lost_with_an_unconfirmed_dispatch() -> None:
     assert (ends(grid), grid.outcomes, grid.waiting()) == ([AttemptEnd.MISSING], {}, ["T"])
 
 
+def test_what_counts_as_no_attempt_may_be_completed() -> None:
+    """The worker had it after all: what it has done is done, though the manager holds nothing for it."""
+    grid = unconfirmed("a").say("a", "offline")
+    assert (grid.core.backlog.by_guid["T"].attempts, grid.waiting()) == (0, ["T"])
+    assert grid.say("a", "task_complete", task="T").outcomes == {"T": Outcome.COMPLETED}
+
+
 @pytest.mark.parametrize("seconds", [0, 60])
 def test_unconfirmed_is_explained(seconds: int) -> None:
     """While the task counts as dispatched, and when it waits again."""
