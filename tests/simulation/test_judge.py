@@ -368,6 +368,13 @@ ONE_SUITE = (
     *(Step(200.0, "submit", (f"t{number}", "x", 1.0, (), "S1", 5.0)) for number in range(60)),
     Step(262.0, "submit", ("u", "x", 1.0, (), "S2", 1.0)),
 )
+UNCOUNTED = (
+    *(Step(0.3, "deafen_worker", (number, 60.0)) for number in (0, 2, 4)),
+    Step(1.0, "submit", ("t0", "x", 1.0, (), "S1", 1.0)),
+    Step(5.0, "kill_manager", (1.0,)),
+    Step(10.0, "set_state", ("paused", 60.0)),
+    Step(50.0, "stop_suite", ("S1",)),
+)
 STOPPED = (
     Step(1.0, "set_state", ("paused", 20.0)),
     Step(3.0, "submit", ("t0", "x", 1.0, (), "S1", 0.1)),
@@ -508,6 +515,7 @@ def test_what_is_whole_is_not_blamed() -> None:
         DENIED,
         PAUSED,
         STOPPED,
+        UNCOUNTED,
         CRASH,
         *FROZEN[::8],
     ):
