@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 
 from tefmanager.core.attempts import Limits
 from tefmanager.core.backlog import Memory
-from tefmanager.inquiry.outages import Outages, Service
+from tefmanager.inquiry.outages import NOT_YET, Outages, Service
 from tefmanager.interfaces.ways import Queues, Ways
 from tefmanager.lease import Lease
 from tefmanager.logfile.emit import emit
@@ -110,6 +110,7 @@ class Grid(Faults, Hands):
         consumer.prefetch = self._knobs.prefetch or consumer.prefetch
         publisher = SimPublisher(self.broker, process, lease, self.observer)
         consumer.tell = partial(_connection, outages, Service.CONSUMER)
+        outages.began(Service.PUBLISHER, NOT_YET, quiet=True)
         publisher.tell = partial(_connection, outages, Service.PUBLISHER)
         publisher.tell_blocked = partial(_connection, outages, Service.BLOCKED)
         manager = Manager(
