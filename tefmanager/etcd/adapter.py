@@ -113,7 +113,7 @@ class EtcdReservations(ABC):
         self._read_revision = 0
         self._times_read = 0
         self._news = 0
-        self._dead_watch = DeadWatch(self.watch_patience)
+        self._dead_watch = DeadWatch()
 
     # --- IReservations ---
 
@@ -152,7 +152,7 @@ class EtcdReservations(ABC):
         except ReservationsLost as lost:
             self._lose(str(lost))
             raise
-        if self._dead_watch.suspect(behind, self._news, self._reactor.seconds()):
+        if self._dead_watch.suspect(behind, self._news, self._reactor.seconds(), self.watch_patience):
             self._log.warn("the watch of Etcd's changes was dead; watching anew")
             self._end_watch()
 
