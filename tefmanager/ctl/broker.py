@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import ssl
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,10 @@ from tefmanager.endpoints import AmqpEndpoint
 
 _NOT_FOUND = 404
 _CONTENT_TYPE = "application/json"
+
+_BETWEEN_CONSUMERS = 1.0
+_LOOK_AGAIN = 0.1
+"""Seconds in which a manager that has just become active makes its consumer anew, and between two looks."""
 
 
 class Broker:
@@ -77,6 +82,10 @@ class Broker:
 
     def _need_manager(self) -> None:
         found = self.look(self.config.in_queue)
+        until = time.monotonic() + _BETWEEN_CONSUMERS
+        while not found.consumer_count and time.monotonic() < until:
+            self._channel.connection.sleep(_LOOK_AGAIN)
+            found = self.look(self.config.in_queue)
         if not found.consumer_count:
             raise CtlError(
                 Exit.MANAGER,
@@ -133,14 +142,17 @@ class Broker:
     def _collect(self, ids: Sequence[str]) -> list[dict[str, Any]]:
         """Wait until all have been answered; patience begins anew with each answer."""
         missing = set(ids)
+        known, until = len(self._answers), time.monotonic() + self._patience
         while missing:
-            known = len(self._answers)
-            self._channel.connection.process_data_events(time_limit=self._patience)
+            # It returns when anything has come, and not only for answers.
+            self._channel.connection.process_data_events(time_limit=max(0.0, until - time.monotonic()))
             missing.difference_update(self._answers)
             if missing and not self._channel.is_open:
                 text = f"RabbitMQ does not let us publish to {self.config.in_queue}, or take answers"
                 raise CtlError(Exit.BROKER, text)
-            if missing and len(self._answers) == known:
+            if len(self._answers) != known:
+                known, until = len(self._answers), time.monotonic() + self._patience
+            elif missing and time.monotonic() >= until:
                 text = f"the manager did not answer {len(missing)} of {len(ids)} messages"
                 raise CtlError(Exit.MANAGER, f"{text} within {self._patience:g} s: {self._why_silent()}")
         return [self._answers.pop(each) for each in ids]
