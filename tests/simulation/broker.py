@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -58,6 +59,7 @@ class Broker:
         full: queues that refuse what is published to them.
         unanswered: times that a manager could not know whether a message had arrived.
         unheard: how often an acknowledgement was lost on its way, by the message: it comes again.
+        goodbyes: when the last one of each worker was acknowledged that had not been delivered before.
         blocked: True while nobody may publish; consuming goes on.
         hung: True while it takes everything, and delivers nothing.
         audit: is told (queue, body) of each message that is put into a queue.
@@ -73,6 +75,7 @@ class Broker:
         self.full: set[str] = set()
         self.unanswered = 0
         self.unheard: Counter[bytes] = Counter()
+        self.goodbyes: dict[str, float] = {}
         self.audit: Callable[[str, bytes], None] = lambda queue, body: None
         self._watchers: dict[str, list[Callable[[], None]]] = {}
         self._links: list[Link] = []
@@ -109,6 +112,11 @@ class Broker:
         self.declare(queue)
         self.queues[queue].extendleft(replace(message, redelivered=True) for message in reversed(messages))
         self.changed(queue)
+
+    def acknowledged(self, message: Stored) -> None:
+        """A consumer has taken a message for good."""
+        if not message.redelivered and b'"offline"' in message.body:
+            self.goodbyes[json.loads(message.body)["name"]] = self.world.time
 
     def consume(self, queue: str, taker: Taker) -> None:
         """Deal the messages of a queue to a consumer, and to others that it may have."""

@@ -163,7 +163,8 @@ class Judge:
             ended = row.ended - START
             lately = time - 2 * LOOK < ended <= time  # otherwise the clocks were wrong
             back = program is not None and program.alive and program.born < ended
-            if row.end == "offline" and lately and back:
+            again = self._broker.goodbyes.get(row.worker, inf) < row.dispatched - START
+            if row.end == "offline" and lately and back and again:
                 self._observer.object(f"an old goodbye took {row.guid} from {row.worker}")
 
     def _stalled_in_time(self, row: AttemptRow, time: float) -> None:

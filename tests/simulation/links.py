@@ -127,22 +127,26 @@ class SimConsumer:
         """See `IConsumer.ack`."""
         fate = self._process.fate()
         known = self._unacked or self._given_back
-        meant = {tag: known[tag].body for tag in tags if tag in known}
+        meant = {tag: known[tag] for tag in tags if tag in known}
         if self._process.alive and fate is not Fate.UNHEARD:
             self._process.send("consumer", self._way, self._acked, session, meant, fate)
         else:
-            self._broker.unheard.update(meant.values())
+            self._lose(meant)
             self.broken()
 
-    def _acked(self, session: int, meant: dict[int, bytes], fate: Fate) -> None:
+    def _acked(self, session: int, meant: dict[int, Stored], fate: Fate) -> None:
         if session != self._session or not self._connected:
-            self._broker.unheard.update(meant.values())
+            self._lose(meant)
             return
-        for tag in meant:
+        for tag, message in meant.items():
             del self._unacked[tag]
+            self._broker.acknowledged(message)
         self._pump()
         if fate is Fate.UNANSWERED:
             self.broken()
+
+    def _lose(self, meant: dict[int, Stored]) -> None:
+        self._broker.unheard.update(message.body for message in meant.values())
 
     @property
     def process(self) -> Process:
