@@ -116,6 +116,7 @@ class Effector:
         self._attempts = attempts
         self._meter = meter
         self._nursery = Nursery(on_failure, on_idle)
+        self._questions = Nursery(on_failure)  # no stop waits for their answers
         self._to_reserve: list[Claim] = []
         self._answers = Answers(publisher)
         self._outages = outages
@@ -148,7 +149,7 @@ class Effector:
                 case ReplyWorkers(to, workers):
                     self._nursery.run(self.reply(to, workers_told(workers, bodies)), ANSWER)
                 case LookAt():
-                    self._nursery.run(self._look(effect), "RabbitMQ has not said who consumes a queue")
+                    self._questions.run(self._look(effect), "RabbitMQ has not said who consumes a queue")
                 case Bury():
                     self._nursery.run(self._bury(effect, bodies[effect.task_id]), SET_ASIDE)
         self._ask_etcd()
@@ -170,18 +171,19 @@ class Effector:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is under way."""
+        """Whether nothing is under way that has to end."""
         return not len(self._nursery)
 
     def look(self, late: Mapping[str, float]) -> None:
         """Tell what does not end: of this, and what the engine knows of. To be called every second."""
-        self._steps.look({**self._nursery.look(int(LATE)), **late})
+        self._steps.look({**self._nursery.look(int(LATE)), **self._questions.look(int(LATE)), **late})
 
     async def abandon(self) -> None:
         """Give up what is under way."""
         self._releases.abandon()
-        self._nursery.cancel()
-        await self._nursery.wait()
+        for nursery in (self._nursery, self._questions):
+            nursery.cancel()
+            await nursery.wait()
 
     async def reject(self, message: Message) -> None:
         """Put a message into the queue of the rejected; return when it is there."""
@@ -195,7 +197,7 @@ class Effector:
         body = msgspec.json.encode({"type": "dispatch_tasks", "probe": token})
         if self._probe is not None:
             self._probe.cancel()  # it has not left for want of a connection, or is lost
-        self._probe = self._nursery.run(self._send_probe(Message(body, content_type=CONTENT_TYPE)))
+        self._probe = self._questions.run(self._send_probe(Message(body, content_type=CONTENT_TYPE)))
 
     async def _send_probe(self, message: Message) -> None:
         self.probed = NOT_CONFIRMED

@@ -19,7 +19,7 @@ from tests.integration.grid_client import Grid, RubyWorker, fresh
 from tests.integration.grid_etcd import APIS, Shared, all_back, makes_resources
 from tests.services import Services
 
-OPTIONS = ("--etcd-api=v3", "--dispatch-interval=2", "--dispatch-timeout=5")
+OPTIONS = ("--etcd-api=v3", "--dispatch-interval=2", "--dispatch-timeout=15")
 
 FOUND = 15.0
 """Seconds after which a service that went silent must have been found out."""

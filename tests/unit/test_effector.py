@@ -94,6 +94,14 @@ def test_when_answers_have_arrived_others_are_given(
     assert slow.responses() == [True]
 
 
+def test_a_stop_waits_for_no_probe(effector: Effector, slow: Slow) -> None:
+    """While RabbitMQ is away it does not leave; what has to end is waited for."""
+    effector.probe("1")
+    assert (len(slow.sent), effector.idle) == (1, True)
+    effector.carry_out([Reply(ASKER, True)], {})
+    assert not effector.idle
+
+
 def test_an_answer_that_is_too_large(slow: Slow, effector: Effector) -> None:
     """Who asked for more than fits into a message, here or at the broker, is told to ask for less."""
     Deferred.fromCoroutine(effector.reply(ASKER, "x" * deliveries.LARGEST_ANSWER))
