@@ -46,12 +46,14 @@ class RabbitMQ(Server):
         return f"amqp://guest:guest@{HOST}:{self.port}/"
 
     async def prepare(self) -> None:
-        """Write the configuration."""
+        """Write the configuration: where it listens and how little it logs.
+
+        All limits (sizes of messages and frames, channels, heartbeats, deliveries) are RabbitMQ's defaults,
+        as after Debian's package was installed: what works here works there.
+        """
         lines = [
-            "loopback_users.guest = true",
-            f"listeners.tcp.1 = {HOST}:{self.port}",
-            "log.console.level = warning",
-            "max_message_size = 134217728",  # as in RabbitMQ 3; 4 takes 16 MiB unless told otherwise
+            f"listeners.tcp.1 = {HOST}:{self.port}",  # ports of its own, so that many may run
+            "log.console.level = warning",  # or each connection is logged
         ]
         self._account.write(self.folder / "rabbitmq.conf", "".join(f"{line}\n" for line in lines))
         self._account.write(self.folder / "enabled_plugins", "[].\n")
@@ -83,7 +85,8 @@ class RabbitMQ(Server):
             **{f"RABBITMQ_{name}": value for name, value in own.items()},
             "ERL_EPMD_ADDRESS": HOST,
             "ERL_EPMD_PORT": str(self.mapper_port),
-            # For each Erlang that starts: listen on loopback only, with two schedulers at most.
+            # For each Erlang that starts: listen on loopback only, with two schedulers at most, which is a
+            # matter of memory and of starting quickly. No limit depends on it.
             "ERL_FLAGS": "-kernel inet_dist_use_interface {127,0,0,1} +S 2:2",
             # The script then becomes the server instead of waiting for it.
             "RUNNING_UNDER_SYSTEMD": "true",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ class NotReady(Exception):
     """The server does not answer as it should yet."""
 
 
-class Server:
+class Server(ABC):
     """A server of the sandbox. A subclass says what to run and how to see that it answers.
 
     It keeps its ports and its data from one `start` to the next.
@@ -53,16 +54,17 @@ class Server:
 
     # What differs between servers ---------------------------------------------------------------
 
+    @abstractmethod
     async def prepare(self) -> None:
         """Make what the server needs before its first start."""
 
+    @abstractmethod
     def command(self) -> Command:
         """Return what to run."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def probe(self) -> None:
         """Do what a client would do first. Raises `NotReady`, or an error of the network."""
-        raise NotImplementedError
 
     # What does not ------------------------------------------------------------------------------
 

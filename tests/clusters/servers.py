@@ -39,6 +39,9 @@ class PortMapper(Server):
         super().__init__(reactor, folder, account)
         [self.port] = free_ports(1)
 
+    async def prepare(self) -> None:
+        """Do nothing: it keeps nothing."""
+
     def command(self) -> Command:
         """Return what to run."""
         arguments = [str(EPMD), "-port", str(self.port), "-address", HOST]

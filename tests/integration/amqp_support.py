@@ -91,6 +91,18 @@ def rabbitmqctl(services: Services, *arguments: str) -> str:
     return done.stdout
 
 
+@contextmanager
+def largest_message(services: Services, size: int) -> Iterator[None]:
+    """Let the broker take no larger message for a while; channels read that when they are opened."""
+    change = "application:set_env(rabbit, max_message_size, {}).".format
+    before = rabbitmqctl(services, "eval", "rabbit_misc:get_env(rabbit, max_message_size, 0).").strip()
+    rabbitmqctl(services, "eval", change(size))
+    try:
+        yield
+    finally:
+        rabbitmqctl(services, "eval", change(before))
+
+
 class States:
     """Writes down what a connection's state was said to be."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -197,7 +198,7 @@ def compact(message: Any) -> bytes:
     return json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-class FieldWorker:
+class FieldWorker(ABC):
     """A worker of the collective, and its queue.
 
     Args:
@@ -262,17 +263,17 @@ class FieldWorker:
 
     # What the two vocabularies have each in its own words:
 
+    @abstractmethod
     def free(self) -> None:
         """Say that it is free."""
-        raise NotImplementedError
 
+    @abstractmethod
     def begin(self, received: Received) -> None:
         """Say that it works on a task."""
-        raise NotImplementedError
 
+    @abstractmethod
     def finish(self, received: Received) -> None:
         """Say that a task is done, and that it is free."""
-        raise NotImplementedError
 
 
 class ReadmeWorker(FieldWorker):

@@ -25,6 +25,7 @@ from tests.integration.amqp_support import (
     consuming,
     endpoint_of,
     foreign_channel,
+    largest_message,
     later,
     publishing,
     rabbitmqctl,
@@ -163,10 +164,9 @@ async def test_direct_reply(services: Services, unique: str) -> None:
 
 @pytest.fixture
 def small_messages(services: Services) -> Iterator[int]:
-    """The broker takes nothing over so many bytes; channels read that when they are opened."""
-    rabbitmqctl(services, "eval", "application:set_env(rabbit, max_message_size, 100000).")
-    yield 100_000
-    rabbitmqctl(services, "eval", "application:set_env(rabbit, max_message_size, 134217728).")
+    """The broker takes nothing over so many bytes."""
+    with largest_message(services, 100_000):
+        yield 100_000
 
 
 @awaited

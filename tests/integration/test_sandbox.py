@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -191,6 +192,22 @@ def test_the_description_can_be_pasted() -> None:
         "export TEF_ETCD_HOST_TEST=127.0.0.1 TEF_ETCD_PORT_TEST=6",
     ]
     assert any("postgresql://u:p@127.0.0.1:5/d" in line for line in describe(addresses))
+
+
+OWN = (
+    "[Key || {Key, Value} <- application:get_all_env(rabbit), "
+    "Value =/= proplists:get_value(Key, proplists:get_value(env, element(3, hd(element(2, "
+    'file:consult(code:where_is_file("rabbit.app")))))))].'
+)
+"""Erlang for: which settings are not as RabbitMQ comes."""
+
+
+def test_rabbitmq_has_its_own_limits(services: Services) -> None:
+    """Only where it listens, logs and keeps things is not as RabbitMQ comes."""
+    settings = re.findall(r"\w+", rabbitmqctl(services, "eval", OWN))
+    assert "tcp_listeners" in settings
+    own = {"tcp_listeners", "log", "backing_queue_module"}  # the last is RabbitMQ's own doing
+    assert [name for name in settings if name not in own and not name.endswith(("_dir", "_file"))] == []
 
 
 # Breaking and mending ---------------------------------------------------------------------------
