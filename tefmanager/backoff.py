@@ -12,6 +12,9 @@ FIRST = 0.1
 LONGEST = 10.0
 """Seconds: the first pause at most, and any pause at most."""
 
+OPTIONAL = (1.0, 30.0)
+"""The same, for what the manager can do without: soon at first, and seldom in the long run."""
+
 
 class Backoff:
     """The pauses of one loop.

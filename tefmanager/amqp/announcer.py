@@ -15,15 +15,13 @@ from tefmanager.amqp.delegate import reason_of
 from tefmanager.amqp.events import ChannelEvents
 from tefmanager.amqp.frames import Properties, encode_properties, publish_frames, route
 from tefmanager.amqp.protocol import AmqpProtocol
+from tefmanager.backoff import Backoff
 from tefmanager.interfaces import Message
 from tefmanager.lease import Lease
 
 PAUSE = 1.0
 """Seconds for which nothing is published under a key after the broker has returned a message: nobody is
 bound for it."""
-
-AGAIN = 30.0
-"""Seconds after which it is tried again to publish what the broker has refused."""
 
 CONTENT_TYPE = b"application/json"
 
@@ -38,15 +36,19 @@ class Announcer(ChannelEvents):
         exchange: where the messages go.
         lease: nothing is published while it does not hold.
         seconds: reads a clock that never goes back.
+        pauses: before it is tried again to publish what the broker has refused.
     """
 
     _log = Logger()
 
-    def __init__(self, number: int, exchange: str, lease: Lease, seconds: Callable[[], float]) -> None:
+    def __init__(
+        self, number: int, exchange: str, lease: Lease, seconds: Callable[[], float], pauses: Backoff
+    ) -> None:
         self._number = number
         self._exchange = exchange
         self._lease = lease
         self._seconds = seconds
+        self._pauses = pauses
         self._protocol: AmqpProtocol | None = None
         self._writable = True
         self._heads: dict[str, tuple[bytes, bytes]] = {}
@@ -97,8 +99,8 @@ class Announcer(ChannelEvents):
     async def open(self, protocol: AmqpProtocol) -> None:
         """Open the channel on a connection and declare the exchange. Raises `txamqp.client.Closed`.
 
-        An exchange of another type is as good. Where the broker refuses, it is tried again every half
-        minute.
+        An exchange of another type is as good. Where the broker refuses, it is tried again, at least
+        every half minute.
         """
         try:
             await self._declare(protocol, passive=False)
@@ -121,6 +123,7 @@ class Announcer(ChannelEvents):
             await declare_topic(channel, self._exchange)
 
     def _recovered(self) -> None:
+        self._pauses.reset()
         if self._said:
             self._said = ""
             self._log.info("Events are published again")
@@ -129,7 +132,7 @@ class Announcer(ChannelEvents):
         if reason != self._said:
             self._said = reason
             self._log.warn("Events are not published: {reason}", reason=reason)
-        protocol.clock.callLater(AGAIN, self._open_again, protocol)
+        protocol.clock.callLater(self._pauses.next(), self._open_again, protocol)
 
     def _open_again(self, protocol: AmqpProtocol) -> None:
         if protocol.usable:

@@ -16,12 +16,10 @@ from tefmanager.amqp.delegate import reason_of
 from tefmanager.amqp.lookups import Lookups, detached
 from tefmanager.amqp.protocol import AmqpProtocol
 from tefmanager.amqp.topology import Topology
+from tefmanager.backoff import OPTIONAL, Backoff
 
 PATIENCE = 2.0
 """Seconds for which a consumer that begins waits for them."""
-
-AGAIN = 30.0
-"""Seconds until what could not be declared is tried again."""
 
 LOOKUPS = 2
 """The channel on which they are declared."""
@@ -31,7 +29,7 @@ class Extras:
     """Queues of ours that are published to, and bindings to exchanges of other programs.
 
     Tasks that come straight to the manager's queue need none of them. So what the broker refuses is told,
-    and tried again every half minute, and the consumer goes on.
+    and tried again, at least every half minute, and the consumer goes on.
     """
 
     _log = Logger()
@@ -55,11 +53,13 @@ class Extras:
             for exchange, key in topology.bindings
         }
         self._said: dict[str, str] = {}
+        self._pauses = Backoff(clock, *OPTIONAL)
         self._again: IDelayedCall | None = None
 
     async def declare(self, protocol: AmqpProtocol, most_channels: int) -> None:
         """Declare all of them on a new connection; return when that is done, or after some seconds."""
         self.stop()
+        self._pauses.reset()
         self._lookups.use(protocol, LOOKUPS if most_channels >= LOOKUPS else 0)
         try:
             await self._declare(protocol).addTimeout(PATIENCE, self._clock)
@@ -78,7 +78,7 @@ class Extras:
     async def _declare_all(self, protocol: AmqpProtocol) -> None:
         missing = [what for what in self._needs if not await self._declared(what)]
         if missing and protocol.usable:
-            self._again = self._clock.callLater(AGAIN, self._try_again, protocol)
+            self._again = self._clock.callLater(self._pauses.next(), self._try_again, protocol)
 
     def _try_again(self, protocol: AmqpProtocol) -> None:
         if protocol.usable:
@@ -102,8 +102,8 @@ class Extras:
         if self._said.get(what) != why:
             self._said[what] = why
             self._log.warn(
-                "{what} is missing, and tried again every {pause:g} s: {why}",
+                "{what} is missing, and tried again at least every {pause:g} s: {why}",
                 what=what,
                 why=why,
-                pause=AGAIN,
+                pause=OPTIONAL[1],
             )

@@ -26,6 +26,7 @@ from tefmanager.amqp.outlets import Outlets, Role
 from tefmanager.amqp.places import Place, Places
 from tefmanager.amqp.protocol import AmqpProtocol
 from tefmanager.amqp.tls import client_tls
+from tefmanager.backoff import OPTIONAL, Backoff
 from tefmanager.core.values import Audience
 from tefmanager.endpoints import AmqpEndpoint
 from tefmanager.interfaces import Delivered, IPublisher, Message, Tell, tell_nobody
@@ -85,7 +86,8 @@ class Publisher:
         self._link = Link(reactor, endpoints, name, self._setup, on_state, tls, self._budget)
         self._outlets = Outlets(lease, monotonic, lambda reason: on_state(LinkState.CLOSED, reason))
         self._lookups = Lookups()
-        self._announcer = Announcer(Role.EVENTS, events, lease, monotonic) if events else None
+        pauses = Backoff(reactor, *OPTIONAL)
+        self._announcer = Announcer(Role.EVENTS, events, lease, monotonic, pauses) if events else None
         self._places = Places(monotonic)
         self._searching: dict[bytes, DeferredLock] = {}
         self._protocol: AmqpProtocol | None = None

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar, cast
 
 from pika.adapters.blocking_connection import BlockingChannel
+from pika.exceptions import ChannelClosedByBroker
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
@@ -72,7 +73,7 @@ class Twin(Protocol):
         """Wait for something."""
 
     async def pause(self) -> None:
-        """Wait until what is under way has arrived."""
+        """Wait for what should not happen; what should is waited for with ``until``."""
 
     async def end(self, coroutine: Coroutine[Deferred[Any], Any, T]) -> T:
         """Return what a coroutine returns."""
@@ -87,13 +88,16 @@ class Twin(Protocol):
         """Make an exchange, and let its messages go to a queue."""
 
     def put(self, queue: str, *bodies: bytes) -> None:
-        """Put messages into a queue."""
+        """Put messages into a queue; they are there when it returns."""
 
     def consume(self, queue: str) -> None:
         """Let a consumer take no more than one message of a queue, which it does not acknowledge."""
 
     def go(self) -> None:
         """Let that consumer go, as if its process had been killed."""
+
+    def waiting(self, queue: str) -> int | None:
+        """Return how many messages wait in a queue; None: there is no such queue."""
 
     def take(self, queue: str) -> list[bytes]:
         """Take all messages that wait out of a queue; it must be there."""
@@ -102,7 +106,7 @@ class Twin(Protocol):
         """Break those of consumer and publisher."""
 
     def block(self) -> None:
-        """Let the broker take no messages."""
+        """Let the broker take no messages; it takes none any more when it returns."""
 
     def unblock(self) -> None:
         """Let it take messages again."""
@@ -155,6 +159,10 @@ class SimTwin:
 
     def go(self) -> None:
         self._attends = False
+
+    def waiting(self, queue: str) -> int | None:
+        messages = self._broker.queues.get(queue)
+        return None if messages is None else len(messages)
 
     def take(self, queue: str) -> list[bytes]:
         messages = self._broker.queues[queue]
@@ -213,6 +221,7 @@ class RealTwin:
     def put(self, queue: str, *bodies: bytes) -> None:
         for body in bodies:
             self._channel.basic_publish("", queue, body)
+        self.waiting(queue)  # an answer on this channel comes after all that was sent on it
 
     def consume(self, queue: str) -> None:
         self._other = self._channel.connection.channel()
@@ -221,6 +230,13 @@ class RealTwin:
 
     def go(self) -> None:
         self._other.close()
+
+    def waiting(self, queue: str) -> int | None:
+        try:
+            return int(self._channel.queue_declare(queue, passive=True).method.message_count)
+        except ChannelClosedByBroker:
+            self._channel = self._channel.connection.channel()
+            return None
 
     def take(self, queue: str) -> list[bytes]:
         bodies = []
@@ -236,6 +252,12 @@ class RealTwin:
 
     def block(self) -> None:
         rabbitmqctl(self._services, "set_vm_memory_high_watermark", "absolute", "1")
+        # The command returns before each connection knows.
+        told = any(self._states() <= {"blocking", "blocked"} for _ in range(60))
+        assert told, "the broker does not block"
+
+    def _states(self) -> set[str]:
+        return set(rabbitmqctl(self._services, "list_connections", "state", "--no-table-headers").split())
 
     def unblock(self) -> None:
         rabbitmqctl(self._services, "set_vm_memory_high_watermark", "0.4")

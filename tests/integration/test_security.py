@@ -268,9 +268,12 @@ def test_etcd_less(narrow: Administrator, tmp_path: Path, kind: str, key: str, e
         daemon.start()
         worker, client = Worker(narrow.party("tef-worker")), narrow.party("tef-client")
         worker.say("idle")
-        client.send(type="task", task_type=worker.worker_type, guid=fresh("task"), resources=[RESOURCE])
+        task, suite = {"task_type": worker.worker_type, "guid": fresh("task")}, fresh("suite")
+        client.send(type="task", **task, suite_guid=suite, resources=[RESOURCE])
         [line] = daemon.log.wait(event)
         assert "not let in, as 'tef-manager': HTTP 403: permission denied" in line
+        client.send(type="stop_suite", data=suite)  # it would take the resource from the next test's task
+        daemon.log.wait(f"SUITE_STOPPED|{suite}|")
         daemon.stop()
     finally:
         daemon.end()

@@ -26,7 +26,6 @@ from tests.integration.grid_client import Grid, RubyWorker, fresh
 from tests.integration.grid_etcd import Shared, all_back
 from tests.integration.tls_servers import (
     PASSWORD,
-    UNUSED,
     USER,
     Certificates,
     TlsEtcd,
@@ -163,14 +162,14 @@ def put(path: Path, source: Path) -> Path:
 
 @pytest.mark.parametrize("api", ["v2", "v3"])
 def test_a_task_over_all_of_them(fortress: Fortress, tmp_path: Path, api: str) -> None:
-    """Tasks with a resource are taken in, reserved, done and finished, also once Etcd forgot our token."""
+    """Tasks with a resource are taken in, reserved, done and finished, also once our token has ended."""
     keys = fortress.etcd.admin.keys(api)
     resource = Shared(keys, fresh("resource")).make(1)
     with running(fortress.daemon(fortress.services(), tmp_path, f"--etcd-api={api}")) as daemon:
         daemon.wait_ready()
         grid = Grid(fortress.rabbitmq.url, daemon.prefix)
         worker = RubyWorker(grid, fresh("type"))
-        for pause in (UNUSED, 0):
+        for ends in (fortress.etcd.admin.end_tokens, lambda: None):
             worker.free()
             guid = grid.task(worker.worker_type, resources=[resource.name], task_data=LONG)
             received = worker.expect()
@@ -179,7 +178,7 @@ def test_a_task_over_all_of_them(fortress: Fortress, tmp_path: Path, api: str) -
             worker.begin(received)
             worker.finish(received)
             until(lambda: all_back(resource), "the reference")
-            time.sleep(pause)
+            ends()
         until(lambda: len(daemon.rows("history")) == 2, "history")
         grid.close()
         assert not daemon.log.events("RESOURCES_LOST")

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from tefmanager.endpoints import EtcdAccess
@@ -27,7 +26,7 @@ from tests.contract.etcds import CLOCK, MONDAY_NOON, Observer
 from tests.integration.amqp_support import awaited, later
 from tests.integration.grid_client import fresh
 from tests.integration.grid_etcd import Shared
-from tests.integration.tls_servers import PASSWORD, UNUSED, USER, TlsEtcd, started
+from tests.integration.tls_servers import PASSWORD, USER, TlsEtcd, started
 
 KINDS: dict[str, Callable[..., Any]] = {
     "v2": EtcdV2Reservations,
@@ -122,7 +121,7 @@ async def test_each_api(etcd: TlsEtcd, api: str) -> None:
             assert await deferToThread(lambda: (resource.count, len(resource.locks()))) == (1, 1)
             await reservations.release([claim])
             if (api, attempt) == ("v3", 1):
-                await deferLater(CLOCK, UNUSED)
+                await deferToThread(etcd.admin.end_tokens)
         other = await made(etcd, api)
         await observer.until(lambda: other.name in observer.resources)
         assert observer.lost == []
@@ -137,11 +136,12 @@ async def test_many_at_once_with_an_old_token(etcd: TlsEtcd) -> None:
         await observer.until(lambda: resource.name in observer.resources)
         claims = [Claim(attempt, (resource.name,)) for attempt in range(1, 41)]
         for round_ in (1, 2):
+            if round_ == 2:
+                await deferToThread(etcd.admin.end_tokens)
             granted = [await each for each in [later(reservations.reserve([one])) for one in claims]]
             assert [one.attempt for [one] in granted] == [claim.attempt for claim in claims]
             assert await deferToThread(lambda: (resource.count, len(resource.locks()))) == (40, 40)
             await reservations.release(claims)
-            await deferLater(CLOCK, UNUSED * (round_ == 1))
         assert reservations._http.logins == 1
         assert observer.lost == []
 

@@ -35,11 +35,6 @@ PASSWORD = "correct horse"
 """The user's in Etcd."""
 
 ROOT_PASSWORD = "battery staple"
-TOKEN_SECONDS = 1
-"""Seconds after which Etcd forgets a token that nobody uses."""
-
-UNUSED = TOKEN_SECONDS + 1.2
-"""Seconds after which it certainly has: it looks once a second."""
 
 
 class Certificates:
@@ -157,7 +152,7 @@ class TlsPostgreSQL(PostgreSQL):
 
 
 class TlsEtcd(Etcd):
-    """Takes nothing but https with a certificate, and forgets unused tokens quickly."""
+    """Takes nothing but https with a certificate."""
 
     def __init__(self, reactor: Any, folder: Path, account: Account, programs: Programs) -> None:
         super().__init__(reactor, folder, account, programs.etcd, fast=True)
@@ -170,7 +165,7 @@ class TlsEtcd(Etcd):
         more = [
             *("--cert-file", str(own.server_cert), "--key-file", str(own.server_key)),
             *("--trusted-ca-file", str(own.ca), "--client-cert-auth"),
-            *("--auth-token-ttl", str(TOKEN_SECONDS), "--bcrypt-cost", "4"),
+            *("--bcrypt-cost", "4"),
         ]
         return Command([*secure, *more], plain.folder, plain.log, plain.account, plain.environment)
 
@@ -267,6 +262,10 @@ class EtcdAdmin:
         """Change our user's, in both APIs."""
         self.auth("user/changepw", name=USER, password=password)
         self.auth_v2(f"users/{USER}", user=USER, password=password)
+
+    def end_tokens(self) -> None:
+        """Let our user's tokens end, as they do when nobody has used them for five minutes."""
+        self.auth("user/changepw", name=USER, password=PASSWORD)
 
     def keys(self, api: str) -> V2 | V3:
         """Return the resources' keys by an API."""

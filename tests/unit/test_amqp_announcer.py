@@ -7,7 +7,8 @@ from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs, formatEvent
 
 from tefmanager.amqp import frames
-from tefmanager.amqp.announcer import AGAIN, PAUSE, Announcer
+from tefmanager.amqp.announcer import PAUSE, Announcer
+from tefmanager.backoff import OPTIONAL, Backoff
 from tefmanager.lease import Lease
 from tests.unit.amqp_wire import Wire, content, method
 
@@ -25,7 +26,9 @@ class Rig:
         self.wire = Wire()
         self.wire.log_in()
         self.lease = Lease.unlimited()
-        self.announcer = Announcer(3, "events", self.lease, self.wire.clock.seconds)
+        clock = self.wire.clock
+        pauses = Backoff(clock, *OPTIONAL, draw=lambda: 1.0)
+        self.announcer = Announcer(3, "events", self.lease, clock.seconds, pauses)
         self.made = 0
         self.wire.sent()
 
@@ -55,6 +58,16 @@ class Rig:
         """Let the broker close the channel."""
         self.wire.receive(method(3, "channel.close", code, reason, 60, 40))
         self.wire.sent()
+
+    def refused(self) -> float:
+        """Refuse to declare the exchange and to look for it; return the seconds until the next attempt."""
+        before = self.wire.clock.seconds()
+        for _ in range(2):
+            self.wire.receive(method(3, "channel.open-ok", ""))
+            self.close(403, "ACCESS_REFUSED - access to exchange 'events' refused")
+        while not self.wire.called():
+            self.wire.clock.advance(0.5)
+        return self.wire.clock.seconds() - before
 
 
 def came_back(key: bytes) -> bytes:
@@ -129,7 +142,7 @@ def test_a_right_to_publish_is_told_by_what_is_taken() -> None:
         for _ in range(2):
             rig.announcer.announce("a.b", lambda: b"{}")
             rig.close(403, refused)
-            rig.wire.clock.advance(AGAIN)
+            rig.wire.clock.advance(OPTIONAL[1])
             rig.answer_open()
         assert [formatEvent(event) for event in logs] == [f"Events are not published: 403 {refused}"]
         rig.announcer.announce("a.b", lambda: b"{}")
@@ -145,3 +158,13 @@ def test_a_connection_that_goes_while_the_exchange_is_made_anew() -> None:
     rig.close(404, "NOT_FOUND - no exchange 'events' in vhost '/'")
     rig.wire.hang_up()
     assert rig.announce() == []
+
+
+def test_what_is_refused_is_tried_again_soon_and_then_seldom() -> None:
+    """The pauses grow from a second to half a minute, and begin anew once the broker lets us."""
+    rig = Rig()
+    Deferred.fromCoroutine(rig.announcer.open(rig.wire.protocol))
+    assert [rig.refused() for _ in range(7)] == [1, 2, 4, 8, 16, 30, 30]
+    rig.answer_open()
+    rig.close(404, "NOT_FOUND - no exchange 'events' in vhost '/'")
+    assert rig.refused() == 1
