@@ -4,30 +4,52 @@ from __future__ import annotations
 
 from tefmanager.core.values import Moment
 
-PACE = 24.0
-"""How much faster than time itself the calendar follows the wall clock: in an hour by a day at most."""
+AHEAD = 24.0
+"""How much faster than time itself the calendar goes forward: in an hour by a day at most."""
+
+BACK = 720.0
+"""The same, back: by a month an hour. That makes nothing old, and a wrong first start heals."""
+
+STEP = 600.0
+"""Seconds by which it may have moved before it is written down again."""
 
 
 class Calendar:
     """Follows the wall clock, slowly.
 
-    A clock that is years ahead for a second must not remove all history. So the calendar begins no later
-    than the last thing that is known to have happened, and moves towards the wall clock at a limited pace.
-    It is never ahead of the wall clock, so that one that was set back removes nothing either.
+    A clock that is years ahead for a second must not remove all history. So the calendar goes on from where
+    the leader before left it, and moves towards the wall clock at a limited pace. What it tells is never
+    ahead of the wall clock, so that one that was set back removes nothing either.
 
     Args:
-        last: unix time at which the last task in history ended, or None where there is none.
-        now: when it begins.
+        written: unix time that the database has of it, or None where it never had one: then nothing is
+            old yet, and the wall clock is believed.
+        now: when the leadership begins.
     """
 
-    def __init__(self, last: float | None, now: Moment) -> None:
-        self._today = now.wall if last is None else min(last, now.wall)
+    def __init__(self, written: float | None, now: Moment) -> None:
+        self._written = written
+        self._day = now.wall if written is None else written
         self._read = now.monotonic
 
     def today(self, now: Moment) -> float:
         """Return the unix time before which, by so many days, things are old."""
-        passed = now.monotonic - self._read
-        self._read = now.monotonic
-        least, most = self._today + passed * (1 - PACE), self._today + passed * (1 + PACE)
-        self._today = min(max(now.wall, least), most)
-        return min(self._today, now.wall)
+        return min(self._move(now), now.wall)
+
+    def to_write(self, now: Moment) -> float | None:
+        """Return what is to be written down from now on, or None where the database knows enough.
+
+        It may be ahead of the wall clock, which may be wrong at present.
+        """
+        day = self._move(now)
+        if self._written is not None and abs(day - self._written) < STEP:
+            return None
+        self._written = day
+        return day
+
+    def _move(self, now: Moment) -> float:
+        passed = max(now.monotonic - self._read, 0.0)
+        self._read += passed
+        least, most = self._day + passed * (1 - BACK), self._day + passed * (1 + AHEAD)
+        self._day = min(max(now.wall, least), most)
+        return self._day

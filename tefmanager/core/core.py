@@ -50,12 +50,13 @@ class Core:
 
     def __init__(self, limits: Limits, snapshot: Snapshot, now: Moment) -> None:
         self.began = now.wall
-        self.calendar = Calendar(snapshot.last_end, now)
+        self.calendar = Calendar(snapshot.manager.calendar, now)
         self.ledger = Ledger()
         self.backlog = Backlog(limits.memory, self._pinned)
         self.workforce = Workforce(self.ledger)
         self.timers = Timers()
         self.numbers = Numbers(snapshot.manager, self.ledger)
+        self.numbers.date(self.calendar.to_write(now))
         self.pool = Pool(
             hold_unknown=limits.hold_unknown,
             runnable=self._runnable,
@@ -360,6 +361,7 @@ class Core:
                     attempt.quiet = now.monotonic
 
     def _pass(self, event: events.Pass, now: Moment) -> None:
+        self.numbers.date(self.calendar.to_write(now))
         self.departures.forget(self.calendar.today(now), now)
         self.pool.second_look()
         self.backlog.wake_all()

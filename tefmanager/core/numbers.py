@@ -1,4 +1,4 @@
-"""The manager's own row: its state, and the numbers that name tasks and attempts."""
+"""The manager's own row: its state, the numbers that name tasks and attempts, and the calendar's day."""
 
 from __future__ import annotations
 
@@ -47,6 +47,11 @@ class Numbers:
         if state is not self._row.state:
             self._ledger.log(loglines.STATE_CHANGE(self._row.state, state))
             self._write(replace(self._row, state=state, state_since=wall))
+
+    def date(self, calendar: float | None) -> None:
+        """Write down how far the calendar is (unix time), unless it is None."""
+        if calendar is not None:
+            self._write(replace(self._row, calendar=calendar))
 
     @property
     def next_task(self) -> int:

@@ -283,12 +283,14 @@ class ManagerRow(Struct, frozen=True):
         task_ids: ids below this one may have been given to tasks.
         attempt_ids: ids below this one may have been given to attempts.
         state_since: unix time at which ``state`` became what it is, or None where nobody knows.
+        calendar: unix time that tells what is old, as it was written last, or None where it never was.
     """
 
     state: ManagerState = ManagerState.RUNNING
     task_ids: int = 1
     attempt_ids: int = 1
     state_since: float | None = None
+    calendar: float | None = None
 
 
 class Unread(Struct, frozen=True):
@@ -336,7 +338,6 @@ class Snapshot(Struct, frozen=True):
         unresolved: ended attempts that their workers may still have, by id.
         unread: the tasks that were not read.
         unread_suites: how many of them there are, by type and suite.
-        last_end: unix time at which the last task in history ended, or None where there is none.
     """
 
     manager: ManagerRow = ManagerRow()
@@ -347,7 +348,6 @@ class Snapshot(Struct, frozen=True):
     unresolved: tuple[AttemptRow, ...] = ()
     unread: tuple[Unread, ...] = ()
     unread_suites: Mapping[tuple[str, str | None], int] = field(default_factory=dict)
-    last_end: float | None = None
 
     @property
     def count(self) -> int:

@@ -110,7 +110,6 @@ class Reign:
         workers = await self._run("load_workers")
         paused = await self._run("load_paused")
         stops = await self._run("load_stops")
-        [(last_end,)] = await self._run("load_last_end")
         if at_most is not None and await self._shelves.hold_more_than(at_most):
             snapshot = await self._shelves.load()
         else:
@@ -123,7 +122,6 @@ class Reign:
             paused_suites=frozenset(guid for (guid,) in paused),
             stops=tuple(map(rows.stop_row, stops)),
             unresolved=tuple(await self._all("load_unresolved", rows.attempt_row)),
-            last_end=last_end,
         )
 
     async def tasks(self, guids: Sequence[str]) -> Sequence[TaskRow]:
@@ -207,9 +205,9 @@ class Reign:
         before, self._turns = self._turns, self._turns + 1
         new = changes.manager
         if new is None:
-            return self._call("turn", self.epoch, None, None, None, None, before)
-        counters = (new.task_ids, new.attempt_ids)
-        return self._call("turn", self.epoch, new.state.value, *counters, new.state_since, before)
+            return self._call("turn", self.epoch, None, None, None, None, before, None)
+        row = (new.state.value, new.task_ids, new.attempt_ids, new.state_since)
+        return self._call("turn", self.epoch, *row, before, new.calendar)
 
     async def finished(self, guids: Sequence[str]) -> frozenset[str]:
         """See `IReign.finished`."""

@@ -157,5 +157,5 @@ def stop_row(row: tuple[Any, ...]) -> StopRow:
 
 def manager_row(row: tuple[Any, ...]) -> ManagerRow:
     """Return the manager's row of ``load_manager``."""
-    state, task_ids, attempt_ids, state_since = row
-    return ManagerRow(ManagerState(state), task_ids, attempt_ids, state_since)
+    state, *rest = row
+    return ManagerRow(ManagerState(state), *rest)

@@ -196,6 +196,7 @@ manager_rows = st.builds(
     st.integers(1, 2**63 - 1),
     st.integers(1, 2**63 - 1),
     state_since=times,
+    calendar=times,
 )
 
 
@@ -486,7 +487,7 @@ async def test_dispatched_released_and_finished(twin: Twin, reign: IReign) -> No
         tasks={1: again}, attempts=[done], resolved=[7], finished={1: Finish(Outcome.COMPLETED, 9.25, 2)}
     )
     await reign.commit(finish)
-    assert ageless(await reign.load()) == Snapshot(last_end=9.25)
+    assert ageless(await reign.load()) == Snapshot()
     assert await reign.attempts(1) == [replace(lost, unresolved=False), done]
     assert twin.history() == {1: Past("guid-1", 2, Outcome.COMPLETED, 9.25, b"body")}
 
@@ -495,8 +496,20 @@ async def test_dispatched_released_and_finished(twin: Twin, reign: IReign) -> No
 async def test_accepted_and_finished_in_one_turn(twin: Twin, reign: IReign) -> None:
     """Such a task is only in history."""
     await reign.commit(Changes(accepted=[(task(1), b"b")], finished={1: Finish(Outcome.STOPPED, 2.0)}))
-    assert ageless(await reign.load()) == Snapshot(last_end=2.0)
+    assert ageless(await reign.load()) == Snapshot()
     assert twin.history() == {1: Past("guid-1", 0, Outcome.STOPPED, 2.0, b"b")}
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(("at", "counts"), [(300.0, 1000.0), (1700.0, 1700.0)])
+async def test_finished_while_the_clock_is_wrong(
+    twin: Twin, reign: IReign, at: float, counts: float
+) -> None:
+    """A clock that is behind the calendar makes nothing old; one that is ahead is written as it is."""
+    await reign.commit(Changes(manager=ManagerRow(calendar=1000.0), accepted=[(task(1), b"b")]))
+    await reign.commit(Changes(finished={1: Finish(Outcome.STOPPED, at)}))
+    assert twin.history() == {1: Past("guid-1", 0, Outcome.STOPPED, counts, b"b")}
+    assert await reign.forget(999.0, 10) == 0
 
 
 @pytest_twisted.ensureDeferred

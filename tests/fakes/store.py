@@ -238,7 +238,6 @@ class FakeReign:
             paused_suites=frozenset(rows.paused),
             stops=tuple(row for _, row in sorted(rows.stops.items())),
             unresolved=tuple(row for _, row in sorted(rows.attempts.items()) if row.unresolved),
-            last_end=max((task.finished_at for task in rows.history.values()), default=None),
         )
 
     def _plain(self) -> Iterable[TaskRow]:
@@ -427,6 +426,7 @@ def _apply(rows: Rows, changes: Changes) -> Bodies:
     _write_attempts(rows, changes)
     for id, (outcome, at, attempts) in changes.finished.items():
         row, body = rows.tasks.pop(_known(rows.tasks, id))
+        at = max(at, rows.manager.calendar or at)
         finished = FinishedTask(replace(row, attempts=attempts), outcome, at, body)
         rows.history[_new(rows.history, id)] = finished
     rows.workers.update(changes.workers)

@@ -391,13 +391,15 @@ async def test_an_upgrade_of_another_s_tables(
 async def test_a_lost_row_is_made_anew(
     twin: RealTwin, services: Services, prefix: str, reign: Reign
 ) -> None:
-    """And its numbers begin above what is in the tables."""
+    """And its numbers begin above what is in the tables, its calendar at the last end in history."""
     await reign.commit(Changes(accepted=[(task(41), b"")]))
+    await reign.commit(Changes(finished={41: Finish(Outcome.STOPPED, 1234.5)}))
     twin.ask("delete from {t}manager")
     with pytest.raises(StoreLost, match="not as this manager left it"):
         await reign.commit(Changes())
     second = await soon(store(services.database, prefix).reign(silent))
     assert twin.ask("select task_ids from {t}manager") == [(42,)]
+    assert (await second.load()).manager.calendar == 1234.5
     await second.end()
 
 

@@ -380,6 +380,7 @@ class Faults:
     def clock_jumps(self, ahead: float, seconds: float) -> None:
         """Everyone's wall clock is wrong for a while."""
         self.world.wrong = ahead
+        self.judge.clocks_right = self.judge.clocks_right and ahead > 0
         self.world.later(seconds, seconds, self._right_clock)
 
     def _right_clock(self) -> None:

@@ -96,6 +96,10 @@ HANDLED = 6
 """In one of so many grids somebody changes resources by hand."""
 
 
+LATE_CLOCKS = 7
+"""In one of so many grids the wall clock is behind for a while, as it may be after a boot."""
+
+
 CROWDED = 5
 """In one of so many grids almost none of the backlog is in memory, and there is more of it."""
 
@@ -123,6 +127,8 @@ def draw(seed: int, tasks: int = 30, faults: int = 12, more: int = 8) -> list[St
         steps += [_etcd_fault(etcd, kind) for kind in kinds]
     if more and seed % HANDLED == HANDLED - 1:
         steps += _by_hand(random.Random(f"{seed} by hand"))
+    if more and seed % LATE_CLOCKS == LATE_CLOCKS - 2:
+        steps.append(_set_back(random.Random(f"{seed} set back")))
     if more and unusual(seed):
         steps += _oddities(random.Random(f"{seed} odd"))
     return sorted(steps, key=lambda step: step.at)
@@ -137,6 +143,11 @@ def _by_hand(chance: random.Random) -> list[Step]:
         Step(at, chance.choice(("foreign_reset", "foreign_remake")), (name,)),
         Step(chance.uniform(1.0, DURATION * 0.6), "foreign_window", window),
     ]
+
+
+def _set_back(chance: random.Random) -> Step:
+    back = -chance.choice((3600.0, 10 * 365 * 86400.0))
+    return Step(chance.uniform(0.0, DURATION * 0.7), "clock_jumps", (back, chance.uniform(1.0, 30.0)))
 
 
 def _etcd_fault(chance: random.Random, kind: str) -> Step:

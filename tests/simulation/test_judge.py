@@ -289,6 +289,12 @@ def trust_the_wall(patch: MonkeyPatch) -> None:
     patch.setattr(Calendar, "today", lambda self, now: now.wall)
 
 
+def forget_the_calendar(patch: MonkeyPatch) -> None:
+    """A leader begins with the wall clock that it finds."""
+    begin = Calendar.__init__
+    patch.setattr(Calendar, "__init__", lambda self, written, now: begin(self, None, now))
+
+
 def believe_old_goodbyes(patch: MonkeyPatch) -> None:
     """A goodbye that is told again is taken for a new one."""
     offline = Departures.offline
@@ -416,6 +422,7 @@ SOON = (
     Step(2.0, "submit", ("t1", "y", 1.0, (), None, 20.0)),
 )
 JUMP = (*SOON, Step(9.0, "clock_jumps", (YEARS, 15.0)))
+BEGUN_IN_IT = (*SOON, Step(9.0, "clock_jumps", (YEARS, 60.0)), Step(10.0, "session_dies"))
 HOUR = (*SOON, Step(9.0, "clock_jumps", (3600.0, 15.0)))
 BACK = (
     *(Step(4.0, "worker_leaves", (number, 100.0)) for number in (1, 3)),
@@ -438,6 +445,7 @@ TOLD_AGAIN = (
 MUTATIONS = {
     "limits by the wall clock": Mutation(go_by_the_wall, "counts as stalled", (HOUR,)),
     "history by the wall clock": Mutation(trust_the_wall, "is gone from history", (JUMP,)),
+    "calendar begun anew": Mutation(forget_the_calendar, "is gone from history", (BEGUN_IN_IT,)),
     "debts not paid": Mutation(pay_no_debts, "was given licence, which", (REGAINED,), HASTY),
     "old goodbye believed": Mutation(believe_old_goodbyes, "an old goodbye took", (BACK,)),
     "doubt kept in the window": Mutation(
@@ -520,7 +528,7 @@ def test_what_is_whole_is_not_blamed() -> None:
         *FROZEN[::8],
     ):
         assert play(SEED, story).violations == ()
-    for story in (JUMP, HOUR, BACK, FULL, HANGS, *AWAY, RESET, REMADE, WINDOW, SHUT):
+    for story in (JUMP, BEGUN_IN_IT, HOUR, BACK, FULL, HANGS, *AWAY, RESET, REMADE, WINDOW, SHUT):
         assert play(SEED, story).violations == ()
 
 

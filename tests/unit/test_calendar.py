@@ -40,28 +40,86 @@ class Jumping(Grid):
 
 @pytest.mark.parametrize("jump", [YEARS, -YEARS])
 def test_a_jump_moves_the_calendar_little(jump: float) -> None:
-    """Ahead or back for a few seconds: a minute later it is where it would have been, or a bit behind."""
+    """Ahead or back for a few seconds: an hour later it is where it would have been."""
     calendar = Calendar(NOON - 60.0, moment(0))
-    for second in range(0, 600, 10):
+    for second in range(0, 3600, 10):
         today = calendar.today(moment(second, jump if second == 300 else 0.0))
         assert today <= NOON + second + 300 and today <= NOON + second + max(jump, 0.0)
-    assert NOON + 300 < calendar.today(moment(600)) <= NOON + 600
+        assert second == 300 or today > NOON + second - 3 * 3600.0
+    assert calendar.today(moment(3600)) == NOON + 3600
 
 
 def test_a_jump_at_the_start() -> None:
-    """A leader that begins with a wrong clock begins where the last task in history ended."""
+    """A leader that begins with a wrong clock begins where the last one left the calendar."""
     calendar = Calendar(NOON - 60.0, moment(0, YEARS))
     assert calendar.today(moment(1, YEARS)) < NOON + 60
     assert calendar.today(moment(2)) <= NOON + 2
 
 
+def test_leaders_that_come_and_go_within_a_jump() -> None:
+    """None of them believes the clock more than one alone would."""
+    day = NOON
+    for leader in range(60):
+        calendar = Calendar(day, moment(60.0 * leader, YEARS))
+        written = calendar.to_write(moment(60.0 * leader + 59, YEARS))
+        day = day if written is None else written
+    assert NOON + 20 * 3600.0 < day < NOON + 26 * 3600.0
+    assert Calendar(day, moment(3600)).today(moment(3600)) <= NOON + 3600
+
+
 def test_an_idle_week_is_caught_up() -> None:
-    """Where nothing happened for long, the calendar arrives after some hours."""
+    """Where nobody led for long, or the rows are those of last week, it arrives after some hours."""
     calendar = Calendar(NOON - 7 * DAY, moment(0))
     assert calendar.today(moment(60)) < NOON - 6 * DAY
     for hour in range(1, 9):
         today = calendar.today(moment(3600.0 * hour))
     assert today == NOON + 8 * 3600.0
+
+
+def test_a_first_start_with_a_wrong_clock() -> None:
+    """Years ahead as there is nothing that could be old yet: some days later a jump removes nothing."""
+    calendar = Calendar(None, moment(0, YEARS))
+    for hour in range(6 * 24 + 1):
+        assert calendar.today(moment(3600.0 * hour)) <= NOON + 3600.0 * hour
+    last = 3600.0 * 6 * 24
+    assert calendar.today(moment(last + 10, YEARS)) < NOON + last + 300
+
+
+def test_it_is_written_seldom() -> None:
+    """Once at the first start, then each ten minutes; a clock that jumps for a second costs nothing."""
+    calendar = Calendar(None, moment(0))
+    assert calendar.to_write(moment(0)) == NOON
+    found = [calendar.to_write(moment(second, YEARS if second == 9 else 0)) for second in range(3600)]
+    assert len([written for written in found if written is not None]) == 5
+
+
+def test_time_that_was_read_in_another_order() -> None:
+    """Who reads the clocks earlier and asks later moves nothing back."""
+    calendar = Calendar(NOON, moment(0))
+    assert calendar.today(moment(50)) == NOON + 50
+    assert calendar.today(moment(40)) == NOON + 40
+    assert calendar.today(moment(60)) == NOON + 60
+
+
+def test_the_next_leader_goes_on_with_it() -> None:
+    """One that begins amid a jump, with a last task that ended in it, removes nothing."""
+    grid = Jumping(Limits())
+    grid.on(FakeDatabase()).turn(events.Pass())
+    grid.jump = YEARS
+    grid.say("w", "idle").submit("T").say("w", "task_complete").restart().turn(events.Pass())
+    assert grid.core.calendar.today(grid.now) < NOON + 60
+    grid.jump = 0.0
+    assert grid.wait(10.0).restart().core.calendar.today(grid.now) <= NOON + 10
+
+
+def test_what_ends_while_the_clock_is_behind_is_not_old() -> None:
+    """Its age counts from the calendar: it would be gone as soon as the clock is right again."""
+    database, grid = FakeDatabase(), Jumping(Limits())
+    grid.on(database).turn(events.Pass())
+    grid.jump = -YEARS
+    grid.say("w", "idle").submit("T").say("w", "task_complete")
+    [finished] = database.rows.history.values()
+    assert abs(finished.finished_at - NOON) < 60
 
 
 def test_a_jump_forgets_no_worker() -> None:

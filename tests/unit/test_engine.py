@@ -16,7 +16,7 @@ from tefmanager.core import events
 from tefmanager.core.attempts import Limits
 from tefmanager.core.core import Core
 from tefmanager.core.resources import Resource
-from tefmanager.core.values import Audience, Moment
+from tefmanager.core.values import Audience, ManagerRow, Moment
 from tefmanager.engine import TURN_SIZE, Engine
 from tefmanager.interfaces import (
     Claim,
@@ -107,6 +107,7 @@ class Rig:
     def __init__(self, publisher: Quiet | None = None, message_limit: int = 1000) -> None:
         self.clock = Clock()
         self.database = FakeDatabase()
+        self.database.rows.manager = ManagerRow(calendar=self.now().wall)  # not the first start
         self.acks = Acks(self.database)
         self.etcd = Asked()
         self.publisher = publisher or Quiet()

@@ -50,7 +50,7 @@ select guid, below, spared, commands, stopped, over from {t}stopped_suites order
 
 -- name: load_manager
 -- Read the manager's own row.
-select state, task_ids, attempt_ids, date_part('epoch', state_since) from {t}manager;
+select state, task_ids, attempt_ids, date_part('epoch', state_since), date_part('epoch', calendar) from {t}manager;
 
 -- name: load_workers
 -- Read the collective.

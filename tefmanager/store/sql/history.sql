@@ -15,16 +15,6 @@ order by guid, id desc;
 -- Tell how many tasks in history the suites $1 have of each outcome.
 select guid, completed, stopped, dead from {t}suite_ends where guid = any ($1::text[]);
 
--- name: load_last_end
--- Tell when the last task in history ended.
-select date_part('epoch', greatest(
-    (select max(finished_at) from {t}history where outcome <> 'dead' or settled or again),
-    (
-        select finished_at from {t}history
-        where outcome = 'dead' and not settled and not again order by id desc limit 1
-    )
-));
-
 -- name: load_dead
 -- Read the last $1 dead tasks of which nobody has settled what becomes of them, and of each its last attempt; count $2 at most.
 with dead as (

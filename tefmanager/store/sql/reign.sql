@@ -14,9 +14,12 @@ set epoch = greatest(epoch, $1::bigint) + 1,
 returning epoch, turns, identity, lives;
 
 -- name: make_row
--- Make the manager's row where it was lost, of the grid $1 if that is known.
-insert into {t}manager (identity)
-values (coalesce($1::text, md5(random()::text || clock_timestamp()::text || pg_backend_pid()::text)))
+-- Make the manager's row where it was lost, of the grid $1 if that is known. Its calendar is at the last end in history.
+insert into {t}manager (identity, calendar)
+values (
+    coalesce($1::text, md5(random()::text || clock_timestamp()::text || pg_backend_pid()::text)),
+    (select max(finished_at) from {t}history)
+)
 on conflict do nothing;
 
 -- name: turn
@@ -27,7 +30,8 @@ with turn as (
         state = coalesce($2::text, state),
         task_ids = coalesce($3::bigint, task_ids),
         attempt_ids = coalesce($4::bigint, attempt_ids),
-        state_since = coalesce(to_timestamp($5::float8), state_since)
+        state_since = coalesce(to_timestamp($5::float8), state_since),
+        calendar = coalesce(to_timestamp($7::float8), calendar)
     where epoch = $1::bigint and turns = $6::bigint
     returning 1
 )

@@ -10,6 +10,7 @@ create table {t}upgrades (
 
 -- One row. Its epoch is the number of the present reign; turns counts the transactions that wrote. The grid's identity is
 -- made here once and goes with a dump; lives are the random names of the last reigns, newest first.
+-- The calendar tells what is old, and is not moved by clocks that jump; it is written when it has moved for some minutes.
 create table {t}manager (
     single boolean not null default true,
     state text not null default 'running',
@@ -20,6 +21,7 @@ create table {t}manager (
     state_since timestamptz not null default clock_timestamp(),
     identity text not null default md5(random()::text || clock_timestamp()::text || pg_backend_pid()::text),
     lives text[] not null default '{}',
+    calendar timestamptz,
     constraint {t}manager_pkey primary key (single),
     constraint {t}manager_one_row check (single),
     constraint {t}manager_state check (state in ('running', 'paused', 'stopped'))
