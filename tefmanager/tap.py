@@ -289,10 +289,13 @@ def _tell(who: Service, outages: Outages) -> OnState:
     """Return what logs the states of a connection to RabbitMQ, and keeps in mind that it is away."""
 
     def tell(state: LinkState, detail: str) -> None:
-        emit(_LINES[state](who.value, detail))
+        if state in _LINES:
+            emit(_LINES[state](who.value, detail))
         match state:
-            case LinkState.CONNECTED:
+            case LinkState.CONNECTED | LinkState.PERMITTED:
                 outages.over(who)
+            case LinkState.FORBIDDEN:
+                outages.began(who, detail)
             case LinkState.LOST | LinkState.WAITING:
                 outages.began(who, detail, quiet=True)
             case LinkState.BLOCKED:

@@ -11,6 +11,7 @@ from math import inf
 
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -24,6 +25,7 @@ from tefmanager.amqp.frames import (
     route,
 )
 from tefmanager.amqp.protocol import AmqpProtocol
+from tefmanager.backoff import Backoff
 from tefmanager.interfaces import Delivered, Message, Tell, tell_nobody
 from tefmanager.lease import Lease
 
@@ -83,11 +85,15 @@ class ConfirmChannel(ChannelEvents):
     is new for each channel, the number is the one by which the broker confirms it. Routing key and content
     would not do, since the same message may be sent twice, and confirms of several come as one.
 
+    Where the broker lets us publish to no queue, that says nothing of any message. They wait, and one at a
+    time is tried again, so that none is in doubt.
+
     Args:
         number: of the channel.
         lease: messages wait while it does not hold.
         window: most messages that are not confirmed.
         on_close: is told why the broker has closed the channel, once until something is confirmed again.
+        on_access: is told why the broker lets us publish to no queue, and an empty text once it does again.
 
     Attributes:
         number: as given; for the next `open`.
@@ -101,11 +107,15 @@ class ConfirmChannel(ChannelEvents):
         lease: Lease,
         window: float = inf,
         on_close: Callable[[str], None] = tell_nobody,
+        on_access: Callable[[str], None] = tell_nobody,
     ) -> None:
         self.number = number
         self._lease = lease
         self._window = window
         self._on_close = on_close
+        self._on_access = on_access
+        self._pauses: Backoff | None = None  # while the broker lets us publish to no queue
+        self._again: IDelayedCall | None = None
         self._protocol: AmqpProtocol | None = None
         self._writable = True
         self._waiting: deque[_Entry] = deque()
@@ -166,7 +176,8 @@ class ConfirmChannel(ChannelEvents):
             self._send(self._protocol, self._waiting.popleft())
 
     def _may_send(self) -> bool:
-        return self._writable and self._lease.holds and len(self._in_flight) < self._window
+        window = self._window if self._pauses is None else 1
+        return self._writable and self._lease.holds and len(self._in_flight) < window
 
     # --- The channel ---
 
@@ -210,6 +221,9 @@ class ConfirmChannel(ChannelEvents):
     def confirmed(self, tag: int, multiple: bool, ok: bool) -> None:
         """Settle one message, or all up to a number."""
         self._told = ""
+        if self._pauses is not None:
+            self._pauses = None
+            self._on_access("")
         last = tag or self._next - 1  # multiple with the tag 0 means all
         for number in self._up_to(last) if multiple else (last,):
             entry = self._in_flight.pop(number, None)
@@ -230,14 +244,29 @@ class ConfirmChannel(ChannelEvents):
     def closed_by_broker(self, code: int, reason: str) -> None:
         """Settle what was in flight, and open the channel anew."""
         protocol, self._protocol = self._protocol, None
-        self._tell_close(reason)
         entries = self._take_in_flight()
         touched, untouched = _split(code, reason, entries)
         if protocol is not None:
             # Behind what is sent first, so that the order of the calls is kept.
             self._waiting.extendleft(entry for entry in reversed(untouched) if not entry.answer.called)
-            self._reopen(protocol)
+            if code == ACCESS_REFUSED and _names(reason, b""):
+                self._try_again(protocol, reason)
+            else:
+                self._tell_close(reason)
+                self._reopen(protocol)
         self._settle_all(touched, reason)
+
+    def _try_again(self, protocol: AmqpProtocol, reason: str) -> None:
+        """Open the channel anew after a pause: a right is missing."""
+        if self._pauses is None:
+            self._pauses = Backoff(protocol.clock)
+        self._on_access(reason)
+        self._again = protocol.clock.callLater(self._pauses.next(), self._reopen, protocol)
+
+    def hurry(self) -> None:
+        """End a pause that is under way: the broker lets us publish to queues again."""
+        if self._again is not None and self._again.active():
+            self._again.reset(0)
 
     def _tell_close(self, reason: str) -> None:
         if reason != self._told:
@@ -245,8 +274,9 @@ class ConfirmChannel(ChannelEvents):
             self._on_close(reason)
 
     def _reopen(self, protocol: AmqpProtocol) -> None:
-        opened = Deferred.fromCoroutine(self.open(protocol))
-        opened.addErrback(lambda failure: _cannot_reopen(protocol, failure))
+        if protocol.usable:
+            opened = Deferred.fromCoroutine(self.open(protocol))
+            opened.addErrback(lambda failure: _cannot_reopen(protocol, failure))
 
     def _take_in_flight(self) -> list[_Entry]:
         in_flight, self._in_flight = self._in_flight, {}
@@ -278,13 +308,16 @@ def _split(code: int, reason: str, entries: list[_Entry]) -> tuple[list[_Entry],
 
     A broker works on a channel in order, and one exchange that is missing, or not for us, ends it. The last
     message to that exchange certainly got nowhere, earlier ones to it may have, and those after it were not
-    looked at. A message that is too large ends it as well, and the broker names its size.
+    looked at. What got nowhere since we may publish to no queue at all may be sent again. A message that is
+    too large ends it as well, and the broker names its size.
     """
     if (found := largest_of(reason)) is not None:
         return _split_at_size(found[0], entries)
     named = [index for index, entry in enumerate(entries) if _names(reason, entry.exchange)]
     if code not in (ACCESS_REFUSED, NOT_FOUND) or not named:
         return entries, []
+    if code == ACCESS_REFUSED and not entries[named[-1]].exchange:
+        return entries[: named[-1]], entries[named[-1] :]
     entries[named[-1]].returned = True
     return entries[: named[-1] + 1], entries[named[-1] + 1 :]
 

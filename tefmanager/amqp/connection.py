@@ -54,6 +54,10 @@ class LinkState(StrEnum):
     UNBLOCKED = "unblocked"
     CLOSED = "closed"
     """It has closed a channel alone, which is opened anew."""
+    FORBIDDEN = "forbidden"
+    """It stands, but the broker lets us publish to no queue."""
+    PERMITTED = "permitted"
+    """It does again."""
 
 
 OnState: TypeAlias = Callable[[LinkState, str], None]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import IntEnum
+from math import inf
 
 from tefmanager.amqp.confirms import ConfirmChannel, largest_of
+from tefmanager.amqp.connection import LinkState, OnState
 from tefmanager.amqp.places import Place
 from tefmanager.amqp.protocol import AmqpProtocol
 from tefmanager.lease import Lease
@@ -30,24 +32,27 @@ class Role(IntEnum):
     """Has no others but messages to exchanges: a missing exchange closes the channel."""
 
 
+_WINDOWS = {Role.ANSWERS: inf, Role.LARGE: 1, Role.EXCHANGES: inf}
+"""Most messages that are not confirmed on the channels that are not there for dispatches."""
+
+
 class Outlets:
     """Chooses the channel for each message, and knows what the broker finds too large.
 
     Args:
         lease: messages wait while it does not hold.
         seconds: reads a clock that never goes back.
-        on_close: is told why the broker has closed a channel.
+        on_state: is told why the broker has closed a channel, or lets us publish to no queue.
     """
 
-    def __init__(self, lease: Lease, seconds: Callable[[], float], on_close: Callable[[str], None]) -> None:
+    def __init__(self, lease: Lease, seconds: Callable[[], float], on_state: OnState) -> None:
         self._seconds = seconds
-        self._told = on_close
-        self._dispatches = ConfirmChannel(Role.DISPATCHES, lease, on_close=self._closed)
-        self._others = {
-            Role.ANSWERS: ConfirmChannel(Role.ANSWERS, lease, on_close=self._closed),
-            Role.LARGE: ConfirmChannel(Role.LARGE, lease, window=1, on_close=self._closed),
-            Role.EXCHANGES: ConfirmChannel(Role.EXCHANGES, lease, on_close=self._closed),
-        }
+        self._on_state = on_state
+        self._dispatches, *others = (
+            ConfirmChannel(role, lease, window, self._closed, self._access)
+            for role, window in ((Role.DISPATCHES, inf), *_WINDOWS.items())
+        )
+        self._others = dict(zip(_WINDOWS, others, strict=True))
         self._most: int = max(Role)
         self._limit = 0
         self._why = ""
@@ -87,7 +92,13 @@ class Outlets:
         if found is not None:
             self._limit, self._why = found[1], reason
             self._until = self._seconds() + LIMIT_HOLDS
-        self._told(reason)
+        self._on_state(LinkState.CLOSED, reason)
+
+    def _access(self, reason: str) -> None:
+        self._on_state(LinkState.FORBIDDEN if reason else LinkState.PERMITTED, reason)
+        if not reason:
+            for channel in self._all:
+                channel.hurry()
 
     def set_writable(self, writable: bool) -> None:
         """Hold messages back, or send those that wait."""

@@ -84,7 +84,7 @@ class Publisher:
         self._budget = ChannelBudget(monotonic) if budget is None else budget
         self._budget.watch(self._give_channels_up)
         self._link = Link(reactor, endpoints, name, self._setup, on_state, tls, self._budget)
-        self._outlets = Outlets(lease, monotonic, lambda reason: on_state(LinkState.CLOSED, reason))
+        self._outlets = Outlets(lease, monotonic, self._channels_say)
         self._lookups = Lookups()
         pauses = Backoff(reactor, *OPTIONAL)
         self._announcer = Announcer(Role.EVENTS, events, lease, monotonic, pauses) if events else None
@@ -183,6 +183,11 @@ class Publisher:
             self._on_state(
                 LinkState.UNBLOCKED, "" if self._protocol is None else str(self._protocol.endpoint)
             )
+            self._unblocked()
+
+    def _channels_say(self, state: LinkState, reason: str) -> None:
+        self._on_state(state, reason)
+        if state is LinkState.PERMITTED:
             self._unblocked()
 
     # --- Publishing ---

@@ -9,9 +9,11 @@ import pytest_twisted
 from twisted.internet.defer import Deferred
 
 from tefmanager.sandbox import Sandbox
+from tests.contract.stores import RealTwin
 from tests.integration.daemon import CALM, Daemon, running
 from tests.integration.grid_client import Grid, fresh
 from tests.integration.grid_etcd import APIS, Keys, Make, Witness, makes_resources
+from tests.integration.http_client import Http, shown
 from tests.services import Services
 
 
@@ -23,6 +25,13 @@ def daemon(
     options = getattr(request.module, "OPTIONS", CALM)
     with running(Daemon(services, tmp_path_factory.mktemp("daemon"), fresh("shared"), *options)) as daemon:
         yield daemon
+
+
+@pytest.fixture(scope="module")
+def both(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Daemon, Http]]:
+    """A daemon for all tests of a module, and its HTTP."""
+    with shown(services, tmp_path_factory.mktemp("shown"), fresh("shown"), "--etcd-api=v3") as found:
+        yield found
 
 
 @pytest.fixture
@@ -79,3 +88,19 @@ def own() -> Iterator[Services]:
         yield Services.of(sandbox, addresses)
     finally:
         pytest_twisted.blockon(Deferred.fromCoroutine(sandbox.stop()))
+
+
+@pytest.fixture
+def prefix(unique: str) -> str:
+    """A table prefix of its own."""
+    return f"t_{unique}_"
+
+
+@pytest.fixture
+def twin(services: Services, prefix: str) -> Iterator[RealTwin]:
+    """A look at the tables from outside; they are removed at the end."""
+    outside = RealTwin(services.database, prefix)
+    try:
+        yield outside
+    finally:
+        outside.close()

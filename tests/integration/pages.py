@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
+import textwrap
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.integration.demo_support import exported
 
-_BLOCK = re.compile(r"^```(\S+)(?: (\S+))?\n(.*?)^```$", re.DOTALL | re.M)
+_BLOCK = re.compile(r"^ *```(\S+)(?: (\S+))?\n(.*?)^ *```$", re.DOTALL | re.M)
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ def blocks(page: Path) -> list[Block]:
 
 
 def _blocks(text: str) -> list[Block]:
-    return [Block(*(part or "" for part in match.groups())) for match in _BLOCK.finditer(text)]
+    """Return blocks, those in lists without the space before them."""
+    return [Block(match[1], match[2] or "", textwrap.dedent(match[3])) for match in _BLOCK.finditer(text)]
 
 
 def block(page: Path, where: str) -> Block:

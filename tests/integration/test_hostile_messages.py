@@ -5,25 +5,16 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.integration.daemon import Daemon, until
 from tests.integration.grid_client import Grid, ReadmeWorker, fresh
-from tests.integration.http_client import Http, shown
-from tests.services import Services
+from tests.integration.http_client import Http
 
 MOST_MEMORY = 600
 """Megabytes that the daemon may take at its largest. Without bounds it took 800 to 1,000."""
-
-
-@pytest.fixture(scope="module")
-def both(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Daemon, Http]]:
-    """A daemon, and its HTTP."""
-    with shown(services, tmp_path_factory.mktemp("hostile"), fresh("hostile"), "--etcd-api=v3") as found:
-        yield found
 
 
 @pytest.fixture

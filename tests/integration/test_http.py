@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -22,13 +21,6 @@ from tests.integration.grid_client import Grid, ReadmeWorker, fresh
 from tests.integration.grid_etcd import APIS, makes_resources
 from tests.integration.http_client import TOKEN, Http, free_port, shown
 from tests.services import Services
-
-
-@pytest.fixture(scope="module")
-def both(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Daemon, Http]]:
-    """A daemon, and its HTTP."""
-    with shown(services, tmp_path_factory.mktemp("http"), fresh("http"), "--etcd-api=v3") as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

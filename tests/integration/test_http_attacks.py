@@ -7,7 +7,6 @@ import resource
 import socket
 import stat
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from threading import Thread
@@ -21,13 +20,6 @@ from tests.services import Services
 
 PATIENCE = 5.0
 """Seconds that an answer may take on a machine that does much else."""
-
-
-@pytest.fixture(scope="module")
-def both(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Daemon, Http]]:
-    """A daemon, and its HTTP."""
-    with shown(services, tmp_path_factory.mktemp("http"), fresh("attacked"), "--etcd-api=v3") as found:
-        yield found
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,12 +14,14 @@ from typing import Any
 import psycopg2
 import pytest
 
-from tests.integration.daemon import Daemon, until
+from tests.integration.daemon import ROOT, Daemon, until
 from tests.integration.grid_client import Grid, RubyWorker, fresh
 from tests.integration.grid_etcd import APIS, Shared
+from tests.integration.pages import section
 from tests.integration.test_tefctl import command
 from tests.services import Services
 
+PAGE = ROOT / "docs" / "migrating.md"
 OPTIONS = ("--etcd-api=v3", "--http=")
 
 MIGRATIONS = """
@@ -201,6 +204,100 @@ def test_and_back(services: Services, tmp_path: Path) -> None:
             grid.close()
     finally:
         daemon.end()
+
+
+class Operator:
+    """Somebody who types what the page says, one command after the other.
+
+    Args:
+        daemon: the manager that is started on the way, by the configuration that the commands have as well.
+        folder: for the program that is typed.
+    """
+
+    def __init__(self, daemon: Daemon, folder: Path) -> None:
+        program = folder / "bin" / "tefctl"
+        program.parent.mkdir()
+        program.write_text(f'#!/bin/sh\nexec {" ".join(command())} "$@"\n')
+        program.chmod(0o755)
+        self._env = daemon.environment() | {
+            "PYTHONPATH": str(ROOT),
+            "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}",
+            "TEF_MANAGER_NAME_PREFIX": daemon.prefix,
+        }
+
+    def type(self, line: str) -> str:
+        """Run a command, which must not fail, and return what it prints."""
+        done = subprocess.run(
+            ["bash", "-c", line], env=self._env, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+
+def commands(heading: str) -> list[str]:
+    """Return the commands below a heading of the page, in order."""
+    found = [each.text.splitlines() for each in section(PAGE, heading) if each.kind == "sh"]
+    return [line for lines in found for line in lines]
+
+
+def do(worker: RubyWorker, *guids: str) -> None:
+    """Let a worker do these tasks, in whatever order they come."""
+    left = set(guids)
+    while left:
+        received = worker.expect()
+        left.remove(received.guid)
+        worker.begin(received)
+        worker.finish(received)
+
+
+def test_by_the_letter(services: Services, tmp_path: Path, ruby: Ruby) -> None:
+    """Each command of the page, in its order: a dry run changes nothing, and the way back is there."""
+    daemon = Daemon(services, tmp_path, fresh("letter"), "--http=")
+    operator, grid = Operator(daemon, tmp_path), Grid(services.amqp_url, daemon.prefix)
+    name, kind = fresh("resource"), fresh("type")
+    resource = Shared(APIS["v2"](services.etcd), name).make(1, count=1)
+    resource.put(f"locks/123456~{int(time.time()) - 100}~1", "1")
+    waits, sent = ruby.row(kind, "ready", name), ruby.row(kind, "in progress", dispatched="2026-01-01")
+    queued = grid.task(kind)
+    stale, release, see, submit, see_sent, submit_sent = commands("Change over")
+    try:
+        assert name in operator.type(stale)
+        assert resource.count == 1
+        operator.type(release)
+        assert (resource.count, resource.locks()) == (0, [])
+        daemon.start()
+        worker = RubyWorker(grid, kind)
+        assert "1 would be taken over" in operator.type(see)
+        until(lambda: [row["guid"] for row in daemon.rows("tasks")] == [queued], "what was in the queue")
+        assert "1 taken over" in operator.type(submit)
+        worker.free()
+        do(worker, queued, waits)
+        assert "1 would be taken over" in operator.type(see_sent)
+        assert "1 taken over" in operator.type(submit_sent)
+        do(worker, sent)
+        until(lambda: len(daemon.rows("history")) == 3, "the end of all")
+        for line in (submit, submit_sent):
+            assert "0 taken over" in operator.type(line)
+        assert ruby.poppable() == []
+
+        pause = "tefctl set-state paused"
+        assert pause in PAGE.read_text()
+        operator.type(pause)
+        back = grid.task(kind, resources=[name])
+        daemon.log.wait(f"TASK_ACCEPTED|{kind}|{back}")
+        assert re.search(r"^in flight +0 ", operator.type("tefctl status"), re.MULTILINE)
+        daemon.stop()
+        see, submit = commands("And back")
+        assert "1 would be handed back" in operator.type(see)
+        assert grid.depth(daemon.queue) == 0
+        assert "1 handed back" in operator.type(submit)
+        [handed] = grid.take_all(daemon.queue, 1)
+        assert (handed.guid, handed.message["resources"]) == (back, [name])
+        assert (resource.count, resource.locks()) == (0, [])
+    finally:
+        daemon.end()
+        grid.close()
+        resource.remove()
 
 
 def test_not_its_database(daemon: Daemon) -> None:

@@ -111,7 +111,6 @@ def busy(worker: Worker, client: Party) -> bool:
         (CONFIGURE, EVENTS, f"exchange {EVENTS} is missing", f"exchange {EVENTS}: there now"),
         (CONFIGURE, EVENTS, NO_EVENTS, EVENTS_AGAIN),
         (WRITE, EVENTS, NO_EVENTS, EVENTS_AGAIN),
-        (WRITE, "amq.default", "CHANNEL_CLOSED|publisher|", "TASK_WORKING|"),
         (READ, QUEUE, NO_CONSUMER, CONSUMER),
     ],
 )
@@ -138,6 +137,32 @@ def test_rabbitmq_less(
         until(lambda: busy(worker, client) and said(daemon, again), again)
         daemon.wait_ready()
         assert not said(daemon, REFUSED, "there is no"), "nobody has looked for it"
+        daemon.stop()
+    finally:
+        daemon.end()
+        administrator.permit(*rights)
+
+
+def test_no_right_to_publish_to_queues(administrator: Administrator, tmp_path: Path) -> None:
+    """No worker is judged by that: a task that can't be sent waits, and arrives once there is the right."""
+    rights = permissions("tef-manager")
+    less = [*rights]
+    less[WRITE] = alternatives(rights[WRITE], "amq.default")
+    daemon = administrator.daemon(tmp_path)
+    try:
+        administrator.permit(*less)
+        daemon.start(ready=False)
+        worker, client = Worker(administrator.party("tef-worker")), administrator.party("tef-client")
+        worker.say("idle")
+        client.send(type="task", task_type=worker.worker_type, guid=(guid := fresh("task")))
+        until(lambda: daemon.rows("tasks", guid=guid, state="dispatched"), "a dispatch")
+        daemon.log.wait(f"WAITING_FOR|publisher: 403 {REFUSED} exchange 'amq.default'")
+        administrator.permit(*rights)
+        assert json.loads(worker.take())["guid"] == guid
+        worker.say("working", "task_complete", "offline")
+        daemon.log.wait(f"TASK_COMPLETED|{worker.worker_type}|{guid}|{worker.name}|")
+        judged = ("WORKER_MISSING|", "DISPATCH_FAILED|", "DISPATCH_TIMEOUT|", "DISPATCH_UNCONFIRMED|")
+        assert [line for line in daemon.logged(judged) if worker.name in line] == []
         daemon.stop()
     finally:
         daemon.end()

@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import cast
 
 import psycopg2
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import Clock, deferLater
+from twisted.internet.task import Clock
 
-from tefmanager.core.values import Changes, Finish, Outcome, TaskRow, TaskSpec
+from tefmanager.core.values import Changes, Finish, Outcome
 from tefmanager.interfaces import SchemaTooNew, StoreConflict, StoreLost
 from tefmanager.sandbox import Sandbox
 from tefmanager.store import Store
@@ -26,56 +26,10 @@ from tefmanager.store.reign import PORTION, Reign
 from tefmanager.store.schema import Upgrade
 from tefmanager.store.silence import Silence
 from tests.contract.stores import RealTwin
+from tests.integration.store_support import DEADLINE, silent, soon, store, task, told_first, until
 from tests.services import Services
 
-T = TypeVar("T")
-DEADLINE = 20.0
 SCHEMA = Path(__file__).parents[1] / "contract" / "schema.txt"
-
-
-def soon(coroutine: Coroutine[Deferred[Any], Any, T]) -> Deferred[T]:
-    """Run it, and let it fail when it takes too long."""
-    return Deferred.fromCoroutine(coroutine).addTimeout(DEADLINE, reactor)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait until something outside is so."""
-    for _ in range(int(DEADLINE / 0.02)):
-        if condition():
-            return
-        await deferLater(reactor, 0.02)
-    raise TimeoutError("it did not come to be")
-
-
-def silent(text: str) -> None:
-    """Take what is being waited for."""
-
-
-def task(id: int) -> TaskRow:
-    """Return a row of a waiting task."""
-    return TaskRow(TaskSpec(id, f"guid-{id}", "type", 1.0, (), None, None, 1.5))
-
-
-def store(database: dict[str, Any], prefix: str, lock_name: str = "", **options: Any) -> Store:
-    """Return a store that retries quickly."""
-    quick: dict[str, Any] = {"poll": 0.05, "backoff": (0.02, 0.1), **options}
-    return Store(reactor, database, prefix, lock_name or prefix, **quick)
-
-
-@pytest.fixture
-def prefix(unique: str) -> str:
-    """A table prefix of its own."""
-    return f"t_{unique}_"
-
-
-@pytest.fixture
-def twin(services: Services, prefix: str) -> Iterator[RealTwin]:
-    """A look at the same tables from outside."""
-    outside = RealTwin(services.database, prefix)
-    try:
-        yield outside
-    finally:
-        outside.close()
 
 
 @pytest.fixture
@@ -93,18 +47,6 @@ def sessions(twin: RealTwin, name: str) -> int:
 
 
 # On the way to a reign --------------------------------------------------------------------------
-
-
-async def told_first(subject: Store) -> list[str]:
-    """Return what a store says it waits for, then let it be."""
-    told: list[str] = []
-    waiting = Deferred.fromCoroutine(subject.reign(told.append))
-    await until(lambda: bool(told))
-    await deferLater(reactor, 0.1)  # several more attempts, which must not be told again
-    waiting.cancel()
-    with pytest.raises(CancelledError):
-        await waiting
-    return told
 
 
 @pytest_twisted.ensureDeferred

@@ -19,28 +19,12 @@ from zope.interface import implementer
 from tefmanager.core.values import Changes
 from tefmanager.store.pooling import REFUSED
 from tests.contract.stores import RealTwin
-from tests.integration.test_store import silent, soon, store, task, told_first
+from tests.integration.store_support import silent, soon, store, task, told_first
 from tests.services import Services
 
 HOST = "127.0.0.1"
 PASSED_ON = ["application_name", "client_encoding", "DateStyle", "TimeZone", "standard_conforming_strings"]
 """Settings that PgBouncer itself takes along from client to client."""
-
-
-@pytest.fixture
-def prefix(unique: str) -> str:
-    """A table prefix of its own."""
-    return f"t_{unique}_"
-
-
-@pytest.fixture
-def twin(services: Services, prefix: str) -> Iterator[RealTwin]:
-    """A look at the tables from outside; they are removed at the end."""
-    outside = RealTwin(services.database, prefix)
-    try:
-        yield outside
-    finally:
-        outside.close()
 
 
 def free_port() -> int:

@@ -16,6 +16,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from tefmanager.amqp import frames
 from tefmanager.amqp.codec import TableError
 from tefmanager.amqp.confirms import ConfirmChannel
+from tefmanager.backoff import LONGEST
 from tefmanager.interfaces import Delivered, Message
 from tefmanager.lease import Lease
 from tests.unit.amqp_wire import Wire, content, method
@@ -38,6 +39,7 @@ class Rig:
         channel: the channel.
         answers: what has become of messages, by the order of the calls.
         told: why the broker has closed the channel.
+        access: why we may publish to no queue, and an empty text when we may again.
     """
 
     def __init__(self, opened: bool = True, window: float = inf) -> None:
@@ -45,7 +47,8 @@ class Rig:
         self.wire.log_in()
         self.lease = Lease.unlimited()
         self.told: list[str] = []
-        self.channel = ConfirmChannel(1, self.lease, window, self.told.append)
+        self.access: list[str] = []
+        self.channel = ConfirmChannel(1, self.lease, window, self.told.append, self.access.append)
         self.answers: dict[int, object] = {}
         self._calls = 0
         if opened:
@@ -240,7 +243,6 @@ def test_missing_exchange_long_name(rig: Rig) -> None:
     [
         (b"secret", "access to exchange 'secret' in vhost '/' refused for user 'manager'"),
         (b"inner", "cannot publish to internal exchange 'inner' in vhost '/'"),
-        (b"", "access to exchange 'amq.default' in vhost '/' refused for user 'manager'"),
     ],
 )
 def test_refused_exchange(rig: Rig, exchange: bytes, reason: str) -> None:
@@ -256,10 +258,10 @@ def test_refused_exchange(rig: Rig, exchange: bytes, reason: str) -> None:
 
 def test_refusal_is_told_once(rig: Rig) -> None:
     """Why the broker closes the channel is told, and again only after something was published."""
-    refused = method(1, "channel.close", 403, "ACCESS_REFUSED - access to exchange 'amq.default'", 60, 40)
+    refused = method(1, "channel.close", 403, "ACCESS_REFUSED - access to exchange 'secret'", 60, 40)
 
     def refuse() -> None:
-        rig.publish()
+        rig.publish(b"secret")
         rig.wire.receive(refused)
         rig.answer_open()
 
@@ -270,6 +272,59 @@ def test_refusal_is_told_once(rig: Rig) -> None:
     rig.wire.receive(method(1, "basic.ack", 1, False))
     refuse()
     assert len(rig.told) == 2
+
+
+FORBIDDEN = "ACCESS_REFUSED - access to exchange 'amq.default' in vhost '/' refused for user 'manager'"
+
+
+def forbid(rig: Rig) -> None:
+    """Let the broker refuse what was published to a queue; wait until it is tried again."""
+    rig.wire.receive(method(1, "channel.close", 403, FORBIDDEN, 60, 40))
+    assert rig.published() == []
+    rig.wire.clock.advance(LONGEST)
+    rig.answer_open()
+
+
+def test_no_right_to_publish_to_queues(rig: Rig) -> None:
+    """It is no fault of the message, nor of its queue: it waits, and goes out in its place once we may."""
+    for body in (b"1", b"2", b"3"):
+        rig.publish(body=body)
+    rig.published()
+    forbid(rig)
+    assert rig.answers == {1: LOST, 2: LOST}, "it may have been looked at before the right was taken away"
+    rig.publish(body=b"4")
+    for _ in range(3):
+        assert [body for _, body in rig.published()] == [b"3"], "alone, so that nothing else is in doubt"
+        forbid(rig)
+    assert rig.access == [f"403 {FORBIDDEN}"] * 4
+    assert rig.told == []
+    rig.published()
+    rig.wire.receive(method(1, "basic.ack", 1, False))
+    assert [body for _, body in rig.published()] == [b"4"]
+    assert rig.answers[3] is CONFIRMED
+    assert rig.access[-1] == ""
+
+
+def test_a_pause_is_ended(rig: Rig) -> None:
+    """Once another channel may publish to queues, so may this one."""
+    rig.channel.hurry()
+    rig.publish()
+    rig.published()
+    rig.wire.receive(method(1, "channel.close", 403, FORBIDDEN, 60, 40))
+    rig.channel.hurry()
+    rig.wire.clock.advance(0)
+    rig.answer_open()
+    assert len(rig.published()) == 1
+    rig.channel.hurry()
+    assert rig.published() == []
+
+
+def test_a_cancelled_message_is_not_tried_again(rig: Rig) -> None:
+    """Nobody waits for it any more."""
+    rig.publish().cancel()
+    rig.published()
+    forbid(rig)
+    assert rig.published() == []
 
 
 @pytest.mark.parametrize("wording", ["max size", "configured max size"])

@@ -9,6 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from txamqp.client import ChannelClosed
 
 from tefmanager.amqp.budget import FORGOTTEN, ChannelBudget
+from tefmanager.amqp.connection import ignore_state
 from tefmanager.amqp.declare import exchange_exists
 from tefmanager.amqp.events import NoChannel
 from tefmanager.amqp.lookups import Lookups, detached
@@ -147,7 +148,7 @@ def test_outlets(most: int, numbers: list[int]) -> None:
     """Dispatches, answers, large messages and exchanges have channels of their own, if there are any."""
     wire = Wire()
     wire.log_in()
-    outlets = Outlets(Lease.unlimited(), wire.clock.seconds, lambda reason: None)
+    outlets = Outlets(Lease.unlimited(), wire.clock.seconds, ignore_state)
     Deferred.fromCoroutine(outlets.open(wire.protocol, most))
     found = [
         outlets.channel_for(place, size, answer=answer).number
@@ -165,7 +166,7 @@ def test_what_is_too_large_is_remembered() -> None:
     """For a while nothing is sent that is larger than the broker takes; then it is tried again."""
     wire = Wire()
     wire.log_in()
-    outlets = Outlets(Lease.unlimited(), wire.clock.seconds, lambda reason: None)
+    outlets = Outlets(Lease.unlimited(), wire.clock.seconds, ignore_state)
     Deferred.fromCoroutine(outlets.open(wire.protocol, 1))
     wire.receive(method(1, "channel.open-ok", "") + method(1, "confirm.select-ok"))
     assert outlets.refusal(10**9) is None

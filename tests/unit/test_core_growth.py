@@ -17,20 +17,6 @@ LONG = Limits(missing_interval=1e9, time_limit=1e9, dispatch_timeout=1e9)
 DAYS_30 = 30 * 86400.0
 
 
-@pytest.fixture
-def looks(monkeypatch: pytest.MonkeyPatch) -> list[Lane]:
-    """Return a list to which each look at a lane is added."""
-    seen: list[Lane] = []
-    key = Lane.key
-
-    def counted(lane: Lane) -> object:
-        seen.append(lane)
-        return key(lane)
-
-    monkeypatch.setattr(Lane, "key", counted)
-    return seen
-
-
 def finish(grid: Grid, name: str, worker_type: str) -> None:
     """Let a worker do what it has, and be free."""
     for word in ("working", "task_complete", "idle"):

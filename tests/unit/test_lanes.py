@@ -11,20 +11,6 @@ from tefmanager.core.resources import Resource
 from tests.unit.grid import Grid
 
 
-@pytest.fixture
-def looks(monkeypatch: pytest.MonkeyPatch) -> list[Lane]:
-    """Return a list to which each look at a lane is added."""
-    seen: list[Lane] = []
-    key = Lane.key
-
-    def counted(lane: Lane) -> object:
-        seen.append(lane)
-        return key(lane)
-
-    monkeypatch.setattr(Lane, "key", counted)
-    return seen
-
-
 def grid_with(lanes: int, limit: int, suites: int = 1) -> Grid:
     """Return a grid in which tasks wait in so many lanes, each of which needs two of many resources."""
     names = [f"r{number}" for number in range(2 * int(lanes**0.5) + 2)]
