@@ -37,6 +37,9 @@ CLOCK = cast(IReactorTime, reactor)
 WALL_TIME = 1_700_000_000
 MONDAY_NOON = datetime(2024, 1, 1, 12, 0)
 
+PATIENCE = 45.0
+"""Seconds after which something that an adapter does is taken not to happen."""
+
 
 @implementer(IResourceObserver)
 class Observer:
@@ -72,7 +75,7 @@ class Observer:
         self.lost.append(reason)
         self._told("lost")
 
-    def until(self, predicate: Callable[[], object], seconds: float = 5.0) -> Deferred[None]:
+    def until(self, predicate: Callable[[], object], seconds: float = PATIENCE) -> Deferred[None]:
         """Fire when the predicate holds."""
         waiter: Deferred[None] = Deferred()
         self._waiting.append((predicate, waiter))
@@ -132,7 +135,7 @@ def http(
         headers["Authorization"] = token
     request = urllib.request.Request(url, data=body, method=method, headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             return json.loads(answer.read() or b"null")
     except urllib.error.HTTPError as error:
         with error:

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from tefmanager.etcd.jobs import Job, Kind
 from tefmanager.etcd.room import FIRST, Cost, Limits, TransactionRoom
 from tefmanager.interfaces import Claim, Granted, Refused
-from tests.contract.etcds import CLOCK, FakeTwin, RealTwin, Twin
+from tests.contract.etcds import CLOCK, PATIENCE, FakeTwin, RealTwin, Twin
 from tests.contract.test_reservations import Managers, lock_keys
 
 
@@ -152,5 +152,5 @@ async def test_keys_that_mean_nothing(twin: Twin, managers: Managers, junk: str)
     await reservations.release([Claim(1, ("r",))])
     await twin.foreign.set(junk, "y")
     taking = Deferred.fromCoroutine(reservations.reserve([Claim(2, ("r",))]))
-    assert await taking.addTimeout(10, CLOCK) == [Granted(2, ("r",))]
+    assert await taking.addTimeout(PATIENCE, CLOCK) == [Granted(2, ("r",))]
     assert observer.lost == []

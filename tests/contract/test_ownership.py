@@ -60,7 +60,7 @@ class Managers:
     ) -> tuple[IReservations, Observer]:
         """The same, and wait until everything was read."""
         reservations, observer = self.start(life, prefix, ttl)
-        await observer.until(lambda: "read" in observer.calls, 20.0)
+        await observer.until(lambda: "read" in observer.calls)
         return reservations, observer
 
     async def stop(self) -> None:
@@ -160,7 +160,7 @@ async def test_a_dead_grid_keeps_its_place(twin: Twin, managers: Managers) -> No
     await observer.until(lambda: observer.lost)
     assert [line.values[1] for line in managers.taken] == [Rival.KNOWN]
     assert await forget(twin.owner_keys(PREFIX)) is None
-    await observer.until(lambda: "read" in observer.calls, 20.0)
+    await observer.until(lambda: "read" in observer.calls)
 
 
 @pytest_twisted.ensureDeferred

@@ -145,7 +145,7 @@ async def test_foreign_count_is_respected(twin: Twin, managers: Managers) -> Non
     reservations, observer = await managers.start()
     assert await reservations.reserve([Claim(1, ("r",))]) == [Refused(1, "r")]
     await twin.foreign.set("r/ref_count", "1")
-    await observer.until(lambda: observer.resources["r"].held == 1, 1.0)
+    await observer.until(lambda: observer.resources["r"].held == 1)
     assert await reservations.reserve([Claim(1, ("r",)), Claim(2, ("r",))]) == [
         Granted(1, ("r",)),
         Refused(2, "r"),
@@ -252,10 +252,10 @@ async def test_window_of_a_moment_ago(twin: Twin, managers: Managers) -> None:
     await twin.foreign.set("r/windows/w/start_time", "0:00")
     await twin.foreign.set("r/windows/w/end_time", "24:00")
     await twin.foreign.set("r/windows/w/available", "0")
-    await observer.until(lambda: observer.resources["r"].limit_at(twin.now) == 0, 1.0)
+    await observer.until(lambda: observer.resources["r"].limit_at(twin.now) == 0)
     assert granted(await reservations.reserve([Claim(1, ("r",))])) == []
     await twin.foreign.delete("r/windows/w/available")
-    await observer.until(lambda: observer.resources["r"].limit_at(twin.now) == 1, 1.0)
+    await observer.until(lambda: observer.resources["r"].limit_at(twin.now) == 1)
     assert granted(await reservations.reserve([Claim(1, ("r",))])) == [1]
 
 
@@ -410,10 +410,10 @@ async def test_a_count_that_stays_is_told(twin: Twin, managers: Managers) -> Non
     reservations, observer = await managers.start()
     await reservations.reserve([Claim(1, ("r",))])
     await twin.foreign.set("r/ref_count", "0")
-    await observer.until(lambda: observer.resources["r"].held == 0, 1.0)
+    await observer.until(lambda: observer.resources["r"].held == 0)
     assert observer.resources["r"].free_at(twin.now) == 0
     await reservations.release([Claim(1, ("r",))])
-    await observer.until(lambda: observer.resources["r"].free_at(twin.now) == 1, 1.0)
+    await observer.until(lambda: observer.resources["r"].free_at(twin.now) == 1)
 
 
 @pytest_twisted.ensureDeferred
@@ -424,10 +424,10 @@ async def test_a_resource_made_anew_while_held(twin: Twin, managers: Managers) -
     await reservations.reserve([Claim(1, ("r",))])
     await twin.foreign.delete("r/ref_limit")
     await twin.foreign.delete("r/ref_count")
-    await observer.until(lambda: "r" not in observer.resources, 1.0)
+    await observer.until(lambda: "r" not in observer.resources)
     await twin.foreign.set("r/ref_limit", "1")
     assert await reservations.reserve([Claim(2, ("r",))]) in ([Refused(2, "r")], [Granted(2, ())])
-    await observer.until(lambda: "r" in observer.resources, 1.0)
+    await observer.until(lambda: "r" in observer.resources)
     assert observer.resources["r"].free_at(twin.now) == 0
     assert await reservations.reserve([Claim(3, ("r",))]) == [Refused(3, "r")]
     await reservations.release([Claim(1, ("r",)), Claim(2, ("r",))])
@@ -440,12 +440,12 @@ async def test_resources_come_and_go(twin: Twin, managers: Managers) -> None:
     reservations, observer = await managers.start()
     assert observer.resources == {}
     await twin.foreign.set("new/ref_limit", "1")
-    await observer.until(lambda: "new" in observer.resources, 1.0)
+    await observer.until(lambda: "new" in observer.resources)
     assert granted(await reservations.reserve([Claim(1, ("new",)), Claim(2, ("new",))])) == [1]
     await reservations.release([Claim(1, ("new",))])
     await twin.foreign.delete("new/ref_limit")
     await twin.foreign.delete("new/ref_count")
-    await observer.until(lambda: "new" not in observer.resources, 1.0)
+    await observer.until(lambda: "new" not in observer.resources)
     assert await reservations.reserve([Claim(3, ("new",))]) == [Granted(3, ())]
     assert await twin.foreign.dump() == {}
 

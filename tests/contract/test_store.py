@@ -41,7 +41,7 @@ from tefmanager.interfaces import IReign, IStore, ReignOver, StoreConflict, Stor
 from tests.contract.stores import FakeTwin, Past, RealTwin, Twin
 
 T = TypeVar("T")
-DEADLINE = 10.0
+DEADLINE = 45.0
 
 
 def soon(coroutine: Coroutine[Deferred[Any], Any, T]) -> Deferred[T]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tefmanager.sandbox.machine import free_ports
 from tests.integration.daemon import CALM, Daemon, running
 from tests.services import Services
 
@@ -77,17 +77,10 @@ class Http:
             connection.close()
 
 
-def free_port() -> int:
-    """Return a port that nothing listens at."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 @contextmanager
 def shown(services: Services, folder: Path, name: str, *options: str) -> Iterator[tuple[Daemon, Http]]:
     """Run a daemon that serves HTTP and has a token."""
-    port = free_port()
+    port = free_ports(1)[0]
     file = folder / "token"
     file.write_text(f"{TOKEN}\n")
     endpoint = f"--http=tcp:{port}:interface=127.0.0.1"

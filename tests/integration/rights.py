@@ -118,6 +118,12 @@ class Administrator:
         """Return another program of the grid."""
         return Party(self.services.sandbox.rabbitmq.port, user, self.password(f"{user}.amqp"))
 
+    def messages(self, queue: str) -> int:
+        """Return how many messages wait in a queue; 0 where there is none."""
+        told = self.shell(f"rabbitmqctl -q list_queues -p {VHOST} --no-table-headers name messages_ready")
+        counts = dict(line.split() for line in told.splitlines())
+        return int(counts.get(queue, 0))
+
 
 def _ways(services: Services, folder: Path) -> dict[str, str]:
     """Return the variables by which commands find the services, and do all they are asked to."""
@@ -145,12 +151,12 @@ def _ways(services: Services, folder: Path) -> dict[str, str]:
 
 
 class Party:
-    """A program of the grid, as one of the page's users at RabbitMQ."""
+    """A program of the grid, as one of the page's users at RabbitMQ, or in another vhost."""
 
-    def __init__(self, port: int, user: str, password: str) -> None:
+    def __init__(self, port: int, user: str, password: str, vhost: str = VHOST) -> None:
         login = pika.PlainCredentials(user, password)
         self.connection = pika.BlockingConnection(
-            pika.ConnectionParameters(HOST, port, VHOST, login, heartbeat=0)
+            pika.ConnectionParameters(HOST, port, vhost, login, heartbeat=0)
         )
         self.channel = self.connection.channel()
 

@@ -102,7 +102,7 @@ async def test_lost_and_found(house: House) -> None:
     assert len(observer.lost) == 1
     assert f"127.0.0.1:{house.proxy.endpoint[1]}" in observer.lost[0]
     house.proxy.open()
-    await observer.until(lambda: observer.calls[-1] == "read", 15)
+    await observer.until(lambda: observer.calls[-1] == "read")
     assert observer.resources["r"].limit == 6
     assert observer.held == {1: frozenset("r")}
     await reservations.release([Claim(1, ("r",))])

@@ -15,11 +15,12 @@ from urllib.parse import quote
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tefmanager.sandbox.machine import free_ports
 from tests.integration.daemon import CALM, ROOT, Daemon, running, until
 from tests.integration.debian import program
 from tests.integration.grid_client import Grid, ReadmeWorker, fresh
 from tests.integration.grid_etcd import APIS, makes_resources
-from tests.integration.http_client import TOKEN, Http, free_port, shown
+from tests.integration.http_client import TOKEN, Http, shown
 from tests.services import Services
 
 
@@ -63,7 +64,7 @@ def test_an_active_manager_is_healthy_and_ready(http: Http) -> None:
 
 def test_a_standby_is_ready_and_knows_nothing(services: Services, tmp_path: Path, daemon: Daemon) -> None:
     """It could take over at once; what only the active one knows is asked there in vain."""
-    port = free_port()
+    port = free_ports(1)[0]
     name = daemon.prefix.removeprefix("judge.")
     standby = Daemon(services, tmp_path, name, *CALM, f"--http=tcp:{port}:interface=127.0.0.1")
     try:
@@ -413,7 +414,7 @@ def test_bad_bodies(http: Http) -> None:
 
 def test_read_only_without_a_token(services: Services, tmp_path: Path, unique: str) -> None:
     """Where the manager was given none, nothing can be done, whatever is sent."""
-    port = free_port()
+    port = free_ports(1)[0]
     options = (*CALM, f"--http=tcp:{port}:interface=127.0.0.1")
     with running(Daemon(services, tmp_path, unique, *options)):
         assert Http(port).do("/api/state", {"state": "paused"}).status == 403

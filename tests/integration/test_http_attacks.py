@@ -18,7 +18,7 @@ from tests.integration.grid_client import Grid, ReadmeWorker, fresh
 from tests.integration.http_client import TOKEN, Http, shown
 from tests.services import Services
 
-PATIENCE = 5.0
+PATIENCE = 15.0
 """Seconds that an answer may take on a machine that does much else."""
 
 

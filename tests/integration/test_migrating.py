@@ -287,6 +287,7 @@ def test_by_the_letter(services: Services, tmp_path: Path, ruby: Ruby) -> None:
         daemon.log.wait(f"TASK_ACCEPTED|{kind}|{back}")
         assert re.search(r"^in flight +0 ", operator.type("tefctl status"), re.MULTILINE)
         daemon.stop()
+        assert [row["state"] for row in daemon.rows("manager")] == ["paused"]
         see, submit = commands("And back")
         assert "1 would be handed back" in operator.type(see)
         assert grid.depth(daemon.queue) == 0

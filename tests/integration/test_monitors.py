@@ -186,9 +186,9 @@ def test_mtail_measures_times(story: Story, metrics: dict[str, float]) -> None:
     [(kind,)] = [key for key, count in story.fields("TASK_COMPLETED", 1).items() if count == 3]
     label = f'task_type="{kind}"'
     assert labelled(metrics, "tef_task_run_seconds_count")[label] == 3
-    assert 0.45 <= labelled(metrics, "tef_task_run_seconds_sum")[label] < 5
+    assert 0.45 <= labelled(metrics, "tef_task_run_seconds_sum")[label] < 60
     assert labelled(metrics, "tef_task_wait_seconds_count")[label] == 4
-    assert 0 < labelled(metrics, "tef_task_wait_seconds_sum")[label] < 5
+    assert 0 < labelled(metrics, "tef_task_wait_seconds_sum")[label] < 60
     assert f'task_type="{kind}",le="0.1"' in labelled(metrics, "tef_task_run_seconds_bucket")
 
 

@@ -25,13 +25,25 @@ def outcomes(daemon: Daemon, guid: str) -> list[str]:
 
 def beat_until(grid: Grid, workers: list[RubyWorker], daemon: Daemon, start: str) -> None:
     """Let workers send their heartbeats until something is logged."""
-    for _ in range(100):
-        if daemon.log.events(start):
-            return
+
+    def beat() -> bool:
         for worker in workers:
             worker.heartbeat()
         grid.serve(0.1)
-    pytest.fail(f"no {start}")
+        return bool(daemon.log.events(start))
+
+    grid.wait(beat, start)
+
+
+def free_until_sent(grid: Grid, worker: FieldWorker) -> None:
+    """Let a worker say that it is free until something is sent to it."""
+
+    def told() -> bool:
+        worker.free()
+        grid.serve(0.1)
+        return bool(worker.inbox)
+
+    grid.wait(told, f"a task at {worker.name}")
 
 
 # --- dispatched, and nothing comes ---
@@ -53,11 +65,7 @@ def test_dispatch_timeout(grid: Grid, daemon: Daemon, kind: type[FieldWorker]) -
     until(lambda: daemon.rows("history", guid=received.guid))
     assert outcomes(daemon, received.guid) == ["dispatch_timeout", "completed"]
     later = grid.task(worker.worker_type)
-    for _ in range(50):  # its heartbeats: it is free, so it does not have what was sent first
-        grid.serve(0.1)
-        if worker.inbox:
-            break
-        worker.free()
+    free_until_sent(grid, worker)  # its heartbeats: it is free, so it does not have what was sent first
     assert worker.expect().guid == later
 
 
@@ -134,12 +142,7 @@ def test_forbidden_exchange(grid: Grid, daemon: Daemon) -> None:
     guid = grid.task(worker.worker_type)
     grid.settle()
     other = ReadmeWorker(grid, worker.worker_type)
-    other.free()
-    for _ in range(50):
-        if other.inbox:
-            break
-        other.free()
-        grid.serve(0.1)
+    free_until_sent(grid, other)
     assert other.expect().guid == guid
     grid.settle()
 

@@ -85,7 +85,7 @@ def write(services: Services, key: str) -> None:
         cursor.execute(f"CREATE TABLE t{key} AS SELECT %s AS key", [key])
     session.close()
     request = urllib.request.Request(etcd_url(services, key), f"value={key}".encode(), method="PUT")
-    urllib.request.urlopen(request, timeout=5).close()
+    urllib.request.urlopen(request, timeout=60).close()
 
 
 def read_rabbitmq(services: Services, key: str) -> str:
@@ -105,7 +105,7 @@ def read_postgresql(services: Services, key: str) -> str:
 
 def read_etcd(services: Services, key: str) -> str:
     """Return what `write` left in Etcd."""
-    with urllib.request.urlopen(etcd_url(services, key), timeout=5) as response:
+    with urllib.request.urlopen(etcd_url(services, key), timeout=60) as response:
         return str(json.load(response)["node"]["value"])
 
 
@@ -156,7 +156,7 @@ def test_etcd_has_the_v3_api_too(services: Services) -> None:
     """The JSON gateway answers on the same port."""
     host, port = services.etcd
     request = urllib.request.Request(f"http://{host}:{port}/v3/kv/range", b'{"key": "eA=="}', method="POST")
-    with urllib.request.urlopen(request, timeout=5) as response:
+    with urllib.request.urlopen(request, timeout=60) as response:
         assert "header" in json.load(response)
 
 
@@ -451,7 +451,7 @@ def first_line(process: subprocess.Popen[bytes]) -> str:
 def test_the_guard_ends_as_its_program_did(script: str, status: int) -> None:
     """With the exit status that a shell would give it."""
     with guarded(script) as process:
-        assert process.wait(10) == status
+        assert process.wait(60) == status
 
 
 def test_the_guard_says_when_there_is_no_program() -> None:
@@ -467,7 +467,7 @@ def test_the_guard_passes_the_stop_signal_on() -> None:
     with guarded("trap 'exit 5' INT; echo; while :; do sleep 0.01; done", signal.SIGINT) as process:
         first_line(process)
         process.terminate()
-        assert process.wait(10) == 5
+        assert process.wait(60) == 5
 
 
 def test_the_guard_kills_what_does_not_stop() -> None:
@@ -475,7 +475,7 @@ def test_the_guard_kills_what_does_not_stop() -> None:
     with guarded("trap '' TERM; echo; while :; do sleep 0.01; done", grace=0.2) as process:
         first_line(process)
         process.terminate()
-        assert process.wait(10) == 128 + signal.SIGKILL
+        assert process.wait(60) == 128 + signal.SIGKILL
 
 
 @pytest.mark.parametrize("end", ["program", "parent", "kill"])
@@ -489,5 +489,5 @@ def test_the_guard_leaves_no_daemon_behind(end: str) -> None:
             process.stdin.close()
         elif end == "kill":
             process.send_signal(signal.SIGQUIT)
-        process.wait(10)
+        process.wait(60)
         assert alive([daemon]) == []

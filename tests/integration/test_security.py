@@ -12,15 +12,17 @@ from typing import Any
 
 import psycopg2
 import pytest
-from pika.exceptions import ChannelClosedByBroker
+from pika.exceptions import AMQPConnectionError, ChannelClosedByBroker
+from psycopg2.errors import InsufficientPrivilege
 
 from tefmanager.sandbox.machine import HOST
 from tefmanager.store.names import lock_key, lock_name_for
 from tests.integration.daemon import Daemon, running, until
-from tests.integration.grid_client import fresh
+from tests.integration.grid_client import compact, fresh
 from tests.integration.pages import block
 from tests.integration.rights import (
     DATABASE,
+    DATABASE_PASSWORD,
     PAGE,
     PREFIX,
     RESOURCE,
@@ -193,10 +195,24 @@ def test_bind(administrator: Administrator, tmp_path: Path, less: int | None) ->
             administrator.permit(*more)
             until(lambda: said(daemon, f"binding to exchange {source} with key task: there now"), "it")
         administrator.shell(f"rabbitmqctl -q list_bindings -p {VHOST} | grep {source}")
+        heard_from(source, daemon, administrator)
         daemon.stop()
     finally:
         daemon.end()
         administrator.permit(*rights)
+
+
+def heard_from(source: str, daemon: Daemon, administrator: Administrator) -> None:
+    """Submit a task by an exchange that is bound, as a client that may publish there and nowhere else."""
+    configure, write, read = permissions("tef-client")
+    administrator.permit(configure, f"^{re.escape(source)}$", read, user="tef-client")
+    guid = fresh("task")
+    try:
+        body = compact({"type": "task", "task_type": "bound", "guid": guid})
+        administrator.party("tef-client").channel.basic_publish(source, "task", body)
+        daemon.log.wait(f"TASK_ACCEPTED|bound|{guid}|")
+    finally:
+        administrator.permit(configure, write, read, user="tef-client")
 
 
 def test_exchange_of_a_worker(administrator: Administrator, tmp_path: Path) -> None:
@@ -428,6 +444,8 @@ def test_dashboard(administrator: Administrator, tefctl: Tefctl) -> None:
     party.channel.queue_bind(queue, f"{PREFIX}.manager.events", "worker.registered")
     worker.say("idle", "offline")
     assert json.loads(party.take(queue))["worker"] == worker.name
+    administrator.party("tef-manager").channel.basic_publish(EVENTS, "worker.registered", b"a lie")
+    assert party.take(queue) == b"a lie"
 
 
 def test_workers_of_a_host(administrator: Administrator) -> None:
@@ -444,6 +462,89 @@ def test_workers_of_a_host(administrator: Administrator) -> None:
             channel.basic_get(other.queue)
     finally:
         administrator.permit(*rights, user="tef-worker")
+
+
+# --- what the page says that they can do ---
+
+
+def test_who_publishes_to_queues(administrator: Administrator, tefctl: Tefctl) -> None:
+    """A client can command the manager, speak for a worker, send past the manager, and answer for it."""
+    client, worker = administrator.party("tef-client"), Worker(administrator.party("tef-worker"))
+    for state in ("paused", "running"):
+        client.send(type="set_state", data=state)
+        until(lambda: state in tefctl("tef-operator", "status").stdout, state)  # noqa: B023
+    elsewhere = Worker(administrator.party("tef-worker"))
+    told = {"name": worker.name, "worker_type": worker.worker_type, "exchange_name": elsewhere.queue}
+    worker.say("idle")
+    client.send(type="worker_status", **told, status="idle")
+    client.send(type="task", task_type=worker.worker_type, guid=(guid := fresh("task")))
+    assert json.loads(elsewhere.take())["guid"] == guid
+    client.send(type="worker_status", **told, status="offline")
+    another = administrator.party("tef-client")
+    replies = another.channel.queue_declare("", exclusive=True).method.queue
+    for queue, who in (
+        (worker.queue, administrator.party("tef-worker")),
+        (replies, another),
+        (DEAD, administrator.party("tef-operator")),
+    ):
+        client.channel.basic_publish("", queue, b"not by the manager")
+        assert who.take(queue) == b"not by the manager"
+    before = administrator.messages(REJECTED)
+    client.channel.basic_publish("", REJECTED, b"not by the manager")
+    until(lambda: administrator.messages(REJECTED) == before + 1, "a message among the rejected")
+
+
+def test_who_configures_the_manager_s_queue(administrator: Administrator, tmp_path: Path) -> None:
+    """A worker can delete it; the manager makes it anew, and goes on."""
+    with running(administrator.daemon(tmp_path)) as daemon:
+        administrator.party("tef-worker").channel.queue_delete(QUEUE)
+        daemon.log.wait(CONSUMER, 2)
+        administrator.party("tef-client").send(type="task", task_type="t", guid=(guid := fresh("task")))
+        daemon.log.wait(f"TASK_ACCEPTED|t|{guid}|")
+
+
+def test_another_vhost(administrator: Administrator, tmp_path: Path) -> None:
+    """Who has a vhost of its own on the same RabbitMQ can do nothing in this one, by whatever names."""
+    administrator.shell(
+        "rabbitmqctl -q add_vhost other; rabbitmqctl -q add_user stranger secret;"
+        "rabbitmqctl -q set_permissions -p other stranger '.*' '.*' '.*'"
+    )
+    port = administrator.services.sandbox.rabbitmq.port
+    with pytest.raises(AMQPConnectionError, match="access to vhost 'tef' refused"):
+        Party(port, "stranger", "secret")
+    stranger = Party(port, "stranger", "secret", "other")
+    with running(administrator.daemon(tmp_path)) as daemon:
+        stranger.channel.queue_declare(QUEUE, durable=True)
+        stranger.send(type="task", task_type="t", guid=(foreign := fresh("task")))
+        administrator.party("tef-client").send(type="task", task_type="t", guid=(guid := fresh("task")))
+        daemon.log.wait(f"TASK_ACCEPTED|t|{guid}|")
+        assert json.loads(stranger.take(QUEUE))["guid"] == foreign
+        assert not said(daemon, foreign)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "drop table tefmanager_prod_tasks",
+        "alter table tefmanager_prod_tasks add column more text",
+        "create table tefmanager_prod_more (id int)",
+        "insert into tefmanager_prod_upgrades select * from tefmanager_prod_upgrades",
+    ],
+)
+def test_the_manager_s_role(administrator: Administrator, statement: str) -> None:
+    """It can read and change tasks, and with two roles it can't change the tables."""
+    login = {"user": "tef_manager", "password": DATABASE_PASSWORD, "dbname": DATABASE}
+    connection = psycopg2.connect(**{**administrator.services.database, **login})
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("select body from tefmanager_prod_tasks")
+            with pytest.raises(InsufficientPrivilege):
+                cursor.execute(statement)
+    finally:
+        connection.close()
+
+
+# --- what they cannot do ---
 
 
 @pytest.mark.parametrize(

@@ -17,15 +17,16 @@ import pika
 import psycopg2
 import pytest
 
+from tefmanager.sandbox.machine import free_ports
 from tests.integration.amqp_support import rabbitmqctl
 from tests.integration.daemon import Daemon, running, until
 from tests.integration.grid_client import Grid, RubyWorker, fresh
 from tests.integration.grid_etcd import APIS, makes_resources
-from tests.integration.http_client import Http, free_port
+from tests.integration.http_client import Http
 from tests.integration.test_tefctl import command, environment
 from tests.services import Services
 
-TOLD = 40.0
+TOLD = 60.0
 """Seconds within which an outage is told; 30 are the promise."""
 
 HIGHEST = 2**31 - 1
@@ -80,7 +81,7 @@ class Scene:
 @contextmanager
 def staged(services: Services, folder: Path, name: str, *options: str) -> Iterator[Scene]:
     """Run a daemon that is asked in every way."""
-    port = free_port()
+    port = free_ports(1)[0]
     daemon = Daemon(services, folder, name, f"--http=tcp:{port}:interface=127.0.0.1", *options)
     with running(daemon):
         grid = Grid(services.amqp_url, daemon.prefix)
@@ -215,7 +216,7 @@ def test_why_etcd_is_of_no_use(
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     Thread(target=server.serve_forever, daemon=True).start()
     own = {"TEF_ETCD_HOST_DEV": "127.0.0.1", "TEF_ETCD_PORT_DEV": str(server.server_port)}
-    port = free_port()
+    port = free_ports(1)[0]
     options = (f"--http=tcp:{port}:interface=127.0.0.1", "--etcd-api=v3")
     daemon = Daemon(services, tmp_path, unique, *options, variables=own)
     try:
@@ -321,7 +322,7 @@ def test_a_database_that_takes_no_writes(scene: Scene) -> None:
 
 def test_a_standby_knows_who_is_active(services: Services, scene: Scene, tmp_path: Path) -> None:
     """It says so in its log and at /ready, with since when."""
-    port = free_port()
+    port = free_ports(1)[0]
     name = scene.daemon.prefix.removeprefix("judge.")
     standby = Daemon(services, tmp_path / "standby", name, f"--http=tcp:{port}:interface=127.0.0.1")
     try:

@@ -17,6 +17,7 @@ from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from zope.interface import implementer
 
 from tefmanager.core.values import Changes
+from tefmanager.sandbox.machine import free_ports
 from tefmanager.store.pooling import REFUSED
 from tests.contract.stores import RealTwin
 from tests.integration.store_support import silent, soon, store, task, told_first
@@ -27,17 +28,10 @@ PASSED_ON = ["application_name", "client_encoding", "DateStyle", "TimeZone", "st
 """Settings that PgBouncer itself takes along from client to client."""
 
 
-def free_port() -> int:
-    """Return a port that nobody has."""
-    with socket.socket() as found:
-        found.bind((HOST, 0))
-        return int(found.getsockname()[1])
-
-
 @contextmanager
 def pooled(database: Mapping[str, Any], folder: Path, mode: str, size: int) -> Iterator[dict[str, Any]]:
     """Run a PgBouncer before the database, and return how to reach it."""
-    port = free_port()
+    port = free_ports(1)[0]
     target = " ".join(f"{key}={database[key]}" for key in ("host", "port", "dbname", "user", "password"))
     settings = {
         "listen_addr": HOST,
@@ -61,7 +55,7 @@ def pooled(database: Mapping[str, Any], folder: Path, mode: str, size: int) -> I
         yield with_pool
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(45)
 
 
 def reachable(database: Mapping[str, Any]) -> None:

@@ -377,10 +377,11 @@ def test_watch(services: Services, daemon: Daemon, api: str) -> None:
         line, env=environment(services, api), stdout=subprocess.PIPE, text=True
     ) as watching:
         assert watching.stdout is not None
-        time.sleep(4)
+        for _ in range(2):  # the first screen, and the next one
+            assert any("manager" in shown for shown in watching.stdout)
         watching.send_signal(2)
+        watching.stdout.read()
         assert watching.wait(30) == 0
-        assert "manager" in watching.stdout.read()
 
 
 def test_events(services: Services, daemon: Daemon, grid: Grid, api: str) -> None:

@@ -160,7 +160,7 @@ async def test_password_that_is_changed(etcd: TlsEtcd, api: str) -> None:
             assert len(observer.lost) == 1
         finally:
             await deferToThread(etcd.admin.set_password, PASSWORD)
-        await observer.until(lambda: observer.calls[-1] == "read", 10)
+        await observer.until(lambda: observer.calls[-1] == "read")
         await reservations.release([Claim(1, (resource.name,))])
         assert len(observer.lost) == 1
         assert PASSWORD not in observer.lost[0]

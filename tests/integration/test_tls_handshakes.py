@@ -114,7 +114,7 @@ async def serving(leaf: trustme.LeafCert | None = None, **context: Any) -> Async
 async def greeted(port: int, tls: Any) -> str:
     """Connect and return what is heard."""
     guest = _Guest()
-    endpoint = TCP4ClientEndpoint(the_reactor(), HOST, port, timeout=5)
+    endpoint = TCP4ClientEndpoint(the_reactor(), HOST, port, timeout=45)
     await wrapClientTLS(tls, endpoint).connect(_factory(lambda: guest))
     heard = await guest.heard
     cast(Any, guest.transport).abortConnection()
