@@ -48,6 +48,11 @@ def guids(daemon: LoggedDaemon, event: str) -> list[str]:
     return sorted(line.split("|")[2] for line in lines)
 
 
+def has_lines(file: Path) -> bool:
+    """Tell whether a log has been begun."""
+    return file.exists() and file.stat().st_size > 0
+
+
 def test_rotated_under_load_by_logrotate(daemon: LoggedDaemon, grid: Grid, tmp_path: Path) -> None:
     """With the file that we ship, again and again amid the work: no line is lost, and none comes twice."""
     pid = tmp_path / "tef-manager.pid"
@@ -70,11 +75,12 @@ def test_rotated_under_load_by_logrotate(daemon: LoggedDaemon, grid: Grid, tmp_p
     sent = []
     for _ in range(10):
         sent += [grid.task(worker.worker_type) for _ in range(150)]
+        grid.wait(lambda: has_lines(daemon.file), "lines in the new file")  # an empty one is not rotated
         rotating = subprocess.Popen(command, stderr=subprocess.PIPE)
         grid.wait(lambda process=rotating: process.poll() is not None, "logrotate")  # type: ignore[misc]
         assert rotating.stderr is not None
         assert (rotating.returncode, rotating.stderr.read()) == (0, b"")
-    grid.wait(lambda: len(worker.received) == len(sent), "all tasks")
+    grid.wait(lambda: len(worker.received) == len(sent), "all tasks", timeout=300)
     grid.settle()
     daemon.stop()
     for file in tmp_path.glob("tef.log.*.gz"):
