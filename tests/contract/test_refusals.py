@@ -44,8 +44,14 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnEtcd]:
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnEtcd]:
-    """An Etcd that takes no transaction that is of any use."""
+    """An Etcd that takes no transaction that is of any use, for want of operations."""
     yield from started(tmp_path_factory.mktemp("tiny"), "--max-txn-ops=3")
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnEtcd]:
+    """The same, for want of bytes."""
+    yield from started(tmp_path_factory.mktemp("short"), "--max-request-bytes=150")
 
 
 class Guarded:
@@ -89,17 +95,21 @@ def _fake() -> Guarded:
 @pytest.fixture
 def managers(request: pytest.FixtureRequest) -> Iterator[Managers]:
     """What starts reservations, in the Etcd that the test asks for."""
-    names = [name for name in ("rights", "small_twin", "tiny_twin") if name in request.fixturenames]
+    names = [
+        name for name in ("rights", "small_twin", "tiny_twin", "short_twin") if name in request.fixturenames
+    ]
     found = request.getfixturevalue(names[0])
     made = Managers(found.twin if isinstance(found, Guarded) else found)
     yield made
     pytest_twisted.blockon(Deferred.fromCoroutine(made.stop()))
 
 
-@pytest.fixture
-def small_twin(small: OwnEtcd, unique: str) -> RealTwin:
-    """The v3 API of the Etcd with low limits."""
-    return RealTwin("v3", small.endpoint, f"/tef/{unique}/resources")
+@pytest.fixture(params=["fake", "v3"])
+def small_twin(request: pytest.FixtureRequest, unique: str) -> Twin:
+    """An Etcd with low limits."""
+    if request.param == "v3":
+        return RealTwin("v3", request.getfixturevalue("small").endpoint, f"/tef/{unique}/resources")
+    return _limited(14, 3000)
 
 
 @pytest.fixture(params=["fake", "v3"])
@@ -107,8 +117,20 @@ def tiny_twin(request: pytest.FixtureRequest, unique: str) -> Twin:
     """An Etcd that takes three operations."""
     if request.param == "v3":
         return RealTwin("v3", request.getfixturevalue("tiny").endpoint, f"/tef/{unique}/resources")
+    return _limited(3, 1_500_000)
+
+
+@pytest.fixture(params=["fake", "v3"])
+def short_twin(request: pytest.FixtureRequest, unique: str) -> Twin:
+    """An Etcd that takes 150 bytes: enough to write one key."""
+    if request.param == "v3":
+        return RealTwin("v3", request.getfixturevalue("short").endpoint, f"/tef/{unique}/resources")
+    return _limited(128, 150)
+
+
+def _limited(operations: int, size: int) -> FakeTwin:
     fake = FakeTwin()
-    fake.etcd.operations = 3
+    fake.etcd.operations, fake.etcd.size = operations, size
     return fake
 
 
@@ -164,7 +186,7 @@ async def test_a_release_that_is_refused(rights: Guarded, managers: Managers) ->
 
 @pytest.mark.parametrize("count", [33, 60, 200])
 @pytest_twisted.ensureDeferred
-async def test_low_limits_of_a_server(small_twin: RealTwin, managers: Managers, count: int) -> None:
+async def test_low_limits_of_a_server(small_twin: Twin, managers: Managers, count: int) -> None:
     """They are learnt: claims of any size are taken in as many transactions as it takes, beside others."""
     names = tuple(f"r{index:03}" for index in range(count))
     for name in (*names, "small"):
@@ -186,6 +208,19 @@ async def test_a_limit_below_use(tiny_twin: Twin, managers: Managers) -> None:
     assert "too many operations" in told(found[0])
     assert found[1] == Granted(2, ())
     assert await reservations.release([Claim(1, ("r",))]) == []
+    assert observer.lost == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_size_below_use(short_twin: Twin, managers: Managers) -> None:
+    """The same of bytes: what can't be taken is held back, and no other claim with it."""
+    await short_twin.foreign.set("r/ref_limit", "1")
+    reservations, observer = await managers.start()
+    found = await reservations.reserve([Claim(1, ("r",)), Claim(2, ("unknown",))])
+    assert "request is too large" in told(found[0])
+    assert found[1] == Granted(2, ())
+    assert await reservations.release([Claim(1, ("r",))]) == []
+    assert lock_keys(await short_twin.foreign.dump()) == {}
     assert observer.lost == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TypeVar
@@ -33,6 +34,9 @@ from tefmanager.interfaces import (
 
 T = TypeVar("T")
 
+_OPERATION = 50
+"""Bytes of an operation of a transaction beside its path, about: that is below a base."""
+
 
 class FakeEtcd:
     """The keys below a base, by path such as ``db/ref_count``, for any number of programs.
@@ -41,7 +45,8 @@ class FakeEtcd:
 
     Attributes:
         writable: beginnings of the keys that the manager's user may write; None: all.
-        operations: most operations of a transaction.
+        operations: most operations of a transaction, as Etcd's ``--max-txn-ops``.
+        size: most bytes of one, as its ``--max-request-bytes``.
         owners: the two keys of each name prefix that tell whose its lock keys are.
         replaced: why it is not what it was, for each time that it was restored.
         connected: is called when it is restored.
@@ -50,11 +55,15 @@ class FakeEtcd:
     def __init__(self, keys: Mapping[str, str] | None = None) -> None:
         self.keys: dict[str, str] = dict(keys or {})
         self.writable: set[str] | None = None
-        self.operations = 128
+        self.usual_limits()
         self.owners: dict[str, FakeOwnerKeys] = {}
         self.replaced: list[str] = []
         self.connected: list[Callable[[], None]] = []
         self._watchers: list[Callable[[str], None]] = []
+
+    def usual_limits(self) -> None:
+        """Have the limits that Etcd has by itself."""
+        self.operations, self.size = 128, 3 * 2**19
 
     def set(self, path: str, value: str) -> None:
         """Write a key; who watches is told at once."""
@@ -77,13 +86,17 @@ class FakeEtcd:
 
     def get(self, name: str) -> Resource | None:
         """Return a resource."""
-        places = ((tree.place(path), value) for path, value in self.keys.items())
+        mine = ((path, value) for path, value in self.keys.items() if path.startswith(f"{name}/"))
+        places = ((tree.place(path), value) for path, value in mine)
         return tree.resource(name, {at.field: value for at, value in places if at and at.name == name})
 
     def all(self) -> dict[str, Resource]:
         """Return all resources."""
-        places = [tree.place(path) for path in self.keys]
-        found = {at.name: self.get(at.name) for at in places if at}
+        fields: dict[str, dict[str, str]] = {}
+        for path, value in self.keys.items():
+            if (at := tree.place(path)) is not None:
+                fields.setdefault(at.name, {})[at.field] = value
+        found = {name: tree.resource(name, values) for name, values in fields.items()}
         return {name: resource for name, resource in found.items() if resource is not None}
 
     def may_write(self, name: str) -> bool:
@@ -91,6 +104,11 @@ class FakeEtcd:
         keys = (f"{name}/{tree.REF_COUNT}", f"{name}/{tree.LOCKS}/")
         beginnings = tuple(self.writable or ())
         return self.writable is None or all(key.startswith(beginnings) for key in keys)
+
+    def least_size(self, name: str) -> int:
+        """Return the bytes of the smallest transaction that takes a reference to a resource, about."""
+        compared = sum(_OPERATION + len(path) for path in self.keys if path.startswith(f"{name}/"))
+        return compared + 2 * (_OPERATION + len(f"{name}/{tree.REF_COUNT}"))
 
     def watch(self, watcher: Callable[[str], None]) -> None:
         """Call with the name of a resource whenever one of its keys was touched."""
@@ -323,7 +341,8 @@ class FakeReservations:
             return refused(claim.attempt, denied, "permission denied")
         if there and self._etcd.operations < FIRST:
             return refused(claim.attempt, there, "too many operations in txn request")
-        return None
+        too_large = [name for name in there if self._etcd.least_size(name) > self._etcd.size]
+        return refused(claim.attempt, too_large, "request is too large") if too_large else None
 
     def _release_all(self, claims: Sequence[Claim]) -> list[Impossible]:
         refusals = [self._release(claim) for claim in claims]
@@ -341,16 +360,25 @@ class FakeReservations:
         return self._refusal(held)
 
     def _own(self, name: str) -> int:
-        places = [at for path in self._etcd.keys if (at := tree.place(path)) and at.name == name]
-        return sum(at.is_lock and tree.lock_attempt(self._prefix, at.lock_id) is not None for at in places)
+        return self._owns(path for path in self._etcd.keys if path.startswith(f"{name}/{tree.LOCKS}/"))[
+            name
+        ]
+
+    def _owns(self, paths: Iterable[str]) -> Counter[str]:
+        """Count our own references among keys, by resource."""
+        locks = [at for path in paths if (at := tree.place(path)) and at.is_lock]
+        return Counter(at.name for at in locks if tree.lock_attempt(self._prefix, at.lock_id) is not None)
 
     def _get(self, name: str) -> Resource | None:
         found = self._etcd.get(name)
-        return None if found is None else self._changing.strictest(found.with_own(self._own(name)))
+        return None if found is None else self._strictest(found, self._own(name))
+
+    def _strictest(self, found: Resource, own: int) -> Resource:
+        return self._changing.strictest(found.with_own(own))
 
     def _all(self) -> dict[str, Resource]:
-        found = {name: self._get(name) for name in self._etcd.all()}
-        return {name: resource for name, resource in found.items() if resource is not None}
+        own = self._owns(self._etcd.keys)
+        return {name: self._strictest(found, own[name]) for name, found in self._etcd.all().items()}
 
     def _settled(self, names: Iterable[str]) -> None:
         for name in names:

@@ -33,7 +33,14 @@ from tefmanager.core.values import (
     Unread,
     WorkerRow,
 )
-from tefmanager.interfaces import IReign, IStore, ReignOver, StoreConflict, StoreLost
+from tefmanager.interfaces import (
+    MOST_ATTEMPTS,
+    IReign,
+    IStore,
+    ReignOver,
+    StoreConflict,
+    StoreLost,
+)
 from tefmanager.store.errors import REIGN_OVER_TEXT
 
 
@@ -94,6 +101,7 @@ class FakeDatabase:
         identity: of the grid.
         commits: how many have succeeded.
         breaks: when the next commit is to lose its session, or None; used up by it.
+        full: why nothing can be written, or None: what the real one finds out before a reign begins.
     """
 
     def __init__(self) -> None:
@@ -101,6 +109,7 @@ class FakeDatabase:
         self.identity = uuid4().hex
         self.commits = 0
         self.breaks: Breaks | None = None
+        self.full: str | None = None
         self._newest = 0
         self._trouble: str | None = None
         self._holders: dict[str, FakeReign] = {}
@@ -139,8 +148,9 @@ class FakeDatabase:
 
     def obstacle(self, lock_name: str) -> str | None:
         """Return why nobody may begin to reign now, or None."""
-        if self._trouble is not None:
-            return self._trouble
+        trouble = self._trouble or self.full
+        if trouble is not None:
+            return trouble
         return "another manager is active" if lock_name in self._holders else None
 
     def crown(self, lock_name: str) -> FakeReign:
@@ -324,7 +334,8 @@ class FakeReign:
     async def attempts(self, task_id: int) -> Sequence[AttemptRow]:
         """See `IReign.attempts`."""
         self._check()
-        return [row for _, row in sorted(self._database.rows.attempts.items()) if row.task_id == task_id]
+        ended = sorted(self._database.rows.attempts.items())
+        return [row for _, row in ended if row.task_id == task_id][-MOST_ATTEMPTS:]
 
     async def dead(self, at_most: int) -> tuple[int, Sequence[DeadRow]]:
         """See `IReign.dead`."""
@@ -368,6 +379,8 @@ class FakeReign:
 
     def _fence(self) -> None:
         rows = self._database.rows
+        if self._database.full is not None:
+            raise self._fail(StoreLost(self._database.full))
         if (rows.epoch, rows.turns) != (self.epoch, self._turns):
             raise self._fail(ReignOver(REIGN_OVER_TEXT))
         rows.turns = self._turns = self._turns + 1

@@ -11,13 +11,17 @@ from typing import Protocol
 from tefmanager.core.values import Audience
 from tests.simulation.world import Process, World
 
+DELIVERY_LIMIT = 20
+"""How often a message may be given back to a quorum queue of RabbitMQ 4, where nobody has set that."""
+
 
 @dataclass(frozen=True)
 class Stored:
-    """A message in a queue."""
+    """A message in a queue; ``returns``: how often it was given back to it."""
 
     body: bytes
     redelivered: bool = False
+    returns: int = 0
 
 
 class Link(Protocol):
@@ -57,6 +61,10 @@ class Broker:
         up: False while nobody can connect.
         bindings: exchanges, each with the queue its messages go to.
         full: queues that refuse what is published to them.
+        forbidden: queues to which the manager's user may not publish.
+        delivery_limit: how often a message may be given back; one more time, and it is dropped.
+        dropped: what was dropped so.
+        forgotten: what was in queues that are gone with the broker's memory, by queue.
         unanswered: times that a manager could not know whether a message had arrived.
         unheard: how often an acknowledgement was lost on its way, by the message: it comes again.
         goodbyes: when the last one of each worker was acknowledged that had not been delivered before.
@@ -73,6 +81,10 @@ class Broker:
         self.bindings: dict[str, str] = {}
         self.queues: dict[str, deque[Stored]] = {}
         self.full: set[str] = set()
+        self.forbidden: set[str] = set()
+        self.delivery_limit = DELIVERY_LIMIT
+        self.dropped: list[bytes] = []
+        self.forgotten: dict[str, list[bytes]] = {}
         self.unanswered = 0
         self.unheard: Counter[bytes] = Counter()
         self.goodbyes: dict[str, float] = {}
@@ -100,6 +112,11 @@ class Broker:
         self.changed(queue)
         return True
 
+    def ever(self, queue: str) -> list[bytes]:
+        """Return what is in a queue, and what was until the broker forgot it."""
+        there = [message.body for message in self.queues.get(queue, ())]
+        return [*self.forgotten.get(queue, ()), *there]
+
     def receive(self, arrive: Callable[[], object]) -> None:
         """Take in what came over a connection; while it is blocked that waits in the socket."""
         if self.blocked:
@@ -110,7 +127,12 @@ class Broker:
     def give_back(self, queue: str, messages: Sequence[Stored]) -> None:
         """Put unacknowledged messages back to where they were."""
         self.declare(queue)
-        self.queues[queue].extendleft(replace(message, redelivered=True) for message in reversed(messages))
+        for message in reversed(messages):
+            if message.returns < self.delivery_limit:
+                again = replace(message, redelivered=True, returns=message.returns + 1)
+                self.queues[queue].appendleft(again)
+            else:
+                self.dropped.append(message.body)
         self.changed(queue)
 
     def acknowledged(self, message: Stored) -> None:
@@ -157,6 +179,13 @@ class Broker:
         """Go away; everything durable stays."""
         self.up = False
         self.break_links()
+
+    def forget(self) -> None:
+        """Go away, and lose all queues with what is in them."""
+        self.stop()
+        queues, self.queues = self.queues, {}
+        for queue, messages in queues.items():
+            self.forgotten.setdefault(queue, []).extend(message.body for message in messages)
 
     def start(self) -> None:
         """Come back."""

@@ -82,6 +82,11 @@ class Faults:
         }
         body = json.dumps(message).encode()
         self.observer.confirmed(guid, task_type, body)
+        self._send(body)
+
+    def _send(self, body: bytes) -> None:
+        """Publish to the manager's queue; every program makes that where it is not."""
+        self.broker.declare(QUEUE)
         self.broker.put(QUEUE, body)
 
     def submit_deadly(self, guid: str, task_type: str) -> None:
@@ -95,16 +100,16 @@ class Faults:
         body = self.observer.bodies.get(guid)
         if body is not None and self.broker.up and not self.broker.blocked:
             self.observer.confirmed(guid, self.observer.submitted[guid], body)
-            self.broker.put(QUEUE, body)
+            self._send(body)
 
     def send_garbage(self, text: str) -> None:
         """A program sends what can't be a task."""
         self.observer.garbage.append(text.encode())
-        self.broker.put(QUEUE, text.encode())
+        self._send(text.encode())
 
     def control(self, kind: str, data: str) -> None:
         """Somebody sends a control message."""
-        self.broker.put(QUEUE, json.dumps({"type": kind, "data": data}).encode())
+        self._send(json.dumps({"type": kind, "data": data}).encode())
 
     def pause_suite(self, suite: str, seconds: float) -> None:
         """An operator pauses a suite."""
@@ -214,11 +219,6 @@ class Faults:
         """RabbitMQ has no space: it takes nothing, and goes on delivering."""
         self.broker.block()
         self.world.later(seconds, seconds, self.broker.unblock)
-
-    def queue_refuses(self, queue: str, seconds: float) -> None:
-        """A queue is full, and takes nothing."""
-        self.broker.full.add(queue)
-        self.world.later(seconds, seconds, self.broker.full.discard, queue)
 
     def broker_hangs(self, seconds: float) -> None:
         """RabbitMQ takes everything, and delivers nothing."""
@@ -373,7 +373,7 @@ class Faults:
         said = self.workers[number].said
         if said is not None and len(said) < MOST_SAID:
             bodies = [json.dumps(message).encode() for message in said]
-            unread = {message.body for message in self.broker.queues[QUEUE]}
+            unread = {message.body for message in self.broker.queues.get(QUEUE, ())}
             told = takewhile(lambda body: body not in unread, bodies)
             self.broker.give_back(QUEUE, [Stored(body) for body in told])
 

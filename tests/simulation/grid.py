@@ -24,6 +24,7 @@ from tests.simulation.faults import QUEUE, Faults
 from tests.simulation.hands import Hands
 from tests.simulation.judge import INTERVAL, LOOK, Judge
 from tests.simulation.knobs import Knobs, knobs
+from tests.simulation.limits import Limits as LimitSteps
 from tests.simulation.links import SimConsumer, SimPublisher
 from tests.simulation.observer import Observer
 from tests.simulation.silence import Silence
@@ -53,7 +54,7 @@ LITTLE = (Memory(tasks=0, first=1, most=2), Memory(tasks=5, first=2, most=4))
 """How much of the backlog is in memory in crowded grids."""
 
 
-class Grid(Faults, Hands):
+class Grid(Faults, Hands, LimitSteps):
     """A grid in a world of its own.
 
     Args:
@@ -192,8 +193,10 @@ class Grid(Faults, Hands):
         self.broker.unblock()
         self.broker.go_on()
         self.broker.full.clear()
+        self.broker.forbidden.clear()
         self.database.come_back()
-        self.database.breaks = None
+        self.database.breaks = self.database.full = None
+        self.etcd.usual_limits()
         self.permit_all()
         while self.absent:
             self.come_back()
@@ -206,6 +209,7 @@ class Grid(Faults, Hands):
             reservations.come_back()
         for worker in self.workers:
             worker.start()
+            worker.rejoin()
             self._unstick(worker)
         for suite in filter(None, SUITES):
             self.control("ready_suite", suite)

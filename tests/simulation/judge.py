@@ -70,6 +70,9 @@ def _unjust(waiting: TaskSpec, sent: Iterable[tuple[TaskSpec, float]]) -> Iterab
         if mine == set(spec.resources) and spec.priority == waiting.priority
     ]
     last = max((at for suite, at in equals if suite == waiting.suite), default=0.0)
+    like_it = [spec for spec, _ in alike if mine == set(spec.resources) and spec.suite == waiting.suite]
+    if sum(spec.priority == waiting.priority and spec.id > waiting.id for spec in like_it) > MOST_TURNS:
+        yield f"younger tasks of its suite and priority go before {waiting.guid}"
     for suite, turns in Counter(suite for suite, at in equals if at > last).items():
         if turns > MOST_TURNS:
             yield f"suite {suite} has turn after turn while {waiting.guid} of suite {waiting.suite} waits"
@@ -222,7 +225,7 @@ class Judge:
                     self._observer.object(f"attempt {other} was given {name}, which {attempt} runs without")
 
     def _unread(self) -> Iterable[str]:
-        if self._broker.queues[self._queue]:
+        if self._broker.queues.get(self._queue):
             yield "nobody reads the manager's queue"
 
     def _not_dispatched(self, workers: Sequence[Program]) -> Iterable[str]:
@@ -308,16 +311,18 @@ class Judge:
         self._completed_by_those_who_did()
         self._no_run_without_reason()
         self._rejected()
+        self._dropped()
 
     def _everything_ended(self, workers: Mapping[str, Collection[str]]) -> None:
         rows = self._database.rows
         history = Counter(task.row.spec.guid for task in rows.history.values())
         waiting = {row.spec.guid: row for row, _ in rows.tasks.values()}
         for_ever = {guid for guid, row in waiting.items() if self.denied.intersection(row.spec.resources)}
+        forgotten = self._observer.guids(self._broker.forgotten.get(self._queue, ()))
         for guid, task_type in self._observer.submitted.items():
             if history[guid] > self._observer.sent[guid]:
                 self._observer.object(f"{guid} is in history {history[guid]} times")
-            elif not history[guid] and guid not in waiting:
+            elif not history[guid] and guid not in waiting and guid not in forgotten:
                 self._observer.object(f"{guid} is lost")
             elif (
                 guid in waiting
@@ -347,7 +352,7 @@ class Judge:
         if task.outcome == "dead":
             if task.row.attempts < self._max_attempts:
                 self._observer.object(f"{spec.guid} is dead after {task.row.attempts} attempts")
-            if task.body not in [message.body for message in self._broker.queues["dead"]]:
+            if task.body not in self._broker.ever("dead"):
                 self._observer.object(f"{spec.guid} is dead, but not in the queue of the dead")
         mine = [row for row in self._database.rows.attempts.values() if row.task_id == spec.id]
         numbers = {row.number for row in mine}
@@ -391,10 +396,15 @@ class Judge:
             if count > attempts[guid]:
                 self._observer.object(f"{guid} was sent {count} times in {attempts[guid]} attempts")
 
+    def _dropped(self) -> None:
+        """What went back to its queue too often is lost, whatever it was."""
+        for body in self._broker.dropped:
+            self._observer.object(f"{body!r} was given back until its queue dropped it")
+
     def _rejected(self) -> None:
-        rejected = [message.body for message in self._broker.queues["rejected"]]
+        rejected = self._broker.ever("rejected")
         for body in self._observer.garbage:
-            if body not in rejected:
+            if body not in rejected and body not in self._broker.forgotten.get(self._queue, ()):
                 self._observer.object(f"{body!r} was not rejected")
         for body in set(rejected) - set(self._observer.garbage):
             self._observer.object(f"{body!r} was rejected")

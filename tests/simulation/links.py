@@ -113,7 +113,8 @@ class SimConsumer:
         """See `Taker`."""
         self._tag += 1
         self._unacked[self._tag] = message
-        delivery = Delivery(self._session, self._tag, message.redelivered, message.body)
+        known = (message.redelivered, message.body)
+        delivery = Delivery(self._session, self._tag, *known, given_back=message.returns)
         self._process.hear("consumer", self._way, self._deliver, delivery)
 
     def _pump(self) -> None:
@@ -340,9 +341,9 @@ class SimPublisher:
             self._broker.receive(lambda: self._arrive(session, entry, fate))
 
     def _arrive(self, session: int, entry: Entry, fate: Fate) -> None:
-        full = entry.queue in self._broker.full
-        there = not full and self._broker.put(entry.queue, entry.body)
-        if not there and entry.either and entry.queue in self._broker.bindings:
+        full, barred = entry.queue in self._broker.full, entry.queue in self._broker.forbidden
+        there = not (full or barred) and self._broker.put(entry.queue, entry.body)
+        if not (there or barred) and entry.either and entry.queue in self._broker.bindings:
             there = self._broker.put(self._broker.bindings[entry.queue], entry.body)
         if session != self._session or not self._connected:
             return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -160,6 +160,10 @@ class Observer:
         self.submitted[guid] = task_type
         self.bodies[guid] = body
         self.sent[guid] += 1
+
+    def guids(self, bodies: Sequence[bytes]) -> set[str]:
+        """Return which of the tasks are among messages."""
+        return {guid for guid, body in self.bodies.items() if body in bodies}
 
     def put(self, broker: Broker, queue: str, body: bytes) -> None:
         """Something was put into a queue: a task in a worker's is a dispatch."""

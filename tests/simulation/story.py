@@ -19,6 +19,9 @@ LIMITS = {**RESOURCES, "cloud": -1}
 LATER = "later"
 """A resource that tasks name before it is there."""
 
+WIDE = "wide"
+"""Beginning of the names of resources of which a task needs very many."""
+
 WORKERS = 6
 SUITES = (None, "S1", "S2")
 
@@ -100,6 +103,20 @@ LATE_CLOCKS = 7
 """In one of so many grids the wall clock is behind for a while, as it may be after a boot."""
 
 
+LIMIT_FAULTS = {
+    "broker_forgets": 2,
+    "queue_refuses": 3,
+    "queue_forbidden": 2,
+    "delivery_limit": 2,
+    "database_full": 2,
+    "etcd_small": 2,
+    "submit_wide": 2,
+}
+"""What else happens where servers are at their limits, in one of so many grids as `LIMITED` says."""
+
+LIMITED = 7
+
+
 CROWDED = 5
 """In one of so many grids almost none of the backlog is in memory, and there is more of it."""
 
@@ -129,6 +146,11 @@ def draw(seed: int, tasks: int = 30, faults: int = 12, more: int = 8) -> list[St
         steps += _by_hand(random.Random(f"{seed} by hand"))
     if more and seed % LATE_CLOCKS == LATE_CLOCKS - 2:
         steps.append(_set_back(random.Random(f"{seed} set back")))
+    if more and seed % LIMITED == LIMITED - 1:
+        limits = random.Random(f"{seed} limits")
+        weights = list(LIMIT_FAULTS.values())
+        kinds = limits.choices(list(LIMIT_FAULTS), weights=weights, k=limits.randrange(1, 5))
+        steps += [_limit_fault(limits, kind) for kind in kinds]
     if more and unusual(seed):
         steps += _oddities(random.Random(f"{seed} odd"))
     return sorted(steps, key=lambda step: step.at)
@@ -156,6 +178,22 @@ def _etcd_fault(chance: random.Random, kind: str) -> Step:
         (seconds,) if kind == "etcd_restored" else (chance.choice(list(RESOURCES)), seconds)
     )
     return Step(at, kind, details)
+
+
+def _limit_fault(chance: random.Random, kind: str) -> Step:
+    """Return a server that is at a limit, or has forgotten what it knew."""
+    at, seconds = chance.uniform(1.0, DURATION * 0.9), chance.choice((0.5, 3.0, 15.0, 60.0))
+    queue = chance.choice(("dead", "rejected", f"w{chance.randrange(WORKERS)}"))
+    details: dict[str, tuple[Detail, ...]] = {
+        "broker_forgets": (seconds,),
+        "queue_refuses": (queue, seconds),
+        "queue_forbidden": (queue, seconds),
+        "delivery_limit": (chance.choice((5, 10)),),
+        "database_full": (seconds,),
+        "etcd_small": (chance.choice(("operations", "size")), seconds),
+        "submit_wide": (f"{kind}{at:.0f}", chance.choice(TYPES), chance.choice((33, 60, 200))),
+    }
+    return Step(at, kind, details[kind])
 
 
 def _oddities(chance: random.Random) -> list[Step]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,14 @@ import pytest
 from msgspec.structs import replace
 from pytest import MonkeyPatch
 
+from tefmanager import effector
+from tefmanager.core import events
 from tefmanager.core.attempts import Attempts
 from tefmanager.core.calendar import Calendar
 from tefmanager.core.core import Core
 from tefmanager.core.departures import Departures
 from tefmanager.core.entities import Worker
-from tefmanager.core.front import Sleepers
+from tefmanager.core.front import Front, Sleepers
 from tefmanager.core.intake import Intake
 from tefmanager.core.ledger import Ledger
 from tefmanager.core.lines import Line
@@ -27,7 +29,7 @@ from tefmanager.core.reports import Reports
 from tefmanager.core.resources import Resource
 from tefmanager.core.stops import Stops
 from tefmanager.core.turns import Turns
-from tefmanager.core.values import AttemptEnd, Moment
+from tefmanager.core.values import AttemptEnd, Changes, Moment, Stretch, TaskRow
 from tefmanager.effector import Effector
 from tefmanager.engine import Engine
 from tefmanager.etcd import plan
@@ -36,6 +38,7 @@ from tefmanager.hearing import Deafness
 from tefmanager.inquiry.outages import Outages
 from tefmanager.interfaces import (
     Claim,
+    Delivered,
     Delivery,
     Granted,
     Impossible,
@@ -45,11 +48,13 @@ from tefmanager.interfaces import (
 )
 from tefmanager.lease import Lease
 from tefmanager.messages import WorkerMessage
+from tefmanager.outgoing.outcomes import event_of_dispatch
 from tefmanager.outgoing.rejections import Rejections
 from tefmanager.reception import Reception, Turn
 from tests.fakes import store
 from tests.fakes.reservations import FakeReservations
-from tests.fakes.store import FakeDatabase
+from tests.fakes.store import FakeDatabase, FakeReign
+from tests.simulation import effort
 from tests.simulation.knobs import knobs
 from tests.simulation.links import SimConsumer, SimPublisher
 from tests.simulation.play import play
@@ -326,6 +331,75 @@ def forget_copies(monkeypatch: MonkeyPatch) -> None:
     monkeypatch.setattr(Rejections, "_known", lambda self, delivery: None)
 
 
+def idle_resources(patch: MonkeyPatch) -> None:
+    """Who waits for a resource is not told when it is given back."""
+    patch.setattr(Front, "wake", nothing)
+
+
+def lose_etcd_by_size(patch: MonkeyPatch) -> None:
+    """A claim is sent to Etcd in one transaction, however large that is."""
+    reserve = FakeReservations._reserve
+
+    def broken(self: FakeReservations, claim: Claim) -> Outcome:
+        etcd, names = self._etcd, claim.resources
+        large = sum(map(etcd.least_size, names)) > etcd.size or 4 * len(names) > etcd.operations
+        if large:
+            self.lose("the transaction is too large")
+            raise ReservationsLost("the transaction is too large")
+        return reserve(self, claim)
+
+    patch.setattr(FakeReservations, "_reserve", broken)
+
+
+def risk_messages(patch: MonkeyPatch) -> None:
+    """Messages are taken though nothing can be written."""
+    obstacle = FakeDatabase.obstacle
+
+    def blind(self: FakeDatabase, name: str) -> str | None:
+        full, self.full = self.full, None
+        found = obstacle(self, name)
+        self.full = full
+        return found
+
+    patch.setattr(FakeDatabase, "obstacle", blind)
+
+
+def make_no_queue(patch: MonkeyPatch) -> None:
+    """A queue of ours that is gone is not made anew."""
+    patch.setattr(SimPublisher, "declare", later_nothing)
+
+
+def give_up_what_is_refused(patch: MonkeyPatch) -> None:
+    """What a queue of ours refuses is done with."""
+    send = SimPublisher.send
+
+    async def once(self: SimPublisher, *args: Any) -> Delivered:
+        outcome = await send(self, *args)
+        return Delivered.CONFIRMED if outcome is Delivered.NACKED else outcome
+
+    patch.setattr(SimPublisher, "send", once)
+
+
+def take_a_refusal_for_a_loss(patch: MonkeyPatch) -> None:
+    """What a worker's queue refuses ends a leadership."""
+
+    def broken(attempt: int, outcome: Delivered, reason: str) -> events.Event:
+        if outcome is Delivered.NACKED:
+            raise ValueError("the queue of a worker refuses")
+        return event_of_dispatch(attempt, outcome, reason)
+
+    patch.setattr(effector, "event_of_dispatch", broken)
+
+
+def read_no_pages(patch: MonkeyPatch) -> None:
+    """What follows in a lane is not found in the database."""
+
+    async def nothing_follows(self: FakeReign, stretches: Sequence[Stretch]) -> list[list[TaskRow]]:
+        return [[] for _ in stretches]
+
+    patch.setattr(FakeReign, "following", nothing_follows)
+
+
 @dataclass(frozen=True)
 class Mutation:
     """A manager that is broken, and what is to be said of it.
@@ -369,6 +443,29 @@ PAUSED = (
 ONE_TYPE = (
     *(Step(200.0, "submit", (f"t{number}", "x", 1.0, ("licence",), None, 5.0)) for number in range(30)),
     Step(262.0, "submit", ("u", "y", 9.0, ("licence",), None, 1.0)),
+)
+ONE_AGE = (
+    *(Step(200.0, "submit", (f"s{number}", "x", 1.0, ("licence",), None, 5.0)) for number in range(10)),
+    Step(200.5, "submit", ("u", "y", 1.0, ("licence",), None, 1.0)),
+    *(Step(201.0, "submit", (f"t{number}", "x", 1.0, ("licence",), None, 5.0)) for number in range(30)),
+)
+IDLE = tuple(Step(240.0, "submit", (f"t{n}", "x", 1.0, ("licence",), None, 5.0)) for n in range(20))
+CROWDED = (tuple(Step(2.0, "submit", (f"t{n}", "x", 1.0, ("licence",), None, 1.0)) for n in range(40)),)
+WIDE = (
+    Step(1.0, "submit_wide", ("t0", "x", 33)),
+    Step(2.0, "submit", ("t1", "y", 1.0, ("db",), None, 1.0)),
+)
+SMALL = tuple((Step(0.5, "etcd_small", (what, 300.0)), *DENIED[1:]) for what in ("operations", "size"))
+NO_SPACE = (
+    Step(1.0, "database_full", (120.0,)),
+    Step(2.0, "submit", ("t0", "x", 1.0, (), None, 1.0)),
+)
+FORGOTTEN = (*DEADLY, Step(1.5, "broker_forgets", (3.0,)))
+NO_REJECTS = (Step(0.5, "queue_refuses", ("rejected", 30.0)), Step(2.0, "send_garbage", ("{",)))
+NO_DEAD = (*DEADLY, Step(0.5, "queue_refuses", ("dead", 230.0)))
+NO_WORKERS = (
+    *(Step(0.5, "queue_refuses", (f"w{number}", 30.0)) for number in (0, 2)),
+    *(Step(1.0, "submit", (f"t{number}", "x", 1.0, (), None, 1.0)) for number in range(6)),
 )
 ONE_SUITE = (
     *(Step(200.0, "submit", (f"t{number}", "x", 1.0, (), "S1", 5.0)) for number in range(60)),
@@ -489,6 +586,15 @@ MUTATIONS = {
     },
     "deaf and silent": Mutation(hear_nothing_and_say_nothing, " says nothing of probe", (HANGS,)),
     "one type first": Mutation(type_by_type, "has a higher priority", (ONE_TYPE,)),
+    "one type first at the same priority": Mutation(type_by_type, "younger tasks", (ONE_AGE,)),
+    "resource idles": Mutation(idle_resources, "could run and is not dispatched", (IDLE,)),
+    "too many operations": Mutation(lose_etcd_by_size, "could run and is not dispatched", (WIDE,)),
+    "messages risked": Mutation(risk_messages, "until its queue dropped it", (NO_SPACE,)),
+    "queue not made anew": Mutation(make_no_queue, "never ended: it is dying", (FORGOTTEN,)),
+    "rejected queue refuses": Mutation(give_up_what_is_refused, "was not rejected", (NO_REJECTS,)),
+    "dead queue refuses": Mutation(give_up_what_is_refused, "but not in the queue of the dead", (NO_DEAD,)),
+    "worker's queue refuses": Mutation(take_a_refusal_for_a_loss, "an error was logged", (NO_WORKERS,)),
+    "pages not read": Mutation(read_no_pages, "never ended: it is waiting", CROWDED, 4),
     "no turns": Mutation(count_no_turns, "has turn after turn", (ONE_SUITE,)),
     "suite stopped again": Mutation(stop_again, "was stopped by what came before it", (STOPPED,)),
     "suite stopped": Mutation(stop_for_pause, "was stopped by nobody", (PAUSED,)),
@@ -528,8 +634,78 @@ def test_what_is_whole_is_not_blamed() -> None:
         *FROZEN[::8],
     ):
         assert play(SEED, story).violations == ()
+    limits = (WIDE, *SMALL, NO_SPACE, FORGOTTEN, NO_REJECTS, NO_DEAD, NO_WORKERS)
+    for story in (ONE_AGE, IDLE, *limits):
+        assert play(SEED, story).violations == (), story
     for story in (JUMP, BEGUN_IN_IT, HOUR, BACK, FULL, HANGS, *AWAY, RESET, REMADE, WINDOW, SHUT):
         assert play(SEED, story).violations == ()
+
+
+def count_the_dead_each_turn(patch: MonkeyPatch) -> None:
+    """All that are dead are read in each turn."""
+    end = Engine._end
+
+    async def ended(self: Engine, turn: Turn) -> None:
+        await end(self, turn)
+        await self._reign.dead(10_000)
+
+    patch.setattr(Engine, "_end", ended)
+
+
+def look_at_all_that_waits(patch: MonkeyPatch) -> None:
+    """Each turn goes through the backlog."""
+    plan = Core.plan
+
+    def planned(self: Core, now: Moment) -> None:
+        min((task.place for task in self.backlog.by_guid.values()), default=None)
+        plan(self, now)
+
+    patch.setattr(Core, "plan", planned)
+
+
+def look_at_all_that_is_over(patch: MonkeyPatch) -> None:
+    """Each turn goes through what has ended in this leadership."""
+    committed, ended = Core.committed, list[int]()
+
+    def kept(self: Core, changes: Changes) -> None:
+        ended.extend(changes.finished)
+        for _ in ended:
+            self.timers.next()
+        committed(self, changes)
+
+    patch.setattr(Core, "committed", kept)
+
+
+def read_everything_each_turn(patch: MonkeyPatch) -> None:
+    """The rows are read anew in each turn."""
+    end = Engine._end
+
+    async def ended(self: Engine, turn: Turn) -> None:
+        await end(self, turn)
+        await self._reign.load()
+
+    patch.setattr(Engine, "_end", ended)
+
+
+@pytest.mark.parametrize("kind", effort.KINDS)
+def test_no_turn_grows(kind: str) -> None:
+    """With history, with what waits, in memory or not, or with what is over."""
+    assert effort.growth(kind) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "broken", "said"),
+    [
+        ("history", count_the_dead_each_turn, "rows"),
+        ("backlog", look_at_all_that_waits, "lines"),
+        ("unread", read_everything_each_turn, "rows"),
+        ("over", look_at_all_that_is_over, "lines"),
+    ],
+)
+def test_a_turn_that_grows_is_seen(kind: str, broken: Patch, said: str, monkeypatch: MonkeyPatch) -> None:
+    """By the lines of code that it takes, or by the rows that it reads."""
+    broken(monkeypatch)
+    assert any(grown.startswith(said) for grown in effort.growth(kind))
 
 
 def test_a_foreign_leak_is_seen() -> None:

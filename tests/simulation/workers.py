@@ -107,6 +107,12 @@ class SimWorker:
         self._beat(self._life)
         self.look()
 
+    def rejoin(self) -> None:
+        """Make its queue anew, where the broker has forgotten it."""
+        if self.alive:
+            self.broker.declare(self.name)
+            self.look()
+
     def kill(self) -> None:
         """Die at once, without a word."""
         self.alive = False

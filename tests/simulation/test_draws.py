@@ -1,0 +1,116 @@
+"""The stories are not poorer than they are said to be: each kind of trouble is drawn, and can happen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+from inspect import signature
+
+import pytest
+
+from tefmanager.core.values import Stretch, TaskRow
+from tests.fakes.store import FakeReign
+from tests.simulation import knobs, story
+from tests.simulation.grid import LITTLE, Grid
+from tests.simulation.play import play
+from tests.simulation.story import Step, crowded, draw
+
+SEEDS = range(400)
+
+OFTEN = 4
+"""Times that anything is drawn in so many seeds, at least."""
+
+
+@cache
+def steps() -> tuple[Step, ...]:
+    """Return all steps of the stories."""
+    return tuple(step for seed in SEEDS for step in draw(seed))
+
+
+KINDS = {
+    *story.FAULTS,
+    *story.MORE_FAULTS,
+    *story.ETCD_FAULTS,
+    *story.LIMIT_FAULTS,
+    *("foreign_reset", "foreign_remake", "foreign_window"),
+    *("clock_jumps", "worker_comes_back", "told_again", "worker_reconnects", "worker_fetches"),
+} - {"submit_long"}
+"""Steps that are drawn; a long task is submitted as any other."""
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_each_kind_is_drawn(kind: str) -> None:
+    """In few hundred stories each happens some times, as each must happen more often in ten thousand."""
+    assert Counter(step.what for step in steps())[kind] >= OFTEN
+
+
+@pytest.mark.parametrize("what", ["queue_refuses", "queue_forbidden"])
+def test_each_queue_refuses(what: str) -> None:
+    """The queue of the dead, that of the rejected, and those of workers."""
+    queues = Counter(str(step.details[0])[:4].rstrip("012345") for step in steps() if step.what == what)
+    assert set(queues) == {"dead", "reje", "w"}
+
+
+def test_each_limit_of_etcd() -> None:
+    """Of operations and of bytes, and tasks that need more of both than a transaction takes."""
+    small = {step.details[0] for step in steps() if step.what == "etcd_small"}
+    wide = {step.details[2] for step in steps() if step.what == "submit_wide"}
+    assert (small, wide) == ({"operations", "size"}, {33, 60, 200})
+
+
+def test_windows_that_close_and_windows_that_open() -> None:
+    """A window in which nothing is allowed, one with a limit, and one with more than there is."""
+    limits = {step.details[1] for step in steps() if step.what == "foreign_window"}
+    assert limits == {0, 1, 5}
+
+
+def test_workers_come_back_under_their_old_name() -> None:
+    """With a goodbye, and without one: those that speak as Ruby's do, when they were killed."""
+    killed = {step.details[0] for step in steps() if step.what == "kill_worker"}
+    grid = Grid(0)
+    ruby = {number for number, worker in enumerate(grid.workers) if worker.ruby}
+    grid.end()
+    assert ruby & killed
+    assert {step.details[0] for step in steps() if step.what == "worker_comes_back"} >= {4, 5}
+
+
+def test_small_windows_of_workers_that_speak_as_the_page_says() -> None:
+    """Grids in which no worker speaks as Ruby's do, with each of the small prefetch windows."""
+    drawn = Counter(found.prefetch for found in map(knobs.knobs, SEEDS) if found.readme)
+    assert set(drawn) == set(knobs.PREFETCHES)
+    assert min(drawn.values()) >= OFTEN
+
+
+def test_little_memory_in_every_tenth_seed() -> None:
+    """At least; and of both kinds of it."""
+    few = [seed for seed in SEEDS if crowded(seed)]
+    assert len(few) >= len(SEEDS) // 10
+    for begin in SEEDS[::10]:
+        assert any(crowded(seed) for seed in range(begin, begin + 10))
+    used = [Grid(seed) for seed in few[:2]]
+    assert [grid.ways.limits.memory for grid in used] == [*LITTLE[:2]]
+    for grid in used:
+        grid.end()
+
+
+def test_little_memory_is_too_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In such a seed most of the backlog is read when its turn comes."""
+    read: list[TaskRow] = []
+    following = FakeReign.following
+
+    async def counted(reign: FakeReign, stretches: Sequence[Stretch]) -> Sequence[Sequence[TaskRow]]:
+        found = await following(reign, stretches)
+        read.extend(row for rows in found for row in rows)
+        return found
+
+    monkeypatch.setattr(FakeReign, "following", counted)
+    few = [seed for seed in SEEDS if crowded(seed)][:4]
+    assert [play(seed).violations for seed in few] == [()] * len(few)
+    assert len(read) > 10 * len(few)
+
+
+def test_every_step_can_happen() -> None:
+    """Each is a method of the grid, and its details fit."""
+    for step in steps():
+        signature(getattr(Grid, step.what)).bind(None, *step.details)
