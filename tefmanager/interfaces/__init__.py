@@ -42,6 +42,7 @@ from tefmanager.interfaces.rabbitmq import (
 from tefmanager.logfile.secrets import Told
 
 __all__ = [
+    "MOST_ATTEMPTS",
     "Claim",
     "DeadQueueLost",
     "Delivered",
@@ -59,6 +60,9 @@ __all__ = [
     "Tell",
     "tell_nobody",
 ]
+
+MOST_ATTEMPTS = 1000
+"""Ended attempts of a task that are read: one that is tried for ever has any number of them."""
 
 # --- Measuring -------------------------------------------------------------------------------
 
@@ -169,7 +173,7 @@ class IReign(Interface):
         """Count the tasks in history of each of these suites by their outcome."""
 
     async def attempts(task_id: int) -> Sequence[AttemptRow]:
-        """Return the attempts of a task that ended, oldest first."""
+        """Return the attempts of a task that ended, oldest first; the last `MOST_ATTEMPTS` of them."""
 
     async def dead(at_most: int) -> tuple[int, Sequence[DeadRow]]:
         """Count the dead tasks that did not come again and are not settled, and return the last ones.

@@ -24,7 +24,7 @@ from tefmanager.core.values import (
     SuiteEnds,
     TaskRow,
 )
-from tefmanager.interfaces import IReign, StoreLost
+from tefmanager.interfaces import MOST_ATTEMPTS, IReign, StoreLost
 from tefmanager.lease import Lease
 from tefmanager.store import rows
 from tefmanager.store.queries import Query
@@ -232,7 +232,7 @@ class Reign:
 
     async def attempts(self, task_id: int) -> Sequence[AttemptRow]:
         """See `IReign.attempts`."""
-        return [rows.attempt_row(row) for row in await self._run("load_attempts", task_id)]
+        return [rows.attempt_row(row) for row in await self._run("load_attempts", task_id, MOST_ATTEMPTS)]
 
     async def dead(self, at_most: int) -> tuple[int, Sequence[DeadRow]]:
         """See `IReign.dead`."""

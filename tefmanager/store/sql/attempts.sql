@@ -26,10 +26,14 @@ order by id
 limit $2::integer;
 
 -- name: load_attempts
--- Read the ended attempts of task $1, oldest first.
-select
-    id, task_id, guid, number, worker, date_part('epoch', dispatched),
-    date_part('epoch', started), date_part('epoch', ended), outcome, unresolved
-from {t}attempts
-where task_id = $1::bigint
+-- Read the last $2 ended attempts of task $1, oldest first.
+select * from (
+    select
+        id, task_id, guid, number, worker, date_part('epoch', dispatched),
+        date_part('epoch', started), date_part('epoch', ended), outcome, unresolved
+    from {t}attempts
+    where task_id = $1::bigint
+    order by id desc
+    limit $2::integer
+) as last
 order by id;

@@ -95,7 +95,8 @@ create table {t}attempts (
     )
 );
 
-create index {t}attempts_task on {t}attempts (task_id);
+-- A task that is tried for ever has very many: the last ones are read.
+create index {t}attempts_task on {t}attempts (task_id, id);
 create index {t}attempts_unresolved on {t}attempts (id) where unresolved;
 
 create table {t}history (
