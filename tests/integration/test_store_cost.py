@@ -182,7 +182,7 @@ WORKER = WorkerRow("w", "x", "w", WorkerStatus.IDLE, 1.0)
 
 CASES: dict[str, Case] = {
     # a turn
-    "turn": lambda it: (it.reign.epoch, None, None, None, None, it.reign._turns),
+    "turn": lambda it: (it.reign.epoch, None, None, None, None, it.reign._turns, None),
     "look": lambda it: (it.reign.epoch, it.reign._turns),
     "accept_tasks": lambda it: (
         rows.accepted_json([(task(10**9 + n, guid), b"{}") for n, guid in enumerate(("new", "ended-50"))]),
@@ -225,7 +225,6 @@ CASES: dict[str, Case] = {
     "load_workers": lambda it: (),
     "load_paused": lambda it: (),
     "load_stops": lambda it: (),
-    "load_last_end": lambda it: (),
     "load_unresolved": lambda it: (0, 5000),
     "count_tasks": lambda it: (100,),
     "load_tasks": lambda it: (it.count, 500),

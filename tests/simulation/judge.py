@@ -352,6 +352,8 @@ class Judge:
         if task.outcome == "dead":
             if task.row.attempts < self._max_attempts:
                 self._observer.object(f"{spec.guid} is dead after {task.row.attempts} attempts")
+            if not self._observer.dispatches[spec.guid]:
+                self._observer.object(f"{spec.guid} is dead, but was never sent to a worker")
             if task.body not in self._broker.ever("dead"):
                 self._observer.object(f"{spec.guid} is dead, but not in the queue of the dead")
         mine = [row for row in self._database.rows.attempts.values() if row.task_id == spec.id]

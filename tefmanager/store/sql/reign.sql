@@ -18,7 +18,13 @@ returning epoch, turns, identity, lives;
 insert into {t}manager (identity, calendar)
 values (
     coalesce($1::text, md5(random()::text || clock_timestamp()::text || pg_backend_pid()::text)),
-    (select max(finished_at) from {t}history)
+    greatest(
+        (select max(finished_at) from {t}history where outcome <> 'dead' or settled or again),
+        (
+            select finished_at from {t}history
+            where outcome = 'dead' and not settled and not again order by id desc limit 1
+        )
+    )
 )
 on conflict do nothing;
 
