@@ -37,7 +37,14 @@ from tefmanager.core.values import (
     WorkerRow,
     WorkerStatus,
 )
-from tefmanager.interfaces import IReign, IStore, ReignOver, StoreConflict, StoreLost
+from tefmanager.interfaces import (
+    MOST_ATTEMPTS,
+    IReign,
+    IStore,
+    ReignOver,
+    StoreConflict,
+    StoreLost,
+)
 from tests.contract.stores import FakeTwin, Past, RealTwin, Twin
 
 T = TypeVar("T")
@@ -490,6 +497,14 @@ async def test_dispatched_released_and_finished(twin: Twin, reign: IReign) -> No
     assert ageless(await reign.load()) == Snapshot()
     assert await reign.attempts(1) == [replace(lost, unresolved=False), done]
     assert twin.history() == {1: Past("guid-1", 2, Outcome.COMPLETED, 9.25, b"body")}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_task_that_is_tried_for_ever(reign: IReign) -> None:
+    """Of its attempts the last ones are read, oldest first."""
+    tried = [ended(id, 1) for id in range(1, MOST_ATTEMPTS + 3)]
+    await soon(reign.commit(Changes(accepted=[(task(1), b"")], attempts=[ended(9000, 2), *tried])))
+    assert await soon(reign.attempts(1)) == tried[2:]
 
 
 @pytest_twisted.ensureDeferred
