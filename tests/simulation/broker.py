@@ -61,7 +61,7 @@ class Broker:
         up: False while nobody can connect.
         bindings: exchanges, each with the queue its messages go to.
         full: queues that refuse what is published to them.
-        forbidden: queues to which the manager's user may not publish.
+        forbidden: queues whose exchanges the manager's user may not publish to.
         delivery_limit: how often a message may be given back; one more time, and it is dropped.
         dropped: what was dropped so.
         forgotten: what was in queues that are gone with the broker's memory, by queue.

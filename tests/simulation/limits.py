@@ -39,7 +39,7 @@ class Limits:
         self._bar(self.broker.full, queue, seconds)
 
     def queue_forbidden(self, queue: str, seconds: float) -> None:
-        """The manager's user may not publish to a queue."""
+        """The manager's user may not publish to the exchange that leads to a worker's queue."""
         self._bar(self.broker.forbidden, queue, seconds)
 
     def _bar(self, barred: set[str], queue: str, seconds: float) -> None:

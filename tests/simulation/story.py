@@ -187,7 +187,7 @@ def _limit_fault(chance: random.Random, kind: str) -> Step:
     details: dict[str, tuple[Detail, ...]] = {
         "broker_forgets": (seconds,),
         "queue_refuses": (queue, seconds),
-        "queue_forbidden": (queue, seconds),
+        "queue_forbidden": (f"w{chance.randrange(WORKERS)}", seconds),
         "delivery_limit": (chance.choice((5, 10)),),
         "database_full": (seconds,),
         "etcd_small": (chance.choice(("operations", "size")), seconds),
