@@ -9,7 +9,7 @@ import msgspec
 from tefmanager import loglines
 from tefmanager.core import events
 from tefmanager.core.effects import ReplyTo
-from tefmanager.interfaces import Delivered, Delivery, IPublisher, Message
+from tefmanager.interfaces import SET_ASIDE, Delivered, Delivery, IPublisher, Message
 from tefmanager.logfile.emit import emit
 from tefmanager.messages import (
     DispatchTasks,
@@ -20,9 +20,6 @@ from tefmanager.messages import (
     TaskMessage,
     WorkerMessage,
 )
-
-SET_ASIDE = "x-tef-set-aside"
-"""The header, with the reason, of a message that was sent to the end of the manager's queue again."""
 
 
 def was_set_aside(delivery: Delivery) -> bool:

@@ -32,6 +32,9 @@ times, unless a policy says otherwise."""
 SHOWN = 100
 """Characters of it that are logged."""
 
+_NAMED_BY_BROKER = "amq.gen-"
+"""How the names begin that RabbitMQ gives to queues of clients that name none."""
+
 _NOT_A_WORKER_S = "exchange_name is {!r}, which is the manager's or the broker's own, and no worker's"
 
 
@@ -129,7 +132,8 @@ class Reception:
         if not isinstance(item, Delivery):
             return Arrival(item, None)
         self.delivered += 1
-        if self.poison and item.redelivered and fingerprint(item.body) in self.poison:
+        again = item.redelivered or was_set_aside(item)
+        if again and self.poison and fingerprint(item.body) in self.poison:
             return Arrival(item, _failed_on(item))
         if at_risk(item):
             emit(loglines.DELIVERY_LIMIT_NEAR(item.given_back, loglines.readable(item.body)[:SHOWN]))
@@ -137,13 +141,12 @@ class Reception:
         if isinstance(parsed, WorkerMessage) and self._is_own(parsed.exchange_name):
             reason = _NOT_A_WORKER_S.format(parsed.exchange_name)
             parsed = Invalid(loglines.INVALID_FIELD(parsed.name, reason))
-        if was_set_aside(item) and not isinstance(parsed, Invalid):
-            parsed = _failed_on(item)
         return Arrival(item, parsed)
 
     def _is_own(self, exchange_name: str) -> bool:
         """Tell whether what would be sent there would come to the manager, or to those who follow it."""
-        return exchange_name in self._own or exchange_name.startswith("amq.")
+        reserved = exchange_name.startswith("amq.") and not exchange_name.startswith(_NAMED_BY_BROKER)
+        return reserved or exchange_name in self._own
 
     def needs_rows(self, arrival: Arrival) -> bool:
         """Tell whether something has to be looked up before this can be taken in."""

@@ -26,16 +26,13 @@ from tefmanager.amqp.protocol import AmqpProtocol
 from tefmanager.amqp.tls import client_tls
 from tefmanager.amqp.topology import Topology
 from tefmanager.endpoints import AmqpEndpoint
-from tefmanager.interfaces import Delivery, IConsumer, IDeliveries
+from tefmanager.interfaces import DELIVERY_COUNT, Delivery, IConsumer, IDeliveries
 
 CHANNEL = 1
 CONSUMER = "tef-manager"
 PREFETCH = 1000
 FIRST_PREFETCH = 1
 """Most messages that are not acknowledged until it is known that they can be kept."""
-
-DELIVERY_COUNT = "x-delivery-count"
-"""The header in which a quorum queue says how often a message went back to it."""
 
 BYTE_LIMIT = 64 * 1024 * 1024
 

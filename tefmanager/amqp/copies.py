@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tefmanager.amqp.codec import MAX_SHORT_TEXT, TableError, Timestamp, decode_table
-from tefmanager.interfaces import Message
+from tefmanager.interfaces import DELIVERY_COUNT, SET_ASIDE, Message
 
 ROUTES = ("CC", "BCC")
 """Headers by which RabbitMQ sends a message to other queues as well, with the publisher's rights."""
+
+OF_ITS_WAY = (SET_ASIDE, DELIVERY_COUNT)
+"""Headers that tell where a message has been: a copy has not been there. One that was rejected may be sent
+again, when it is valid, and must not count as rejected before."""
 
 KEPT_AS = "x-tef-{}"
 """How the header is called that has what a copy can't be given itself."""
@@ -22,10 +26,11 @@ LONGEST_NAME = 60
 
 
 def without_routes(headers: Mapping[str, object]) -> dict[str, object]:
-    """Return headers that send a message nowhere else, and that every client can read."""
+    """Return headers of a copy: they send it nowhere else, and every client can read them."""
     return {
         KEPT_AS.format(name.lower()) if name in ROUTES else _short(name): _readable(value)
         for name, value in headers.items()
+        if name not in OF_ITS_WAY
     }
 
 

@@ -49,7 +49,7 @@ class Outlets:
         self._seconds = seconds
         self._on_state = on_state
         self._dispatches, *others = (
-            ConfirmChannel(role, lease, window, self._closed, self._access)
+            ConfirmChannel(role, lease, window, self.closed, self._access)
             for role, window in ((Role.DISPATCHES, inf), *_WINDOWS.items())
         )
         self._others = dict(zip(_WINDOWS, others, strict=True))
@@ -87,7 +87,8 @@ class Outlets:
         """Return why the broker takes no message of so many bytes, in its words; None: it may do."""
         return self._why if size > self._limit and self._seconds() < self._until else None
 
-    def _closed(self, reason: str) -> None:
+    def closed(self, reason: str) -> None:
+        """Learn from why the broker has closed a channel for messages, and tell it."""
         found = largest_of(reason)
         if found is not None:
             self._limit, self._why = found[1], reason

@@ -20,7 +20,9 @@ from tefmanager.amqp.codec import MAX_SHORT_TEXT
 from tefmanager.amqp.confirms import ACCESS_REFUSED
 from tefmanager.amqp.connection import Link, LinkState, OnState, Tls, ignore_state
 from tefmanager.amqp.declare import exchange_exists, need_queue
+from tefmanager.amqp.directreplies import DirectReplies
 from tefmanager.amqp.events import NoChannel
+from tefmanager.amqp.frames import DIRECT_REPLY
 from tefmanager.amqp.lookups import Lookups, Question
 from tefmanager.amqp.outlets import Outlets, Role
 from tefmanager.amqp.places import Place, Places
@@ -85,6 +87,9 @@ class Publisher:
         self._budget.watch(self._give_channels_up)
         self._link = Link(reactor, endpoints, name, self._setup, on_state, tls, self._budget)
         self._outlets = Outlets(lease, monotonic, self._channels_say)
+        self._direct = DirectReplies(
+            reactor, endpoints, f"{name}, direct replies", tls, lease, self._budget, self._outlets.closed
+        )
         self._lookups = Lookups()
         pauses = Backoff(reactor, *OPTIONAL)
         self._announcer = Announcer(Role.EVENTS, events, lease, monotonic, pauses) if events else None
@@ -120,7 +125,9 @@ class Publisher:
             # Its end is all that counts, not which.
             await self._idle.addTimeout(STOP_TIMEOUT, self._reactor).addErrback(lambda _: None)
         self._outlets.give_up()
+        self._direct.give_up()
         self._wake()
+        await self._direct.stop()
         await self._link.stop()
 
     async def _setup(self, protocol: AmqpProtocol) -> None:
@@ -229,6 +236,8 @@ class Publisher:
         channel = self._outlets.channel_for(place, len(message.body), answer=answer)
         self._open += 1
         try:
+            if place is Place.QUEUE and address.startswith(DIRECT_REPLY):
+                return await self._direct.send(address, message, tell)
             if place is Place.QUEUE:
                 return await channel.publish(b"", address, message, tell)
             return await channel.publish(address, DISPATCH_KEY, message, tell)

@@ -27,6 +27,8 @@ from tefmanager.core.values import (
     TaskRow,
 )
 from tefmanager.interfaces.rabbitmq import (
+    DELIVERY_COUNT,
+    SET_ASIDE,
     DeadQueueLost,
     Delivered,
     Delivery,
@@ -42,7 +44,9 @@ from tefmanager.interfaces.rabbitmq import (
 from tefmanager.logfile.secrets import Told
 
 __all__ = [
+    "DELIVERY_COUNT",
     "MOST_ATTEMPTS",
+    "SET_ASIDE",
     "Claim",
     "DeadQueueLost",
     "Delivered",

@@ -11,6 +11,12 @@ from zope.interface import Interface
 
 from tefmanager.core.values import Audience
 
+SET_ASIDE = "x-tef-set-aside"
+"""The header, with the reason, of a message that was sent to the end of the manager's queue again."""
+
+DELIVERY_COUNT = "x-delivery-count"
+"""The header in which a quorum queue says how often a message went back to it."""
+
 
 class Envelope(Struct, frozen=True):
     """What else a sender may have put on a message, as on the wire; None where it did not."""
@@ -118,7 +124,8 @@ class Message(Struct, frozen=True):
         persistent: the broker keeps it on disk.
         envelope: what the sender of the original had put on it. Not sent: its user id, which the broker
             checks, and its expiration, which would remove it; both are headers then.
-        original: the headers of the original as they came on the wire, to be sent beside ``headers``.
+        original: the headers of the original as they came on the wire, to be sent beside ``headers``, but
+            for those that tell of its way until now.
     """
 
     body: bytes

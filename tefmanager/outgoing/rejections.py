@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
-from tefmanager.deliveries import SET_ASIDE, was_set_aside
-from tefmanager.interfaces import Delivered, Delivery, IPublisher, Message
+from tefmanager.deliveries import was_set_aside
+from tefmanager.interfaces import SET_ASIDE, Delivered, Delivery, IPublisher, Message
 from tefmanager.reception import Rejected, fingerprint
 
 LONGEST_REASON = 500

@@ -159,6 +159,32 @@ async def test_direct_reply(services: Services, unique: str) -> None:
         await until(lambda: channel.connection.process_data_events(0) or answers == [b"answer"])
 
 
+@pytest.mark.parametrize(
+    "name", ["AAAA.BBB", "!!!.x", "g2EF.x", "g1h2AAtyZXBseUAxMjM0NQAAAfQAAAAAAAAAAQ==.x"]
+)
+@awaited
+async def test_direct_reply_to_nobody(services: Services, unique: str, name: str) -> None:
+    """A name that was made up, or whose node is gone, breaks RabbitMQ's connection: only that answer's."""
+    nobody = f"amq.rabbitmq.reply-to.{name}".encode()
+    with foreign_channel(services) as channel:
+        channel.queue_declare(unique)
+        answers: list[bytes] = []
+        channel.basic_consume("amq.rabbitmq.reply-to", lambda *it: answers.append(it[-1]), auto_ack=True)
+        asked = pika.BasicProperties(reply_to="amq.rabbitmq.reply-to", correlation_id="1")
+        channel.basic_publish("", unique, b"question", asked)
+        asker = channel.basic_get(unique, auto_ack=True)[1].reply_to.encode()
+        async with publishing(endpoint_of(services)) as (publisher, states):
+            why: list[str] = []
+            bad = later(publisher.send(nobody, Message(b"answer"), why.append))
+            good = later(publisher.send(asker, Message(b"answer")))
+            dispatches = [later(publisher.dispatch(unique, Message(b"task"))) for _ in range(100)]
+            assert await gatherResults(dispatches) == [CONFIRMED] * 100
+            assert (await bad, why) == (Delivered.LOST, ["541 INTERNAL_ERROR"])
+            assert await good is CONFIRMED
+            assert states.count(LinkState.LOST) == 0
+        await until(lambda: channel.connection.process_data_events(0) or answers == [b"answer"])
+
+
 # --- what the broker finds too large ---
 
 

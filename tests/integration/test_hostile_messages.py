@@ -104,6 +104,16 @@ def test_what_the_page_shows_of_it(both: tuple[Daemon, Http], grid: Grid) -> Non
         assert secret not in json.dumps(next(events))
 
 
+def test_a_queue_that_the_broker_named(grid: Grid) -> None:
+    """A worker may have its tasks sent to a queue for which it has asked RabbitMQ to find a name."""
+    worker = ReadmeWorker(grid, fresh("kind"), declared=False)
+    worker.exchange_name = worker.queue = grid.reply_queue
+    assert worker.queue.startswith("amq.gen-")
+    worker.free()
+    guid = grid.task(worker.worker_type)
+    grid.wait(lambda: guid in [each.message.get("guid") for each in grid.unread_replies()], "the task")
+
+
 @pytest.mark.parametrize("name", ["", ".dead", ".rejected", ".events"])
 def test_workers_that_want_tasks_elsewhere(both: tuple[Daemon, Http], grid: Grid, name: str) -> None:
     """Who says that its tasks go to the manager's own queue, or to those who follow it, is no worker."""

@@ -422,10 +422,12 @@ def test_calls_after_the_end(wire: Wire) -> None:
 
 @pytest.mark.parametrize("message_id", [b"own", None])
 def test_a_copy_keeps_what_its_original_had(message_id: bytes | None) -> None:
-    """What would close the channel, remove the copy or send it elsewhere is a header there."""
+    """What would close the channel, remove it or send it elsewhere is a header there, its way is not."""
     envelope = Envelope(b"gzip", b"60", message_id, 2**37, b"kind", b"somebody", b"app")
     late = Timestamp(2**64 - 1)
-    original = encode_table({"k": b"\xff", "CC": ["elsewhere"], "BCC": ["there"], "late": [late]})
+    routes = {"CC": ["elsewhere"], "BCC": ["there"]}
+    way = {"x-tef-set-aside": "it was full", "x-delivery-count": 19}
+    original = encode_table({"k": b"\xff", "late": [late], **routes, **way})
     own = {"x-tef-reason": "why"}
     message = Message(b"body", b"corr", b"me", b"text", own, envelope=envelope, original=original)
     before, after = frames.encode_around(message)

@@ -8,8 +8,8 @@ from typing import cast
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from tefmanager.deliveries import SET_ASIDE, was_set_aside
-from tefmanager.interfaces import Delivered, Delivery, IPublisher, Message, Tell, tell_nobody
+from tefmanager.deliveries import was_set_aside
+from tefmanager.interfaces import SET_ASIDE, Delivered, Delivery, IPublisher, Message, Tell, tell_nobody
 from tefmanager.outgoing.rejections import MOST, ROUND, Rejections
 from tefmanager.reception import Rejected
 
