@@ -84,10 +84,15 @@ class BrokerDelegate(TwistedDelegate):  # type: ignore[misc]  # txamqp has no ty
         self.client.on_blocked()
 
     def channel_close(self, channel: Any, call: Any) -> None:
-        """The broker closes a channel: what waits on it fails, then who uses it is told."""
+        """The broker closes a channel: what waits on it fails, then who uses it is told.
+
+        What waits on it may open another one of the same number at once.
+        """
         channel.channel_close_ok()
+        events = self.client.channel_closed(channel.id)
         channel.close(call)
-        self.client.channel_closed(channel.id, call.reply_code, reason_of(call))
+        if events is not None:
+            events.closed_by_broker(call.reply_code, reason_of(call))
 
     def basic_cancel(self, channel: Any, call: Any) -> None:
         """The broker ends a consumer: its queue is gone, or its node."""

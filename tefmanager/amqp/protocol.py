@@ -250,12 +250,10 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]  # txamqp has no types
         """Return who is told of a channel's events; nobody once it is closed."""
         return self._events.get(number)
 
-    def channel_closed(self, number: int, code: int, reason: str) -> None:
-        """The broker has closed a channel."""
+    def channel_closed(self, number: int) -> ChannelEvents | None:
+        """The broker has closed a channel; return who is to be told. Its number may be used again."""
         self._incoming.pop(number, None)
-        events = self._events.pop(number, None)
-        if events is not None:
-            events.closed_by_broker(code, reason)
+        return self._events.pop(number, None)
 
     # --- Writing ---
 

@@ -265,3 +265,18 @@ async def test_events_exchange_of_another_type(services: Services, unique: str) 
         for queue in (topology.in_queue, topology.dead_queue, topology.rejected_queue, f"{unique}.heard"):
             channel.queue_delete(queue)
         channel.exchange_delete(topology.events_exchange)
+
+
+@awaited
+async def test_events_exchange_that_takes_nothing(services: Services, unique: str) -> None:
+    """Where an exchange was made for other exchanges only there are no events, and all else goes on."""
+    with foreign_channel(services) as channel:
+        channel.exchange_declare(f"{unique}.events", "topic", internal=True)
+        channel.queue_declare(unique)
+        async with publishing(endpoint_of(services), events=f"{unique}.events") as (publisher, told):
+            await until(lambda: told.count(LinkState.CONNECTED))
+            for _ in range(50):
+                publisher.announce("task.accepted", lambda: b"{}")
+                assert await publisher.dispatch(unique, Message(b"task")) is CONFIRMED
+            assert told.count(LinkState.LOST) == 0
+        channel.exchange_delete(f"{unique}.events")

@@ -134,6 +134,21 @@ def test_where_the_broker_does_not_let_us(when: str) -> None:
     assert rig.wire.protocol.usable
 
 
+def test_an_exchange_of_another_kind_to_which_nobody_may_publish() -> None:
+    """What is said of the channel is heard though it was opened twice: nothing goes on a closed one."""
+    rig = Rig()
+    Deferred.fromCoroutine(rig.announcer.open(rig.wire.protocol))
+    rig.wire.receive(method(3, "channel.open-ok", ""))
+    rig.close(406, "PRECONDITION_FAILED - inequivalent arg 'internal' for exchange 'events'")
+    rig.answer_open()
+    assert len(rig.announce("a.b")) == 1
+    rig.wire.receive(came_back(b"a.b"))
+    assert rig.announce("a.b") == []
+    assert len(rig.announce("a.c")) == 1
+    rig.close(403, "ACCESS_REFUSED - cannot publish to internal exchange 'events'")
+    assert rig.announce("a.c") == []
+
+
 def test_a_right_to_publish_is_told_by_what_is_taken() -> None:
     """That the channel is open again says nothing; the broker's answer after a message does."""
     rig = Rig().open()

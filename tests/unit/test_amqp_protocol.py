@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -316,6 +317,24 @@ def test_channel_closed_by_broker(wire: Wire) -> None:
     assert wire.called() == [("channel.close-ok", ())]
     assert not recorder.bodies
     assert wire.protocol.usable
+
+
+def test_a_channel_that_is_opened_anew_at_once(wire: Wire) -> None:
+    """Who uses it is told of its end as well, though the first had its number."""
+    channel, first = opened(wire)
+    second = Recorder()
+
+    async def again() -> None:
+        with suppress(ChannelClosed):
+            await channel.queue_declare(queue="q", passive=True)
+        await wire.protocol.open_channel(1, second)
+
+    Deferred.fromCoroutine(again())
+    wire.receive(method(1, "channel.close", 404, "NOT_FOUND - no queue", 50, 10))
+    wire.receive(method(1, "channel.open-ok", ""))
+    wire.receive(method(1, "channel.close", 403, "ACCESS_REFUSED", 60, 40))
+    assert first.told == [("closed", "404 NOT_FOUND - no queue")]
+    assert second.told == [("closed", "403 ACCESS_REFUSED")]
 
 
 @pytest.mark.parametrize(("nowait", "answers"), [(True, []), (False, [("basic.cancel-ok", ("c",))])])

@@ -69,15 +69,15 @@ class Quiet:
     """A publisher that brings everything to its worker, and to nobody else.
 
     Attributes:
-        sent: queues to which something else was sent.
+        sent_to: queues to which something else was sent.
     """
 
     def __init__(self) -> None:
-        self.sent: list[bytes] = []
+        self.sent_to: list[bytes] = []
 
     async def send(self, queue: bytes, message: Message, tell: Tell = tell_nobody) -> Delivered:
         """Put it there."""
-        self.sent.append(queue)
+        self.sent_to.append(queue)
         return Delivered.CONFIRMED
 
     async def dispatch(self, address: str, message: Message, tell: Tell = tell_nobody) -> Delivered:
@@ -208,7 +208,7 @@ def test_a_message_that_was_set_aside(bad: bool) -> None:
     rig.engine.post(Delivery(1, 1, False, task, headers=encode_table({SET_ASIDE: "why"})))
     rig.go_on()
     assert rig.known == ([] if bad else ["T"])
-    assert len(rig.publisher.sent) == bad
+    assert len(rig.publisher.sent_to) == bad
 
 
 def test_the_next_turn_takes_in_what_comes() -> None:
