@@ -236,7 +236,7 @@ class Publisher:
         channel = self._outlets.channel_for(place, len(message.body), answer=answer)
         self._open += 1
         try:
-            if place is Place.QUEUE and address.startswith(DIRECT_REPLY):
+            if place is Place.QUEUE and self._goes_apart(address):
                 return await self._direct.send(address, message, tell)
             if place is Place.QUEUE:
                 return await channel.publish(b"", address, message, tell)
@@ -246,6 +246,10 @@ class Publisher:
             if not self._open and self._idle is not None:
                 idle, self._idle = self._idle, None
                 idle.callback(None)
+
+    def _goes_apart(self, address: bytes) -> bool:
+        """Tell whether RabbitMQ may break a connection over an address, and allows us another one."""
+        return address.startswith(DIRECT_REPLY) and self._budget.most > 1
 
     async def _as_remembered(self, address: bytes, message: Message, tell: Tell) -> Delivered | None:
         """Publish to a place that is remembered; None where there is none, or it is one no more."""

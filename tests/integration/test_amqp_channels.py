@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pika
 import pytest
+from pika.adapters.blocking_connection import BlockingChannel
 from twisted.internet.defer import CancelledError, gatherResults
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
@@ -78,6 +79,15 @@ async def test_no_channel_for_the_dead_queue(
             await dead.drop("task-1")
 
 
+def asks(channel: BlockingChannel, queue: str, answers: list[bytes]) -> bytes:
+    """Let a client ask for an answer without a queue, and return the name that RabbitMQ has made for it."""
+    channel.queue_declare(queue)
+    channel.basic_consume("amq.rabbitmq.reply-to", lambda *it: answers.append(it[-1]), auto_ack=True)
+    asked = pika.BasicProperties(reply_to="amq.rabbitmq.reply-to", correlation_id="1")
+    channel.basic_publish("", queue, b"question", asked)
+    return str(channel.basic_get(queue, auto_ack=True)[1].reply_to).encode()
+
+
 @pytest.fixture
 def limited(services: Services, unique: str) -> Iterator[str]:
     """A user who may open few channels."""
@@ -109,6 +119,8 @@ async def test_limit_of_a_user(services: Services, limited: str, most: int) -> N
             lost = told.count(LinkState.LOST) + states.count(LinkState.LOST)
             await deferLater(the_reactor(), 1.0)
             assert told.count(LinkState.LOST) + states.count(LinkState.LOST) == lost <= 6
+            with foreign_channel(services) as channel:
+                assert await publisher.send(asks(channel, limited, []), Message(b"y")) is CONFIRMED
         finally:
             await consumer.stop()
 
@@ -148,14 +160,10 @@ async def test_cancelled_walk_through_the_dead_queue(services: Services, unique:
 async def test_direct_reply(services: Services, unique: str) -> None:
     """An answer to a direct reply-to, which is no queue, arrives, and counts as arrived."""
     with foreign_channel(services) as channel:
-        channel.queue_declare(unique)
         answers: list[bytes] = []
-        channel.basic_consume("amq.rabbitmq.reply-to", lambda *it: answers.append(it[-1]), auto_ack=True)
-        asked = pika.BasicProperties(reply_to="amq.rabbitmq.reply-to", correlation_id="1")
-        channel.basic_publish("", unique, b"question", asked)
-        properties = channel.basic_get(unique, auto_ack=True)[1]
+        asker = asks(channel, unique, answers)
         async with publishing(endpoint_of(services)) as (publisher, _):
-            assert await publisher.send(properties.reply_to.encode(), Message(b"answer")) is CONFIRMED
+            assert await publisher.send(asker, Message(b"answer")) is CONFIRMED
         await until(lambda: channel.connection.process_data_events(0) or answers == [b"answer"])
 
 
@@ -167,12 +175,8 @@ async def test_direct_reply_to_nobody(services: Services, unique: str, name: str
     """A name that was made up, or whose node is gone, breaks RabbitMQ's connection: only that answer's."""
     nobody = f"amq.rabbitmq.reply-to.{name}".encode()
     with foreign_channel(services) as channel:
-        channel.queue_declare(unique)
         answers: list[bytes] = []
-        channel.basic_consume("amq.rabbitmq.reply-to", lambda *it: answers.append(it[-1]), auto_ack=True)
-        asked = pika.BasicProperties(reply_to="amq.rabbitmq.reply-to", correlation_id="1")
-        channel.basic_publish("", unique, b"question", asked)
-        asker = channel.basic_get(unique, auto_ack=True)[1].reply_to.encode()
+        asker = asks(channel, unique, answers)
         async with publishing(endpoint_of(services)) as (publisher, states):
             why: list[str] = []
             bad = later(publisher.send(nobody, Message(b"answer"), why.append))
