@@ -13,6 +13,7 @@ from rich.console import Console
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
+from tests.chaos.faults import FAULTS
 from tests.chaos.play import Outcome, Plan, play
 from tests.chaos.screen import open_screen, verdict
 
@@ -32,9 +33,12 @@ def options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="in about which time (2.5 for each fault)")
     parser.add_argument("--seed", type=int, help="chooses the faults (a new one, which is printed)")
     parser.add_argument("--folder", type=Path, help="for journals and logs, which are kept (a new one)")
+    parser.add_argument("--only", action="append", default=[], help="only faults with this in their name")
     found = parser.parse_args()
     if found.tasks < 1 or found.faults < 1:
         parser.error("there must be tasks and faults")
+    if found.only and not any(text in fault.name for text in found.only for fault in FAULTS):
+        parser.error(f"--only: there are these faults: {', '.join(sorted({each.name for each in FAULTS}))}")
     return found
 
 
@@ -47,7 +51,7 @@ def main() -> None:
     seconds = found.faults / FAULTS_A_SECOND if found.seconds is None else found.seconds
     console = Console()
     console.print(f"seed {seed}, journals and logs in {folder}", highlight=False)
-    plan = Plan(found.tasks, found.faults, seconds, seed, folder)
+    plan = Plan(found.tasks, found.faults, seconds, seed, folder, found.only)
     outcomes: list[Outcome] = []
 
     async def whole(_reactor: Any) -> None:

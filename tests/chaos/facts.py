@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import http.client
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from tests.chaos import journal
 from tests.chaos.grid import LIMITS, Grid
-from tests.chaos.judge import Attempt, Change, Facts, Run
+from tests.chaos.judge import Attempt, Facts, Run
 from tests.integration.daemon import FAULTS, Daemon
 from tests.integration.grid_client import Grid as Client
-from tests.integration.grid_etcd import V3
-
-BASE = "/tef/dev/resources"
-LAST = f"{BASE}/~last"
-"""A key that is written after all others."""
 
 DISK_FULL = "File too large"
 """Python's words for the error that the log meets where the disk is made to look full."""
@@ -46,9 +36,11 @@ def collect(grid: Grid, database: Daemon, exits: list[str]) -> Facts:
         waiting={row["guid"] for row in database.rows("tasks")},
         history=[(row["guid"], row["outcome"]) for row in database.rows("history")],
         dead=dead,
+        unread=set(grid.gone.get(grid.broker.manager, ())),
+        unburied=set(grid.gone.get(grid.broker.dead, ())),
         attempts=[Attempt(row["guid"], row["worker"], row["outcome"]) for row in database.rows("attempts")],
         runs=sorted(_runs(grid.folder), key=lambda run: run.time),
-        changes=list(changes(grid.direct.etcd)),
+        changes=[*grid.changes, *grid.etcd.changes()],
         limits=LIMITS,
         broker_down=grid.killed.get("rabbitmq", []),
         errors=[line for manager in grid.managers for line in _errors(manager)],
@@ -71,48 +63,3 @@ def _runs(folder: Path) -> Iterator[Run]:
 def _errors(manager: Daemon) -> Iterable[str]:
     lines = manager.every_line()
     return [line for line in lines if any(fault in line for fault in FAULTS) and DISK_FULL not in line]
-
-
-def changes(etcd: tuple[str, int]) -> Iterator[Change]:
-    """Go through all that ever happened to the resources: Etcd keeps its past until it is compacted."""
-    V3(etcd).put(LAST, "")
-    counts: dict[str, int] = dict.fromkeys(LIMITS, 0)
-    locks: dict[str, set[str]] = {name: set() for name in LIMITS}
-    for revision, events in groupby(_events(etcd), key=lambda event: int(event["kv"]["mod_revision"])):
-        touched = set()
-        for event in events:
-            resource, _, field = _text(event["kv"]["key"]).removeprefix(f"{BASE}/").partition("/")
-            if field == "ref_count":
-                counts[resource] = int(_text(event["kv"]["value"]))
-            elif field.startswith("locks/"):
-                change = locks[resource].discard if event.get("type") == "DELETE" else locks[resource].add
-                change(field)
-            else:
-                continue
-            touched.add(resource)
-        for resource in sorted(touched):
-            yield Change(revision, resource, counts[resource], len(locks[resource]))
-
-
-def _events(etcd: tuple[str, int]) -> Iterator[dict[str, Any]]:
-    """Go through all changes of keys below the base, up to the last."""
-    request = {"key": _coded(f"{BASE}/"), "range_end": _coded(f"{BASE}0"), "start_revision": "1"}
-    connection = http.client.HTTPConnection(*etcd, timeout=30)
-    try:
-        connection.request("POST", "/v3/watch", json.dumps({"create_request": request}))
-        answer = connection.getresponse()
-        while True:
-            for event in json.loads(answer.readline())["result"].get("events", ()):
-                if _text(event["kv"]["key"]) == LAST:
-                    return
-                yield event
-    finally:
-        connection.close()
-
-
-def _coded(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()
-
-
-def _text(coded: str) -> str:
-    return base64.b64decode(coded).decode()

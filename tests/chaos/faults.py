@@ -7,44 +7,11 @@ import random
 import resource
 import signal
 import time
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
 
-from twisted.internet import reactor
-from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
-
+from tests.chaos.fault import Doing, Fault, rest, service
 from tests.chaos.grid import SERVICES, Grid, Manager, Worker
-
-_AGAIN = 0.05
-"""Seconds until another fault is chosen where one had no target."""
-
-Doing = Coroutine[Deferred[Any], Any, None]
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One way to break something.
-
-    Attributes:
-        name: for people.
-        weight: how often it is chosen, against the others.
-        targets: what it can be done to now: labels of things no two faults may have at once.
-        strike: breaks it and mends it; done when all is mended.
-    """
-
-    name: str
-    weight: float
-    targets: Callable[[Grid], list[str]]
-    strike: Callable[[Grid, str, random.Random], Doing]
-
-
-async def rest(seconds: float) -> None:
-    """Wait."""
-    await deferLater(reactor, seconds)
-
+from tests.chaos.refusals import REFUSALS
 
 # --- managers ---
 
@@ -125,14 +92,6 @@ async def _freeze_worker(grid: Grid, name: str, rng: random.Random) -> None:
 # --- services ---
 
 
-def _up(grid: Grid) -> list[str]:
-    return [name for name in SERVICES if grid.server(name).running]
-
-
-def _service(name: str) -> Callable[[Grid], list[str]]:
-    return lambda grid: [name] if name in _up(grid) else []
-
-
 async def _kill_service(grid: Grid, name: str, rng: random.Random) -> None:
     await _down(grid, name, rng, grid.server(name).kill)
 
@@ -195,64 +154,12 @@ FAULTS = (
     Fault("disk full for the log of", 2, lambda grid: _managers(grid, lambda each: True), _fill_disk),
     Fault("kill worker", 10, _at_work, _kill_worker),
     Fault("freeze worker", 5, _at_work, _freeze_worker),
-    *(Fault("kill", 1.5, _service(name), _kill_service) for name in SERVICES),
-    *(Fault("stop", 0.5, _service(name), _stop_service) for name in SERVICES),
-    *(Fault("freeze", 1.0, _service(name), _freeze_service) for name in SERVICES),
-    *(Fault("cut all connections to", 3, _service(name), _cut) for name in SERVICES),
-    *(Fault("refuse connections to", 1.5, _service(name), _refuse) for name in SERVICES),
-    *(Fault("swallow all data to and from", 1.0, _service(name), _silence) for name in SERVICES),
-    *(Fault("slow down", 1.5, _service(name), _slow) for name in SERVICES),
+    *(Fault("kill", 1.5, service(name), _kill_service) for name in SERVICES),
+    *(Fault("stop", 0.5, service(name), _stop_service) for name in SERVICES),
+    *(Fault("freeze", 1.0, service(name), _freeze_service) for name in SERVICES),
+    *(Fault("cut all connections to", 3, service(name), _cut) for name in SERVICES),
+    *(Fault("refuse connections to", 1.5, service(name), _refuse) for name in SERVICES),
+    *(Fault("swallow all data to and from", 1.0, service(name), _silence) for name in SERVICES),
+    *(Fault("slow down", 1.5, service(name), _slow) for name in SERVICES),
+    *REFUSALS,
 )
-
-
-class Breaker:
-    """Strikes at random, until so many faults were struck.
-
-    Args:
-        grid: what is broken.
-        rng: chooses.
-
-    Attributes:
-        under_way: what is broken now, by target; a text for people.
-        counts: how often each fault was struck, by its text.
-    """
-
-    def __init__(self, grid: Grid, rng: random.Random) -> None:
-        self._grid = grid
-        self._rng = rng
-        self.under_way: dict[str, str] = {}
-        self.counts: dict[str, int] = {}
-        self._doing: list[Deferred[None]] = []
-
-    @property
-    def struck(self) -> int:
-        """How many faults there were."""
-        return sum(self.counts.values())
-
-    async def strike(self, faults: int, seconds: float) -> None:
-        """Strike so many times in about so many seconds, and return when everything is mended."""
-        while self.struck < faults:
-            await rest(self._rng.expovariate(faults / seconds))
-            while not self._struck_once():
-                await rest(_AGAIN)
-        for each in self._doing:
-            await each
-
-    def _struck_once(self) -> bool:
-        """Choose a fault, and strike if there is a target for it now."""
-        fault = self._rng.choices(FAULTS, [fault.weight for fault in FAULTS])[0]
-        targets = [each for each in fault.targets(self._grid) if each not in self.under_way]
-        if targets:
-            target = self._rng.choice(targets)
-            self._doing.append(Deferred.fromCoroutine(self._break(fault, target)))
-        return bool(targets)
-
-    async def _break(self, fault: Fault, target: str) -> None:
-        what = fault.name if target not in SERVICES else f"{fault.name} {target}"
-        self.counts[what] = self.counts.get(what, 0) + 1
-        self.under_way[target] = fault.name
-        try:
-            with suppress(ProcessLookupError):  # what was to be broken or mended has ended by itself
-                await fault.strike(self._grid, target, self._rng)
-        finally:
-            del self.under_way[target]

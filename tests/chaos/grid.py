@@ -11,11 +11,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psycopg2
+from psycopg2.sql import SQL, Identifier
+
 from tefmanager.sandbox import Sandbox
 from tefmanager.sandbox.server import Server
-from tests.chaos.journal import Journal
+from tests.chaos.broker import Broker, Gone
+from tests.chaos.etcd import Administrator
+from tests.chaos.judge import Change
+from tests.chaos.space import Space
+from tests.contract.own_etcd import USER
 from tests.integration.daemon import ROOT, Daemon
-from tests.integration.grid_etcd import V3, Shared
+from tests.integration.grid_etcd import Shared
 from tests.proxy import Proxy
 from tests.services import Services
 
@@ -33,7 +40,7 @@ OPTIONS = (
     "--missing-interval=8",
     "--time-limit=15",
     "--release-grace=1",
-    "--max-attempts=12",
+    "--max-attempts=6",
     "--silence-limit=8",
 )
 """Short times, because nothing that takes long can happen often."""
@@ -98,12 +105,18 @@ class Worker(Program):
     vocabulary: str = "ruby"
     worker_type: str = TYPES[0]
 
+    @property
+    def queue(self) -> str:
+        """Its queue."""
+        return f"tef.dev.worker.{self.name}"
+
 
 class Manager(Daemon):
     """One of the two managers; remembers what was done to it."""
 
     def __init__(self, services: Services, folder: Path, name: str) -> None:
-        super().__init__(services, folder, PREFIX, *OPTIONS)
+        login = {"TEF_ETCD_USER_DEV": USER, "TEF_ETCD_PASSWORD_DEV": USER}
+        super().__init__(services, folder, PREFIX, *OPTIONS, variables=login)
         self.prefix = PREFIX
         self.name = name
         self.frozen = False
@@ -139,12 +152,19 @@ class Grid:
     direct: Services
     folder: Path
     rng: random.Random
+    broker: Broker = field(init=False)
+    etcd: Administrator = field(init=False)
+    space: Space = field(init=False)
     proxies: dict[str, Proxy] = field(init=False)
     managers: list[Manager] = field(init=False)
     workers: list[Worker] = field(init=False)
     sender: Program = field(init=False)
     killed: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     """When each service was down, and may have forgotten what it had last done: unix times."""
+    gone: Gone = field(default_factory=dict)
+    """Tasks whose messages were in queues that are no more."""
+    changes: list[Change] = field(default_factory=list)
+    """What had happened in an Etcd that has forgotten it."""
     _names: int = 0
 
     def __post_init__(self) -> None:
@@ -164,6 +184,9 @@ class Grid:
         )
         self.managers = [Manager(broken, self.folder / name, name) for name in ("manager-1", "manager-2")]
         self.workers = [self._worker(number) for number in range(WORKERS)]
+        self.broker = Broker(self.direct, self.queue)
+        self.etcd = Administrator(self.direct.etcd)
+        self.space = Space(database, self.managers[0].table)
         self._url = f"{broken.amqp_url}%2f"
 
     @property
@@ -177,11 +200,28 @@ class Grid:
         assert isinstance(server, Server)
         return server
 
-    def make_resources(self) -> None:
-        """Write the resources into Etcd."""
-        keys = V3(self.direct.etcd)
+    async def make_resources(self) -> None:
+        """Write the resources into Etcd, and let the managers change nothing else there."""
+        await self.etcd.let_in(*LIMITS)
+        keys = self.etcd.keys()
         for name, limit in LIMITS.items():
             Shared(keys, name).make(limit)
+
+    def resources(self) -> list[Shared]:
+        """Return the resources as Etcd has them. Raises where it can't be had."""
+        keys = self.etcd.keys()
+        return [Shared(keys, name) for name in LIMITS]
+
+    def known_guids(self) -> set[str]:
+        """Return the tasks that managers have taken in, by the database. Raises where it can't be had."""
+        connection = psycopg2.connect(**self.direct.database, connect_timeout=2)
+        tables = [Identifier(self.managers[0].table(name)) for name in ("tasks", "history")]
+        try:
+            with connection, connection.cursor() as cursor:
+                cursor.execute(SQL("select guid from {} union select guid from {}").format(*tables))
+                return {guid for (guid,) in cursor.fetchall()}
+        finally:
+            connection.close()
 
     def _worker(self, number: int) -> Worker:
         # Both vocabularies among the workers of both types.
@@ -229,6 +269,11 @@ class Grid:
         """Remember that a service was down from a unix time until now."""
         self.killed.setdefault(name, []).append((begin, time.time()))
 
+    def note_gone(self, gone: Gone) -> None:
+        """Remember whose messages are no more."""
+        for queue, guids in gone.items():
+            self.gone.setdefault(queue, []).extend(guids)
+
     def end(self) -> None:
         """Leave no process behind, whatever has happened; never raises."""
         for program in [*self.workers, *([self.sender] if hasattr(self, "sender") else [])]:
@@ -242,8 +287,3 @@ class Grid:
 def _program(module: str, about: dict[str, str]) -> list[str]:
     arguments: list[Any] = [sys.executable, "-m", module]
     return [str(each) for each in (*arguments, *(part for pair in about.items() for part in pair))]
-
-
-def journal(folder: Path) -> Journal:
-    """Return the journal of what was broken."""
-    return Journal(folder / "faults.jsonl")

@@ -53,6 +53,8 @@ class Facts:
         waiting: guids that the manager still has.
         history: outcome by guid; one for each row.
         dead: guids in the dead queue.
+        unread: guids that were in the managers' queue when RabbitMQ lost its queues.
+        unburied: guids that were in the dead queue then.
         attempts, runs: by whom, in the order of time.
         changes: of all resources, from the first to the last.
         limits: of resources.
@@ -66,6 +68,8 @@ class Facts:
     waiting: set[str] = field(default_factory=set)
     history: list[tuple[str, str]] = field(default_factory=list)
     dead: list[str] = field(default_factory=list)
+    unread: set[str] = field(default_factory=set)
+    unburied: set[str] = field(default_factory=set)
     attempts: list[Attempt] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
@@ -101,6 +105,8 @@ def judge(facts: Facts) -> list[Count]:
     died = [guid for guid, outcome in facts.history if outcome == "dead"]
     ended = Counter(guid for guid, _ in facts.history)
     known = {*ended, *facts.waiting}
+    unread = facts.confirmed & facts.unread - known
+    buried = {*facts.dead, *facts.unburied}
     again, redelivered, unexplained = _runs(facts)
     return [
         Count("confirmed by RabbitMQ", _sorted(facts.confirmed)),
@@ -109,11 +115,12 @@ def judge(facts: Facts) -> list[Count]:
         Count("dead, after all attempts", _sorted(died)),
         Count("run again, taken back for a reason that history has", again),
         Count("run again, delivered twice by a broker that was killed", redelivered),
-        Count("lost", _sorted(facts.confirmed - known), forbidden=True),
+        Count("lost with RabbitMQ's queues, never read by a manager", _sorted(unread)),
+        Count("lost", _sorted(facts.confirmed - known - unread), forbidden=True),
         Count("still waiting", _sorted(facts.waiting), forbidden=True),
         Count("ended twice", _sorted(guid for guid, times in ended.items() if times > 1), forbidden=True),
         Count("completed and never run", _sorted(_never_run(facts, completed)), forbidden=True),
-        Count("dead, and not in the dead queue", _sorted({*died} ^ {*facts.dead}), forbidden=True),
+        Count("dead, and not in the dead queue", _sorted({*died} ^ buried), forbidden=True),
         Count("over limit", _over(facts), forbidden=True),
         Count("counted otherwise than locked", _unequal(facts), forbidden=True),
         Count("leaked", _left(facts), forbidden=True),

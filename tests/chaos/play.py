@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,13 @@ from twisted.python.failure import Failure
 
 from tefmanager.sandbox import Sandbox
 from tests.chaos import facts
-from tests.chaos.faults import Breaker, rest
+from tests.chaos.breaker import Breaker, drawn
+from tests.chaos.fault import rest
 from tests.chaos.grid import LIMITS, PREFIX, Grid
+from tests.chaos.journal import Journal
 from tests.chaos.judge import Count, judge
 from tests.chaos.screen import Screen, View
 from tests.integration.daemon import Daemon
-from tests.integration.grid_etcd import V3, Shared
 from tests.services import Services
 
 AFTERMATH = 120.0
@@ -47,6 +48,7 @@ class Plan:
         seconds: in about which time.
         seed: of all that is random here; time and the machine's moods are not.
         folder: for journals and logs.
+        only: texts of which the name of a fault must have one; without any, all faults are struck.
     """
 
     tasks: int
@@ -54,6 +56,7 @@ class Plan:
     seconds: float
     seed: int
     folder: Path
+    only: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,12 @@ class Run:
         self._plan = plan
         self._grid = grid
         self._screen = screen
-        self._breaker = Breaker(grid, random.Random(plan.seed + 1))
+        self._breaker = Breaker(
+            grid,
+            drawn(plan.seed, plan.only),
+            random.Random(plan.seed + 1),
+            Journal(plan.folder / "faults.jsonl"),
+        )
         self._database = Daemon(grid.direct, plan.folder / "judge", PREFIX)
         self._database.prefix = PREFIX
         self._begin = time.monotonic()
@@ -121,13 +129,14 @@ class Run:
         return Outcome(counts, self._breaker.counts, time.monotonic() - self._begin)
 
     async def _start(self) -> None:
-        self._grid.make_resources()
+        await self._grid.make_resources()
         for manager in self._grid.managers:
             self._grid.start_manager(manager)
         for worker in self._grid.workers:
             self._grid.start_worker(worker)
         while not any(manager.reigns for manager in self._grid.managers):
             await rest(0.1)
+        await deferToThread(self._grid.space.prepare)
         self._grid.start_sender(self._plan.tasks, self._plan.seconds, self._plan.seed)
 
     async def _aftermath(self) -> None:
@@ -142,7 +151,7 @@ class Run:
 
     def _nothing_waits(self) -> bool:
         waiting: list[Any] = self._database.rows("tasks")
-        return not waiting and not any(each.count for each in _resources(self._grid))
+        return not waiting and not any(each.count for each in self._grid.resources())
 
     async def _end(self) -> None:
         for manager in self._grid.managers:
@@ -196,7 +205,7 @@ class Run:
 
     def _ask_etcd(self) -> None:
         self._view.resources = {
-            each.name: (each.count, LIMITS[each.name]) for each in _resources(self._grid)
+            each.name: (each.count, LIMITS[each.name]) for each in self._grid.resources()
         }
 
     def _ask_database(self) -> None:
@@ -211,11 +220,6 @@ class Run:
                 self._view.ended = found["ended"]
         finally:
             connection.close()
-
-
-def _resources(grid: Grid) -> list[Shared]:
-    keys = V3(grid.direct.etcd)
-    return [Shared(keys, name) for name in LIMITS]
 
 
 def _if_it_can(ask: Callable[[], None]) -> None:

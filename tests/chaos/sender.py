@@ -18,6 +18,9 @@ import pika
 from tests.chaos.field import FieldProgram
 from tests.chaos.journal import Journal
 
+DOOMED = 0.01
+"""How many of all tasks every worker gives up, so that some die."""
+
 
 class Sender(FieldProgram):
     """Sends tasks at an even pace, each confirmed before the next.
@@ -88,7 +91,10 @@ class Sender(FieldProgram):
             "priority": self._random.randint(1, 3),
             "resources": self._random.sample(self._resources, min(count, len(self._resources))),
             "suite_guid": f"suite-{self._random.randint(1, 5)}",
-            "task_data": {"text": "ünïcödé ☃" * self._random.randint(1, 50)},
+            "task_data": {
+                "text": "ünïcödé ☃" * self._random.randint(1, 50),
+                "doomed": self._random.random() < DOOMED,
+            },
         }
 
 

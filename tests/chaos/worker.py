@@ -11,10 +11,12 @@ import json
 import random
 import time
 from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pika
+from pika.exceptions import AMQPError
 
 from tests.chaos.field import FieldProgram
 from tests.chaos.journal import Journal
@@ -22,8 +24,23 @@ from tests.chaos.journal import Journal
 HEARTBEAT = 2.0
 """Seconds after which the worker repeats its status."""
 
-WORDS = {"ruby": ("idle", ("task_complete", "idle")), "readme": ("ready", ("ready",))}
-"""How a worker of each vocabulary says that it is free, and that it is done."""
+WORDS = {
+    "ruby": ("idle", ("task_complete", "idle"), ("idle",)),
+    "readme": ("ready", ("ready",), ("offline", "ready")),
+}
+"""How a worker of each vocabulary says that it is free, that it is done, and that it gives up."""
+
+
+class Cancelled(AMQPError):  # type: ignore[misc]  # pika has no types
+    """The worker's queue was deleted."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker has to know of a task; every worker gives up one that is ``doomed``."""
+
+    guid: str
+    doomed: bool
 
 
 class Worker(FieldProgram):
@@ -53,13 +70,13 @@ class Worker(FieldProgram):
         self._name = name
         self._type = worker_type
         self._names_task = vocabulary == "readme"
-        self._free, self._ended = WORDS[vocabulary]
+        self._free, self._ended, self._given_up = WORDS[vocabulary]
         self._longest = longest
         self._journal = journal
         self._queue = f"tef.dev.worker.{name}"
         self._channel: Any = None
-        self._inbox: deque[str] = deque()
-        self._task: str | None = None
+        self._inbox: deque[Task] = deque()
+        self._task: Task | None = None
         self._ends = 0.0
 
     def done(self) -> bool:
@@ -71,6 +88,7 @@ class Worker(FieldProgram):
         self._channel = connection.channel()
         self._channel.queue_declare(self._manager, durable=True)
         self._channel.queue_declare(self._queue, durable=True)
+        self._channel.add_on_cancel_callback(self._cancelled)
         self._channel.basic_consume(self._queue, self._arrived, auto_ack=True)
         beat = 0.0
         while True:
@@ -85,23 +103,28 @@ class Worker(FieldProgram):
         due = beat if self._task is None else min(beat, self._ends)
         return max(0.001, due - time.monotonic())
 
+    def _cancelled(self, _method: Any) -> None:
+        raise Cancelled
+
     def _arrived(self, _channel: Any, method: Any, _properties: Any, body: bytes) -> None:
-        guid = json.loads(body)["guid"]
-        self._journal.note("came", worker=self._name, guid=guid, redelivered=method.redelivered)
-        self._inbox.append(guid)
+        message = json.loads(body)
+        task = Task(message["guid"], message["task_data"]["doomed"])
+        self._journal.note("came", worker=self._name, guid=task.guid, redelivered=method.redelivered)
+        self._inbox.append(task)
         self._work()
 
     def _work(self) -> None:
         """End the task that is over, and begin the next one."""
         if self._task is not None and time.monotonic() >= self._ends:
-            guid, self._task = self._task, None
-            self._journal.note("end", worker=self._name, guid=guid)
-            for status in self._ended:
+            task, self._task = self._task, None
+            event, words = ("give up", self._given_up) if task.doomed else ("end", self._ended)
+            self._journal.note(event, worker=self._name, guid=task.guid)
+            for status in words:
                 self._say(status)
         if self._task is None and self._inbox:
             self._task = self._inbox.popleft()
             self._ends = time.monotonic() + random.uniform(0.0, self._longest)
-            self._journal.note("begin", worker=self._name, guid=self._task)
+            self._journal.note("begin", worker=self._name, guid=self._task.guid)
             self._repeat()
 
     def _repeat(self) -> None:
@@ -109,7 +132,7 @@ class Worker(FieldProgram):
         if self._task is None:
             self._say(self._free)
         elif self._names_task:
-            self._say("working", task=self._task)
+            self._say("working", task=self._task.guid)
         else:
             self._say("working")
 

@@ -31,11 +31,15 @@ class OwnEtcd(Etcd):
     Args:
         folder: where it keeps everything.
         more: options beside those that it needs.
+
+    Attributes:
+        users: who may do what, once `Users.let_nobody_in` was called.
     """
 
     def __init__(self, folder: Path, *more: str) -> None:
         super().__init__(reactor, folder, Account(), Path(which("etcd") or "etcd"), fast=True)
         self._more: Sequence[str] = more
+        self.users = Users(self.url)
 
     @property
     def endpoint(self) -> tuple[str, int]:
@@ -52,36 +56,63 @@ class OwnEtcd(Etcd):
         command = super().command()
         return replace(command, arguments=[*command.arguments, *self._more])
 
-    # --- its past ---
-
     async def remember(self) -> None:
         """Keep what is there now."""
-        await self.stop()
-        subprocess.run(["cp", "-a", str(self.folder / "data"), str(self.folder / "then")], check=True)
-        await self.start()
+        await remember(self)
 
     async def bring_back(self) -> None:
         """Put back what was there when it was last remembered; nothing at all, if it never was."""
-        await self.kill()
-        rmtree(self.folder / "data")
-        if (self.folder / "then").exists():
-            subprocess.run(["cp", "-a", str(self.folder / "then"), str(self.folder / "data")], check=True)
-        await self.start()
+        await bring_back(self)
 
-    # --- its users ---
 
-    async def let_nobody_in(self) -> None:
-        """Make root and the manager's user, and switch authentication on in both APIs."""
+async def remember(etcd: Etcd) -> None:
+    """Keep what an Etcd has now; it is away for a moment."""
+    await etcd.stop()
+    rmtree(etcd.folder / "then", ignore_errors=True)
+    subprocess.run(["cp", "-a", str(etcd.folder / "data"), str(etcd.folder / "then")], check=True)
+    await etcd.start()
+
+
+async def bring_back(etcd: Etcd) -> None:
+    """Restore an Etcd to what it had when that was last remembered; to nothing, if it never was."""
+    await etcd.kill()
+    rmtree(etcd.folder / "data")
+    if (etcd.folder / "then").exists():
+        subprocess.run(["cp", "-a", str(etcd.folder / "then"), str(etcd.folder / "data")], check=True)
+    await etcd.start()
+
+
+class Users:
+    """The users of an Etcd, and what they may.
+
+    Args:
+        url: where it is.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    async def let_nobody_in(self, *apis: str) -> None:
+        """Make root and the manager's user, and switch authentication on in these APIs, or in both."""
+        if "v3" in apis or not apis:
+            await self._close_v3()
+        if "v2" in apis or not apis:
+            await self._close_v2()
+
+    async def _close_v3(self) -> None:
         for name in ("root", USER):
             await self._v3("user/add", {"name": name, "password": name})
             await self._v3("role/add", {"name": name})
             await self._v3("user/grant", {"user": name, "role": name})
-            await self._v2(f"users/{name}", {"user": name, "password": name})
         await self._v3("role/grant", {"name": USER, "perm": {"permType": "READ", **_range("/tef/")}})
+        await self._v3("enable", {})
+
+    async def _close_v2(self) -> None:
+        for name in ("root", USER):
+            await self._v2(f"users/{name}", {"user": name, "password": name})
         rights = {"kv": {"read": ["/*"], "write": []}}
         await self._v2(f"roles/{USER}", {"role": USER, "permissions": rights})
         await self._v2(f"users/{USER}", {"user": USER, "grant": [USER]})
-        await self._v3("enable", {})
         await self._v2("enable", {})
         taken = {"kv": {"read": ["/*"], "write": ["/*"]}}
         await self._v2("roles/guest", {"role": "guest", "revoke": taken})
@@ -107,13 +138,13 @@ class OwnEtcd(Etcd):
 
     async def _v3(self, what: str, message: Mapping[str, object], token: str = "") -> Any:
         body = json.dumps(message).encode()
-        answer = await deferToThread(http, "POST", f"{self.url}/v3/auth/{what}", body, token=token)
+        answer = await deferToThread(http, "POST", f"{self._url}/v3/auth/{what}", body, token=token)
         assert "header" in answer, answer
         return answer
 
     async def _v2(self, what: str, message: Mapping[str, object]) -> None:
         body = json.dumps(message).encode()
-        answer = await deferToThread(http, "PUT", f"{self.url}/v2/auth/{what}", body, token=ROOT_V2)
+        answer = await deferToThread(http, "PUT", f"{self._url}/v2/auth/{what}", body, token=ROOT_V2)
         assert "message" not in (answer or {}), answer
 
 

@@ -31,7 +31,7 @@ def started(folder: Path, *options: str) -> Iterator[OwnEtcd]:
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnEtcd]:
     """An Etcd in which the manager's user may read everything and write nothing."""
     for etcd in started(tmp_path_factory.mktemp("guarded")):
-        pytest_twisted.blockon(Deferred.fromCoroutine(etcd.let_nobody_in()))
+        pytest_twisted.blockon(Deferred.fromCoroutine(etcd.users.let_nobody_in()))
         yield etcd
 
 
@@ -69,12 +69,12 @@ def rights(request: pytest.FixtureRequest, unique: str) -> Guarded:
     if request.param == "fake":
         return _fake()
     api, etcd, base = request.param, request.getfixturevalue("guarded"), f"/tef/{unique}/resources"
-    token = ROOT_V2 if api == "v2" else pytest_twisted.blockon(Deferred.fromCoroutine(etcd.token()))
+    token = ROOT_V2 if api == "v2" else pytest_twisted.blockon(Deferred.fromCoroutine(etcd.users.token()))
     twin = RealTwin(api, etcd.endpoint, base, EtcdAccess(user=USER, password=USER), token)
     return Guarded(
         twin,
-        lambda begin: etcd.permit(api, f"{base}/{begin}"),
-        lambda begin: etcd.forbid(api, f"{base}/{begin}"),
+        lambda begin: etcd.users.permit(api, f"{base}/{begin}"),
+        lambda begin: etcd.users.forbid(api, f"{base}/{begin}"),
     )
 
 

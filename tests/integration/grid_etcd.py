@@ -42,11 +42,14 @@ class _Http:
     def __init__(self, address: tuple[str, int]) -> None:
         self._connection = http.client.HTTPConnection(*address, timeout=20)
 
-    def ask(self, method: str, path: str, body: str | None, content_type: str) -> tuple[int, Any]:
+    def ask(
+        self, method: str, path: str, body: str | None, content_type: str, token: str = ""
+    ) -> tuple[int, Any]:
         """Return the status and what the answer says."""
         if self._closed_by_server():
             self._connection.close()  # it connects anew by itself
-        self._connection.request(method, path, body, {"Content-Type": content_type})
+        headers = {"Content-Type": content_type, **({"Authorization": token} if token else {})}
+        self._connection.request(method, path, body, headers)
         response = self._connection.getresponse()
         return response.status, json.loads(response.read())
 
@@ -97,13 +100,20 @@ class V2:
 
 
 class V3:
-    """``/v3``, the JSON gateway."""
+    """``/v3``, the JSON gateway.
 
-    def __init__(self, address: tuple[str, int]) -> None:
+    Args:
+        address: host and port.
+        token: of a user who has logged in; none where everybody may do everything.
+    """
+
+    def __init__(self, address: tuple[str, int], token: str = "") -> None:
         self._http = _Http(address)
+        self._token = token
 
     def _ask(self, path: str, **message: Any) -> Any:
-        status, answer = self._http.ask("POST", f"/v3/kv/{path}", json.dumps(message), "application/json")
+        body, kind = json.dumps(message), "application/json"
+        status, answer = self._http.ask("POST", f"/v3/kv/{path}", body, kind, self._token)
         assert status == 200, answer
         return answer
 

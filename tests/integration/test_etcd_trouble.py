@@ -67,13 +67,13 @@ async def test_restored(services: Services, etcd: OwnEtcd, tmp_path: Path, api: 
 @pytest_twisted.ensureDeferred
 async def test_denied(services: Services, etcd: OwnEtcd, tmp_path: Path, api: str) -> None:
     """A task whose resource may not be changed is held back and told; the right is given, and it goes."""
-    await etcd.let_nobody_in()
-    token = ROOT_V2 if api == "v2" else await etcd.token()
+    await etcd.users.let_nobody_in()
+    token = ROOT_V2 if api == "v2" else await etcd.users.token()
     foreign = (ForeignV2 if api == "v2" else ForeignV3)(etcd.url, BASE, token)
     for name in ("good", "bad"):
         await foreign.set(f"{name}/ref_limit", "9")
     for begin in (f"{BASE}/good/", f"/tef/dev/{FOLDER}/"):
-        await etcd.permit(api, begin)
+        await etcd.users.permit(api, begin)
     variables = {"TEF_ETCD_USER_DEV": USER, "TEF_ETCD_PASSWORD_DEV": USER}
     with running(daemon(services, etcd, tmp_path, api, **variables)) as manager:
         grid = Grid(services.amqp_url, manager.prefix)
@@ -90,6 +90,6 @@ async def test_denied(services: Services, etcd: OwnEtcd, tmp_path: Path, api: st
         worker.finish(received)
         worker.free()
         assert manager.log.events("RESOURCES_LOST|") == []
-        await etcd.permit(api, f"{BASE}/bad/")
+        await etcd.users.permit(api, f"{BASE}/bad/")
         assert worker.expect().guid == held
         grid.close()

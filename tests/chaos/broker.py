@@ -1,0 +1,87 @@
+"""RabbitMQ in the hands of its administrator: past all proxies, by pika and by its own tool.
+
+All of it blocks, so it is called in a thread.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+
+from pika.exceptions import ChannelClosedByBroker
+
+from tests.integration.amqp_support import foreign_channel, rabbitmqctl
+from tests.services import Services
+
+Gone = dict[str, list[str]]
+"""Guids of tasks by the queue whose messages are no more."""
+
+_POLICY = "refuses"
+_LIMIT = 30.0
+"""Seconds in which RabbitMQ takes back what it had delivered to connections that are broken."""
+
+
+class Broker:
+    """What can be done to the queues of RabbitMQ.
+
+    Args:
+        services: where it is.
+        manager: the managers' queue.
+    """
+
+    def __init__(self, services: Services, manager: str) -> None:
+        self._services = services
+        self.manager = manager
+        self.dead = f"{manager}.dead"
+
+    def queues(self) -> dict[str, int]:
+        """Return how many messages each queue has, with those that are delivered and not acknowledged."""
+        found = rabbitmqctl(self._services, "list_queues", "--no-table-headers", "name", "messages")
+        return {name: int(count) for name, count in (line.split("\t") for line in found.splitlines())}
+
+    def empty(self) -> Gone:
+        """Take all tasks out of the managers' queue and the dead one, while nobody else is connected."""
+        gone: Gone = {self.manager: [], self.dead: []}
+        end = time.monotonic() + _LIMIT
+        while sum(self.queues().get(queue, 0) for queue in gone):
+            assert time.monotonic() < end, "RabbitMQ keeps what it delivered to connections that are broken"
+            for queue, guids in gone.items():
+                guids += self.take(queue)
+        return gone
+
+    def take(self, queue: str) -> list[str]:
+        """Take all messages out of a queue; return the guids of the tasks among them."""
+        guids = []
+        with foreign_channel(self._services) as channel:
+            while (got := channel.basic_get(queue, auto_ack=True))[0] is not None:
+                message = json.loads(got[2])
+                if message["type"] == "task":
+                    guids.append(message["guid"])
+        return guids
+
+    def delete(self, queue: str) -> None:
+        """Delete a queue with all that is in it, whoever consumes it."""
+        with foreign_channel(self._services) as channel:
+            channel.queue_delete(queue)
+
+    def empty_and_delete(self, queue: str) -> list[str]:
+        """Delete a queue that others fill; return the guids of the tasks that were in it."""
+        guids: list[str] = []
+        while True:
+            guids += self.take(queue)
+            try:
+                with foreign_channel(self._services) as channel:
+                    channel.queue_delete(queue, if_empty=True)
+            except ChannelClosedByBroker:  # something came in between
+                continue
+            return guids
+
+    def refuse(self, queue: str) -> None:
+        """Let a queue take no message more: it is as long as it may be, and rejects what is sent."""
+        policy = json.dumps({"max-length": 0, "overflow": "reject-publish"})
+        pattern = f"^{queue.replace('.', '[.]')}$"
+        rabbitmqctl(self._services, "set_policy", "--apply-to", "queues", _POLICY, pattern, policy)
+
+    def accept(self) -> None:
+        """Let the queue take messages again."""
+        rabbitmqctl(self._services, "clear_policy", _POLICY)
