@@ -13,7 +13,7 @@ from rich.console import Console
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
-from tests.chaos.faults import FAULTS
+from tests.chaos.faults import FAULTS as KINDS
 from tests.chaos.play import Outcome, Plan, play
 from tests.chaos.screen import open_screen, verdict
 
@@ -37,8 +37,8 @@ def options() -> argparse.Namespace:
     found = parser.parse_args()
     if found.tasks < 1 or found.faults < 1:
         parser.error("there must be tasks and faults")
-    if found.only and not any(text in fault.name for text in found.only for fault in FAULTS):
-        parser.error(f"--only: there are these faults: {', '.join(sorted({each.name for each in FAULTS}))}")
+    if found.only and not any(text in fault.name for text in found.only for fault in KINDS):
+        parser.error(f"--only: there are these faults: {', '.join(sorted({each.name for each in KINDS}))}")
     return found
 
 

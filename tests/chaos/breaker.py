@@ -21,7 +21,7 @@ _AHEAD = 4
 
 
 def drawn(seed: int, only: Sequence[str] = ()) -> Iterator[Fault]:
-    """Draw faults for ever: the seed alone decides which. ``only`` are texts of which a name has one, if any."""
+    """Draw faults for ever: the seed alone decides which. With ``only``, a name has one of these texts."""
     rng = random.Random(seed)
     faults = [fault for fault in FAULTS if not only or any(text in fault.name for text in only)]
     while True:

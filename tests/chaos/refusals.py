@@ -57,7 +57,7 @@ async def delete_queues(grid: Grid, name: str, rng: random.Random) -> None:
 
 
 async def _unread(grid: Grid) -> list[str] | None:
-    """Wait until all that was confirmed was read. Return what was only sent, or None if it takes too long."""
+    """Wait until all that was confirmed was read. Return what was only sent; None if it takes long."""
     sent = list(journal.read(grid.folder, "sender.jsonl"))
     confirmed = {each["guid"] for each in sent if each["event"] == "confirmed"}
     end = time.monotonic() + _PATIENCE

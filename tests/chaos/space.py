@@ -1,10 +1,10 @@
 """A PostgreSQL that answers, and refuses what is to be written.
 
 A small file system for a tablespace needs privileges to be mounted, which tests do not have everywhere. A
-limit to the size of files, as for the managers' logs, would first hit the write-ahead log, and PostgreSQL ends
-when it can't write that: killing it does the same. So triggers raise what PostgreSQL raises where a table's file
-can't grow: the transaction fails in the middle, with the same code. The other face is a server that makes its
-databases read-only when the disk runs full, as hosted ones do; for this nothing has to be imitated.
+limit to the size of files, as for the managers' logs, would first hit the write-ahead log, and PostgreSQL
+ends when it can't write that: killing it does the same. So triggers raise what PostgreSQL raises where a
+table's file can't grow: the transaction fails in the middle, with the same code. The other face is a server
+that makes its databases read-only when the disk runs full, as hosted ones do: there is nothing to imitate.
 
 All of it blocks, so it is called in a thread.
 """
