@@ -10,6 +10,8 @@ from twisted.internet import reactor
 from twisted.internet.interfaces import IReactorTCP, IReactorTime
 from twisted.internet.protocol import ClientFactory, Protocol, ServerFactory, connectionDone
 
+from tefmanager.sandbox.machine import HOST, free_ports
+
 NETWORK = cast(IReactorTCP, reactor)
 _TIME = cast(IReactorTime, reactor)
 
@@ -153,7 +155,8 @@ class Proxy:
         self.delay = 0.0
         self._silent = False
         self._listening: Any = None
-        self.endpoint = ("127.0.0.1", 0)
+        # Not one that any client may get as its own end while this one is closed.
+        self.endpoint = (HOST, free_ports(1)[0])
         self.open()
 
     def cut(self) -> None:
@@ -180,10 +183,8 @@ class Proxy:
 
     def open(self) -> None:
         """Listen, at the same port as before."""
-        self._listening = NETWORK.listenTCP(
-            self.endpoint[1], _Accepting(self._accept), interface="127.0.0.1"
-        )
-        self.endpoint = ("127.0.0.1", self._listening.getHost().port)
+        host, port = self.endpoint
+        self._listening = NETWORK.listenTCP(port, _Accepting(self._accept), interface=host)
 
     def _accept(self) -> Link:
         link = Link(self)

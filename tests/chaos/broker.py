@@ -77,10 +77,12 @@ class Broker:
             return guids
 
     def refuse(self, queue: str) -> None:
-        """Let a queue take no message more: it is as long as it may be, and rejects what is sent."""
-        policy = json.dumps({"max-length": 0, "overflow": "reject-publish"})
-        pattern = f"^{queue.replace('.', '[.]')}$"
-        rabbitmqctl(self._services, "set_policy", "--apply-to", "queues", _POLICY, pattern, policy)
+        """Let a queue take no message more: it is longer than it may be, and rejects what is sent."""
+        rejects: dict[str, object] = {"overflow": "reject-publish"}
+        # What it does has to be said first: as it learns how long it may be, it would drop what it has.
+        for policy in (rejects, {**rejects, "max-length": 0}):
+            about = (_POLICY, f"^{queue.replace('.', '[.]')}$", json.dumps(policy))
+            rabbitmqctl(self._services, "set_policy", "--apply-to", "queues", *about)
 
     def accept(self) -> None:
         """Let the queue take messages again."""

@@ -15,7 +15,7 @@ from tests.chaos.fault import Fault, rest, service
 from tests.chaos.grid import LIMITS, Grid
 from tests.contract.own_etcd import bring_back, remember
 
-_PATIENCE = 5.0
+PATIENCE = 5.0
 """Seconds in which managers have taken in all that was sent, if they are well."""
 
 # --- a broker without its queues ---
@@ -60,7 +60,7 @@ async def _unread(grid: Grid) -> list[str] | None:
     """Wait until all that was confirmed was read. Return what was only sent; None if it takes long."""
     sent = list(journal.read(grid.folder, "sender.jsonl"))
     confirmed = {each["guid"] for each in sent if each["event"] == "confirmed"}
-    end = time.monotonic() + _PATIENCE
+    end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         with suppress(psycopg2.Error):  # it may be broken, too
             known = await deferToThread(grid.known_guids)
