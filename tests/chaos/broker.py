@@ -43,11 +43,15 @@ class Broker:
         """Take all tasks out of the managers' queue and the dead one, while nobody else is connected."""
         gone: Gone = {self.manager: [], self.dead: []}
         end = time.monotonic() + _LIMIT
-        while sum(self.queues().get(queue, 0) for queue in gone):
+        while left := [queue for queue, count in self.queues().items() if count and queue in gone]:
             assert time.monotonic() < end, "RabbitMQ keeps what it delivered to connections that are broken"
-            for queue, guids in gone.items():
-                guids += self.take(queue)
+            for queue in left:
+                gone[queue] += self.take(queue)
         return gone
+
+    def take_dead(self) -> list[str]:
+        """Take all out of the dead queue, if it is there; return the guids."""
+        return self.take(self.dead) if self.dead in self.queues() else []
 
     def take(self, queue: str) -> list[str]:
         """Take all messages out of a queue; return the guids of the tasks among them."""

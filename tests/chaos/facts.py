@@ -10,7 +10,6 @@ from tests.chaos import journal
 from tests.chaos.grid import LIMITS, Grid
 from tests.chaos.judge import Attempt, Facts, Run
 from tests.integration.daemon import FAULTS, Daemon
-from tests.integration.grid_client import Grid as Client
 
 DISK_FULL = "File too large"
 """Python's words for the error that the log meets where the disk is made to look full."""
@@ -25,17 +24,12 @@ def collect(grid: Grid, database: Daemon, exits: list[str]) -> Facts:
     for each in journal.read(grid.folder, "sender.jsonl"):
         sent[each["event"]].add(each["guid"])
     confirmed = sent.get("confirmed", set())
-    client = Client(grid.direct.amqp_url, database.prefix)
-    try:
-        dead = [one.guid for one in client.take_all(f"{database.prefix}.manager.dead", 0)]
-    finally:
-        client.close()
     return Facts(
         confirmed,
         unconfirmed=sent.get("sent", set()) - confirmed,
         waiting={row["guid"] for row in database.rows("tasks")},
         history=[(row["guid"], row["outcome"]) for row in database.rows("history")],
-        dead=dead,
+        dead=grid.broker.take_dead(),
         unread=set(grid.gone.get(grid.broker.manager, ())),
         unburied=set(grid.gone.get(grid.broker.dead, ())),
         attempts=[Attempt(row["guid"], row["worker"], row["outcome"]) for row in database.rows("attempts")],
