@@ -11,7 +11,7 @@ from txamqp.client import ChannelClosed, Closed
 
 from tefmanager.amqp.codec import short_text
 from tefmanager.amqp.declare import NOT_FOUND, declare_topic
-from tefmanager.amqp.delegate import reason_of
+from tefmanager.amqp.delegate import why
 from tefmanager.amqp.events import ChannelEvents
 from tefmanager.amqp.frames import Properties, encode_properties, publish_frames, route
 from tefmanager.amqp.protocol import AmqpProtocol
@@ -108,7 +108,7 @@ class Announcer(ChannelEvents):
             try:
                 await self._declare(protocol, passive=True)
             except ChannelClosed:
-                self._refused(protocol, reason_of(error.args[0]))
+                self._refused(protocol, why(error))
                 return
         if not self._doubtful:
             self._recovered()

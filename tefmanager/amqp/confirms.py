@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tefmanager.amqp.codec import short_text
+from tefmanager.amqp.delegate import why
 from tefmanager.amqp.events import ChannelEvents
 from tefmanager.amqp.frames import (
     PROPERTIES_OVERHEAD,
@@ -300,7 +301,7 @@ def _settle(entry: _Entry, outcome: Delivered, reason: str) -> None:
 
 
 def _cannot_reopen(protocol: AmqpProtocol, failure: Failure) -> None:
-    protocol.shut(f"a channel can't be opened: {failure.getErrorMessage()}")
+    protocol.shut(f"a channel can't be opened: {why(failure.value)}")
 
 
 def _split(code: int, reason: str, entries: list[_Entry]) -> tuple[list[_Entry], list[_Entry]]:

@@ -14,11 +14,11 @@ from twisted.internet.interfaces import IAddress, IOpenSSLClientConnectionCreato
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from txamqp.client import ChannelClosed, Closed, ConnectionClosed
+from txamqp.client import Closed
 
 from tefmanager.amqp.budget import ChannelBudget
 from tefmanager.amqp.codec import TableError
-from tefmanager.amqp.delegate import reason_of
+from tefmanager.amqp.delegate import why
 from tefmanager.amqp.protocol import AmqpProtocol
 from tefmanager.backoff import Backoff
 from tefmanager.endpoints import AmqpEndpoint
@@ -100,9 +100,7 @@ def _timely(reactor: Any, coroutine: Coroutine[Deferred[Any], Any, T]) -> Deferr
 def _text(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer within {CONNECT_TIMEOUT:g} s"
-    if isinstance(error, (ChannelClosed, ConnectionClosed)):
-        return reason_of(error.args[0])
-    return str(error) or type(error).__name__
+    return why(error)
 
 
 def _stream(reactor: Any, endpoint: AmqpEndpoint, tls: Tls) -> IStreamClientEndpoint:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from txamqp.client import TwistedDelegate
+from twisted.python.failure import Failure
+from txamqp.client import ChannelClosed, Closed, ConnectionClosed, TwistedDelegate
 
 import tefmanager
 from tefmanager.amqp import frames
@@ -105,6 +106,18 @@ class BrokerDelegate(TwistedDelegate):  # type: ignore[misc]  # txamqp has no ty
 
 def _agreed(theirs: int, ours: int) -> int:
     return min(theirs, ours) if theirs else ours
+
+
+def why(error: BaseException | None) -> str:
+    """Return what went wrong with a channel or connection, for people.
+
+    txamqp hands on whatever closed it: what the broker said, what Twisted says of the network, or a text.
+    """
+    if isinstance(error, (ChannelClosed, ConnectionClosed)):
+        return reason_of(error.args[0])
+    if isinstance(error, Closed) and error.args and isinstance(error.args[0], Failure):
+        return error.args[0].getErrorMessage()
+    return str(error) or type(error).__name__
 
 
 def reason_of(call: Any) -> str:

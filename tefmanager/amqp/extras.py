@@ -9,10 +9,10 @@ from typing import Any
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
-from txamqp.client import ChannelClosed, Closed
+from txamqp.client import Closed
 
 from tefmanager.amqp.declare import need_binding, need_queue, need_topic
-from tefmanager.amqp.delegate import reason_of
+from tefmanager.amqp.delegate import why
 from tefmanager.amqp.lookups import Lookups, detached
 from tefmanager.amqp.protocol import AmqpProtocol
 from tefmanager.amqp.topology import Topology
@@ -76,7 +76,7 @@ class Extras:
         return detached(self._declare_all(protocol))
 
     async def _declare_all(self, protocol: AmqpProtocol) -> None:
-        missing = [what for what in self._needs if not await self._declared(what)]
+        missing = [what for what in self._needs if not await self._declared(what, protocol)]
         if missing and protocol.usable:
             self._again = self._clock.callLater(self._pauses.next(), self._try_again, protocol)
 
@@ -87,12 +87,14 @@ class Extras:
     def _unexpected(self, failure: Any) -> None:
         self._log.failure("queues and bindings can't be declared", failure)
 
-    async def _declared(self, what: str) -> bool:
+    async def _declared(self, what: str, protocol: AmqpProtocol) -> bool:
         try:
             await self._needs[what]()
         except Closed as error:
-            closed = isinstance(error, ChannelClosed)
-            self._say(what, reason_of(error.args[0]) if closed else str(error))
+            if (
+                protocol.usable
+            ):  # or else nothing is known of it, and the loss of the connection is told elsewhere
+                self._say(what, why(error))
             return False
         if self._said.pop(what, None) is not None:
             self._log.info("{what}: there now", what=what)
