@@ -16,7 +16,7 @@ from tests.chaos.journal import Journal
 _AGAIN = 0.05
 """Seconds until a target is looked for again where no fault that is due has one."""
 
-_AHEAD = 4
+AHEAD = 4
 """How many faults may be due: others go before one whose target is broken already."""
 
 
@@ -68,7 +68,7 @@ class Breaker:
 
     def _struck_once(self) -> bool:
         """Strike the fault that is due for longest, of those that have a target now."""
-        if len(self._due) < _AHEAD:
+        if len(self._due) < AHEAD:
             self._due.append(next(self._drawn))
         for fault in self._due:
             targets = [each for each in fault.targets(self._grid) if each not in self.under_way]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from tests.chaos import journal
 from tests.chaos.grid import LIMITS, Grid
@@ -24,15 +25,17 @@ def collect(grid: Grid, database: Daemon, exits: list[str]) -> Facts:
     for each in journal.read(grid.folder, "sender.jsonl"):
         sent[each["event"]].add(each["guid"])
     confirmed = sent.get("confirmed", set())
+    history = database.rows("history")
     return Facts(
         confirmed,
         unconfirmed=sent.get("sent", set()) - confirmed,
         waiting={row["guid"] for row in database.rows("tasks")},
-        history=[(row["guid"], row["outcome"]) for row in database.rows("history")],
+        history=[(row["guid"], row["outcome"]) for row in history],
         dead=grid.broker.take_dead(),
         unread=set(grid.gone.get(grid.broker.manager, ())),
         unburied=set(grid.gone.get(grid.broker.dead, ())),
-        attempts=[Attempt(row["guid"], row["worker"], row["outcome"]) for row in database.rows("attempts")],
+        attempts=[_attempt(row) for row in database.rows("attempts")],
+        needs={row["guid"]: row["resources"] for row in history},
         runs=sorted(_runs(grid.folder), key=lambda run: run.time),
         changes=[*grid.changes, *grid.etcd.changes()],
         limits=LIMITS,
@@ -40,6 +43,11 @@ def collect(grid: Grid, database: Daemon, exits: list[str]) -> Facts:
         errors=[line for manager in grid.managers for line in _errors(manager)],
         exits=exits,
     )
+
+
+def _attempt(row: dict[str, Any]) -> Attempt:
+    times = (row["dispatched"].timestamp(), row["ended"].timestamp())
+    return Attempt(row["guid"], row["worker"], row["outcome"], *times)
 
 
 def _runs(folder: Path) -> Iterator[Run]:

@@ -27,11 +27,17 @@ class Run:
 
 @dataclass(frozen=True)
 class Attempt:
-    """An attempt in the manager's history."""
+    """An attempt in the manager's history.
+
+    Attributes:
+        begin, end: when it was dispatched and when it ended, unix times.
+    """
 
     guid: str
     worker: str
     outcome: str
+    begin: float = 0.0
+    end: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,7 @@ class Facts:
         unread: guids that were in the managers' queue when RabbitMQ lost its queues.
         unburied: guids that were in the dead queue then.
         attempts, runs: by whom, in the order of time.
+        needs: resources by guid.
         changes: of all resources, from the first to the last.
         limits: of resources.
         broker_down: when RabbitMQ was down, unix times.
@@ -72,6 +79,7 @@ class Facts:
     unburied: set[str] = field(default_factory=set)
     attempts: list[Attempt] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
+    needs: Mapping[str, Sequence[str]] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
     limits: Mapping[str, int] = field(default_factory=dict)
     broker_down: Sequence[tuple[float, float]] = ()
@@ -122,6 +130,7 @@ def judge(facts: Facts) -> list[Count]:
         Count("completed and never run", _sorted(_never_run(facts, completed)), forbidden=True),
         Count("dead, and not in the dead queue", _sorted({*died} ^ buried), forbidden=True),
         Count("over limit", _over(facts), forbidden=True),
+        Count("in use over limit, by the manager's history", _overused(facts), forbidden=True),
         Count("counted otherwise than locked", _unequal(facts), forbidden=True),
         Count("leaked", _left(facts), forbidden=True),
         Count("run twice without a recorded reason", unexplained, forbidden=True),
@@ -192,6 +201,36 @@ def _over(facts: Facts) -> tuple[str, ...]:
         for change in facts.changes
         if max(change.count, change.locks) > facts.limits[change.resource]
     )
+
+
+def _overused(facts: Facts) -> tuple[str, ...]:
+    """Return the attempts that began while their resource was in full use, whatever Etcd said of it.
+
+    A worker that was taken for lost and comes back with its task uses what others may have got meanwhile:
+    only attempts that are no such return count.
+    """
+    found: list[str] = []
+    in_use: dict[str, list[Attempt]] = defaultdict(list)
+    for attempt in _first_ones(facts.attempts):
+        for resource in facts.needs.get(attempt.guid, ()):
+            users = [each for each in in_use[resource] if each.end > attempt.begin]
+            if len(users) >= facts.limits[resource]:
+                others = ", ".join(each.guid for each in users)
+                found.append(f"{resource}: {attempt.guid} at {attempt.begin:.3f} beside {others}")
+            in_use[resource] = [*users, attempt]
+    return tuple(found)
+
+
+def _first_ones(attempts: Iterable[Attempt]) -> list[Attempt]:
+    """Return the attempts as they began, without those of a worker that had the task before."""
+    seen = set[tuple[str, str]]()
+    found = []
+    for attempt in sorted(attempts, key=lambda attempt: attempt.begin):
+        place = (attempt.guid, attempt.worker)
+        if place not in seen:
+            seen.add(place)
+            found.append(attempt)
+    return found
 
 
 def _unequal(facts: Facts) -> tuple[str, ...]:

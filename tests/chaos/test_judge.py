@@ -13,7 +13,7 @@ CLEAN = Facts(
     unconfirmed={"c"},
     history=[("a", "completed"), ("b", "dead")],
     dead=["b"],
-    attempts=[Attempt("a", "w", "completed"), Attempt("b", "v", "missing")],
+    attempts=[Attempt("a", "w", "completed", 1.0, 3.0), Attempt("b", "v", "missing", 2.0, 4.0)],
     runs=[Run("a", "w", 1.0), Run("b", "v", 2.0)],
     changes=[Change(1, "r", 0, 0), Change(2, "r", 1, 1), Change(3, "r", 0, 0)],
     limits={"r": 1},
@@ -46,6 +46,9 @@ def test_nothing_wrong() -> None:
         (replace(CLEAN, dead=[]), "dead, and not in the dead queue"),
         (replace(CLEAN, dead=["b", "x"]), "dead, and not in the dead queue"),
         (replace(CLEAN, limits={"r": 0}), "over limit"),
+        (replace(CLEAN, needs={"a": ["r"], "b": ["r"]}), "in use over limit, by the manager's history"),
+        (replace(CLEAN, confirmed={"a", "b", "d"}, unread={"c"}), "lost"),
+        (replace(CLEAN, dead=[], unburied={"x"}), "dead, and not in the dead queue"),
         (
             replace(CLEAN, changes=[Change(2, "r", 1, 0), Change(3, "r", 0, 0)]),
             "counted otherwise than locked",
@@ -58,6 +61,29 @@ def test_nothing_wrong() -> None:
 def test_found(facts: Facts, what: str) -> None:
     """Each thing that must not be is found, and nothing else."""
     assert wrong(facts) == [what]
+
+
+def test_what_a_broker_without_queues_costs() -> None:
+    """What no manager had read, and copies of the dead; a task that was read is in history all the same."""
+    facts = replace(CLEAN, confirmed={"a", "b", "d"}, dead=[], unread={"a", "d"}, unburied={"b"})
+    assert wrong(facts) == []
+    counts = {count.what: count.cases for count in judge(facts)}
+    assert counts["lost with RabbitMQ's queues, never read by a manager"] == ("d",)
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        Attempt("b", "v", "completed", 3.0, 4.0),
+        Attempt("a", "w", "completed", 2.0, 4.0),
+    ],
+    ids=["afterwards", "a worker that came back"],
+)
+def test_a_resource_in_use_by_one(second: Attempt) -> None:
+    """One after the other is no use over the limit, nor is a worker that comes back with its task."""
+    first = Attempt("a", "w", "missing", 1.0, 3.0)
+    needs = {"a": ["r"], "b": ["r"]}
+    assert "in use over limit" not in " ".join(wrong(replace(CLEAN, attempts=[first, second], needs=needs)))
 
 
 UNEXPLAINED = "run twice without a recorded reason"
