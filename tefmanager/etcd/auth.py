@@ -3,6 +3,10 @@
 A token ends when it was not used for some time (five minutes, unless ``--auth-token-ttl`` says otherwise),
 when the server starts anew and when users or roles change. Nobody tells when, so it is renewed when the
 server refuses one. Such a request was certainly not carried out: it may be sent again.
+
+A token also names the index of the server's log at which it was made, and the server lets a request wait
+until it is there. One that was restored to an earlier state may never be. So a token with which a request
+got no answer is renewed as well.
 """
 
 from __future__ import annotations
@@ -139,6 +143,11 @@ class Login:
         if self._token == authorization:
             self._token = None
         return True
+
+    def unanswered(self, authorization: str) -> None:
+        """Forget the token of a request that got no answer: it may be why there is none."""
+        if self._token == authorization:
+            self._token = None
 
     def refusal(self, status: int, body: bytes) -> str:
         """Return in words that Etcd does not let us in."""

@@ -281,7 +281,11 @@ class HttpClient:
             return await receive(place, response)
 
         limit = (self._timeout, f"etcd {place}: no answer in {self._timeout:g} s")
-        return await self._tracked(self._named(place, exchange()), limit)
+        try:
+            return await self._tracked(self._named(place, exchange()), limit)
+        except ReservationsLost:
+            self._login.unanswered(authorization)
+            raise
 
     async def _send(self, endpoint: Endpoint, request: Request, authorization: str) -> IResponse:
         may = self._may_write if request.writes else _always

@@ -15,10 +15,11 @@ from tests.contract.etcds import ForeignV2, ForeignV3
 from tests.contract.own_etcd import ROOT_V2, USER, OwnEtcd
 from tests.integration.daemon import CALM, Daemon, running, until
 from tests.integration.grid_client import Grid, RubyWorker, fresh
-from tests.integration.grid_etcd import APIS, all_back, at_work, makes_resources
+from tests.integration.grid_etcd import APIS, V3, Shared, all_back, at_work, makes_resources
 from tests.services import Services
 
 BASE = "/tef/dev/resources"
+LOGIN = {"TEF_ETCD_USER_DEV": USER, "TEF_ETCD_PASSWORD_DEV": USER}
 
 
 def awaited(work: Coroutine[Any, Any, Any]) -> Any:
@@ -63,6 +64,29 @@ async def test_restored(services: Services, etcd: OwnEtcd, tmp_path: Path, api: 
             grid.close()
 
 
+@pytest_twisted.ensureDeferred
+async def test_restored_with_users(services: Services, etcd: OwnEtcd, tmp_path: Path) -> None:
+    """The manager's token names a time that an older Etcd has not reached: it logs in anew and goes on."""
+    await etcd.users.let_nobody_in("v3")
+    for begin in (f"{BASE}/", f"/tef/dev/{FOLDER}/"):
+        await etcd.users.permit("v3", begin)
+    resource = Shared(V3(etcd.endpoint, await etcd.users.token()), "r").make(1)
+    await etcd.remember()
+    resource = Shared(V3(etcd.endpoint, await etcd.users.token()), "r")
+    for number in range(200):
+        resource.put("source", str(number))
+    with running(daemon(services, etcd, tmp_path, "v3", **LOGIN)) as manager:
+        grid = Grid(services.amqp_url, manager.prefix)
+        worker, received = at_work(grid, resource)
+        await etcd.bring_back()
+        manager.log.wait("RESOURCES_REPLACED|")
+        restored = Shared(V3(etcd.endpoint, await etcd.users.token()), "r")
+        until(lambda: restored.count == 1 and len(restored.locks()) == 1)
+        worker.finish(received)
+        until(lambda: all_back(restored))
+        grid.close()
+
+
 @pytest.mark.parametrize("api", APIS)
 @pytest_twisted.ensureDeferred
 async def test_denied(services: Services, etcd: OwnEtcd, tmp_path: Path, api: str) -> None:
@@ -74,8 +98,7 @@ async def test_denied(services: Services, etcd: OwnEtcd, tmp_path: Path, api: st
         await foreign.set(f"{name}/ref_limit", "9")
     for begin in (f"{BASE}/good/", f"/tef/dev/{FOLDER}/"):
         await etcd.users.permit(api, begin)
-    variables = {"TEF_ETCD_USER_DEV": USER, "TEF_ETCD_PASSWORD_DEV": USER}
-    with running(daemon(services, etcd, tmp_path, api, **variables)) as manager:
+    with running(daemon(services, etcd, tmp_path, api, **LOGIN)) as manager:
         grid = Grid(services.amqp_url, manager.prefix)
         worker = RubyWorker(grid, fresh("type"))
         worker.free()

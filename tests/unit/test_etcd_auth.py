@@ -127,6 +127,15 @@ def test_renewal(login: Login, server: Server, error: str) -> None:
     assert begun(login.authorization(RANGE))[1] == ["t2"]
 
 
+def test_a_token_that_is_not_answered(login: Login, server: Server) -> None:
+    """It is renewed, once for all who had it: a server may wait for ever until it understands it."""
+    logged_in(login, server)
+    login.unanswered("t1")
+    logged_in(login, server, "t2")
+    login.unanswered("t1")
+    assert begun(login.authorization(RANGE))[1] == ["t2"]
+
+
 @pytest.mark.parametrize(
     ("path", "status", "body"),
     [
