@@ -91,9 +91,8 @@ class Extras:
         try:
             await self._needs[what]()
         except Closed as error:
-            if (
-                protocol.usable
-            ):  # or else nothing is known of it, and the loss of the connection is told elsewhere
+            # Of a connection that broke others tell, and nothing is known of what is missing.
+            if protocol.usable:
                 self._say(what, why(error))
             return False
         if self._said.pop(what, None) is not None:
