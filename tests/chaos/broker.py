@@ -34,24 +34,31 @@ class Broker:
         self.manager = manager
         self.dead = f"{manager}.dead"
 
-    def queues(self) -> dict[str, int]:
-        """Return how many messages each queue has, with those that are delivered and not acknowledged."""
-        found = rabbitmqctl(self._services, "list_queues", "--no-table-headers", "name", "messages")
-        return {name: int(count) for name, count in (line.split("\t") for line in found.splitlines())}
-
     def empty(self) -> Gone:
-        """Take all tasks out of the managers' queue and the dead one, while nobody else is connected."""
+        """Take all tasks out of the managers' queue and the dead one, while nobody else is connected.
+
+        What was delivered and not acknowledged is back in the queue as soon as its consumer is gone.
+        """
         gone: Gone = {self.manager: [], self.dead: []}
         end = time.monotonic() + _LIMIT
-        while left := [queue for queue, count in self.queues().items() if count and queue in gone]:
-            assert time.monotonic() < end, "RabbitMQ keeps what it delivered to connections that are broken"
+        while left := [queue for queue in gone if self._in_use(queue)]:
+            assert time.monotonic() < end, "RabbitMQ keeps consumers whose connections are broken"
             for queue in left:
                 gone[queue] += self.take(queue)
         return gone
 
+    def _in_use(self, queue: str) -> bool:
+        """Tell whether a queue has messages or consumers; one that is not there has none."""
+        with foreign_channel(self._services) as channel:
+            try:
+                told = channel.queue_declare(queue, passive=True).method
+            except ChannelClosedByBroker:
+                return False
+        return bool(told.message_count or told.consumer_count)
+
     def take_dead(self) -> list[str]:
         """Take all out of the dead queue, if it is there; return the guids."""
-        return self.take(self.dead) if self.dead in self.queues() else []
+        return self.take(self.dead) if self._in_use(self.dead) else []
 
     def take(self, queue: str) -> list[str]:
         """Take all messages out of a queue; return the guids of the tasks among them."""
@@ -72,7 +79,7 @@ class Broker:
         """Delete a queue that others fill; return the guids of the tasks that were in it."""
         guids: list[str] = []
         while True:
-            guids += self.take(queue)
+            guids += self.take(queue) if self._in_use(queue) else []
             try:
                 with foreign_channel(self._services) as channel:
                     channel.queue_delete(queue, if_empty=True)

@@ -33,6 +33,9 @@ LIMITS = {"database": 4, "licence": 2, "night-server": 1, "floor": 3}
 """The resources, and how many tasks each bears at a time."""
 
 WORKERS = 12
+_WORKERS = "tef.dev.worker."
+"""What the names of their queues begin with."""
+
 OPTIONS = (
     "--etcd-api=v3",
     "--dispatch-interval=3",
@@ -108,7 +111,7 @@ class Worker(Program):
     @property
     def queue(self) -> str:
         """Its queue."""
-        return f"tef.dev.worker.{self.name}"
+        return f"{_WORKERS}{self.name}"
 
 
 class Manager(Daemon):
@@ -244,6 +247,12 @@ class Grid:
         }
         worker.arguments = _program("tests.chaos.worker", about)
         worker.start()
+
+    def worker_queues(self) -> list[str]:
+        """Return the queues of all workers that there have been."""
+        return [
+            f"{_WORKERS}{path.stem.removeprefix('worker.')}" for path in self.folder.glob("worker.*.jsonl")
+        ]
 
     def start_sender(self, tasks: int, seconds: float, seed: int) -> None:
         """Let tasks be sent."""

@@ -47,11 +47,9 @@ async def delete_queues(grid: Grid, name: str, rng: random.Random) -> None:
         kept = {broker.manager} if unread is None else set()
         if unread:
             grid.note_gone({broker.manager: unread})
-        for queue in (await deferToThread(broker.queues)).keys() - kept:
-            if queue == broker.dead:
-                grid.note_gone({queue: await deferToThread(broker.empty_and_delete, queue)})
-            else:
-                await deferToThread(broker.delete, queue)
+        grid.note_gone({broker.dead: await deferToThread(broker.empty_and_delete, broker.dead)})
+        for queue in {broker.manager, *grid.worker_queues()} - kept:
+            await deferToThread(broker.delete, queue)
     finally:
         grid.sender.thaw()
 
