@@ -33,6 +33,7 @@ class Broker:
         self._services = services
         self.manager = manager
         self.dead = f"{manager}.dead"
+        self.rejected = f"{manager}.rejected"
 
     def empty(self) -> Gone:
         """Take all tasks out of the managers' queue and the dead one, while nobody else is connected.

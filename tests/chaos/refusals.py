@@ -48,7 +48,7 @@ async def delete_queues(grid: Grid, name: str, rng: random.Random) -> None:
         if unread:
             grid.note_gone({broker.manager: unread})
         grid.note_gone({broker.dead: await deferToThread(broker.empty_and_delete, broker.dead)})
-        for queue in {broker.manager, *grid.worker_queues()} - kept:
+        for queue in {broker.manager, broker.rejected, *grid.worker_queues()} - kept:
             await deferToThread(broker.delete, queue)
     finally:
         grid.sender.thaw()
