@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -21,10 +21,35 @@ from tefmanager.messages import (
     WorkerMessage,
 )
 
+RENEWED = "x-tef-renewed"
+"""The header of a message that replaces one which went back to the manager's queue too often."""
+
+
+def was_renewed(delivery: Delivery) -> bool:
+    """Tell whether a message replaces another, which may have been taken in as well."""
+    return delivery.headers is not None and RENEWED.encode() in delivery.headers
+
 
 def was_set_aside(delivery: Delivery) -> bool:
     """Tell whether a message has been at the end of the queue for want of another place."""
     return delivery.headers is not None and SET_ASIDE.encode() in delivery.headers
+
+
+LONGEST_HEADER = 500
+"""Characters of the text of a header that a copy gets along; headers must fit into one frame."""
+
+
+def copy_of(delivery: Delivery, headers: Mapping[str, str]) -> Message:
+    """Return a message like one that was delivered, with further headers."""
+    return Message(
+        delivery.body,
+        correlation_id=delivery.correlation_id,
+        reply_to=delivery.reply_to,
+        content_type=delivery.content_type,
+        headers={name: text[:LONGEST_HEADER] for name, text in headers.items()},
+        envelope=delivery.envelope,
+        original=delivery.headers,
+    )
 
 
 def reply_to(delivery: Delivery) -> ReplyTo | None:

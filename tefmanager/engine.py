@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from random import random
 
 from msgspec.structs import replace
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
@@ -35,14 +35,14 @@ from tefmanager.interfaces import (
     IPublisher,
     IReign,
     IReservations,
-    StoreConflict,
     StoreLost,
 )
 from tefmanager.interfaces.ways import Queues
 from tefmanager.logfile.emit import emit
 from tefmanager.outgoing.rejections import Rejections
+from tefmanager.outgoing.renewals import LAST, Renewals
 from tefmanager.questions import Question
-from tefmanager.reception import Arrival, Item, Poisoned, Reception, Rejected, Turn, at_risk, fingerprint
+from tefmanager.reception import Arrival, Item, Reception, Rejected, Turn, at_risk, blamed, fingerprint
 from tefmanager.spawn import Nursery
 from tefmanager.wakeup import Wakeup
 
@@ -95,8 +95,7 @@ class Engine:
         self._clock = clock
         self._clocks = clocks
         self.core = core
-        self._reign = reign
-        self._meter = meter
+        self._reign, self._meter = reign, meter
         self._inquirer = Inquirer(core, reign, outages)
         self._consumer = consumer
         self._careful, self.history = careful, history
@@ -123,6 +122,7 @@ class Engine:
             outages,
         )
         self._rejections = Rejections(clock, publisher, queues.own, self._effector.reject, consumer.ack)
+        self._renewals = Renewals(publisher, queues.own, consumer.ack, self._put)
         self._deafness = Deafness(self._hearing, outages, self._effector, self._connect_anew, random)
         self._reception = Reception(
             core,
@@ -138,7 +138,13 @@ class Engine:
     # --- the inbox ---
 
     def post(self, item: Item) -> None:
-        """Let a turn take something in, as soon as there can be one."""
+        """Let a turn take something in, as soon as there can be one, or replace it by a new message."""
+        if isinstance(item, Delivery) and item.given_back >= LAST:
+            self._nursery.run(self._renewals.renew(item), SET_ASIDE)
+        else:
+            self._put(item)
+
+    def _put(self, item: Item) -> None:
         self._inbox.append(self._reception.read(item))
         self._wakeup.call()
 
@@ -273,7 +279,7 @@ class Engine:
             await self._conclude()
             await self._end(turn)
         except Exception as error:
-            raise _blamed(batch, error) from error
+            raise blamed(batch, error) from error
 
     async def _gather(self, turn: Turn) -> None:
         if self.core.backlog.hungry or (self._inbox and self._reception.needs_rows(self._inbox[0])):
@@ -389,12 +395,3 @@ class Engine:
         if removed:
             emit(loglines.HISTORY_REMOVED(removed))
         self._tidy = removed == HISTORY_STEP
-
-
-def _blamed(batch: Sequence[Arrival], error: Exception) -> Exception:
-    """Return what a turn of at most one item failed of: the message, unless the services are to blame."""
-    services = isinstance(error, StoreLost) and not isinstance(error, StoreConflict)
-    known = services or isinstance(error, Poisoned | CancelledError)
-    if known or not batch or not isinstance(batch[0].item, Delivery):
-        return error
-    return Poisoned(batch[0].item.body, f"{type(error).__name__}: {error}")

@@ -8,15 +8,18 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import NamedTuple, TypeAlias
 
+from msgspec.structs import replace
+from twisted.internet.defer import CancelledError
+
 from tefmanager import loglines
 from tefmanager.core import events
 from tefmanager.core.core import Core
 from tefmanager.core.effects import Reply, ReplyTo
 from tefmanager.core.values import Moment
 from tefmanager.crashpoints import CrashPoint, reach
-from tefmanager.deliveries import event_of, reply_to, was_set_aside
+from tefmanager.deliveries import event_of, reply_to, was_renewed, was_set_aside
 from tefmanager.hearing import Hearing
-from tefmanager.interfaces import Delivery, IReign
+from tefmanager.interfaces import Delivery, IReign, StoreConflict, StoreLost
 from tefmanager.logfile.emit import emit
 from tefmanager.messages import DispatchTasks, Invalid, Parsed, TaskMessage, WorkerMessage, parse
 from tefmanager.pager import Pager
@@ -132,6 +135,8 @@ class Reception:
         if not isinstance(item, Delivery):
             return Arrival(item, None)
         self.delivered += 1
+        if was_renewed(item):
+            item = replace(item, redelivered=True)
         again = item.redelivered or was_set_aside(item)
         if again and self.poison and fingerprint(item.body) in self.poison:
             return Arrival(item, _failed_on(item))
@@ -229,3 +234,12 @@ def _comes_again(arrival: Arrival) -> bool:
     """Tell whether this is a task that may have been finished since the broker delivered it first."""
     item = arrival.item
     return isinstance(item, Delivery) and item.redelivered and isinstance(arrival.parsed, TaskMessage)
+
+
+def blamed(batch: Sequence[Arrival], error: Exception) -> Exception:
+    """Return what a turn of at most one item failed of: the message, unless the services are to blame."""
+    services = isinstance(error, StoreLost) and not isinstance(error, StoreConflict)
+    known = services or isinstance(error, Poisoned | CancelledError)
+    if known or not batch or not isinstance(batch[0].item, Delivery):
+        return error
+    return Poisoned(batch[0].item.body, f"{type(error).__name__}: {error}")

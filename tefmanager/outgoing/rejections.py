@@ -8,12 +8,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
-from tefmanager.deliveries import was_set_aside
+from tefmanager.deliveries import copy_of, was_set_aside
 from tefmanager.interfaces import SET_ASIDE, Delivered, Delivery, IPublisher, Message
 from tefmanager.reception import Rejected, fingerprint
-
-LONGEST_REASON = 500
-"""Characters of the reason that a rejected message gets along; headers must fit into one frame."""
 
 MOST = 200
 MOST_BYTES = 16 * 1024 * 1024
@@ -95,7 +92,7 @@ class Rejections:
         self._under_way.append(copy)
         self._bytes += size
         try:
-            await self._insist(_message(rejected.delivery, {"x-tef-reason": rejected.reason}))
+            await self._insist(copy_of(rejected.delivery, {"x-tef-reason": rejected.reason}))
             await copied()
             copy.safe = True
         finally:
@@ -122,7 +119,7 @@ class Rejections:
         delivery = rejected.delivery
         if was_set_aside(delivery):
             await deferLater(self._clock, ROUND)
-        message = _message(delivery, {SET_ASIDE: rejected.reason})
+        message = copy_of(delivery, {SET_ASIDE: rejected.reason})
         if await self._publisher.send(self._own, message) is Delivered.CONFIRMED:
             self._acknowledge(delivery.session, [delivery.tag])
         else:
@@ -131,15 +128,3 @@ class Rejections:
 
 async def _nothing() -> None:
     """Nobody is told of it."""
-
-
-def _message(delivery: Delivery, headers: dict[str, str]) -> Message:
-    return Message(
-        delivery.body,
-        correlation_id=delivery.correlation_id,
-        reply_to=delivery.reply_to,
-        content_type=delivery.content_type,
-        headers={name: reason[:LONGEST_REASON] for name, reason in headers.items()},
-        envelope=delivery.envelope,
-        original=delivery.headers,
-    )

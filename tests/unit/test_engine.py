@@ -18,6 +18,7 @@ from tefmanager.core.attempts import Limits
 from tefmanager.core.core import Core
 from tefmanager.core.resources import Resource
 from tefmanager.core.values import Audience, ManagerRow, Moment
+from tefmanager.deliveries import RENEWED
 from tefmanager.engine import TURN_SIZE, Engine
 from tefmanager.interfaces import (
     SET_ASIDE,
@@ -36,6 +37,7 @@ from tefmanager.interfaces import (
     tell_nobody,
 )
 from tefmanager.interfaces.ways import Queues
+from tefmanager.outgoing.renewals import LAST
 from tefmanager.reception import Poisoned, fingerprint
 from tests.fakes.store import FakeDatabase
 from tests.unit.grid import finish
@@ -111,6 +113,25 @@ class Asked:
         """Take all back."""
         self.all.append(("give", [claim.attempt for claim in claims]))
         return []
+
+
+class Copies(Quiet):
+    """A publisher by which messages go to the manager's queue again.
+
+    Attributes:
+        all: those messages.
+        outcome: what becomes of them.
+    """
+
+    def __init__(self) -> None:
+        self.all: list[Message] = []
+        self.outcome = Delivered.CONFIRMED
+
+    async def send(self, queue: bytes, message: Message, tell: Tell = tell_nobody) -> Delivered:
+        """Publish."""
+        assert queue == b"own"
+        self.all.append(message)
+        return self.outcome
 
 
 class Rig:
@@ -280,6 +301,45 @@ def test_what_comes_before_it_does_not_wait() -> None:
     rig.database.go_on()
     rig.go_on()
     assert [tags for tags, _ in rig.acks.all] == [[1], [2], [3, 4]]
+
+
+BODY = b'{"type": "task", "task_type": "x", "guid": "a"}'
+
+
+@pytest.mark.parametrize("given_back", [LAST - 1, LAST, 19, 30])
+def test_what_went_back_too_often(given_back: int) -> None:
+    """It is replaced by a new message before the broker drops it, and acknowledged then; not earlier."""
+    copies = Copies()
+    rig = Rig(copies)
+    rig.engine.post(Delivery(1, 7, True, BODY, headers=b"as sent", given_back=given_back))
+    rig.go_on()
+    renewed = [(copy.body, copy.original, list(copy.headers)) for copy in copies.all]
+    assert renewed == ([(BODY, b"as sent", [RENEWED])] if given_back >= LAST else [])
+    assert rig.acks.all == [([7], [] if renewed else ["a"])]
+
+
+@pytest.mark.parametrize("outcome", [each for each in Delivered if each is not Delivered.CONFIRMED])
+def test_what_cannot_be_replaced(outcome: Delivered) -> None:
+    """It is taken in: perhaps it can be kept this time."""
+    copies = Copies()
+    copies.outcome = outcome
+    rig = Rig(copies)
+    rig.engine.post(Delivery(1, 7, True, BODY, given_back=LAST))
+    rig.go_on()
+    assert rig.acks.all == [([7], ["a"])]
+
+
+def test_a_replaced_message_may_be_the_second() -> None:
+    """A task that is finished is not done again when the message comes that replaced its own."""
+    rig = Rig().with_workers("w")
+    rig.engine.post(Delivery(1, 90, True, BODY, given_back=3))
+    rig.go_on()
+    rig.say("w", "working", "task_complete")
+    rig.go_on()
+    rig.engine.post(Delivery(1, 95, False, BODY, headers=RENEWED.encode(), given_back=0))
+    rig.go_on()
+    assert rig.known == []
+    assert [95] in [tags for tags, _ in rig.acks.all]
 
 
 def test_nothing_is_done_when_a_commit_fails() -> None:
