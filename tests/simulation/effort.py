@@ -37,7 +37,7 @@ SETTLED = 20.0
 SECONDS = 80.0
 """Seconds in which the tasks come and are done."""
 
-TOLERANCE = 1.15
+TOLERANCE = 1.05
 """More than so many times as much with ten times as much of something: it grows."""
 
 SEED = 8

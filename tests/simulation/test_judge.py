@@ -666,15 +666,19 @@ def look_at_all_that_waits(patch: MonkeyPatch) -> None:
 
 def look_at_all_that_is_over(patch: MonkeyPatch) -> None:
     """Each turn goes through what has ended in this leadership."""
-    committed, ended = Core.committed, list[int]()
+    committed, plan, ended = Core.committed, Core.plan, dict[Core, list[int]]()
 
     def kept(self: Core, changes: Changes) -> None:
-        ended.extend(changes.finished)
-        for _ in ended:
-            self.timers.next()
+        ended.setdefault(self, []).extend(changes.finished)
         committed(self, changes)
 
+    def planned(self: Core, now: Moment) -> None:
+        for _ in ended.get(self, ()):
+            self.timers.next()
+        plan(self, now)
+
     patch.setattr(Core, "committed", kept)
+    patch.setattr(Core, "plan", planned)
 
 
 def read_everything_each_turn(patch: MonkeyPatch) -> None:
