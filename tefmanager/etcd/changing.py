@@ -33,16 +33,25 @@ class Changing:
         self._tell = tell
         self._earlier: dict[str, tuple[Resource, ...]] = {}
         self._timers: dict[str, IDelayedCall] = {}
+        self._made: dict[str, float] = {}
 
     def changed(self, before: Resource | None, after: Resource | None) -> None:
         """Take in that a resource is another than it was."""
         if after is None:
             return
         if before is None:
-            if after.limit == UNLIMITED:  # it may be a default, and the limit is to come
-                self._keep(after.name, replace(after, limit=0))
+            self._made[after.name] = self._clock.seconds() + SETTLING
         elif (before.windows, before.closed) != (after.windows, after.closed):
             self._keep(after.name, before)
+        if after.limit == UNLIMITED and self._is_new(after.name):
+            # It may be a default, and the limit is to come.
+            self._keep(after.name, replace(after, limit=0))
+
+    def _is_new(self, name: str) -> bool:
+        """Tell whether a resource has just been made: no key of it says what the others will."""
+        now = self._clock.seconds()
+        self._made = {each: until for each, until in self._made.items() if until > now}
+        return name in self._made
 
     def strictest(self, resource: Resource) -> Resource:
         """Return a resource together with what it was a moment ago."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
+import pytest
 from twisted.internet.task import Clock
 
+from tefmanager.core.resources import UNLIMITED
 from tefmanager.etcd.cache import Cache, Entry
 from tefmanager.etcd.changing import SETTLING, Changing
 
@@ -81,6 +83,20 @@ def test_a_new_resource() -> None:
     etcd.clock.advance(SETTLING)
     assert etcd.limit == 1
     assert Etcd({}).put("ref_limit", "1") == 1
+
+
+@pytest.mark.parametrize(
+    "first", [("source", "x"), ("available", "1"), ("ref_count", "0"), ("ref_limit", "0")]
+)
+def test_a_new_resource_in_another_order(first: tuple[str, str]) -> None:
+    """Which of its keys comes first does not matter; later on a limit that is taken away counts at once."""
+    etcd = Etcd({})
+    assert etcd.put(*first) == 0
+    assert etcd.put("ref_limit", "-1") == 0
+    assert etcd.put("ref_limit", "1") == 0
+    etcd.clock.advance(SETTLING)
+    assert etcd.limit == 1
+    assert etcd.put("ref_limit", "-1") == UNLIMITED
 
 
 def test_other_changes_count_at_once() -> None:
