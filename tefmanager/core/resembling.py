@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Mapping
 
@@ -59,10 +60,20 @@ class Resembling:
 
 
 def _folded(name: str) -> str:
-    """Return what is left of a name without case, blanks, control characters and forms of writing."""
+    """Return what is left of a name without case, blanks, control characters and forms of writing.
+
+    And without slashes that lead nowhere: to the v2 API ``a//b``, ``/a/b`` and ``./a/b`` are ``a/b``.
+    """
     seen = (c for c in unicodedata.normalize("NFKC", name).casefold() if not _unseen(c))
-    return unicodedata.normalize("NFKC", "".join(seen))
+    parts = unicodedata.normalize("NFKC", "".join(seen)).split("/")
+    return "/".join(part for part in parts if part not in ("", "."))
+
+
+_BLANK = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+"""Characters that show nothing, whatever Unicode calls them: fillers, selectors, an empty Braille cell."""
 
 
 def _unseen(character: str) -> bool:
-    return unicodedata.category(character) in ("Cc", "Cf", "Zs", "Zl", "Zp")
+    return unicodedata.category(character) in ("Cc", "Cf", "Zs", "Zl", "Zp") or (
+        _BLANK.match(character) is not None
+    )

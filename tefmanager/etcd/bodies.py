@@ -1,4 +1,4 @@
-"""Bodies of HTTP requests, written at once, and of answers, handed on as they come."""
+"""Bodies of HTTP requests, written at once, and of answers, handed on as they come; bounds of answers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IConsumer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
+from twisted.web._newclient import BODY, HTTP11ClientProtocol, Request
 from twisted.web.client import ResponseDone
 from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import IBodyProducer, IResponse
@@ -88,6 +89,32 @@ LARGEST_BODY = 64 * 1024 * 1024
 
 A hundred thousand resources take less.
 """
+
+
+LARGEST_HEAD = 256 * 1024
+"""Bytes of an answer before its body."""
+
+
+class BoundedHead(HTTP11ClientProtocol):
+    """Twisted's own, which would keep headers without an end."""
+
+    _left = LARGEST_HEAD
+
+    def request(self, request: Request) -> Deferred[IResponse]:
+        """Send a request, as Twisted does."""
+        self._left = LARGEST_HEAD
+        return super().request(request)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take in a piece of an answer; too much that is no body ends the connection."""
+        twisted = cast(Any, super())  # it carries no types
+        if self._parser is not None and self._parser.state != BODY:
+            self._left -= len(data)
+        if self._left >= 0:
+            twisted.dataReceived(data)
+        else:
+            text = f"headers of more than {LARGEST_HEAD:,} bytes are not read"
+            twisted._giveUp(cast(Any, Failure)(ReservationsLost(text)))
 
 
 class Bounded:

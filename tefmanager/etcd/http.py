@@ -23,7 +23,7 @@ from twisted.web.iweb import IResponse
 
 from tefmanager import tls
 from tefmanager.etcd import auth
-from tefmanager.etcd.bodies import TOO_LATE, Bounded, RequestBody, collect
+from tefmanager.etcd.bodies import TOO_LATE, Bounded, BoundedHead, RequestBody, collect
 from tefmanager.etcd.cluster import Cluster, Endpoint, TlsPolicy
 from tefmanager.etcd.refusals import NotLetIn, RequestRefused
 from tefmanager.interfaces import ReservationsLost
@@ -36,6 +36,9 @@ MAX_CONNECTIONS = 16
 
 CONNECT_TIMEOUT = 2.0
 """Seconds to wait for a TCP connection before the next endpoint is tried."""
+
+LONGEST_INDEX = 20
+"""Digits of a number of 64 bits."""
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
@@ -82,9 +85,13 @@ class Answer(Struct, frozen=True):
 
 
 class _QuietFactory(_HTTP11ClientFactory):
-    """Twisted's own, which would log a line for each connection."""
+    """Twisted's own, which would log a line for each connection, and take in headers without an end."""
 
     noisy = False
+
+    def buildProtocol(self, addr: object) -> BoundedHead:
+        """Make what speaks HTTP on a connection."""
+        return cast(BoundedHead, cast(Any, BoundedHead)(self._quiescentCallback))
 
 
 class _NotSent(Exception):
@@ -191,7 +198,7 @@ class HttpClient:
         async def exchange(place: str, response: IResponse) -> Answer:
             body = Bounded(f"etcd {place}")
             await collect(response, body.append)
-            cluster = (response.headers.getRawHeaders("X-Etcd-Cluster-Id") or [""])[0]
+            cluster = _header(response, "X-Etcd-Cluster-Id")
             return Answer(response.code, _index(response), cluster, body.whole(), place)
 
         return await self._each(lambda endpoint: self._exchange(endpoint, request, authorization, exchange))
@@ -319,8 +326,9 @@ class HttpClient:
             raise CancelledError from error
         except Exception as error:
             first = _first(error)
-            if isinstance(first, ReservationsLost):  # the body might not follow its headers any more
-                raise ReservationsLost(str(first)) from error
+            if isinstance(first, ReservationsLost):
+                # The request's body might not follow its headers any more, or the answer had no end.
+                raise ReservationsLost(f"etcd {place}: {first}") from error
             if isinstance(first, _NEVER_SENT):
                 raise _NotSent(f"etcd {place}: {_text(error)}") from error
             if self._closed:
@@ -343,8 +351,14 @@ def _raiser(text: str) -> Callable[[object, float], object]:
 
 def _index(response: IResponse) -> int:
     """Return v2's index of the store, 0 where there is none."""
-    found = response.headers.getRawHeaders("X-Etcd-Index") or ["0"]
-    return int(found[0]) if found[0].isdigit() else 0
+    found = _header(response, "X-Etcd-Index")
+    return int(found) if found.isascii() and found.isdigit() and len(found) <= LONGEST_INDEX else 0
+
+
+def _header(response: IResponse, name: str) -> str:
+    """Return a header, whatever is in it; empty where there is none."""
+    found: bytes = (response.headers.getRawHeaders(name.encode()) or [b""])[0]
+    return found.decode("ascii", "replace")
 
 
 async def _error_text(response: IResponse) -> str:

@@ -138,12 +138,13 @@ class Ownership:
         if known is None:
             known = await self._keys.read()
             self._check(owner, known)
-        return await self._keys.write(known, *signs(owner.life, owner.machine), owner.ttl)
+        written = await self._keys.write(known, *signs(owner.life, owner.machine), owner.ttl)
+        self._told = None
+        return written
 
     def _check(self, owner: Owner, keys: Keys) -> None:
         found = taken(owner.life, keys)
         if found is None:
-            self._told = None
             return
         self._until = -inf
         theirs, ours = found.sign.where, f"database {owner.life.database} on {owner.machine}"

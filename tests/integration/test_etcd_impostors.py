@@ -11,7 +11,7 @@ import pytest_twisted
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
-from tefmanager.etcd import bodies, lines, v3wire
+from tefmanager.etcd import bodies, lines, v2wire, v3wire
 from tefmanager.etcd.auto import AutoReservations
 from tefmanager.etcd.bodies import Bounded
 from tefmanager.etcd.http import HttpClient
@@ -109,6 +109,37 @@ async def test_a_missing_gateway_is_named(impostor: tuple[Impostor, tuple[str, i
     await observer.until(lambda: observer.lost)
     assert "enable-grpc-gateway" in observer.lost[0]
     await reservations.stop()
+
+
+ODD = [b"\xb2", "²".encode(), b"9" * 5000, b"-1", b"", b"1 2"]
+
+
+@pytest.mark.parametrize("value", ODD)
+@pytest_twisted.ensureDeferred
+async def test_odd_headers(impostor: tuple[Impostor, tuple[str, int]], value: bytes) -> None:
+    """What an index or a cluster can't be says nothing, and is nobody's fault."""
+    server, place = impostor
+    server.headers = {b"x-etcd-index": value, b"x-etcd-cluster-id": value}
+    server.body = b'{"action":"get","node":{"key":"/","dir":true}}'
+    http = HttpClient(CLOCK, [place])
+    result, index = await v2wire.ask(http, v2wire.request("GET", "/"))
+    assert (result.action, index) == ("get", 0)
+    await http.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_headers_without_an_end(impostor: tuple[Impostor, tuple[str, int]]) -> None:
+    """They are bounded, too."""
+    server, place = impostor
+    server.headers = {b"x-%d" % number: b"y" * 1000 for number in range(2 * bodies.LARGEST_HEAD // 1000)}
+    http = HttpClient(CLOCK, [place])
+    for _ in range(2):
+        with pytest.raises(ReservationsLost, match=r"127\.0\.0\.1.*headers of more than 262,144 bytes"):
+            await v3wire.ask(http, "kv/range", v3wire.Range(b"x"), v3wire.RangeAnswer)
+    server.headers = {b"x-%d" % number: b"y" * 1000 for number in range(100)}
+    for _ in range(4):  # on one connection
+        await http.ask(v2wire.request("GET", "/"))
+    await http.close()
 
 
 @pytest_twisted.ensureDeferred

@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 from tefmanager.core.life import Life
 from tefmanager.etcd.owner import Found, Keys, Rival, folder, signs, taken
 from tefmanager.etcd.ownership import Owner, Ownership
-from tefmanager.etcd.refusals import NotLetIn
+from tefmanager.etcd.refusals import NotLetIn, RequestRefused
 from tefmanager.interfaces import ReservationsLost
 from tefmanager.loglines import Line
 from tests.fakes.reservations import FakeOwnerKeys
@@ -54,20 +54,32 @@ def test_it_is_told_every_thirty_seconds() -> None:
     assert len(told) == 5
 
 
-def test_a_missing_right_is_told_and_stops_nothing() -> None:
-    """The sign of life is a precaution."""
+class Unreadable(FakeOwnerKeys):
+    """Keys that this manager has no right to at all."""
+
+    async def read(self) -> Keys:
+        raise NotLetIn("etcd e: not let in")
+
+
+class Unwritable(FakeOwnerKeys):
+    """Keys that this manager may only read."""
+
+    async def write(self, found: Keys, grid: str, alive: str, ttl: int) -> Keys | None:
+        raise RequestRefused("etcd e: not let in", "not let in")
+
+
+@pytest.mark.parametrize("closed", [Unreadable, Unwritable])
+def test_a_missing_right_is_told_and_stops_nothing(closed: type[FakeOwnerKeys]) -> None:
+    """The sign of life is a precaution. It is told every thirty seconds, however often it is tried."""
     clock, told = Clock(), list[Line]()
-
-    class Closed(FakeOwnerKeys):
-        async def read(self) -> Keys:
-            raise NotLetIn("etcd e: not let in")
-
     ownership = Ownership(
-        Owner(OURS, "beta", 24, told.append), Closed("/managers/tef", clock), clock.seconds, 1.0
+        Owner(OURS, "beta", 24, told.append), closed("/managers/tef", clock), clock.seconds, 1.0
     )
-    assert not failure_of(ownership)
-    assert ownership.holds
-    assert [line.text for line in told] == ["ETCD_UNGUARDED|/managers/tef|etcd e: not let in"]
+    for _ in range(31):
+        assert not failure_of(ownership)
+        assert ownership.holds
+        clock.advance(1.0)
+    assert [line.text for line in told] == ["ETCD_UNGUARDED|/managers/tef|etcd e: not let in"] * 2
 
 
 def test_signs() -> None:

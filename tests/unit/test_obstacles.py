@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tefmanager.core import events
 from tefmanager.core.attempts import Limits
 from tefmanager.core.effects import Reply, ReplyTo
@@ -63,13 +65,13 @@ def test_a_resource_without_an_entry() -> None:
 def test_a_name_that_resembles_an_existing_one() -> None:
     """It limits nothing, and everybody is told, in the log once for each name."""
     grid = Grid(resources={"café": Resource("café", limit=1)}).say("w", "idle")
-    for odd in ("Café", "cafe\u0301", "café\r", " café", "ca\u200bfé", "\uff43afé"):
+    for odd in ("Café", "cafe\u0301", "café\r", " café", "ca\u200bfé", "\uff43afé", "caf\u3164é\ufe0f"):
         text = (
             f"resource {odd} has no entry in Etcd and limits nothing; is 'café' meant instead of {odd!r}?"
         )
         assert warnings(grid, f"1{odd}", resources=[odd]) == (text,)
         assert warnings(grid, f"2{odd}", resources=[odd]) == (text,)
-    assert len(grid.logged("RESOURCE_UNLIMITED")) == 6
+    assert len(grid.logged("RESOURCE_UNLIMITED")) == 7
     assert grid.logged("TASK_CANNOT_RUN") == []
     assert warnings(grid, "A", resources=["cafe", "café"]) == ()
     listed = resources(grid.core, grid.now)
@@ -79,6 +81,15 @@ def test_a_name_that_resembles_an_existing_one() -> None:
     grid.turn(events.ResourcesSeen({"Café": None, "café": None}))
     assert warnings(grid, "C", resources=["Café"]) == ()
     assert resources(grid.core, grid.now).resembling == {}
+
+
+@pytest.mark.parametrize("odd", ["db//main", "/db/main", "db/main/", "./db/main", "DB/./main"])
+def test_slashes_that_lead_nowhere(odd: str) -> None:
+    """To Etcd's v2 API they are not there; in v3 they make another name."""
+    grid = Grid(resources={"db/main": Resource("db/main", limit=1)}).say("w", "idle")
+    [text] = warnings(grid, "1", resources=[odd])
+    assert "is 'db/main' meant" in text
+    assert warnings(grid, "2", resources=["db", "main", "dbmain"]) == ()
 
 
 def test_names_that_resemble_are_bounded() -> None:
