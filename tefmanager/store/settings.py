@@ -53,7 +53,7 @@ async def configure(session: Session, more: Mapping[str, str]) -> Iterator[str]:
     [(encoding, schema, search_path, synchronous)] = await session.run(_LOOK)
     if encoding != "UTF8":
         raise StoreLost(f"the encoding of the database is {encoding}, expected UTF8")
-    if schema is None:
+    if schema is None or schema.startswith("pg_"):  # the system's own, or one of this session alone
         raise StoreLost(
             f"search_path is {search_path or 'empty'}, which leads to no schema that is there and may be "
             "used; expected one for the tables (schema_search_path in the database's yml file)"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +106,8 @@ async def test_a_pooler_of_sessions(
         await begun.end()
 
 
+OF_PREFIX = "select tablename from pg_tables where starts_with(tablename, "
+
 HOSTILE = {
     "client_encoding": "LATIN1",
     "default_transaction_read_only": "on",
@@ -190,16 +194,56 @@ def struct(value: Any) -> dict[str, Any]:
     return {name: getattr(value, name) for name in value.__struct_fields__}
 
 
+@pytest.mark.parametrize("path", ["nowhere", "pg_temp, public", "pg_toast"])
 @pytest_twisted.ensureDeferred
 async def test_a_search_path_that_leads_nowhere(
-    services: Services, prefix: str, role: Callable[[Mapping[str, str]], dict[str, str]]
+    services: Services, prefix: str, role: Callable[[Mapping[str, str]], dict[str, str]], path: str
 ) -> None:
-    """It is named, with what is expected."""
-    database = {**services.database, **role({"search_path": "nowhere"})}
+    """It is named, with what is expected; what goes with the session is no place for tables."""
+    database = {**services.database, **role({"search_path": path})}
     [text] = await told_first(store(database, prefix))
     assert (
-        ": search_path is nowhere, which leads to no schema that is there and may be used; expected" in text
+        f": search_path is {path}, which leads to no schema that is there and may be used; expected" in text
     )
+
+
+WRITES = re.compile(r"(insert) into \{t\}(\w+)|(update) \{t\}(\w+)|(delete) from \{t\}(\w+)")
+
+
+def written() -> set[tuple[str, str]]:
+    """Return which rights to which tables a turn may need, by the statements themselves."""
+    found: set[tuple[str, str]] = set()
+    for file in (resources.files("tefmanager.store") / "sql").iterdir():
+        for statement in file.read_text("utf-8").split("-- name: "):
+            if statement.startswith(("make_row", "probe")):
+                continue  # the one is for a row that was lost, the other is what is tried here
+            hits = [tuple(filter(None, hit)) for hit in WRITES.findall(statement)]
+            found |= {(right, table) for right, table in hits}
+            if "do update" in statement:
+                found |= {("update", table) for right, table in hits if right == "insert"}
+    return found
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_role_that_may_not_write_all(
+    services: Services, twin: RealTwin, prefix: str, role: Callable[[Mapping[str, str]], dict[str, str]]
+) -> None:
+    """Whatever right is missing: no reign begins that would only give its messages back."""
+    first = await soon(store(services.database, prefix).reign(silent))
+    await first.end()
+    login = role({"search_path": "public"})
+    database = {**services.database, **login}
+    tables = ", ".join(name for (name,) in twin.ask(f"{OF_PREFIX}'{prefix}')"))
+    twin.ask(f"grant select, insert, update, delete on {tables} to {login['user']}")
+    rights = written()
+    assert {table for _, table in rights} >= {"tasks", "history", "attempts", "workers", "paused_suites"}
+    for right, table in sorted(rights):
+        twin.ask(f"revoke {right} on {{t}}{table} from {login['user']}")
+        [text] = await told_first(store(database, prefix))
+        assert text.endswith(f"permission denied for table {prefix}{table}"), right
+        twin.ask(f"grant {right} on {{t}}{table} to {login['user']}")
+    begun = await soon(store(database, prefix).reign(silent))
+    await begun.end()
 
 
 @pytest_twisted.ensureDeferred

@@ -66,6 +66,24 @@ with task as (
     values (-1, -1, 'probe', 1, 'probe', now(), now(), 'completed', false)
 ), changed as (
     update {t}tasks set attempts = attempts where id = -1
+), settled as (
+    update {t}history set settled = settled where false
+), gone as (
+    delete from {t}history where false
+), resolved as (
+    update {t}attempts set unresolved = unresolved where false
+), done as (
+    delete from {t}attempts where false
+), worker as (
+    insert into {t}workers as w (name, worker_type, exchange_name, status, since, heard)
+    select name, worker_type, exchange_name, status, since, heard from {t}workers where false
+    on conflict (name) do update set heard = excluded.heard
+), absent as (
+    delete from {t}workers where false
+), paused as (
+    insert into {t}paused_suites (guid) select guid from {t}paused_suites where false on conflict (guid) do nothing
+), readied as (
+    delete from {t}paused_suites where false
 ), stopped as (
     insert into {t}stopped_suites as s (guid, below, spared, commands, stopped, over)
     select guid, below, spared, commands, stopped, over from {t}stopped_suites where false
