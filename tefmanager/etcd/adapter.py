@@ -170,7 +170,7 @@ class EtcdReservations(ABC):
     @property
     def empty(self) -> bool:
         """Whether everything was read, and there was nothing."""
-        return self._lost is None and not self._cache.all() and not self._locks.held()
+        return self._lost is None and self._cache.is_empty and not self._locks.held()
 
     # --- for the two APIs to fill in ---
 
@@ -271,7 +271,7 @@ class EtcdReservations(ABC):
 
     async def _read_all(self) -> bool:
         found = await self._read()
-        if (reason := self._timeline.replaced()) is not None:
+        if (reason := self._timeline.replaced() or self._cache.contradiction(found)) is not None:
             self._locks = Locks()
             self._cache = Cache(self._locks.counted, self._changing)
             if self._observer is not None:

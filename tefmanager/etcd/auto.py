@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -13,6 +14,7 @@ from zope.interface import implementer
 
 from tefmanager.backoff import Backoff
 from tefmanager.etcd import v2wire
+from tefmanager.etcd.adapter import EtcdReservations
 from tefmanager.etcd.http import Endpoint, HttpClient
 from tefmanager.etcd.ownership import Owner
 from tefmanager.etcd.v2 import EtcdV2Reservations
@@ -86,13 +88,18 @@ class _First:
 class AutoReservations:
     """Reservations by v2 where the base exists there, otherwise by v3; decided at the first answer.
 
-    While nothing is in v3 either, that is no more than a guess, which each call looks into again: the first
-    resource may be made long after the manager was started.
+    While nothing is in the one that was chosen, that is no more than a guess, which each call looks into
+    again: the first resource may be made long after the manager was started, and all may move to v3.
 
     The arguments are those of `tefmanager.etcd.adapter.EtcdReservations`.
+
+    Attributes:
+        api: ``v2`` or ``v3``, or None while that is not known.
     """
 
     _log = Logger()
+
+    api: str | None = None
 
     def __init__(
         self,
@@ -122,20 +129,15 @@ class AutoReservations:
             on_conflict,
             owner,
         )
-        self._v2 = EtcdV2Reservations(*arguments)
-        self._v3 = EtcdV3Reservations(*arguments)
-        self._chosen: EtcdV2Reservations | EtcdV3Reservations | None = None
+        self._make: Mapping[str, Callable[[], EtcdReservations]] = {
+            "v2": partial(EtcdV2Reservations, *arguments),
+            "v3": partial(EtcdV3Reservations, *arguments),
+        }
+        self._chosen: EtcdReservations | None = None
         self._observer: IResourceObserver | None = None
         self._lost: str | None = None
         self._choosing: Deferred[None] | None = None
         self._first: _First | None = None
-
-    @property
-    def api(self) -> str | None:
-        """Return ``v2`` or ``v3``, or None while that is not known."""
-        if self._chosen is None:
-            return None
-        return "v2" if self._chosen is self._v2 else "v3"
 
     def start(self, observer: IResourceObserver) -> None:
         """See `IReservations`."""
@@ -160,35 +162,38 @@ class AutoReservations:
         if self._choosing is not None:
             self._choosing.cancel()
         await self._http.close()
-        await self._v2.stop()
-        await self._v3.stop()
+        if self._chosen is not None:
+            await self._chosen.stop()
         self._lost = "stopped"
         if self._first is not None:
             self._first.now_known()
 
-    async def _decided(self) -> EtcdV2Reservations | EtcdV3Reservations:
-        if self._chosen is self._v3 and self._v3.empty and await has_v2_base(self._http, self._base):
-            await self._change_to_v2()
+    async def _decided(self) -> EtcdReservations:
+        if self._chosen is not None and self._chosen.empty:
+            await self._choose_again(self._chosen)
         if self._first is not None:
             await self._first.known()
         if self._chosen is None:
             raise ReservationsLost(self._lost or "not read yet")
         return self._chosen
 
-    async def _change_to_v2(self) -> None:
-        if self._chosen is self._v2 or self._observer is None:
-            return  # another call came first
+    async def _choose_again(self, empty: EtcdReservations) -> None:
+        api = await self._api_now()
+        if api == self.api or self._chosen is not empty or self._observer is None:
+            return  # right, or another call came first
         # Nobody asks for anything until the resources there have been read.
-        self._observer.resources_lost("resources are in the v2 API now, which is read first")
+        self._observer.resources_lost(f"resources are in the {api} API now, which is read first")
         self._first = _First(self._observer)
-        self._use(self._v2, self._first)
-        await self._v3.stop()
+        self._use(api, self._first)
+        await empty.stop()
+
+    async def _api_now(self) -> str:
+        return "v2" if await has_v2_base(self._http, self._base) else "v3"
 
     async def _choose(self, observer: IResourceObserver) -> None:
         while self._chosen is None:
             try:
-                has_v2 = await has_v2_base(self._http, self._base)
-                self._use(self._v2 if has_v2 else self._v3, observer)
+                self._use(await self._api_now(), observer)
             except ReservationsLost as lost:
                 self._lose(str(lost), observer)
                 await self._backoff.pause()
@@ -200,10 +205,10 @@ class AutoReservations:
                 self._lose(f"unexpected: {error!r}", observer)
                 await self._backoff.pause()
 
-    def _use(self, chosen: EtcdV2Reservations | EtcdV3Reservations, observer: IResourceObserver) -> None:
-        self._chosen = chosen
-        self._log.info("resources are in Etcd's {api} API", api=self.api)
-        chosen.start(observer)
+    def _use(self, api: str, observer: IResourceObserver) -> None:
+        self.api, self._chosen = api, self._make[api]()
+        self._log.info("resources are in Etcd's {api} API", api=api)
+        self._chosen.start(observer)
 
     def _lose(self, reason: str, observer: IResourceObserver) -> None:
         told, self._lost = self._lost, reason

@@ -60,6 +60,26 @@ class Cache:
         """Return all resources, by name."""
         return {name: self._complete(found) for name, found in self._resources.items()}
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no resource."""
+        return not self._resources
+
+    def contradiction(self, found: Everything) -> str | None:
+        """Return why a read can't be of the Etcd that was known before, or None.
+
+        A key's revision only grows, also where the key was deleted and made anew. So one that is lower than
+        it was known to be is of another past, even where the store's own has overtaken what was known.
+        """
+        for name, fields in found.fields.items():
+            known = self._fields.get(name, {})
+            for field, entry in fields.items():
+                before = known.get(field, NOTHING).revision
+                if entry.revision < before <= found.revision:
+                    key = f"{name}/{field}"
+                    return f"it is another one: {key} is of revision {entry.revision}, before {before}"
+        return None
+
     def _complete(self, found: Resource) -> Resource:
         found = found.with_own(self._own(found.name))
         return found if self._changing is None else self._changing.strictest(found)

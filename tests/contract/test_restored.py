@@ -16,6 +16,7 @@ from tests.contract.etcds import CLOCK, FakeTwin, RealTwin, Twin
 from tests.contract.own_etcd import OwnEtcd
 from tests.contract.test_reservations import Managers, assert_at_rest
 from tests.integration.test_etcd_faults import until
+from tests.proxy import Proxy
 
 
 class Past:
@@ -104,6 +105,34 @@ async def test_empty(past: Past, managers: Managers) -> None:
     await observer.until(lambda: "s" in observer.resources)
     assert await reservations.reserve([Claim(2, ("r", "s"))]) == [Granted(2, ("s",))]
     await assert_at_rest(past.twin, "s", 1)
+
+
+@pytest.mark.parametrize("api", ["v2", "v3"])
+@pytest_twisted.ensureDeferred
+async def test_older_and_written_to(api: str, unique: str, tmp_path: Path) -> None:
+    """Others have written so much before anybody looks that it is no older any more: its keys tell."""
+    etcd, base = OwnEtcd(tmp_path / "etcd"), f"/tef/{unique}/resources"
+    await etcd.start()
+    proxy = Proxy(etcd.endpoint)
+    foreign = RealTwin(api, etcd.endpoint, base).foreign
+    managers = Managers(RealTwin(api, proxy.endpoint, base))
+    await foreign.set("r/ref_limit", "3")
+    reservations, observer = await managers.start()
+    assert await reservations.reserve([Claim(1, ("r",))]) == [Granted(1, ("r",))]
+    await etcd.remember()
+    assert await granted(reservations.reserve, Claim(2, ("r",)))
+    await proxy.close()
+    await etcd.bring_back()
+    for number in range(40):
+        await foreign.set("other/source", str(number))
+    proxy.open()
+    await until(lambda: observer.replaced)
+    await until(lambda: observer.calls[-1] == "read")
+    assert "r/ref_count is of revision" in observer.replaced[0]
+    assert observer.held == {1: frozenset("r")}
+    await managers.stop()
+    await proxy.close()
+    await etcd.kill()
 
 
 async def granted(reserve: Callable[..., Awaitable[object]], claim: Claim) -> bool:

@@ -10,6 +10,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, DeferredList, gatherResults
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 from twisted.web.pages import notFound
 from twisted.web.resource import Resource
 from twisted.web.server import Site
@@ -21,9 +22,9 @@ from tefmanager.etcd.http import HttpClient, Request
 from tefmanager.etcd.v2 import EtcdV2Reservations
 from tefmanager.etcd.v3 import EtcdV3Reservations
 from tefmanager.etcd.v3watch import watch
-from tefmanager.interfaces import Claim, Granted, IReservations, ReservationsLost
+from tefmanager.interfaces import Claim, Granted, IReservations, Refused, ReservationsLost
 from tefmanager.lease import Lease
-from tests.contract.etcds import CLOCK, MONDAY_NOON, Observer, RealTwin
+from tests.contract.etcds import CLOCK, MONDAY_NOON, Observer, RealTwin, http
 from tests.proxy import NETWORK, Proxy
 from tests.services import Services
 
@@ -268,6 +269,34 @@ async def test_auto_changes_its_mind(services: Services, unique: str) -> None:
     assert observer.calls.count("lost") == 1, "one change-over, until which nobody asks for anything"
     assert observer.calls.index("lost") < observer.calls.index("read", observer.calls.index("lost"))
     assert "r" in observer.resources
+    await reservations.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_auto_follows_a_move(services: Services, unique: str) -> None:
+    """Resources that move from v2 to v3, and back, count in either place."""
+    base = f"/tef/{unique}"
+    reservations = AutoReservations(CLOCK, [services.etcd], base, "p", lambda: MONDAY_NOON, lambda: 1.0)
+    observer = Observer()
+    foreign = {api: RealTwin(api, services.etcd, base).foreign for api in ("v2", "v3")}
+    await foreign["v2"].set("r/ref_limit", "1")
+    reservations.start(observer)
+    for attempt, (here, there) in enumerate([("v2", "v3"), ("v3", "v2"), ("v2", "v3")]):
+        await observer.until(lambda: "r" in observer.resources)
+        assert await reservations.reserve([Claim(2 * attempt, ("r",))]) == [Granted(2 * attempt, ("r",))]
+        [refused] = await reservations.reserve([Claim(2 * attempt + 1, ("r",))])
+        assert isinstance(refused, Refused)
+        assert reservations.api == here
+        await reservations.release([Claim(2 * attempt, ("r",))])
+        if here == "v2":
+            url = "http://{}:{}/v2/keys{}?recursive=true".format(*services.etcd, base)
+            await deferToThread(http, "DELETE", url)
+        else:
+            for key in await foreign[here].dump():
+                await foreign[here].delete(key)
+        await observer.until(lambda: "r" not in observer.resources)
+        await foreign[there].set("r/ref_limit", "1")
+        await reservations.refresh()
     await reservations.stop()
 
 

@@ -12,11 +12,12 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from tefmanager.core.resources import UNLIMITED, Resource
 from tefmanager.etcd import v2wire, v3wire
-from tefmanager.etcd.cache import Cache, Entry, Lock, Locks
+from tefmanager.etcd.cache import Cache, Entry, Everything, Lock, Locks
 from tefmanager.etcd.jobs import Job, Jobs, Kind, all_done
 from tefmanager.etcd.lines import Lines
 from tefmanager.etcd.plan import plan
 from tefmanager.etcd.settle import LockKey, State, uncounted
+from tefmanager.etcd.tree import REF_COUNT, REF_LIMIT
 from tefmanager.interfaces import ReservationsLost
 
 unhurried = settings(deadline=None)
@@ -56,6 +57,26 @@ def test_a_read_forgets_what_is_gone() -> None:
     assert cache.get("r") is None
     assert cache.all() == {"s": Resource("s", limit=3)}
     assert cache.entry("r", "ref_limit") == Entry(None, 0)
+
+
+def test_a_read_of_another_past() -> None:
+    """A key that is older than it was known to be is of another store, unless the whole read is older."""
+    cache = Cache()
+    cache.read_all({"r": {REF_COUNT: Entry("1", 5), REF_LIMIT: Entry("9", 2)}}, 5)
+    cache.put("r", REF_COUNT, Entry("2", 9))
+
+    def told(revision: int, **fields: int) -> str | None:
+        found = {"r": {field: Entry("x", at) for field, at in fields.items()}}
+        return cache.contradiction(Everything(found, [], revision))
+
+    assert told(9, ref_count=9, ref_limit=2) is None
+    assert told(12, ref_count=11, ref_limit=2, source=1) is None
+    assert told(8, ref_count=5, ref_limit=2) is None
+    assert told(12, ref_limit=2) is None
+    assert told(12, ref_count=5, ref_limit=2) == "it is another one: r/ref_count is of revision 5, before 9"
+    cache.put("r", REF_COUNT, Entry(None, 10))
+    assert told(12, ref_count=11) is None
+    assert told(12, ref_count=9) is not None
 
 
 def test_a_read_of_one_resource() -> None:
