@@ -233,7 +233,7 @@ async def test_a_role_that_may_not_write_all(
     await first.end()
     login = role({"search_path": "public"})
     database = {**services.database, **login}
-    tables = ", ".join(name for (name,) in twin.ask(f"{OF_PREFIX}'{prefix}')"))
+    tables = ", ".join(str(name) for (name,) in twin.ask(f"{OF_PREFIX}'{prefix}')"))
     twin.ask(f"grant select, insert, update, delete on {tables} to {login['user']}")
     rights = written()
     assert {table for _, table in rights} >= {"tasks", "history", "attempts", "workers", "paused_suites"}
