@@ -70,7 +70,7 @@ class Unwritable(FakeOwnerKeys):
 
 @pytest.mark.parametrize("closed", [Unreadable, Unwritable])
 def test_a_missing_right_is_told_and_stops_nothing(closed: type[FakeOwnerKeys]) -> None:
-    """The sign of life is a precaution. It is told every thirty seconds, however often it is tried."""
+    """The sign of life is a precaution: it is told every thirty seconds, however often it is tried."""
     clock, told = Clock(), list[Line]()
     ownership = Ownership(
         Owner(OURS, "beta", 24, told.append), closed("/managers/tef", clock), clock.seconds, 1.0
