@@ -20,6 +20,7 @@ from tefmanager.messages import (
     TaskMessage,
     WorkerMessage,
 )
+from tefmanager.outgoing.properties import properties_of
 
 RENEWED = "x-tef-renewed"
 """The header of a message that replaces one which went back to the manager's queue too often."""
@@ -65,7 +66,10 @@ def event_of(delivery: Delivery, parsed: Parsed | None, finished: frozenset[str]
     match parsed:
         case TaskMessage():
             done = parsed.guid in finished
-            return events.TaskSubmitted(parsed, delivery.body, delivery.redelivered, done, reply)
+            properties = properties_of(delivery)
+            return events.TaskSubmitted(
+                parsed, delivery.body, delivery.redelivered, done, reply, properties
+            )
         case WorkerMessage():
             return events.WorkerReported(parsed, delivery.redelivered, reply)
         case SetState() | GetWorkers() | DispatchTasks() | SuiteCommand():

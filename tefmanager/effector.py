@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from time import time
 
@@ -16,10 +16,11 @@ from twisted.python.failure import Failure
 from tefmanager import loglines
 from tefmanager.backoff import Backoff
 from tefmanager.core import events
-from tefmanager.core.announcements import announcement, history, workers_told
+from tefmanager.core.announcements import announcement, workers_told
 from tefmanager.core.effects import (
     Bury,
     Effect,
+    KeepCopies,
     Log,
     LookAt,
     Publish,
@@ -29,7 +30,7 @@ from tefmanager.core.effects import (
     ReplyWorkers,
     Reserve,
 )
-from tefmanager.core.values import AttemptRow, Bodies
+from tefmanager.core.values import Bodies
 from tefmanager.crashpoints import CrashPoint, reach
 from tefmanager.deliveries import CONTENT_TYPE, Answers
 from tefmanager.inquiry.outages import (
@@ -38,7 +39,6 @@ from tefmanager.inquiry.outages import (
     LATE,
     RELEASE,
     RESERVATION,
-    SET_ASIDE,
     Outages,
     Service,
     Steps,
@@ -50,6 +50,7 @@ from tefmanager.interfaces import (
     IMeter,
     Impossible,
     IPublisher,
+    IReign,
     IReservations,
     Message,
     Outcome,
@@ -58,6 +59,7 @@ from tefmanager.interfaces import (
 )
 from tefmanager.interfaces.ways import Queues
 from tefmanager.logfile.emit import emit
+from tefmanager.outgoing.deadcopies import DeadCopies
 from tefmanager.outgoing.outcomes import event_of_claim, event_of_dispatch
 from tefmanager.outgoing.releases import Releases
 from tefmanager.spawn import Nursery
@@ -72,9 +74,6 @@ LOOK_TIMEOUT = 5.0
 REFUSED_PAUSE = 60.0
 """Seconds until a rejected message that is too large for its queue is offered again."""
 
-ATTEMPTS_TOLD = 100
-"""How many of a dead task's attempts are told in its headers: the last ones."""
-
 _METERED: dict[type[Outcome], str] = {Granted: "granted", Refused: "refused", Impossible: "impossible"}
 
 
@@ -85,7 +84,7 @@ class Effector:
 
     Args:
         post: takes what came of an effect, as an event.
-        attempts: reads the ended attempts of a task.
+        reign: is read, for copies of dead tasks.
         on_failure: is told of a failure that nobody expected.
         on_idle: is told when nothing is under way any more.
         meter: is told what is measured.
@@ -93,6 +92,7 @@ class Effector:
 
     Attributes:
         probed: what became of the last probe, in words.
+        dead: the copies of dead tasks.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Effector:
         reservations: IReservations,
         queues: Queues,
         post: Callable[[events.Event], None],
-        attempts: Callable[[int], Awaitable[Sequence[AttemptRow]]],
+        reign: IReign,
         on_failure: Callable[[Failure], None],
         on_idle: Callable[[], None],
         meter: IMeter,
@@ -113,7 +113,6 @@ class Effector:
         self._reservations = reservations
         self._queues = queues
         self._post = post
-        self._attempts = attempts
         self._meter = meter
         self._nursery = Nursery(on_failure, on_idle)
         self._questions = Nursery(on_failure)  # no stop waits for their answers
@@ -121,6 +120,16 @@ class Effector:
         self._answers = Answers(publisher)
         self._outages = outages
         self._steps = Steps(outages)
+        self.dead = DeadCopies(
+            clock,
+            publisher,
+            queues.dead,
+            reign,
+            post,
+            self._nursery.run,
+            self._questions.run,
+            outages,
+        )
         self.probed = NOT_CONFIRMED
         self._probe: Deferred[None] | None = None
         self._releases = Releases(
@@ -151,7 +160,9 @@ class Effector:
                 case LookAt():
                     self._questions.run(self._look(effect), "RabbitMQ has not said who consumes a queue")
                 case Bury():
-                    self._nursery.run(self._bury(effect, bodies[effect.task_id]), SET_ASIDE)
+                    self.dead.bury(effect)
+                case KeepCopies(ids):
+                    self.dead.written(ids)
         self._ask_etcd()
         self._tell(effects)
 
@@ -181,6 +192,7 @@ class Effector:
     async def abandon(self) -> None:
         """Give up what is under way."""
         self._releases.abandon()
+        self.dead.abandon()
         for nursery in (self._nursery, self._questions):
             nursery.cancel()
             await nursery.wait()
@@ -233,16 +245,6 @@ class Effector:
     async def reply(self, to: ReplyTo, response: object) -> None:
         """Answer with a value that can be encoded as JSON."""
         await self._answers.reply(to, response)
-
-    async def _bury(self, effect: Bury, body: bytes) -> None:
-        attempts = await self._attempts(effect.task_id)
-        told = [history(row) for row in attempts[-ATTEMPTS_TOLD:]]
-        headers = {"x-tef-reason": effect.reason, "x-tef-guid": effect.guid, "x-tef-attempts": told}
-        message = Message(body, content_type=CONTENT_TYPE, headers=headers)
-        if (refusal := await self._insist(self._queues.dead, message)) is not None:
-            emit(loglines.DEAD_NOT_QUEUED(effect.guid, refusal))  # history has it all the same
-        reach(CrashPoint.BURIED)
-        self._post(events.Buried(effect.task_id, effect.guid))
 
     async def _insist(self, queue: bytes, message: Message) -> str | None:
         """Publish to a queue of ours until it is there; make the queue where somebody has deleted it.

@@ -96,7 +96,6 @@ class Engine:
         self._clocks = clocks
         self.core = core
         self._reign, self._meter = reign, meter
-        self._inquirer = Inquirer(core, reign, outages)
         self._consumer = consumer
         self._careful, self.history = careful, history
         self._inbox: deque[Arrival] = deque()
@@ -109,18 +108,9 @@ class Engine:
         self._stopping = self._overtime = self._tidy = False
         self._nursery = Nursery(self._fail, self._wakeup.call)
         self._hearing = Hearing(f"{reign.epoch}", lambda token: self._effector.probe(token))
-        self._effector = Effector(
-            clock,
-            publisher,
-            reservations,
-            queues,
-            self.post,
-            reign.attempts,
-            self._fail,
-            self._wakeup.call,
-            meter,
-            outages,
-        )
+        around = (self._fail, self._wakeup.call, meter, outages)
+        self._effector = Effector(clock, publisher, reservations, queues, self.post, reign, *around)
+        self._inquirer = Inquirer(core, reign, outages, self._resubmit, self._effector.dead)
         self._rejections = Rejections(clock, publisher, queues.own, self._effector.reject, consumer.ack)
         self._renewals = Renewals(publisher, queues.own, consumer.ack, self._put)
         self._deafness = Deafness(self._hearing, outages, self._effector, self._connect_anew, random)
@@ -189,6 +179,7 @@ class Engine:
 
     async def run(self) -> None:
         """Take turns until it is stopped, or until one fails; then this reign must end."""
+        self._effector.dead.look()
         while not self._done():
             if self._careful or self._at_risk():
                 await self._settled()
@@ -272,14 +263,25 @@ class Engine:
     async def _careful_turn(self) -> None:
         """Take in, and commit, one item alone: so it is clear what is to blame if that fails."""
         self._careful = max(self._careful - 1, 0)
-        turn = self._open = Turn(self._clocks().monotonic)
         batch = self._batch(1)
         try:
-            await self._take_in_with_rows(turn, batch)
-            await self._conclude()
-            await self._end(turn)
+            await self._take_alone(batch)
         except Exception as error:
             raise blamed(batch, error) from error
+
+    async def _take_alone(self, arrivals: Sequence[Arrival]) -> None:
+        turn = self._open = Turn(self._clocks().monotonic)
+        await self._take_in_with_rows(turn, arrivals)
+        await self._conclude()
+        await self._end(turn)
+
+    async def _resubmit(self, tasks: Sequence[events.TaskSubmitted]) -> None:
+        """Take tasks in, in a turn of their own, between two others; return when it is committed."""
+        try:
+            await self._take_alone([Arrival(task, task.message) for task in tasks])
+        except Exception:
+            self._fail(Failure())  # type: ignore[no-untyped-call]
+            raise
 
     async def _gather(self, turn: Turn) -> None:
         if self.core.backlog.hungry or (self._inbox and self._reception.needs_rows(self._inbox[0])):
@@ -374,12 +376,7 @@ class Engine:
         await self._rejections.reject(rejected, copied)
 
     def _asked(self, question: Question, reply: ReplyTo | None) -> None:
-        self._nursery.run(self._reply(question, reply), ANSWER)
-
-    async def _reply(self, question: Question, reply: ReplyTo | None) -> None:
-        answer = await self._inquirer.tell(question)
-        if reply is not None:
-            await self._effector.reply(reply, answer)
+        self._nursery.run(self._inquirer.reply(question, reply, self._effector.reply), ANSWER)
 
     async def _between_turns(self) -> None:
         """Do what needs memory and rows to agree, and no turn to be open."""

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tefmanager import inquiry, loglines
+from tefmanager.core import events
 from tefmanager.core.core import Core
-from tefmanager.core.values import FinishedRow, Moment, TaskRow
+from tefmanager.core.effects import ReplyTo
+from tefmanager.core.values import FinishedRow, Moment, Outcome, TaskRow
 from tefmanager.inquiry.outages import Outages
 from tefmanager.interfaces import IReign, StoreLost
 from tefmanager.logfile.emit import emit
+from tefmanager.messages import TaskMessage, parse
+from tefmanager.outgoing.deadcopies import DeadCopies
 from tefmanager.questions import (
+    DropDeadMessages,
     ExplainTask,
     GetDead,
+    GetDeadMessages,
+    GetDeadTask,
     GetResources,
     GetStatus,
     GetSuites,
@@ -25,6 +33,7 @@ from tefmanager.questions import (
     GetTasks,
     GetWorkerDetails,
     Question,
+    RetryDead,
     SettleDead,
 )
 
@@ -37,6 +46,10 @@ MOST_ASKED = 1000
 """Questions that may wait to be answered."""
 
 
+Send: TypeAlias = Callable[[ReplyTo, object], Awaitable[None]]
+Resubmit: TypeAlias = Callable[[Sequence[events.TaskSubmitted]], Awaitable[None]]
+
+
 class TooManyQuestions(Exception):
     """So many questions wait that no other is taken."""
 
@@ -44,12 +57,20 @@ class TooManyQuestions(Exception):
 class Inquirer:
     """One reign's answers.
 
+    Args:
+        resubmit: takes tasks in, and returns when that is committed.
+        dead: is told when dead tasks are settled, and asked what else lies in their queue.
+
     They are found at the end of a turn, after its commit: so they tell nothing that is not durable, and
     what is read from the database fits to what is in memory.
     """
 
-    def __init__(self, core: Core, reign: IReign, outages: Outages) -> None:
+    def __init__(
+        self, core: Core, reign: IReign, outages: Outages, resubmit: Resubmit, dead: DeadCopies
+    ) -> None:
         self._core = core
+        self._resubmit = resubmit
+        self._dead = dead
         self._outages = outages
         self._reign = reign
         self._asked: deque[tuple[Question, Deferred[object]]] = deque()
@@ -73,6 +94,8 @@ class Inquirer:
     async def tell(self, question: Question) -> object:
         """Return the answer, or, where there is none, the text of the log line that says so."""
         try:
+            if isinstance(question, GetDeadMessages | DropDeadMessages):
+                return await self._dead.others(question)
             return await self.ask(question)
         except CancelledError:
             raise
@@ -82,6 +105,12 @@ class Inquirer:
             line = loglines.QUESTION_FAILED(f"{question.type}: {type(error).__name__}: {error}")
             emit(line)
             return line.text
+
+    async def reply(self, question: Question, to: ReplyTo | None, send: Send) -> None:
+        """Answer a question, and send the answer to where it is wanted, if it is."""
+        answer = await self.tell(question)
+        if to is not None:
+            await send(to, answer)
 
     def forsake(self) -> None:
         """Cancel the answers that are still to come: the reign ends."""
@@ -125,12 +154,44 @@ class Inquirer:
                 return await self._explain(guid, now)
             case GetDead(limit=limit):
                 return inquiry.describe_dead(*await self._reign.dead(limit))
+            case GetDeadTask(guid=guid):
+                return await self._dead_task(guid)
+            case RetryDead(guids=guids):
+                return await self._retry(guids)
             case SettleDead(guids=guids):
                 return await self._settle(guids)
+            case GetDeadMessages() | DropDeadMessages():
+                raise ValueError(f"{question.type} is answered by the queue")
+
+    async def _dead_task(self, guid: str) -> inquiry.DeadDetail | None:
+        for finished in await self._history([guid]):
+            id = finished.row.spec.id
+            stored = await self._reign.message(id)
+            if finished.outcome is Outcome.DEAD and stored is not None:
+                ended = await self._reign.attempts(id)
+                return inquiry.dead_detail(inquiry.describe_task(_finished(finished), ended, None), stored)
+        return None
+
+    async def _retry(self, guids: Sequence[str]) -> inquiry.Retried:
+        """Take dead tasks in again, from history: the commit of that says that they came again."""
+        found = await self._reign.dead_messages(guids)
+        again: dict[str, events.TaskSubmitted] = {}
+        for dead in found:
+            task = parse(dead.message.body, len(dead.message.body))
+            if isinstance(task, TaskMessage):
+                again[dead.guid] = events.TaskSubmitted(
+                    task, dead.message.body, properties=dead.message.properties
+                )
+        if again:
+            await self._resubmit(list(again.values()))
+            self._dead.look()
+        left = await self._reign.dead_messages(guids) if found else ()
+        return inquiry.Retried(tuple(again), tuple(sorted({dead.guid for dead in left}.difference(again))))
 
     async def _settle(self, guids: Sequence[str]) -> Sequence[str]:
         settled = await self._reign.settle(guids)
         emit(*(loglines.DEAD_SETTLED(guid) for guid in settled))
+        self._dead.look()
         return settled
 
     async def _tasks(self, question: GetTasks) -> inquiry.Tasks:

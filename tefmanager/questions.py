@@ -1,6 +1,6 @@
 """Control messages that are answered when a turn has ended: what may be asked, and by which data.
 
-All but the last change nothing.
+All but those in `CHANGING` change nothing.
 """
 
 from __future__ import annotations
@@ -83,6 +83,38 @@ class GetDead(Struct, frozen=True, forbid_unknown_fields=True):
     limit: _Limit = 100
 
 
+class GetDeadTask(Struct, frozen=True):
+    """What was a dead task's message, and how did its attempts end?"""
+
+    type: ClassVar[str] = "get_dead_task"
+    guid: _Name
+
+
+class GetDeadMessages(Struct, frozen=True, forbid_unknown_fields=True):
+    """What lies in the dead queue that is no dead task's copy? So many messages are looked at."""
+
+    type: ClassVar[str] = "get_dead_messages"
+    limit: _Limit = MOST
+
+
+class DropDeadMessages(Struct, frozen=True, forbid_unknown_fields=True):
+    """Take messages out of the dead queue, by the names or guids that they are told with, or ``every``.
+
+    Copies of tasks that are listed as dead stay.
+    """
+
+    type: ClassVar[str] = "drop_dead_messages"
+    guids: _Guids = ()
+    every: bool = False
+
+
+class RetryDead(Struct, frozen=True, forbid_unknown_fields=True):
+    """Take dead tasks in again, as they came: which wait again?"""
+
+    type: ClassVar[str] = "retry_dead"
+    guids: _Guids
+
+
 class SettleDead(Struct, frozen=True, forbid_unknown_fields=True):
     """Dead tasks need not be listed any more: which were?"""
 
@@ -99,6 +131,10 @@ Question: TypeAlias = (
     | GetSuites
     | GetResources
     | GetDead
+    | GetDeadTask
+    | GetDeadMessages
+    | DropDeadMessages
+    | RetryDead
     | SettleDead
 )
 
@@ -111,19 +147,26 @@ _KINDS: tuple[type[Question], ...] = (
     GetSuites,
     GetResources,
     GetDead,
+    GetDeadTask,
+    GetDeadMessages,
+    DropDeadMessages,
+    RetryDead,
     SettleDead,
 )
 QUESTIONS: dict[str, type[Question]] = {kind.type: kind for kind in _KINDS}
 """The questions, by the type of their message."""
 
-OF_A_TASK = (GetTask, ExplainTask)
+CHANGING = (DropDeadMessages, RetryDead, SettleDead)
+"""Those that do something, also where nobody wants an answer."""
+
+OF_A_TASK = (GetTask, ExplainTask, GetDeadTask)
 """Those whose data is the guid of a task."""
 
 
 def read_question(type: str, data: Any) -> Question:
     """Return what a message asks. Raises `ValueError`, which says what is wrong with its data.
 
-    Two take a guid; the others an object, which may be left out.
+    Those of a task take a guid; the others an object, which may be left out.
     """
     kind = QUESTIONS[type]
     if kind in OF_A_TASK:

@@ -23,7 +23,7 @@ from tefmanager.interfaces import Delivery, IReign, StoreConflict, StoreLost
 from tefmanager.logfile.emit import emit
 from tefmanager.messages import DispatchTasks, Invalid, Parsed, TaskMessage, WorkerMessage, parse
 from tefmanager.pager import Pager
-from tefmanager.questions import Question, SettleDead
+from tefmanager.questions import CHANGING, Question
 
 Item: TypeAlias = Delivery | events.Event
 
@@ -197,7 +197,7 @@ class Reception:
                 return
         elif isinstance(parsed, Question):
             reply = reply_to(delivery)
-            if reply is not None or isinstance(parsed, SettleDead):
+            if reply is not None or isinstance(parsed, CHANGING):
                 self._ask(parsed, reply)
         else:
             try:
@@ -223,6 +223,15 @@ def _failed_on(delivery: Delivery) -> Invalid:
     return Invalid(
         loglines.TASK_REJECTED(reason, loglines.readable(delivery.body)[:SHOWN]), rejected=reason
     )
+
+
+def blamed(batch: Sequence[Arrival], error: Exception) -> Exception:
+    """Return what a turn of at most one item failed of: the message, unless the services are to blame."""
+    services = isinstance(error, StoreLost) and not isinstance(error, StoreConflict)
+    known = services or isinstance(error, Poisoned | CancelledError)
+    if known or not batch or not isinstance(batch[0].item, Delivery):
+        return error
+    return Poisoned(batch[0].item.body, f"{type(error).__name__}: {error}")
 
 
 def at_risk(item: Item) -> bool:

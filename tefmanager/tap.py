@@ -20,7 +20,6 @@ from tefmanager import loglines
 from tefmanager.amqp.budget import ChannelBudget
 from tefmanager.amqp.connection import LinkState, OnState
 from tefmanager.amqp.consumer import Consumer
-from tefmanager.amqp.deadqueue import DeadQueue
 from tefmanager.amqp.publisher import Publisher
 from tefmanager.amqp.topology import Topology
 from tefmanager.clocks import read_clocks
@@ -174,7 +173,6 @@ def _watched(
         meter,
         journal,
         outages,
-        DeadQueue(reactor, publisher, config.dead_queue.encode(), config.in_queue.encode()),
         stuck=2 * config.silence_limit,
         actions=config.http.token is not None,
     )

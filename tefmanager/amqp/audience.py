@@ -7,7 +7,7 @@ from typing import Any
 from txamqp.client import ChannelClosed
 
 from tefmanager.amqp.declare import NOT_FOUND
-from tefmanager.core.values import Audience
+from tefmanager.core.audience import Audience
 
 
 async def audience(channel: Any, queue: bytes) -> Audience:

@@ -1,42 +1,69 @@
-"""The dead queue: taking out of it what is submitted again, or dropped."""
+"""Going through a queue of ours, each message once: what is not taken out of it goes to its end."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from itertools import takewhile
+from typing import Any, Protocol, TypeAlias
+from uuid import uuid4
 
-from twisted.internet.defer import Deferred, DeferredLock, TimeoutError
-from txamqp.client import Closed
-from zope.interface import implementer
+from twisted.internet.defer import Deferred, DeferredList, DeferredLock, TimeoutError
+from twisted.python.failure import Failure
+from txamqp.client import ChannelClosed, Closed
 
 from tefmanager.amqp.codec import TableError, decode_table
-from tefmanager.amqp.copies import without_routes
+from tefmanager.amqp.declare import NOT_FOUND
 from tefmanager.amqp.events import ChannelEvents, NoChannel
 from tefmanager.amqp.frames import Properties, ack_frames
 from tefmanager.amqp.lookups import detached
 from tefmanager.amqp.protocol import AmqpProtocol
-from tefmanager.amqp.publisher import Publisher
-from tefmanager.interfaces import DeadQueueLost, Delivered, IDeadQueue, Message
-from tefmanager.messages import guid_of
+from tefmanager.interfaces import Delivered, Lying, Message, Take, Tell
 
-PREFETCH = 20
+PREFETCH = 100
 """Messages that are on their way to us while one is looked at."""
 
 PATIENCE = 2.0
 """Seconds after which no further message is waited for: somebody else has it."""
 
 CONSUMER = "tef-manager dead"
-GUID = "x-tef-guid"
 
-Act: TypeAlias = Callable[[Message], Awaitable[None]]
+MARK = "x-tef-walk"
+"""The header of what was put back; each walk has its own mark."""
+
+_Came: TypeAlias = tuple[int, Properties, bytes]
+"""A delivery tag, and the message."""
+
+_Ack: TypeAlias = Callable[[list[tuple[int, bool]]], None]
+"""Acknowledges messages by their tags, each with whether all before it are meant as well."""
+
+_NO_ANSWER = "RabbitMQ closed the channel"
+
+
+class _Stuck(Exception):
+    """It can't be gone on with, for this reason."""
+
+
+class Connection(Protocol):
+    """What a walk needs of the publisher."""
+
+    async def send(self, queue: bytes, message: Message, tell: Tell = ...) -> Delivered:
+        """See `IPublisher.send`."""
+
+    async def ask(
+        self, ask: Callable[[AmqpProtocol], Awaitable[str | None]], refused: str | None
+    ) -> str | None:
+        """See `Publisher.ask`."""
+
+    def spare_channel(self, protocol: AmqpProtocol) -> int:
+        """See `Publisher.spare_channel`."""
 
 
 class _Inbox(ChannelEvents):
     """Messages that have come and are not looked at yet."""
 
     def __init__(self) -> None:
-        self._came: deque[tuple[int, Properties, bytes]] = deque()
+        self._came: deque[_Came] = deque()
         self._waiting: Deferred[None] | None = None
         self._lost: str | None = None
 
@@ -53,119 +80,153 @@ class _Inbox(ChannelEvents):
         if waiting is not None:
             waiting.callback(None)
 
-    def __len__(self) -> int:
-        return len(self._came)
-
-    async def next(self, clock: Any) -> tuple[int, Properties, bytes] | None:
-        """Return the next message, or None where none comes. Raises `Closed`."""
+    async def wait(self, clock: Any) -> bool:
+        """Wait for a message; False where none comes. Raises `Closed`."""
         if not self._came and self._lost is None:
             self._waiting = Deferred()
             try:
                 await self._waiting.addTimeout(PATIENCE, clock)
             except TimeoutError:
                 self._waiting = None
-                return None
         if self._lost is not None:
             raise Closed(self._lost)
-        return self._came.popleft()
+        return bool(self._came)
+
+    def all(self, at_most: int | None = None) -> list[_Came]:
+        """Return the messages that have come and were not returned yet."""
+        count = len(self._came) if at_most is None else min(at_most, len(self._came))
+        return [self._came.popleft() for _ in range(count)]
 
 
-@implementer(IDeadQueue)
-class DeadQueue:
-    """Goes through the dead queue, each message once.
+class Walks:
+    """Goes through queues, one walk after the other.
 
-    What stays in it goes to its end, as a new message that is there before the old one is acknowledged. To
-    give it back would be simpler; but a quorum queue counts that, and drops a message that was given back
-    too often.
+    What stays in a queue goes to its end, as a new message that is there before the old one is
+    acknowledged. To give it back would be simpler; but a quorum queue counts that, and drops a message that
+    was given back too often.
 
     Args:
-        publisher: its connection is used.
-        queue: the dead queue.
-        own: the manager's queue, which tasks are submitted to.
+        connection: is used.
     """
 
-    def __init__(self, reactor: Any, publisher: Publisher, queue: bytes, own: bytes) -> None:
+    def __init__(self, reactor: Any, connection: Connection) -> None:
         self._reactor = reactor
-        self._publisher = publisher
-        self._queue = queue
-        self._own = own
+        self._connection = connection
         self._one_at_a_time = DeferredLock()
 
-    async def retry(self, guid: str) -> bool:
-        """See `IDeadQueue.retry`."""
-        submitted: list[str] = []
+    async def sift(self, queue: bytes, take: Take, at_most: int | None) -> str | None:
+        """See `IPublisher.sift`."""
+        return await detached(self._in_turn(queue, take, at_most))
 
-        async def again(message: Message) -> None:
-            if not submitted:  # there may be several, left by whoever was killed while moving one
-                await self._send(self._own, Message(message.body, content_type=message.content_type))
-                submitted.append(guid)
-
-        return await self._take(guid, again)
-
-    async def drop(self, guid: str) -> bool:
-        """See `IDeadQueue.drop`."""
-
-        async def nothing(message: Message) -> None:
-            pass
-
-        return await self._take(guid, nothing)
-
-    async def _take(self, guid: str, act: Act) -> bool:
-        found: list[str] = []
-
-        async def look(message: Message) -> None:
-            if _guid(message) == guid:
-                await act(message)
-                found.append(guid)
-            else:
-                await self._send(self._queue, message)
-
-        await detached(self._go_through(look))
-        return bool(found)
-
-    async def _go_through(self, look: Act) -> None:
+    async def _in_turn(self, queue: bytes, take: Take, at_most: int | None) -> str | None:
         await self._one_at_a_time.acquire()  # two would hide messages from each other
         try:
-            await self._publisher.ask(lambda protocol: self._through(protocol, look), refused=None)
+            walk = _Walk(self._reactor, self._connection, queue, take, at_most)
+            return await self._connection.ask(walk.through, refused=_NO_ANSWER)
         finally:
             self._one_at_a_time.release()
 
-    async def _send(self, queue: bytes, message: Message) -> None:
-        outcome = await self._publisher.send(queue, message)
-        if outcome is not Delivered.CONFIRMED:
-            raise DeadQueueLost(f"a message to queue {queue.decode()} was {outcome}")
 
-    async def _through(self, protocol: AmqpProtocol, look: Act) -> None:
+class _Walk:
+    """One walk through a queue. What it has put back has its mark: where that comes, all has been seen."""
+
+    def __init__(
+        self, reactor: Any, connection: Connection, queue: bytes, take: Take, at_most: int | None
+    ) -> None:
+        self._reactor = reactor
+        self._connection = connection
+        self._queue = queue
+        self._take = take
+        self._at_most = at_most
+        self._mark = uuid4().hex
+
+    async def through(self, protocol: AmqpProtocol) -> str | None:
+        """Go through it; return why not to its end, or None. Never tried again on another connection."""
         try:
-            number = self._publisher.spare_channel(protocol)
-        except NoChannel as error:
-            raise DeadQueueLost(str(error)) from None
+            return await self._through(protocol, self._connection.spare_channel(protocol))
+        except (NoChannel, Closed, _Stuck) as error:
+            return str(error) or _NO_ANSWER
+
+    async def _through(self, protocol: AmqpProtocol, number: int) -> str | None:
         inbox = _Inbox()
         try:
             channel = await protocol.open_channel(number, inbox)
-            count = (await channel.queue_declare(queue=self._queue, passive=True)).message_count
-            await channel.basic_qos(prefetch_count=PREFETCH)
+            there = await _count(channel, self._queue)
+            count = there if self._at_most is None else min(there, self._at_most)
             if not count:
-                return
+                return None
+            await channel.basic_qos(prefetch_count=min(PREFETCH, count))
             await channel.basic_consume(queue=self._queue, consumer_tag=CONSUMER)
-            for _ in range(count):
-                if not await self._next(protocol, number, inbox, look):
-                    break
+            missing = await self._look_at(inbox, count, _acks(protocol, number))
             await channel.basic_cancel(consumer_tag=CONSUMER)
-            while len(inbox):  # what has come as well would be given back, and that would be counted
-                await self._next(protocol, number, inbox, look)
+            # What has come as well would be given back, and that would be counted.
+            more = [(came, not self._is_marked(came[1])) for came in inbox.all()]
+            await self._deal(more, _acks(protocol, number))
+            return f"somebody else has {missing} of its messages" if missing else None
         finally:
             await _close(protocol, number)
 
-    async def _next(self, protocol: AmqpProtocol, number: int, inbox: _Inbox, look: Act) -> bool:
-        """Look at the next message, and acknowledge it; False where none comes."""
-        came = await inbox.next(self._reactor)
-        if came is None:
-            return False
-        tag, properties, body = came
-        await look(_message(properties, body))
-        protocol.transport.write(ack_frames(number, [(tag, False)]))
-        return True
+    async def _look_at(self, inbox: _Inbox, count: int, ack: _Ack) -> int:
+        """Look at so many messages; return how many of them have not come."""
+        while count:
+            if not await inbox.wait(self._reactor):
+                return count
+            batch = inbox.all(count)
+            fresh = list(takewhile(lambda came: not self._is_marked(came[1]), batch))
+            await self._deal([(came, came in fresh) for came in batch], ack)
+            if len(fresh) < len(batch):
+                return 0
+            count -= len(batch)
+        return 0
+
+    def _is_marked(self, properties: Properties) -> bool:
+        return (_headers(properties) or {}).get(MARK) == self._mark
+
+    async def _deal(self, batch: list[tuple[_Came, bool]], ack: _Ack) -> None:
+        """Take messages out, or put them back; those that are not to be looked at are put back."""
+        dealt = [Deferred.fromCoroutine(self._deal_one(*each)) for each in batch]
+        results: list[tuple[bool, Any]] = await DeferredList(dealt, consumeErrors=True)
+        failed = [result for _, result in results if isinstance(result, Failure)]
+        if not failed and batch:
+            ack([(batch[-1][0][0], True)])  # a quorum queue may forget the last of very many single ones
+        elif failed:
+            ack([(came[0], False) for (came, _), (done, _) in zip(batch, results, strict=True) if done])
+            failed[0].raiseException()
+
+    async def _deal_one(self, came: _Came, look: bool) -> None:
+        _, properties, body = came
+        if not (look and self._take(Lying(body, _headers(properties), properties.headers or b""))):
+            await self._put_back(properties, body)
+
+    async def _put_back(self, properties: Properties, body: bytes) -> None:
+        message = Message(
+            body,
+            properties.correlation_id,
+            properties.reply_to,
+            properties.content_type,
+            headers={MARK: self._mark},
+            envelope=properties.envelope,
+            original=properties.headers,
+        )
+        why: list[str] = []
+        outcome = await self._connection.send(self._queue, message, why.append)
+        if outcome is not Delivered.CONFIRMED:
+            raise _Stuck(f"a message was {outcome}: {'; '.join(why)}")
+
+
+def _acks(protocol: AmqpProtocol, number: int) -> _Ack:
+    """Return what acknowledges messages."""
+    return lambda acks: protocol.transport.write(ack_frames(number, acks))
+
+
+async def _count(channel: Any, queue: bytes) -> int:
+    """Return how many messages wait in a queue; none do where it is not there."""
+    try:
+        return int((await channel.queue_declare(queue=queue, passive=True)).message_count)
+    except ChannelClosed as error:
+        if error.args[0].reply_code == NOT_FOUND:
+            return 0
+        raise
 
 
 async def _close(protocol: AmqpProtocol, number: int) -> None:
@@ -177,22 +238,9 @@ async def _close(protocol: AmqpProtocol, number: int) -> None:
         protocol.drop_channel(number)
 
 
-def _guid(message: Message) -> str | None:
-    """Return the guid of a dead task; headers that were too long for the broker's frames are not there."""
-    return str(message.headers[GUID]) if GUID in message.headers else guid_of(message.body)
-
-
-def _message(properties: Properties, body: bytes) -> Message:
-    """Return a message as it came."""
+def _headers(properties: Properties) -> dict[str, object] | None:
+    """Return a message's headers, or None where they can't be read."""
     try:
-        headers = decode_table(properties.headers) if properties.headers else {}
+        return decode_table(properties.headers) if properties.headers else {}
     except TableError:
-        headers = {}  # of somebody else; its body is what matters
-    return Message(
-        body,
-        properties.correlation_id,
-        properties.reply_to,
-        properties.content_type,
-        headers=without_routes(headers),
-        envelope=properties.envelope,
-    )
+        return None

@@ -60,7 +60,9 @@ _TYPE = 1 << 5
 _USER_ID = 1 << 4
 _APP_ID = 1 << 3
 _CLUSTER_ID = 1 << 2
-_ENVELOPE = _CONTENT_ENCODING | _EXPIRATION | _MESSAGE_ID | _TIMESTAMP | _TYPE | _USER_ID | _APP_ID
+_ENVELOPE = (
+    _CONTENT_ENCODING | _PRIORITY | _EXPIRATION | _MESSAGE_ID | _TIMESTAMP | _TYPE | _USER_ID | _APP_ID
+)
 _PERSISTENT = b"\x02"
 _TRANSIENT = b"\x01"
 
@@ -109,6 +111,9 @@ def encode_properties(message: Message) -> bytes:
         flags |= _HEADERS
         parts.append(encode_table(headers))
     parts.append(_PERSISTENT if message.persistent else _TRANSIENT)
+    if message.envelope is not None and message.envelope.priority is not None:
+        flags |= _PRIORITY
+        parts.append(bytes((message.envelope.priority,)))
     if message.correlation_id is not None:
         flags |= _CORRELATION_ID
         parts.append(short_text(message.correlation_id))
@@ -202,7 +207,9 @@ def _properties(payload: bytes, flags: int) -> Properties:
     if flags & _HEADERS:
         end = pos + 4 + _LONG.unpack_from(payload, pos)[0]
         headers, pos = payload[pos:end], end
-    pos += bool(flags & _DELIVERY_MODE) + bool(flags & _PRIORITY)
+    pos += bool(flags & _DELIVERY_MODE)
+    priority = payload[pos] if flags & _PRIORITY else None
+    pos += bool(flags & _PRIORITY)
     correlation_id, pos = _short(payload, pos, flags & _CORRELATION_ID)
     reply_to, pos = _short(payload, pos, flags & _REPLY_TO)
     expiration, pos = _short(payload, pos, flags & _EXPIRATION)
@@ -217,7 +224,8 @@ def _properties(payload: bytes, flags: int) -> Properties:
         return NO_PROPERTIES
     envelope = None
     if flags & _ENVELOPE:
-        envelope = Envelope(content_encoding, expiration, message_id, timestamp, kind, user_id, app_id)
+        rest = (expiration, message_id, timestamp, kind, user_id, app_id, priority)
+        envelope = Envelope(content_encoding, *rest)
     return Properties(content_type, headers, correlation_id, reply_to, message_id, envelope, cluster_id)
 
 

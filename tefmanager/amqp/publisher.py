@@ -19,6 +19,7 @@ from tefmanager.amqp.budget import ChannelBudget
 from tefmanager.amqp.codec import MAX_SHORT_TEXT
 from tefmanager.amqp.confirms import ACCESS_REFUSED
 from tefmanager.amqp.connection import Link, LinkState, OnState, Tls, ignore_state
+from tefmanager.amqp.deadqueue import Walks
 from tefmanager.amqp.declare import exchange_exists, need_queue
 from tefmanager.amqp.directreplies import DirectReplies
 from tefmanager.amqp.events import NoChannel
@@ -29,9 +30,9 @@ from tefmanager.amqp.places import Place, Places
 from tefmanager.amqp.protocol import AmqpProtocol
 from tefmanager.amqp.tls import client_tls
 from tefmanager.backoff import OPTIONAL, Backoff
-from tefmanager.core.values import Audience
+from tefmanager.core.audience import Audience
 from tefmanager.endpoints import AmqpEndpoint
-from tefmanager.interfaces import Delivered, IPublisher, Message, Tell, tell_nobody
+from tefmanager.interfaces import Delivered, IPublisher, Message, Take, Tell, tell_nobody
 from tefmanager.lease import Lease
 
 STOP_TIMEOUT = 5.0
@@ -91,6 +92,7 @@ class Publisher:
             reactor, endpoints, f"{name}, direct replies", tls, lease, self._budget, self._outlets.closed
         )
         self._lookups = Lookups()
+        self._walks = Walks(reactor, self)
         pauses = Backoff(reactor, *OPTIONAL)
         self._announcer = Announcer(Role.EVENTS, events, lease, monotonic, pauses) if events else None
         self._places = Places(monotonic)
@@ -306,6 +308,10 @@ class Publisher:
     async def declare(self, queue: bytes) -> None:
         """See `IPublisher.declare`."""
         await self.ask(lambda protocol: need_queue(self._lookups, queue), refused=None)
+
+    async def sift(self, queue: bytes, take: Take, at_most: int | None = None) -> str | None:
+        """See `IPublisher.sift`."""
+        return await self._walks.sift(queue, take, at_most)
 
     async def audience(self, queue: str) -> Audience | None:
         """See `IPublisher.audience`."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from tefmanager import loglines
 from tefmanager.core.backlog import Backlog, Memory
+from tefmanager.core.copies import Copy, given_back
 from tefmanager.core.deadlines import Deadlines
 from tefmanager.core.effects import Bury, Publish, Release, Reserve
 from tefmanager.core.entities import Attempt, Phase, Task, Worker
@@ -258,13 +259,14 @@ class Attempts:
         task.state = TaskState.DYING
         self.bury(task)
 
-    def bury(self, task: Task) -> None:
-        """Send a task to the queue of the dead; it moves to history when that has confirmed it."""
+    def bury(self, task: Task, *, again: bool = False) -> None:
+        """Send a task to the queue of the dead; it moves to history when that has taken it, or refused.
+
+        ``again``: its copy may be there already.
+        """
         self.dying[task.spec.id] = task
         self._pool.settle(task)
-        self._ledger.body(task)
-        often = "once" if task.attempts == 1 else f"{task.attempts} times"
-        self._ledger.do(Bury(task.spec.id, task.spec.guid, f"given back {often}"))
+        self._ledger.do(Bury(task.spec.id, task.spec.guid, given_back(task.attempts), again=again))
 
     def complete(self, task: Task, by: Attempt, now: Moment) -> None:
         """A task is done, wherever it is; ``by`` is the attempt that did it, live or not.
@@ -294,14 +296,14 @@ class Attempts:
         elif task.lane is not None:
             self._backlog.remove(task)
 
-    def finish(self, task: Task, outcome: Outcome, now: Moment) -> None:
-        """Move a task to history."""
+    def finish(self, task: Task, outcome: Outcome, now: Moment, copy: Copy | None = None) -> None:
+        """Move a task to history; ``copy``: what the dead queue has of it."""
         task.attempt = None
         self.held_back.drop(task)
         self.dying.pop(task.spec.id, None)
         self._pool.settle(task)
         del self._backlog.by_guid[task.spec.guid]
-        self._ledger.finished(task, outcome, now)
+        self._ledger.finished(task, outcome, now, copy)
         self.suites.ended(task.spec.suite, outcome)
 
     def resolve(self, attempt: Attempt, now: Moment) -> None:

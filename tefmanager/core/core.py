@@ -16,8 +16,9 @@ from tefmanager.core.attempts import Attempts, Limits
 from tefmanager.core.backlog import Backlog
 from tefmanager.core.calendar import Calendar
 from tefmanager.core.complaints import Complaints
+from tefmanager.core.copies import Copy
 from tefmanager.core.departures import Departures
-from tefmanager.core.effects import Effect, Reserve
+from tefmanager.core.effects import Bury, Effect, KeepCopies, Reserve
 from tefmanager.core.entities import Attempt, Phase, Task
 from tefmanager.core.intake import Intake
 from tefmanager.core.ledger import Ledger
@@ -93,6 +94,8 @@ class Core:
             events.DispatchUncertain: self._uncertain,
             events.Looked: self.lookout.looked,
             events.Buried: self._buried,
+            events.CopiesKnown: self._copies_known,
+            events.CopiesWanted: self._copies_wanted,
             events.ResourcesSeen: self._seen,
             events.ResourcesRead: self._read,
             events.ResourcesReplaced: self._replaced,
@@ -291,7 +294,19 @@ class Core:
         if task is not None and task.spec.id == event.task_id:
             spec = task.spec
             self.ledger.log(loglines.TASK_DEAD(spec.task_type, spec.guid, task.attempts), spec)
-            self.attempts.finish(task, Outcome.DEAD, now)
+            self.attempts.finish(task, Outcome.DEAD, now, event.copy)
+            if event.copy is not Copy.THERE:
+                self.ledger.do(KeepCopies((event.task_id,)))
+
+    def _copies_known(self, event: events.CopiesKnown, now: Moment) -> None:
+        self.ledger.copies(event.copies)
+        self.ledger.do(KeepCopies(tuple(event.copies)))
+
+    def _copies_wanted(self, event: events.CopiesWanted, now: Moment) -> None:
+        """From the commit until the queue's answer is written each copy may be there."""
+        self.ledger.copies({id: Copy.DOUBT for id, _, _ in event.wanted})
+        for id, guid, reason in event.wanted:
+            self.ledger.do(Bury(id, guid, reason, late=True))
 
     # --- what Etcd says by itself ---
 

@@ -81,11 +81,24 @@ class LookAt(Struct, frozen=True):
 
 
 class Bury(Struct, frozen=True):
-    """Put a task into the queue of the dead, with its history."""
+    """Put a task into the queue of the dead, with its history.
+
+    Attributes:
+        again: its copy may be there already: somebody has to look first.
+        late: it is in history by now, and only lacks the copy.
+    """
 
     task_id: int
     guid: str
     reason: str
+    again: bool = False
+    late: bool = False
 
 
-Effect: TypeAlias = Log | Reply | ReplyWorkers | Reserve | Release | Publish | LookAt | Bury
+class KeepCopies(Struct, frozen=True):
+    """What the queue of the dead has of the dead tasks ``ids`` was written: there may be more to do."""
+
+    ids: tuple[int, ...]
+
+
+Effect: TypeAlias = Log | Reply | ReplyWorkers | Reserve | Release | Publish | LookAt | Bury | KeepCopies

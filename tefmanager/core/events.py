@@ -8,9 +8,10 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from tefmanager.core.attempts import Limits
+from tefmanager.core.audience import Audience
+from tefmanager.core.copies import Copy
 from tefmanager.core.effects import ReplyTo
 from tefmanager.core.resources import Resource
-from tefmanager.core.values import Audience
 from tefmanager.messages import (
     DispatchTasks,
     GetWorkers,
@@ -30,6 +31,7 @@ class TaskSubmitted(Struct, frozen=True):
         redelivered: the broker may have delivered it before.
         finished: a task of its guid is in history. Only looked at where it is redelivered.
         reply: where to answer, or None.
+        properties: what else came with it, encoded, or None.
     """
 
     message: TaskMessage
@@ -37,6 +39,7 @@ class TaskSubmitted(Struct, frozen=True):
     redelivered: bool = False
     finished: bool = False
     reply: ReplyTo | None = None
+    properties: bytes | None = None
 
 
 class WorkerReported(Struct, frozen=True):
@@ -129,10 +132,23 @@ class Looked(Struct, frozen=True):
 
 
 class Buried(Struct, frozen=True):
-    """The queue of the dead has confirmed a task."""
+    """The queue of the dead has taken a task's copy, or not: ``copy`` is what it has of it."""
 
     task_id: int
     guid: str
+    copy: Copy | None = Copy.THERE
+
+
+class CopiesKnown(Struct, frozen=True):
+    """What the queue of the dead has of dead tasks, by id."""
+
+    copies: Mapping[int, Copy | None]
+
+
+class CopiesWanted(Struct, frozen=True):
+    """Copies of dead tasks, each with its id, guid and reason, that are to go to their queue now."""
+
+    wanted: tuple[tuple[int, str, str], ...]
 
 
 class ResourcesSeen(Struct, frozen=True):
@@ -189,6 +205,8 @@ Event: TypeAlias = (
     | DispatchUncertain
     | Looked
     | Buried
+    | CopiesKnown
+    | CopiesWanted
     | ResourcesSeen
     | ResourcesRead
     | ResourcesReplaced

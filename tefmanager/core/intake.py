@@ -80,7 +80,7 @@ class Intake:
         self._backlog.by_guid[spec.guid] = task
         self._backlog.add(task)
         self._attempts.suites.came(spec.suite)
-        self._ledger.accepted(task, event.body)
+        self._ledger.accepted(task, event.body, event.properties)
         priority = loglines.plain(spec.priority)
         line = loglines.TASK_ACCEPTED(spec.task_type, spec.guid, priority, spec.suite or "")
         self._ledger.log(line, spec)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from msgspec.structs import replace
 
+from tefmanager.core.copies import Copy
 from tefmanager.core.effects import Effect, Log, Release, Reserve
 from tefmanager.core.entities import Task, Worker
 from tefmanager.core.values import (
@@ -42,9 +45,15 @@ class Ledger:
         """The manager's own row changed."""
         self._changes.manager = row
 
-    def accepted(self, task: Task, body: bytes) -> None:
-        """A task is new."""
+    def accepted(self, task: Task, body: bytes, properties: bytes | None = None) -> None:
+        """A task is new; ``properties`` came with its body."""
         self._new[task.spec.id] = (task, body)
+        if properties is not None:
+            self._changes.properties[task.spec.id] = properties
+
+    def copies(self, copies: Mapping[int, Copy | None]) -> None:
+        """What the dead queue has of dead tasks."""
+        self._changes.copies.update(copies)
 
     def task(self, task: Task) -> None:
         """A task changed."""
@@ -59,10 +68,10 @@ class Ledger:
         """A worker can have an attempt no longer."""
         self._changes.resolved.append(attempt)
 
-    def finished(self, task: Task, outcome: Outcome, now: Moment) -> None:
-        """A task moves to history."""
+    def finished(self, task: Task, outcome: Outcome, now: Moment, copy: Copy | None = None) -> None:
+        """A task moves to history; ``copy``: what the dead queue has of it."""
         self._tasks.pop(task.spec.id, None)
-        self._changes.finished[task.spec.id] = Finish(outcome, now.wall, task.attempts)
+        self._changes.finished[task.spec.id] = Finish(outcome, now.wall, task.attempts, copy)
         self._finished.add(task.spec.guid)
 
     def finished_now(self, guid: str) -> bool:

@@ -43,7 +43,7 @@ def load(core: Core, snapshot: Snapshot, now: Moment) -> list[Attempt]:
         if task.state is TaskState.WAITING:
             core.backlog.add(task)
         elif task.state is TaskState.DYING:
-            core.attempts.bury(task)
+            core.attempts.bury(task, again=True)
         else:
             in_flight.append((task, task_row))
             core.numbers.stay_above(task_row.attempt or 0)

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from tefmanager.core.attempts import Attempts
+from tefmanager.core.audience import Audience
 from tefmanager.core.departures import Departures
 from tefmanager.core.effects import LookAt
 from tefmanager.core.entities import Attempt, Phase, Worker
@@ -18,7 +19,7 @@ from tefmanager.core.events import Looked
 from tefmanager.core.ledger import Ledger
 from tefmanager.core.pool import Pool
 from tefmanager.core.timers import Timers
-from tefmanager.core.values import Audience, Moment
+from tefmanager.core.values import Moment
 from tefmanager.core.workforce import Workforce
 
 SILENT = 21.5

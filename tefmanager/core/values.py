@@ -10,6 +10,8 @@ from typing import NamedTuple, TypeAlias
 
 from msgspec import Struct, field
 
+from tefmanager.core.copies import Copy
+
 
 class Moment(Struct, frozen=True):
     """One reading of the clocks, taken once for each event.
@@ -56,11 +58,12 @@ SuiteEnds: TypeAlias = Mapping[str, Mapping[Outcome, int]]
 
 
 class Finish(NamedTuple):
-    """The end of a task: how, when (unix time), and after how many attempts."""
+    """The end of a task: how, when (unix time), after how many attempts; what the dead queue has of it."""
 
     outcome: Outcome
     at: float
     attempts: int = 0
+    copy: Copy | None = None
 
 
 class Doubt(StrEnum):
@@ -75,20 +78,6 @@ class Doubt(StrEnum):
     """The same, but *working* was heard first-hand before: only what is heard first-hand decides."""
     LEFT = "left"
     """Its worker has left, unless it says anything within the release grace."""
-
-
-class Audience(Struct, frozen=True):
-    """Who listens at a queue.
-
-    Attributes:
-        there: there is such a queue.
-        consumers: how many consume it.
-        messages: how many messages wait in it for a consumer.
-    """
-
-    there: bool
-    consumers: int
-    messages: int
 
 
 class AttemptEnd(StrEnum):
@@ -363,10 +352,12 @@ class Changes(Struct):
     Attributes:
         manager: the manager's row, where it changed.
         accepted: new tasks with their bodies.
+        properties: what else came with their messages, where anything did, by task id.
         tasks: new rows of tasks that were there before the turn, by task id.
         attempts: attempts that ended.
         resolved: ids of attempts that are no longer unresolved.
         finished: tasks (also ones accepted in this turn) that move to history, by task id.
+        copies: what the dead queue has of dead tasks now, by task id.
         workers: new or changed workers, by name.
         left: names of workers to remove.
         paused: suites to add to the paused ones.
@@ -378,10 +369,12 @@ class Changes(Struct):
 
     manager: ManagerRow | None = None
     accepted: list[tuple[TaskRow, bytes]] = field(default_factory=list)
+    properties: dict[int, bytes] = field(default_factory=dict)
     tasks: dict[int, TaskRow] = field(default_factory=dict)
     attempts: list[AttemptRow] = field(default_factory=list)
     resolved: list[int] = field(default_factory=list)
     finished: dict[int, Finish] = field(default_factory=dict)
+    copies: dict[int, Copy | None] = field(default_factory=dict)
     workers: dict[str, WorkerRow] = field(default_factory=dict)
     left: list[str] = field(default_factory=list)
     paused: list[str] = field(default_factory=list)

@@ -117,18 +117,6 @@ class Broker:
             text = f"no manager has been here, or the name prefix is another one: {error.reply_text}"
             raise CtlError(Exit.MANAGER, text) from None
 
-    def count(self, queue: str) -> int | None:
-        """Return how many messages a queue has, or None where there is none of that name."""
-        channel = self._channel.connection.channel()  # where there is no such queue, it is closed
-        try:
-            count = int(channel.queue_declare(queue, passive=True).method.message_count)
-        except ChannelClosedByBroker as error:
-            if error.reply_code != _NOT_FOUND:
-                raise
-            return None
-        channel.close()
-        return count
-
     def _replies(self) -> str:
         """Return the queue for answers, which lives as long as the connection."""
         if self._queue is None:

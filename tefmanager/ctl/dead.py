@@ -1,77 +1,37 @@
-"""``tefctl dead``: tasks that were given back too often, in the queue of the dead."""
+"""``tefctl dead``: tasks that were given back too often, and what else lies in the queue of the dead."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import click
-import pika
 
 from tefmanager.ctl import show
 from tefmanager.ctl.broker import Broker
 from tefmanager.ctl.errors import CtlError, Exit
 from tefmanager.ctl.rows import Rows, as_json, cell, safe
 from tefmanager.ctl.session import Session
-from tefmanager.messages import guid_of
 from tefmanager.questions import MOST
 
 
-@dataclass(frozen=True)
-class Dead:
-    """A dead task as it lies in the queue: its headers, and its message as it came."""
-
-    headers: dict[str, Any]
-    body: bytes
-
-    @property
-    def guid(self) -> str:
-        """Its guid; headers that were too long for the broker's frames are not there."""
-        return str(self.headers.get("x-tef-guid") or guid_of(self.body) or "")
-
-    def told(self) -> dict[str, Any]:
-        """Return what is known of it, ready for JSON."""
-        attempts = self.headers.get("x-tef-attempts")
-        return {
-            "guid": self.guid,
-            "reason": self.headers.get("x-tef-reason"),
-            "attempts": [each for each in attempts if isinstance(each, dict)]
-            if isinstance(attempts, list)
-            else [],
-            "message": _read(self.body),
-        }
+def _told(found: dict[str, Any]) -> dict[str, Any]:
+    """Return what is known of a dead task, ready for JSON; its message as JSON, if it is whole."""
+    return {
+        "guid": found["task"]["guid"],
+        "reason": found["reason"],
+        "attempts": found["attempts"],
+        "message": _read(found["message"]),
+        "size": found["size"],
+    }
 
 
-def _read(body: bytes) -> object:
-    """Return a message as JSON, or as text where somebody has put something else into the queue."""
+def _read(message: str) -> object:
     try:
-        return json.loads(body)
+        return json.loads(message)
     except (ValueError, RecursionError):
-        return body.decode("utf-8", "backslashreplace")
-
-
-def sift(broker: Broker, take: Callable[[Dead], bool]) -> None:
-    """Go through the dead queue, each message once; those for which ``take`` returns True are removed.
-
-    The others go to its end, as a new message that is there before the old one is acknowledged. To give
-    them back would be simpler; but a quorum queue counts that, and drops what was given back too often. Of
-    times in headers, pika reads whole seconds.
-    """
-    queue = broker.config.dead_queue
-    count = broker.count(queue)
-    if count is None:
-        click.echo(f"somebody has deleted the dead queue {queue}, with all messages in it", err=True)
-    channel = broker.channel
-    channel.confirm_delivery()
-    for _ in range(count or 0):
-        method, properties, body = channel.basic_get(queue)
-        if method is None:
-            return
-        if not take(Dead(dict(properties.headers or {}), body)):
-            channel.basic_publish("", queue, body, properties, mandatory=True)
-        channel.basic_ack(method.delivery_tag)
+        return message
 
 
 @click.group()
@@ -87,13 +47,25 @@ def dead() -> None:
 def list_dead(session: Session, limit: int) -> None:
     """List the dead tasks that nobody has sent again or dropped.
 
+    What else is among the first messages of the dead queue is listed as well.
+
     \b
     Example:
       tefctl dead list --limit 20
     """
     with session.broker() as broker:
         answer = broker.ask("get_dead", {"limit": limit})
-    show.show(session, answer, show.dead(answer))
+        others = broker.ask("get_dead_messages", {"limit": MOST})
+    show.show(session, {**answer, "others": others["messages"]}, show.dead(answer))
+    if others["messages"] and not session.json:
+        show.show(session, others, show.dead_messages(others))
+    _warn(others)
+
+
+def _warn(others: dict[str, Any]) -> None:
+    if others["trouble"] is not None:
+        text = f"not all messages of the dead queue could be looked at: {others['trouble']}"
+        click.echo(safe(text), err=True)
 
 
 @dead.command("show")
@@ -106,21 +78,15 @@ def show_dead(session: Session, guid: str) -> None:
     Example:
       tefctl dead show task_123456
     """
-    found: list[Dead] = []
-
-    def look(each: Dead) -> bool:
-        found.extend([each] if each.guid == guid else [])
-        return False
-
     with session.broker() as broker:
-        sift(broker, look)
-    if not found:
-        raise CtlError(Exit.NO, f"there is no task {guid} in the dead queue; see tefctl task {guid}")
-    told = found[0].told()
+        found = broker.ask("get_dead_task", guid)
+    if found is None:
+        raise CtlError(Exit.NO, f"there is no dead task {guid}; see tefctl task {guid}")
+    told = _told(found)
     made = Rows("#attempt", "*worker", "dispatched", "ended", "end")
     for each in told["attempts"]:
-        times = show.clocks(each.get("dispatched"), each.get("ended"))
-        made.add(each.get("number"), each.get("worker"), *times, each.get("end"))
+        times = show.clocks(each["dispatched"], each["ended"])
+        made.add(each["number"], each["worker"], *times, each["end"])
     show.show(session, told, made)
     if not session.json:
         click.echo(f"\n{cell(told['reason']).plain}\n{as_json(told['message'], indent=2)}")
@@ -131,6 +97,32 @@ def _check(guids: tuple[str, ...], every: bool) -> None:
         raise click.UsageError("give guids, or --all")
 
 
+def _portions(broker: Broker, guids: tuple[str, ...], act: Callable[[list[str]], list[str]]) -> list[str]:
+    """Do something with dead tasks, some at a time; with all that are listed where no guids are given.
+
+    With each of them once: those that are dead again meanwhile stay.
+    """
+    done: dict[str, None] = {}
+    for portion in _split(guids) if guids else _listed(broker):
+        fresh = [guid for guid in portion if guid not in done]
+        came = act(fresh) if fresh else []
+        done.update(dict.fromkeys(came))
+        if not came and not guids:
+            break
+    return list(done)
+
+
+def _split(guids: tuple[str, ...]) -> Iterator[list[str]]:
+    left = list(dict.fromkeys(guids))
+    for begin in range(0, len(left), MOST):
+        yield left[begin : begin + MOST]
+
+
+def _listed(broker: Broker) -> Iterator[list[str]]:
+    while tasks := broker.ask("get_dead", {"limit": MOST})["tasks"]:
+        yield [task["guid"] for task in tasks]
+
+
 @dead.command()
 @click.argument("guids", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="All of them.")
@@ -138,7 +130,7 @@ def _check(guids: tuple[str, ...], every: bool) -> None:
 def retry(session: Session, guids: tuple[str, ...], every: bool) -> None:
     """Submit dead tasks again, as they came.
 
-    They begin with no attempts.
+    They begin with no attempts. The manager has their messages, whatever is in the dead queue.
 
     \b
     Examples:
@@ -146,34 +138,29 @@ def retry(session: Session, guids: tuple[str, ...], every: bool) -> None:
       tefctl dead retry --all
     """
     _check(guids, every)
-    done: dict[str, None] = {}
     with session.broker() as broker:
 
-        def again(each: Dead) -> bool:
-            if not every and each.guid not in guids:
-                return False
-            if each.guid not in done:  # it may be there twice, if somebody was killed while moving it
-                properties = pika.BasicProperties(content_type="application/json", delivery_mode=2)
-                broker.channel.basic_publish(
-                    "", broker.config.in_queue, each.body, properties, mandatory=True
-                )
-            done[each.guid] = None
-            return True
+        def again(portion: list[str]) -> list[str]:
+            done: list[str] = []
+            while portion:
+                answer = broker.ask("retry_dead", {"guids": portion})
+                done += answer["retried"]
+                portion = answer["left"] if answer["retried"] else []
+            return done
 
-        listed = _listed(broker, guids)
-        sift(broker, again)
-    gone = [guid for guid in listed if guid not in done]
-    _report(session, guids, done, "submitted again", gone)
+        done = _portions(broker, guids, again)
+    _report(session, guids, done, "submitted again")
 
 
 @dead.command()
 @click.argument("guids", nargs=-1)
-@click.option("--all", "every", is_flag=True, help="All of them.")
+@click.option("--all", "every", is_flag=True, help="All of them, and all else that is in the dead queue.")
 @click.pass_obj
 def drop(session: Session, guids: tuple[str, ...], every: bool) -> None:
     """Remove dead tasks from the queue and the list.
 
-    History still has them for a while.
+    History still has them for a while. Other messages in the dead queue are removed by the names that
+    tefctl dead list shows.
 
     \b
     Examples:
@@ -181,55 +168,35 @@ def drop(session: Session, guids: tuple[str, ...], every: bool) -> None:
       tefctl dead drop --all
     """
     _check(guids, every)
-    done: dict[str, None] = {}
-
-    def remove(each: Dead) -> bool:
-        wanted = every or each.guid in guids
-        done.update({each.guid: None} if wanted else {})
-        return wanted
-
+    others: dict[str, Any] = {"messages": [], "trouble": None}
     with session.broker() as broker:
-        sift(broker, remove)
-        listed = guids or [task["guid"] for task in broker.ask("get_dead", {"limit": MOST})["tasks"]]
-        done.update(dict.fromkeys(_settle(broker, [*done, *listed])))
-    _report(session, guids, done, "dropped")
+        done = _portions(broker, guids, lambda portion: broker.ask("settle_dead", {"guids": portion}))
+        missing = tuple(sorted(set(guids).difference(done)))
+        if every:
+            others = broker.ask("drop_dead_messages", {"every": True})
+        for portion in _split(missing):
+            others = broker.ask("drop_dead_messages", {"guids": portion})
+            done += _names(others, portion)
+    _warn(others)
+    _report(session, guids, done, "dropped", len(others["messages"]) if every else 0)
 
 
-def _settle(broker: Broker, guids: Iterable[str]) -> list[str]:
-    """Let the manager list tasks no more; return those that it did."""
-    left, settled = [guid for guid in dict.fromkeys(guids) if guid], []
-    while left:
-        batch, left = left[:MOST], left[MOST:]
-        settled += broker.ask("settle_dead", {"guids": batch})
-    return settled
-
-
-def _listed(broker: Broker, wanted: Sequence[str]) -> list[str]:
-    """Return which are dead of those wanted, or all that are listed; nothing while no manager is there."""
-    try:
-        if wanted:
-            tasks = broker.ask("get_tasks", {"guids": list(dict.fromkeys(wanted))[:MOST]})["tasks"]
-            return [task["guid"] for task in tasks if task["state"] == "dead"]
-        return [task["guid"] for task in broker.ask("get_dead", {"limit": MOST})["tasks"]]
-    except CtlError:
-        if not broker.channel.is_open:
-            raise
-        return []
+def _names(others: dict[str, Any], wanted: list[str]) -> list[str]:
+    """Return those of the names, or guids, that messages had."""
+    found = {each[key] for each in others["messages"] for key in ("name", "guid")}
+    return [name for name in wanted if name in found]
 
 
 def _report(
-    session: Session, wanted: Iterable[str], done: Iterable[str], what: str, gone: Sequence[str] = ()
+    session: Session, wanted: Iterable[str], found: Sequence[str], what: str, others: int = 0
 ) -> None:
-    """Tell what was done, and which were not there; ``gone`` are dead, but not in the queue."""
-    found = list(done)
-    for guid in gone:
-        text = f"the message of dead task {guid} is not in the dead queue, so it can't be submitted again"
-        click.echo(f"{safe(text)}; tefctl dead drop {safe(guid)} takes it off the list", err=True)
-    missing = sorted(set(wanted).difference(found, gone))
+    """Tell what was done, and which were not there; ``others``: messages that were no tasks' copies."""
+    missing = sorted(set(wanted).difference(found))
     for guid in missing:
         click.echo(f"there is no dead task {safe(guid)}", err=True)
-    click.echo(json.dumps(found) if session.json else f"{len(found)} tasks {what}")
-    if missing or gone:
+    more = f", and {others} other messages" if others else ""
+    click.echo(json.dumps(list(found)) if session.json else f"{len(found)} tasks {what}{more}")
+    if missing:
         raise SystemExit(int(Exit.NO))
 
 

@@ -239,6 +239,14 @@ def dead(answer: Mapping[str, Any]) -> RenderableType:
     return _with_total(made, len(answer["tasks"]), answer["total"], "dead tasks")
 
 
+def dead_messages(answer: Mapping[str, Any]) -> RenderableType:
+    """Show ``get_dead_messages``."""
+    made = Rows("*message", "~guid", "what", "#bytes", "~begins")
+    for each in answer["messages"]:
+        made.add(each["name"], each["guid"], each["what"], each["size"], each["text"])
+    return Group(cell("\nin the dead queue, and no copies of dead tasks:"), made)
+
+
 def suites(answer: Mapping[str, Any]) -> RenderableType:
     """Show ``get_suites``."""
     made = Rows("*suite", "#waiting", "#dispatched", "#working", "state")

@@ -29,6 +29,14 @@ from tefmanager.inquiry.answers import (
 )
 from tefmanager.inquiry.collective import workers
 from tefmanager.inquiry.explain import explain, explain_finished
+from tefmanager.inquiry.queued import (
+    DeadDetail,
+    QueuedMessage,
+    QueuedMessages,
+    Retried,
+    dead_detail,
+    queued,
+)
 from tefmanager.inquiry.resources import resources
 from tefmanager.inquiry.status import headline, status, suites
 from tefmanager.inquiry.tasks import (
@@ -42,13 +50,17 @@ from tefmanager.inquiry.tasks import (
 
 __all__ = [
     "AttemptInfo",
+    "DeadDetail",
     "DeadTask",
     "DeadTasks",
     "Explanation",
     "Holder",
+    "QueuedMessage",
+    "QueuedMessages",
     "Reason",
     "ResourceInfo",
     "Resources",
+    "Retried",
     "Status",
     "SuiteInfo",
     "Suites",
@@ -60,12 +72,14 @@ __all__ = [
     "Waiting",
     "WorkerDetail",
     "Workers",
+    "dead_detail",
     "describe_dead",
     "describe_task",
     "explain",
     "explain_finished",
     "find_tasks",
     "headline",
+    "queued",
     "resources",
     "status",
     "suites",

@@ -75,6 +75,7 @@ LATE = 25.0
 CONFIRM = "RabbitMQ has not confirmed a dispatch"
 ANSWER = "RabbitMQ has not taken an answer"
 SET_ASIDE = "RabbitMQ has not taken a message that is set aside"
+WALK = "the dead queue has not been gone through"
 RESERVATION = "Etcd has not answered a reservation"
 RELEASE = "Etcd has not taken references back"
 TURN = "a turn has not ended"
@@ -85,6 +86,7 @@ EXPLAINED: Mapping[str, tuple[Service, ...]] = {
     CONFIRM: (Service.PUBLISHER, Service.BLOCKED),
     ANSWER: (Service.PUBLISHER, Service.BLOCKED),
     SET_ASIDE: (Service.PUBLISHER, Service.BLOCKED, Service.QUEUE),
+    WALK: (Service.PUBLISHER, Service.BLOCKED, Service.QUEUE),
     RESERVATION: (Service.ETCD,),
     RELEASE: (Service.ETCD,),
 }

@@ -13,6 +13,7 @@ from typing import TypeAlias
 from zope.interface import Attribute, Interface, implementer
 
 from tefmanager.core.claims import Claim, Granted, Impossible, Outcome, Refused
+from tefmanager.core.copies import CopyRow, DeadMessage, Stored
 from tefmanager.core.life import Life
 from tefmanager.core.resources import Resource
 from tefmanager.core.values import (
@@ -29,15 +30,15 @@ from tefmanager.core.values import (
 from tefmanager.interfaces.rabbitmq import (
     DELIVERY_COUNT,
     SET_ASIDE,
-    DeadQueueLost,
     Delivered,
     Delivery,
     Envelope,
     IConsumer,
-    IDeadQueue,
     IDeliveries,
     IPublisher,
+    Lying,
     Message,
+    Take,
     Tell,
     tell_nobody,
 )
@@ -48,19 +49,19 @@ __all__ = [
     "MOST_ATTEMPTS",
     "SET_ASIDE",
     "Claim",
-    "DeadQueueLost",
     "Delivered",
     "Delivery",
     "Envelope",
     "Granted",
     "IConsumer",
-    "IDeadQueue",
     "IDeliveries",
     "IPublisher",
     "Impossible",
+    "Lying",
     "Message",
     "Outcome",
     "Refused",
+    "Take",
     "Tell",
     "tell_nobody",
 ]
@@ -185,13 +186,29 @@ class IReign(Interface):
         The count ends at a number of the implementation's, 10,000 or more.
         """
 
+    async def message(task_id: int) -> Stored | None:
+        """Return the message of a task, finished or not; None where it is gone."""
+
+    async def dead_messages(guids: Sequence[str]) -> Sequence[DeadMessage]:
+        """Return the messages of those of the guids that `dead` tells of, but not very many bytes at once.
+
+        Where there are any, there is at least one.
+        """
+
+    async def copies(at_most: int) -> Sequence[CopyRow]:
+        """Return the first dead tasks, by id, with whose copy in the dead queue something is to be done.
+
+        One is due, or doubtful, or is to go since the task is settled.
+        """
+
     async def settle(guids: Sequence[str]) -> Sequence[str]:
         """Let the dead tasks of these guids be listed no more; return those that were, sorted."""
 
     async def forget(before: float, at_most: int) -> int:
         """Remove up to ``at_most`` tasks that ended before a unix time from history, with their attempts.
 
-        The oldest first; dead ones stay until they are settled, or came again and ended. Returns how many.
+        The oldest first; dead ones stay until they are settled, or came again and ended, and the dead queue
+        has nothing of them. Returns how many.
         """
 
     async def end() -> None:

@@ -1,4 +1,4 @@
-"""The contracts with RabbitMQ: the manager's queue, publishing, the queue of the dead."""
+"""The contracts with RabbitMQ: the manager's queue, publishing, looking through queues."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TypeAlias
 from msgspec import Struct, field
 from zope.interface import Interface
 
-from tefmanager.core.values import Audience
+from tefmanager.core.audience import Audience
 
 SET_ASIDE = "x-tef-set-aside"
 """The header, with the reason, of a message that was sent to the end of the manager's queue again."""
@@ -18,8 +18,11 @@ DELIVERY_COUNT = "x-delivery-count"
 """The header in which a quorum queue says how often a message went back to it."""
 
 
-class Envelope(Struct, frozen=True):
-    """What else a sender may have put on a message, as on the wire; None where it did not."""
+class Envelope(Struct, frozen=True, array_like=True):
+    """What else a sender may have put on a message, as on the wire; None where it did not.
+
+    It is kept in rows, by the order of its fields: others go to the end, with a default.
+    """
 
     content_encoding: bytes | None = None
     expiration: bytes | None = None
@@ -28,6 +31,7 @@ class Envelope(Struct, frozen=True):
     type: bytes | None = None
     user_id: bytes | None = None
     app_id: bytes | None = None
+    priority: int | None = None
 
 
 class Delivery(Struct, frozen=True):
@@ -138,6 +142,23 @@ class Message(Struct, frozen=True):
     original: bytes | None = None
 
 
+class Lying(Struct, frozen=True):
+    """A message that lies in a queue.
+
+    Attributes:
+        body: the bytes.
+        headers: its headers, or None where they can't be read.
+        raw: the headers as on the wire.
+    """
+
+    body: bytes
+    headers: Mapping[str, object] | None
+    raw: bytes
+
+
+Take: TypeAlias = Callable[[Lying], bool]
+"""Is shown a message, and tells whether it is to be taken out of its queue."""
+
 Tell: TypeAlias = Callable[[str], None]
 """Is told, for people, why a message was not confirmed."""
 
@@ -175,6 +196,14 @@ class IPublisher(Interface):
         Where the broker refuses, nothing happens: publishing to it tells.
         """
 
+    async def sift(queue: bytes, take: Take, at_most: int | None = None) -> str | None:
+        """Go through a queue, or about ``at_most`` messages of it, and take out what ``take`` wants.
+
+        While there is no connection, this waits. Each message that was there is shown once; others stay, at
+        the queue's end, where the same one may be twice when the connection goes meanwhile. Nothing is in a
+        queue that is not there. Returns why it was not gone through to its end, for people, or None.
+        """
+
     async def audience(queue: str) -> Audience | None:
         """Tell who listens at a queue; None where nobody can tell: no connection, or the broker refuses.
 
@@ -197,21 +226,3 @@ class IPublisher(Interface):
 
         What was not sent by then is `Delivered.LOST`.
         """
-
-
-class DeadQueueLost(Exception):
-    """What was to be done with the dead queue was not done to its end; it may be tried again."""
-
-
-class IDeadQueue(Interface):
-    """The queue of tasks that were given back too often, as an operator deals with it.
-
-    A call goes through the whole queue, and waits while there is no connection. It may raise
-    `DeadQueueLost`; then the task is in the queue still, and may have been submitted all the same.
-    """
-
-    async def retry(guid: str) -> bool:
-        """Submit a task again, as it came, and take it out after that; False: it is not there."""
-
-    async def drop(guid: str) -> bool:
-        """Take a task out; False: it is not there."""

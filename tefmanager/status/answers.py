@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, TypeVar
 
@@ -15,7 +15,6 @@ from tefmanager import inquiry
 from tefmanager.core import events
 from tefmanager.core.values import ManagerState, WorkerStatus
 from tefmanager.inquirer import TooManyQuestions
-from tefmanager.interfaces import DeadQueueLost
 from tefmanager.messages import SetState, SuiteCommand
 from tefmanager.questions import read_question
 from tefmanager.status.view import Events, Health, Rates, Readiness, View
@@ -217,37 +216,18 @@ def _act_on_dead(view: View, query: Query, names: Names, body: bytes) -> Deferre
 
 
 async def _retry(view: View, guid: str) -> Struct:
-    """Submit a dead task again; it is listed no more when it is accepted."""
-    if not await _in_dead_queue(view, view.dead.retry, guid):
-        raise Refused(404, await _why_no_retry(view, guid))
-    return Accepted()
-
-
-async def _why_no_retry(view: View, guid: str) -> str:
-    found = await _told(view, "get_task", guid)
-    if isinstance(found, inquiry.TaskDetail) and found.task.state == "dead":
-        return (
-            "its message is not in the dead queue, so it can't be sent again from there; it can be dropped"
-        )
-    return "there is no such dead task"
-
-
-async def _drop(view: View, guid: str) -> Struct:
-    """Take a task out of the dead queue; where it is there no more, it only need not be listed."""
-    there = await _in_dead_queue(view, view.dead.drop, guid)
-    listed = await _told(view, "settle_dead", {"guids": [guid]})
-    if not there and not listed:
+    """Take a dead task in again; it waits by the time that this returns."""
+    found = await _told(view, "retry_dead", {"guids": [guid]})
+    if not (isinstance(found, inquiry.Retried) and guid in found.retried):
         raise Refused(404, "there is no such dead task")
     return Accepted()
 
 
-async def _in_dead_queue(view: View, act: Callable[[str], Awaitable[bool]], guid: str) -> bool:
-    """Do something with the dead queue, as the active manager. Raises `NotActive`, `Refused`."""
-    view.need_active()
-    try:
-        return await act(guid)
-    except DeadQueueLost as lost:
-        raise Refused(503, f"it is in the dead queue still: {lost}") from None
+async def _drop(view: View, guid: str) -> Struct:
+    """Let a dead task be listed no more; its copy goes from the dead queue soon."""
+    if not await _told(view, "settle_dead", {"guids": [guid]}):
+        raise Refused(404, "there is no such dead task")
+    return Accepted()
 
 
 def _set_state(view: View, query: Query, names: Names, body: bytes) -> Accepted:

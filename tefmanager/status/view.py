@@ -17,7 +17,6 @@ from tefmanager.core.events import Commanded
 from tefmanager.core.values import Moment
 from tefmanager.inquirer import TooManyQuestions
 from tefmanager.inquiry.outages import NEEDED, Outage, Outages, Service
-from tefmanager.interfaces import IDeadQueue
 from tefmanager.questions import GetDead, Question
 from tefmanager.status.journal import Journal
 from tefmanager.status.meter import Meter, Sample
@@ -144,7 +143,6 @@ class View:
         source: the manager.
         clocks: reads the clocks.
         outages: what the manager has to do without.
-        dead: the queue of dead tasks.
         stuck: seconds after which a turn that has not ended means that the manager does not live.
         actions: whether there is a token, and so something can be done from the page.
     """
@@ -156,13 +154,11 @@ class View:
         meter: Meter,
         journal: Journal,
         outages: Outages,
-        dead: IDeadQueue,
         *,
         stuck: float,
         actions: bool,
     ) -> None:
         self.meter = meter
-        self.dead = dead
         self._source = source
         self._clocks = clocks
         self._journal = journal

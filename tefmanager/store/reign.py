@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from tefmanager.core.copies import CopyRow, DeadMessage, Stored
 from tefmanager.core.life import Life
 from tefmanager.core.values import (
     AttemptRow,
@@ -173,7 +174,7 @@ class Reign:
     def _statements(self, changes: Changes, wanted: Sequence[int]) -> Iterator[bytes]:
         yield self._turn(changes)
         for batch in _batches(changes.accepted):
-            yield self._call("accept_tasks", rows.accepted_json(batch))
+            yield self._call("accept_tasks", rows.accepted_json(batch, changes.properties))
         if changes.tasks:
             yield self._call("update_tasks", rows.changed_json(changes.tasks.values()))
         if changes.attempts:
@@ -182,6 +183,8 @@ class Reign:
             yield self._call("resolve_attempts", changes.resolved)
         if changes.finished:
             yield self._call("finish_tasks", rows.finished_json(changes.finished))
+        if changes.copies:
+            yield self._call("write_copies", rows.copies_json(changes.copies))
         yield from self._collective(changes)
         if wanted:
             yield self._call("bodies", wanted, BATCH_BYTES)
@@ -238,6 +241,20 @@ class Reign:
         """See `IReign.dead`."""
         found = await self._run("load_dead", at_most, MOST_COUNTED)
         return (int(found[0][-1]) if found else 0), [rows.dead_row(row) for row in found]
+
+    async def message(self, task_id: int) -> Stored | None:
+        """See `IReign.message`."""
+        found = await self._run("message", task_id)
+        return rows.stored_row(found[0]) if found else None
+
+    async def dead_messages(self, guids: Sequence[str]) -> Sequence[DeadMessage]:
+        """See `IReign.dead_messages`."""
+        found = await self._run("dead_messages", list(guids), BATCH_BYTES)
+        return [rows.dead_message_row(row) for row in found]
+
+    async def copies(self, at_most: int) -> Sequence[CopyRow]:
+        """See `IReign.copies`."""
+        return [rows.copy_row(row) for row in await self._run("copies", at_most)]
 
     async def settle(self, guids: Sequence[str]) -> Sequence[str]:
         """See `IReign.settle`."""

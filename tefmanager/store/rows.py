@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from tefmanager.core.copies import Copy, CopyRow, DeadMessage, Stored
 from tefmanager.core.values import (
     AttemptEnd,
     AttemptRow,
@@ -42,9 +43,9 @@ def as_json(rows: Iterable[object]) -> str:
     return _encoder.encode(list(rows)).decode()
 
 
-def accepted_json(accepted: Iterable[tuple[TaskRow, bytes]]) -> str:
-    """Return new tasks with their bodies as JSON."""
-    return as_json(_accepted(row, body) for row, body in accepted)
+def accepted_json(accepted: Iterable[tuple[TaskRow, bytes]], properties: Mapping[int, bytes]) -> str:
+    """Return new tasks with their bodies, and what else came with them, as JSON."""
+    return as_json(_accepted(row, body, properties.get(row.spec.id)) for row, body in accepted)
 
 
 def changed_json(rows: Iterable[TaskRow]) -> str:
@@ -55,9 +56,14 @@ def changed_json(rows: Iterable[TaskRow]) -> str:
 def finished_json(finished: Mapping[int, Finish]) -> str:
     """Return the ends of tasks as JSON."""
     return as_json(
-        {"id": id, "outcome": outcome, "finished_at": at, "attempts": attempts}
-        for id, (outcome, at, attempts) in finished.items()
+        {"id": id, "outcome": outcome, "finished_at": at, "attempts": attempts, "copy": copy}
+        for id, (outcome, at, attempts, copy) in finished.items()
     )
+
+
+def copies_json(copies: Mapping[int, Copy | None]) -> str:
+    """Return what the dead queue has of dead tasks as JSON."""
+    return as_json({"id": id, "copy": copy} for id, copy in copies.items())
 
 
 def stretches_json(stretches: Iterable[Stretch]) -> str:
@@ -93,7 +99,7 @@ def _changed(row: TaskRow) -> dict[str, object]:
     }
 
 
-def _accepted(row: TaskRow, body: bytes) -> dict[str, object]:
+def _accepted(row: TaskRow, body: bytes, properties: bytes | None) -> dict[str, object]:
     spec = row.spec
     return {
         **_changed(row),
@@ -105,6 +111,7 @@ def _accepted(row: TaskRow, body: bytes) -> dict[str, object]:
         "time_limit": spec.time_limit,
         "received": spec.received,
         "body": body,
+        "properties": properties,
     }
 
 
@@ -129,6 +136,24 @@ def dead_row(row: Sequence[Any]) -> DeadRow:
     """Return the task of a row of ``load_dead``."""
     *task, worker, end, _ = row
     return DeadRow(finished_row(task), worker, None if end is None else _ENDS[end])
+
+
+def stored_row(row: Sequence[Any]) -> Stored:
+    """Return the message of a row of ``message``."""
+    body, properties = row
+    return Stored(bytes(body), None if properties is None else bytes(properties))
+
+
+def dead_message_row(row: Sequence[Any]) -> DeadMessage:
+    """Return the message of a row of ``dead_messages``."""
+    id, guid, *message = row
+    return DeadMessage(id, guid, stored_row(message))
+
+
+def copy_row(row: Sequence[Any]) -> CopyRow:
+    """Return the task of a row of ``copies``."""
+    id, guid, attempts, copy, settled = row
+    return CopyRow(id, guid, attempts, Copy(copy), settled)
 
 
 def unread_row(row: Sequence[Any]) -> Unread:

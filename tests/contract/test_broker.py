@@ -9,7 +9,7 @@ import pytest_twisted
 from twisted.internet.defer import CancelledError, Deferred
 from zope.interface.verify import verifyObject
 
-from tefmanager.core.values import Audience
+from tefmanager.core.audience import Audience
 from tefmanager.interfaces import Delivered, IConsumer, IPublisher, Message
 from tests.contract.brokers import Inbox, SimTwin, Twin, real_twin
 from tests.integration.amqp_support import awaited, later

@@ -16,6 +16,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 from zope.interface.verify import verifyObject
 
+from tefmanager.core.copies import Copy, CopyRow, Stored
 from tefmanager.core.values import (
     NOTHING,
     AttemptEnd,
@@ -700,6 +701,54 @@ async def test_dead_tasks_outlast_history(twin: Twin, reign: IReign) -> None:
     await reign.commit(Changes(finished={4: Finish(Outcome.COMPLETED, 1.0)}))
     assert await reign.forget(100.0, 10) == 2
     assert sorted(twin.history()) == [1]
+
+
+@pytest_twisted.ensureDeferred
+async def test_messages_of_dead_tasks(reign: IReign) -> None:
+    """They are kept byte for byte, with what came beside them, until the tasks are settled or come anew."""
+    ids = range(1, 5)
+    body, beside = b"\xff\0{}", {1: b"\0\xfe", 4: b"x"}
+    await reign.commit(Changes(accepted=[(task(id), body) for id in ids], properties=beside))
+    assert await reign.message(1) == Stored(body, b"\0\xfe")
+    await reign.commit(Changes(finished={id: Finish(Outcome.DEAD, 1.0) for id in (1, 2, 3)}))
+    assert [await reign.message(id) for id in (1, 2, 9)] == [Stored(body, b"\0\xfe"), Stored(body), None]
+    await reign.settle(["guid-3"])
+    found = await reign.dead_messages(["guid-1", "guid-2", "guid-3", "guid-4", "?"])
+    assert {dead.guid: (dead.id, dead.message) for dead in found} == {
+        "guid-1": (1, Stored(body, b"\0\xfe")),
+        "guid-2": (2, Stored(body)),
+    }
+    await reign.commit(Changes(accepted=[(task(5, guid="guid-2"), body)]))
+    assert [dead.id for dead in await reign.dead_messages(["guid-2", "guid-1"])] == [1]
+
+
+@pytest_twisted.ensureDeferred
+async def test_copies_of_dead_tasks(twin: Twin, reign: IReign) -> None:
+    """With some of them something is to be done; a task is kept as long as the dead queue has its copy."""
+    ids = range(1, 6)
+    copies = dict(zip(ids, (Copy.DUE, Copy.DOUBT, Copy.THERE, None, Copy.THERE), strict=True))
+    await reign.commit(Changes(accepted=[(task(id), b"") for id in ids]))
+    ends = {id: Finish(Outcome.DEAD, 1.0, 2, copy) for id, copy in copies.items()}
+    await reign.commit(Changes(finished=ends))
+    due, doubtful = (
+        CopyRow(1, "guid-1", 2, Copy.DUE, settled=False),
+        CopyRow(2, "guid-2", 2, Copy.DOUBT, settled=False),
+    )
+    assert await reign.copies(9) == [due, doubtful]
+    assert await reign.copies(1) == [due]
+    await reign.settle(["guid-3", "guid-4"])
+    await reign.commit(Changes(accepted=[(task(6, guid="guid-5"), b"")]))
+    to_go = [CopyRow(id, f"guid-{id}", 2, Copy.THERE, settled=True) for id in (3, 5)]
+    assert await reign.copies(9) == [due, doubtful, *to_go]
+    assert await reign.forget(100.0, 10) == 1
+    await reign.commit(Changes(copies={1: Copy.THERE, 2: Copy.DUE, 3: None, 9: Copy.DUE}))
+    assert await reign.copies(9) == [CopyRow(2, "guid-2", 2, Copy.DUE, settled=False), to_go[1]]
+    assert await reign.forget(100.0, 10) == 1
+    await reign.settle(["guid-1", "guid-2"])
+    assert [row.id for row in await reign.copies(9)] == [1, 5]  # what was due is to be there no more
+    await reign.commit(Changes(copies={1: Copy.DUE, 5: Copy.DOUBT}))
+    assert [(row.id, row.copy) for row in await reign.copies(9)] == [(5, Copy.DOUBT)]
+    assert sorted(twin.history()) == [1, 2, 5]
 
 
 @pytest_twisted.ensureDeferred

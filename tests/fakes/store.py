@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from tefmanager.core.copies import Copy, CopyRow, DeadMessage, Stored
 from tefmanager.core.life import Life
 from tefmanager.core.values import (
     AttemptRow,
@@ -52,7 +53,9 @@ class FinishedTask:
     outcome: Outcome
     finished_at: float
     body: bytes
+    properties: bytes | None = None
     settled: bool = False
+    copy: Copy | None = None
 
 
 @dataclass
@@ -64,6 +67,7 @@ class Rows:
     turns: int = 0
     lives: tuple[str, ...] = ()
     tasks: dict[int, tuple[TaskRow, bytes]] = field(default_factory=dict)
+    properties: dict[int, bytes] = field(default_factory=dict)
     attempts: dict[int, AttemptRow] = field(default_factory=dict)
     history: dict[int, FinishedTask] = field(default_factory=dict)
     workers: dict[str, WorkerRow] = field(default_factory=dict)
@@ -78,6 +82,7 @@ class Rows:
             self.turns,
             self.lives,
             dict(self.tasks),
+            dict(self.properties),
             dict(self.attempts),
             dict(self.history),
             dict(self.workers),
@@ -341,9 +346,39 @@ class FakeReign:
         """See `IReign.dead`."""
         self._check()
         rows = self._database.rows
-        there = {row.spec.guid for row, _ in rows.tasks.values()}
-        found = [_dead(rows, id) for id, task in _unsettled(rows) if task.row.spec.guid not in there]
+        found = [_dead(rows, id) for id, task in _unsettled(rows) if _is_listed(rows, id)]
         return len(found), found[:at_most]
+
+    async def message(self, task_id: int) -> Stored | None:
+        """See `IReign.message`."""
+        self._check()
+        rows = self._database.rows
+        if task_id in rows.tasks:
+            return Stored(rows.tasks[task_id][1], rows.properties.get(task_id))
+        task = rows.history.get(task_id)
+        return None if task is None else Stored(task.body, task.properties)
+
+    async def dead_messages(self, guids: Sequence[str]) -> Sequence[DeadMessage]:
+        """See `IReign.dead_messages`."""
+        self._check()
+        rows = self._database.rows
+        found = [(id, task) for id, task in _unsettled(rows) if _is_listed(rows, id)]
+        return [
+            DeadMessage(id, task.row.spec.guid, Stored(task.body, task.properties))
+            for id, task in found
+            if task.row.spec.guid in guids
+        ]
+
+    async def copies(self, at_most: int) -> Sequence[CopyRow]:
+        """See `IReign.copies`."""
+        self._check()
+        rows = self._database.rows
+        found = [
+            CopyRow(id, task.row.spec.guid, task.row.attempts, task.copy, not _is_listed(rows, id))
+            for id, task in sorted(rows.history.items())
+            if task.copy is not None
+        ]
+        return [row for row in found if row.settled or row.copy is not Copy.THERE][:at_most]
 
     async def settle(self, guids: Sequence[str]) -> Sequence[str]:
         """See `IReign.settle`."""
@@ -351,7 +386,8 @@ class FakeReign:
         self._fence()
         rows = self._database.rows
         found = {id: task for id, task in rows.history.items() if _is_unsettled(task, guids)}
-        rows.history.update({id: dataclasses.replace(task, settled=True) for id, task in found.items()})
+        for id, task in found.items():
+            rows.history[id] = dataclasses.replace(task, settled=True, copy=_not_due(task.copy))
         return sorted({task.row.spec.guid for task in found.values()})
 
     async def forget(self, before: float, at_most: int) -> int:
@@ -359,7 +395,7 @@ class FakeReign:
         self._check()
         self._fence()
         rows = self._database.rows
-        kept = {id for id, _ in _unsettled(rows)}
+        kept = {id for id, _ in _unsettled(rows)} | {id for id, task in rows.history.items() if task.copy}
         old = sorted((task.finished_at, id) for id, task in rows.history.items() if id not in kept)
         gone = {id for at, id in old[:at_most] if at < before}
         for id in gone:
@@ -424,6 +460,19 @@ def _is_unsettled(task: FinishedTask, guids: Container[str] | None = None) -> bo
     return meant and task.outcome is Outcome.DEAD and not task.settled
 
 
+def _is_listed(rows: Rows, id: int) -> bool:
+    """Tell whether a dead task is not settled, and no task of its guid came after it."""
+    task = rows.history[id]
+    guid = task.row.spec.guid
+    later = [row.spec.id for row, _ in rows.tasks.values() if row.spec.guid == guid]
+    later += [other for other, task in rows.history.items() if task.row.spec.guid == guid]
+    return not task.settled and max(later) <= id
+
+
+def _not_due(copy: Copy | None) -> Copy | None:
+    return None if copy is Copy.DUE else copy
+
+
 def _dead(rows: Rows, id: int) -> DeadRow:
     task = rows.history[id]
     row = TaskRow(task.row.spec, attempts=task.row.attempts)
@@ -437,11 +486,13 @@ def _apply(rows: Rows, changes: Changes) -> Bodies:
     rows.manager = changes.manager or rows.manager
     _write_tasks(rows, changes)
     _write_attempts(rows, changes)
-    for id, (outcome, at, attempts) in changes.finished.items():
+    for id, (outcome, at, attempts, copy) in changes.finished.items():
         row, body = rows.tasks.pop(_known(rows.tasks, id))
         at = max(at, rows.manager.calendar or at)
-        finished = FinishedTask(replace(row, attempts=attempts), outcome, at, body)
+        kept = rows.properties.pop(id, None)
+        finished = FinishedTask(replace(row, attempts=attempts), outcome, at, body, kept, copy=copy)
         rows.history[_new(rows.history, id)] = finished
+    _write_copies(rows, changes)
     rows.workers.update(changes.workers)
     for name in changes.left:
         rows.workers.pop(name, None)
@@ -457,9 +508,21 @@ def _apply(rows: Rows, changes: Changes) -> Bodies:
 def _write_tasks(rows: Rows, changes: Changes) -> None:
     for row, body in changes.accepted:
         rows.tasks[_new(rows.tasks, row.spec.id)] = (_checked(row), body)
+        if row.spec.id in changes.properties:
+            rows.properties[row.spec.id] = changes.properties[row.spec.id]
     for id, row in changes.tasks.items():
         old, body = rows.tasks[_known(rows.tasks, id)]
         rows.tasks[id] = (replace(_checked(row), spec=old.spec), body)
+
+
+def _write_copies(rows: Rows, changes: Changes) -> None:
+    """Note what the dead queue has of dead tasks; those that are settled are to have nothing there."""
+    for id, copy in changes.copies.items():
+        if id in rows.history and rows.history[id].copy is not None:
+            rows.history[id] = dataclasses.replace(rows.history[id], copy=copy)
+    for id, task in rows.history.items():
+        if task.copy is Copy.DUE and not _is_listed(rows, id):
+            rows.history[id] = dataclasses.replace(task, copy=None)
 
 
 def _write_attempts(rows: Rows, changes: Changes) -> None:

@@ -16,9 +16,8 @@ from tefmanager.amqp import protocol as amqp_protocol
 from tefmanager.amqp.budget import ChannelBudget
 from tefmanager.amqp.connection import LinkState
 from tefmanager.amqp.consumer import Consumer
-from tefmanager.amqp.deadqueue import DeadQueue
 from tefmanager.amqp.outlets import LARGE
-from tefmanager.interfaces import DeadQueueLost, Delivered, Message
+from tefmanager.interfaces import Delivered, Message
 from tests.integration.amqp_support import (
     Inbox,
     States,
@@ -74,9 +73,9 @@ async def test_no_channel_for_the_dead_queue(
     monkeypatch.setattr(amqp_protocol, "MAX_CHANNELS", 3)
     async with publishing(endpoint_of(services), events=f"{unique}.events") as (publisher, states):
         await until(lambda: states.count(LinkState.CONNECTED))
-        dead = DeadQueue(the_reactor(), publisher, b"dead", b"in")
-        with pytest.raises(DeadQueueLost, match="no more than 3 channels"):
-            await dead.drop("task-1")
+        reason = await publisher.sift(b"dead", lambda lying: False)
+        assert reason is not None
+        assert "no more than 3 channels" in reason
 
 
 def asks(channel: BlockingChannel, queue: str, answers: list[bytes]) -> bytes:
@@ -146,13 +145,12 @@ async def test_cancelled_walk_through_the_dead_queue(services: Services, unique:
         await publisher.declare(queue := unique.encode())
         for number in range(20):
             assert await publisher.send(queue, Message(b"%d" % number)) is CONFIRMED
-        dead = DeadQueue(the_reactor(), publisher, queue, b"in")
         for number in range(10):
-            walk = later(dead.drop("nobody"))
+            walk = later(publisher.sift(queue, lambda lying: False))
             walk.addErrback(forgive)
             await deferLater(the_reactor(), 0.002 * number)
             walk.cancel()
-        assert await dead.drop("nobody") is False
+        assert await publisher.sift(queue, lambda lying: False) is None
         assert (states.count(LinkState.LOST), states.details(LinkState.CLOSED)) == (0, "")
 
 

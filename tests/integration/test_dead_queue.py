@@ -9,19 +9,16 @@ import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 from twisted.internet.defer import gatherResults
-from zope.interface.verify import verifyObject
 
 from tefmanager.amqp.connection import LinkState
-from tefmanager.amqp.deadqueue import PREFETCH, DeadQueue
-from tefmanager.amqp.publisher import Publisher
-from tefmanager.interfaces import DeadQueueLost, IDeadQueue
+from tefmanager.amqp.deadqueue import MARK, PREFETCH
+from tefmanager.interfaces import Lying, Message, Take
 from tests.integration.amqp_support import (
     awaited,
     endpoint_of,
     foreign_channel,
     later,
     publishing,
-    the_reactor,
     until,
 )
 from tests.services import Services
@@ -29,9 +26,17 @@ from tests.services import Services
 QUORUM = {"x-queue-type": "quorum", "x-delivery-limit": 2}
 """A queue that drops what was given back more than twice."""
 
+UNREADABLE = b"\0\0\0\x08\x02\xff\xfeI\0\0\0\1"
+"""Headers with a name that is not UTF-8."""
+
 ATTEMPTS = [
     {"number": 1, "worker": "w", "end": "offline", "dispatched": 1, "started": None, "ended": 2**40}
 ]
+
+
+def wanted(*guids: str) -> Take:
+    """Return what takes the messages of these guids."""
+    return lambda lying: (lying.headers or {}).get("x-tef-guid") in guids
 
 
 def bury(channel: BlockingChannel, queue: str, *guids: str) -> None:
@@ -66,11 +71,6 @@ async def take(channel: BlockingChannel, queue: str, count: int) -> dict[str, An
     return found
 
 
-def dead_queue(publisher: Publisher, unique: str) -> DeadQueue:
-    """Return what is under test; ``<unique>.dead`` is the queue, ``<unique>`` the manager's."""
-    return DeadQueue(the_reactor(), publisher, f"{unique}.dead".encode(), unique.encode())
-
-
 @pytest.mark.parametrize("arguments", [{}, QUORUM], ids=["classic", "quorum"])
 @awaited
 async def test_what_is_passed_over_stays(
@@ -78,17 +78,19 @@ async def test_what_is_passed_over_stays(
 ) -> None:
     """However often somebody looks, no message is lost or altered, also where the broker counts that."""
     guids = [f"task-{number}" for number in range(PREFETCH + 5)]
+    dead = f"{unique}.dead"
     with foreign_channel(services) as channel:
-        channel.queue_declare(f"{unique}.dead", durable=True, arguments=arguments)
-        bury(channel, f"{unique}.dead", *guids)
+        channel.queue_declare(dead, durable=True, arguments=arguments)
+        bury(channel, dead, *guids)
         async with publishing(endpoint_of(services)) as (publisher, _):
-            dead = dead_queue(publisher, unique)
+            shown: list[Lying] = []
             for _ in range(6):
-                assert not await dead.drop("somebody else")
-            assert await dead.drop(guids[7])
-            assert not await dead.drop(guids[7])
-        found = await take(channel, f"{unique}.dead", len(guids) - 1)
-        channel.queue_delete(f"{unique}.dead")
+                shown.clear()
+                assert await publisher.sift(dead.encode(), lambda lying: bool(shown.append(lying))) is None
+                assert sorted((lying.headers or {})["x-tef-guid"] for lying in shown) == sorted(guids)
+            assert await publisher.sift(dead.encode(), wanted(guids[7])) is None
+        found = await take(channel, dead, len(guids) - 1)
+        channel.queue_delete(dead)
     assert sorted(found) == sorted({*guids} - {guids[7]})
     for guid, properties in found.items():
         assert properties.headers["x-tef-guid"] == guid
@@ -97,95 +99,147 @@ async def test_what_is_passed_over_stays(
 
 
 @awaited
-async def test_one_is_submitted_again(services: Services, unique: str) -> None:
-    """It comes to the manager once and as it was, though it lay there twice."""
+async def test_only_the_first_messages(services: Services, unique: str) -> None:
+    """Who wants to see a few is not shown all; others come the next time."""
+    dead = f"{unique}.dead"
     with foreign_channel(services) as channel:
-        for queue in (unique, f"{unique}.dead"):
-            channel.queue_declare(queue, durable=True)
-        bury(channel, f"{unique}.dead", "a", "b", "a")
+        channel.queue_declare(dead, durable=True)
+        bury(channel, dead, *"abcde")
         async with publishing(endpoint_of(services)) as (publisher, _):
-            assert await dead_queue(publisher, unique).retry("a")
-        assert list(await take(channel, f"{unique}.dead", 1)) == ["b"]
-        [properties] = (await take(channel, unique, 1)).values()
-        assert (properties.headers, properties.delivery_mode) == (None, 2)
-        for queue in (unique, f"{unique}.dead"):
-            channel.queue_delete(queue)
+            seen: set[object] = set()
+            for _ in range(3):
+                shown: list[object] = []
+
+                def look(lying: Lying, shown: list[object] = shown) -> bool:
+                    shown.append((lying.headers or {})["x-tef-guid"])
+                    return False
+
+                assert await publisher.sift(dead.encode(), look, at_most=2) is None
+                assert 2 <= len(shown) <= 4
+                seen.update(shown)
+            assert seen == {*"abcde"}
+        assert sorted(await take(channel, dead, 5)) == [*"abcde"]
+        channel.queue_delete(dead)
 
 
 @awaited
 async def test_several_at_once(services: Services, unique: str) -> None:
     """Those who are at the queue at the same moment hide nothing from each other."""
     guids = [f"task-{number}" for number in range(10)]
+    dead = f"{unique}.dead"
     with foreign_channel(services) as channel:
-        channel.queue_declare(f"{unique}.dead", durable=True)
-        bury(channel, f"{unique}.dead", *guids)
+        channel.queue_declare(dead, durable=True)
+        bury(channel, dead, *guids)
         async with publishing(endpoint_of(services)) as (publisher, _):
-            dead = dead_queue(publisher, unique)
-            found = await gatherResults([later(dead.drop(guid)) for guid in [*guids, "?"]])
-        assert found == [True] * 10 + [False]
-        assert channel.queue_delete(f"{unique}.dead").method.message_count == 0
+            walks = [later(publisher.sift(dead.encode(), wanted(guid))) for guid in [*guids, "?"]]
+            assert await gatherResults(walks) == [None] * 11
+        assert channel.queue_delete(dead).method.message_count == 0
 
 
 @awaited
-async def test_nowhere_to_go(services: Services, unique: str) -> None:
-    """A task that can't be submitted, since the manager's queue is gone, is in the dead queue still."""
+async def test_somebody_else_at_the_queue(services: Services, unique: str) -> None:
+    """What another consumer takes meanwhile lets nothing be shown twice, or be taken for a second copy."""
+    guids = [f"task-{number}" for number in range(50)]
+    dead = f"{unique}.dead"
     with foreign_channel(services) as channel:
-        channel.queue_declare(f"{unique}.dead", durable=True)
-        bury(channel, f"{unique}.dead", "a", "b")
+        channel.queue_declare(dead, durable=True)
+        bury(channel, dead, *guids)
         async with publishing(endpoint_of(services)) as (publisher, _):
-            with pytest.raises(DeadQueueLost):
-                await dead_queue(publisher, unique).retry("b")
-        assert sorted(await take(channel, f"{unique}.dead", 2)) == ["a", "b"]
-        channel.queue_delete(f"{unique}.dead")
+            shown: list[object] = []
+            held: list[Any] = []
+
+            def look(lying: Lying) -> bool:
+                shown.append((lying.headers or {})["x-tef-guid"])
+                if len(held) < 20:
+                    held.append(channel.basic_get(dead))
+                return False
+
+            await publisher.sift(dead.encode(), look)
+        assert len(shown) == len(set(shown))
+        for method, _, _ in held:
+            if method is not None:
+                channel.basic_nack(method.delivery_tag)
+        assert sorted(await take(channel, dead, len(guids))) == sorted(guids)
+        channel.queue_delete(dead)
+
+
+@awaited
+async def test_a_queue_that_takes_nothing_back(services: Services, unique: str) -> None:
+    """What can't be put back stays where it is, and who wanted to look is told."""
+    dead = f"{unique}.dead"
+    with foreign_channel(services) as channel:
+        channel.queue_declare(
+            dead, durable=True, arguments={"x-max-length": 2, "x-overflow": "reject-publish"}
+        )
+        bury(channel, dead, "a", "b")
+        async with publishing(endpoint_of(services)) as (publisher, _):
+
+            def look(lying: Lying) -> bool:
+                bury(channel, dead, "c", "d")  # somebody else is quicker
+                return False
+
+            reason = await publisher.sift(dead.encode(), look)
+            assert reason is not None
+            assert reason.startswith("a message was nacked")
+        found = await take(channel, dead, 2)
+        assert {"a", "b"} <= set(found)
+        channel.queue_delete(dead)
 
 
 @awaited
 async def test_without_a_queue(services: Services, unique: str) -> None:
-    """Where there is none, no task is in it, and the connection lives on."""
+    """Where there is none, nothing is in it, and the connection lives on."""
     async with publishing(endpoint_of(services)) as (publisher, states):
-        assert verifyObject(IDeadQueue, dead_queue(publisher, unique))
         for _ in range(2):
-            assert not await dead_queue(publisher, unique).drop("a")
+            assert await publisher.sift(f"{unique}.dead".encode(), wanted("a")) is None
         assert states.count(LinkState.LOST) == 0
 
 
 @awaited
 async def test_messages_of_others(services: Services, unique: str) -> None:
-    """What has no header is known by its body; what is no task at all stays as it is."""
+    """What is no task at all, or has headers that hardly anybody can read, is shown, and stays as it is."""
+    dead = f"{unique}.dead"
     with foreign_channel(services) as channel:
-        channel.queue_declare(f"{unique}.dead", durable=True)
-        for body in (body_of("a"), b"\xff no JSON", b"[]"):
-            channel.basic_publish("", f"{unique}.dead", body)
+        channel.queue_declare(dead, durable=True)
+        for body in (body_of("a"), b"\xff no JSON", b"[]", b""):
+            channel.basic_publish("", dead, body, pika.BasicProperties(headers={"CC": ["elsewhere"]}))
         async with publishing(endpoint_of(services)) as (publisher, _):
-            assert await dead_queue(publisher, unique).drop("a")
-        left = [channel.basic_get(f"{unique}.dead", auto_ack=True)[2] for _ in range(3)]
-        assert left == [b"\xff no JSON", b"[]", None]
-        channel.queue_delete(f"{unique}.dead")
+            await publisher.send(dead.encode(), Message(b"names", original=UNREADABLE))
+            shown: list[bytes] = []
+            for _ in range(2):
+                shown.clear()
+                assert (
+                    await publisher.sift(dead.encode(), lambda lying: bool(shown.append(lying.body)))
+                    is None
+                )
+            assert shown == [body_of("a"), b"\xff no JSON", b"[]", b"", b"names"]
+        left = [channel.basic_get(dead, auto_ack=True) for _ in range(6)]
+        assert [body for _, _, body in left] == [*shown, None]
+        assert {*left[0][1].headers} == {"x-tef-cc", MARK}
+        channel.queue_delete(dead)
 
 
 @awaited
 async def test_a_lost_connection(services: Services, unique: str) -> None:
-    """It is done on the next one, or told: nothing is lost, and nothing is submitted twice."""
-    guids = [f"task-{number}" for number in range(300)]
+    """Who wanted to look is told; nothing is lost."""
+    guids = [f"task-{number}" for number in range(3 * PREFETCH)]
+    dead = f"{unique}.dead"
     with foreign_channel(services) as channel:
-        for queue in (unique, f"{unique}.dead"):
-            channel.queue_declare(queue, durable=True)
-        bury(channel, f"{unique}.dead", *guids)
+        channel.queue_declare(dead, durable=True)
+        bury(channel, dead, *guids)
         async with publishing(endpoint_of(services)) as (publisher, states):
             await until(lambda: states.count(LinkState.CONNECTED))
-            retrying = later(dead_queue(publisher, unique).retry(guids[-1]))
-            await until(lambda: depth(channel, f"{unique}.dead") < len(guids))
-            assert publisher._protocol is not None
-            publisher._protocol.transport.abortConnection()
-            try:
-                done = await retrying
-            except DeadQueueLost:
-                done = False
-        left, again = list_guids(channel, f"{unique}.dead"), list_guids(channel, unique)
-        for queue in (unique, f"{unique}.dead"):
-            channel.queue_delete(queue)
-    assert set(left) | set(again) == set(guids)
-    assert again == ([guids[-1]] if done else [])
+
+            def look(lying: Lying) -> bool:
+                if (lying.headers or {})["x-tef-guid"] == guids[PREFETCH + 1]:
+                    assert publisher._protocol is not None
+                    publisher._protocol.transport.abortConnection()
+                return False
+
+            assert await publisher.sift(dead.encode(), look) is not None
+            await until(lambda: depth(channel, dead) >= len(guids))
+        assert set(list_guids(channel, dead)) == set(guids)
+        channel.queue_delete(dead)
 
 
 def depth(channel: BlockingChannel, queue: str) -> int:

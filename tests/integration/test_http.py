@@ -378,14 +378,12 @@ def test_dead_tasks(services: Services, tmp_path: Path, unique: str) -> None:
         grid.send({"type": "settle_dead", "data": {"guids": guids[:1]}})
         daemon.log.wait(f"DEAD_SETTLED|{guids[0]}")
         assert dead_guids(http) == [guids[3]]
-        left = grid.take_all(f"{daemon.prefix}.manager.dead", 2)
-        assert {each.guid for each in left} == {guids[0], guids[3]}
-        for each in left:
-            assert each.properties.headers["x-tef-guid"] == each.guid
-            assert [attempt["end"] for attempt in each.properties.headers["x-tef-attempts"]] == ["offline"]
-            assert each.properties.delivery_mode == 2
-        gone = http.do(f"/api/dead/{guids[3]}/retry")
-        assert (gone.status, "is not in the dead queue" in gone.json["error"]) == (404, True)
+        queue = f"{daemon.prefix}.manager.dead"
+        until(lambda: grid.channel.queue_declare(queue, passive=True).method.message_count == 1, "a copy")
+        [left] = grid.take_all(queue, 1)
+        assert left.properties.headers["x-tef-guid"] == left.guid == guids[3]
+        assert [attempt["end"] for attempt in left.properties.headers["x-tef-attempts"]] == ["offline"]
+        assert left.properties.delivery_mode == 2
         unknown = http.do("/api/dead/nobody's/retry")
         assert (unknown.status, unknown.json["error"]) == (404, "there is no such dead task")
         assert http.do(f"/api/dead/{guids[3]}/drop").status == 202

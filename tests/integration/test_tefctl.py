@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pika
 import pytest
 
 from tests.integration.daemon import Daemon, until
@@ -213,26 +214,102 @@ def test_dead_tasks(tefctl: Tefctl, grid: Grid) -> None:
     assert "there is no dead task" in tefctl("dead", "drop", guids[1], status=1).stderr
 
 
-@pytest.mark.parametrize("deleted", [False, True])
-def test_a_dead_task_without_message(daemon: Daemon, tefctl: Tefctl, grid: Grid, deleted: bool) -> None:
-    """Where the dead queue was emptied or deleted that is said, and how to get rid of what is listed."""
-    worker = RubyWorker(grid, fresh("type"))
-    guid = grid.task(worker.worker_type)
+def die(grid: Grid, worker: RubyWorker, **properties: Any) -> str:
+    """Let a task die, and return its guid."""
+    guid = fresh("task")
+    grid.send({"type": "task", "task_type": worker.worker_type, "guid": guid}, **properties)
     worker.free()
     worker.begin(worker.expect())
     worker.say("offline")
+    return guid
+
+
+def count(grid: Grid, queue: str) -> int:
+    """Return how many messages wait in a queue."""
+    return int(grid.channel.queue_declare(queue, passive=True).method.message_count)
+
+
+@pytest.mark.parametrize("gone", ["deleted", "purged", "taken", "full"])
+def test_the_dead_queue_does_not_matter(daemon: Daemon, tefctl: Tefctl, grid: Grid, gone: str) -> None:
+    """Whatever became of a dead task's copy, it is shown, and sent again once."""
+    queue = f"{daemon.prefix}.manager.dead"
+    worker = RubyWorker(grid, fresh("type"))
+    if gone == "full":
+        grid.channel.queue_delete(queue)
+        full = {"x-max-length": 0, "x-overflow": "reject-publish"}
+        grid.channel.queue_declare(queue, durable=True, arguments=full)
+    guid = die(grid, worker)
     until(lambda: guid in listed(tefctl))
-    grid.take_all(f"{daemon.prefix}.manager.dead", 1)
-    if deleted:
-        grid.channel.queue_delete(f"{daemon.prefix}.manager.dead")
-        assert "has deleted the dead queue" in tefctl("dead", "show", guid, status=1).stderr
-    for arguments in (["--all"], [guid], [guid, "nobody's"]):
-        done = tefctl("dead", "retry", *arguments, status=1)
-        assert f"the message of dead task {guid} is not in the dead queue" in done.stderr
-        assert f"tefctl dead drop {guid}" in done.stderr
-        assert ("there is no dead task nobody's" in done.stderr) == ("nobody's" in arguments)
-    tefctl("dead", "drop", guid)
+    if gone == "deleted":
+        grid.channel.queue_delete(queue)
+    elif gone == "purged":
+        grid.channel.queue_purge(queue)
+    elif gone == "taken":
+        grid.take_all(queue, 1)
+    else:
+        daemon.log.wait(f"WAITING_FOR|queue {queue}: a message was nacked")
+    shown = told(tefctl, "dead", "show", guid)
+    assert (shown["guid"], shown["message"]["guid"], shown["reason"]) == (guid, guid, "given back once")
+    tried = tefctl("dead", "retry", guid, "nobody's", status=1)
+    assert "there is no dead task nobody's" in tried.stderr
+    assert "there is no dead task" in tefctl("dead", "retry", guid, status=1).stderr
+    worker.free()
+    received = worker.expect()
+    assert received.message == shown["message"]
+    worker.begin(received)
+    worker.finish(received)
     assert guid not in listed(tefctl)
+    grid.channel.queue_delete(queue)
+    grid.channel.queue_declare(queue, durable=True)
+
+
+def test_copies_go_when_a_task_is_settled(daemon: Daemon, tefctl: Tefctl, grid: Grid) -> None:
+    """A copy is the message as it came, with all that came with it; it goes with a retry or a drop."""
+    queue = f"{daemon.prefix}.manager.dead"
+    grid.channel.queue_purge(queue)
+    worker = RubyWorker(grid, fresh("type"))
+    came: dict[str, Any] = {"reply_to": "r", "correlation_id": "c", "priority": 7, "app_id": "a"}
+    headers = {"h": [1, "ü"]}
+    guids = [die(grid, worker, content_type="text/x", headers=headers, **came) for _ in range(3)]
+    until(lambda: count(grid, queue) == 3)
+    copies = grid.take_all(queue, 3)
+    assert sorted(copy.guid for copy in copies) == sorted(guids)
+    for copy in copies:
+        assert {name: getattr(copy.properties, name) for name in came} == came
+        assert (copy.properties.content_type, copy.properties.headers["h"]) == ("text/x", [1, "ü"])
+        grid.channel.basic_publish("", queue, copy.body, copy.properties)
+    tefctl("dead", "retry", guids[0])
+    tefctl("dead", "drop", guids[1])
+    until(lambda: count(grid, queue) == 1)
+    [last] = grid.take_all(queue, 1)
+    assert last.guid == guids[2]
+    grid.channel.basic_publish("", queue, last.body, last.properties)
+    assert guids[2] in told(tefctl, "dead", "drop", "--all")
+    until(lambda: count(grid, queue) == 0)
+
+
+def test_other_messages_in_the_dead_queue(daemon: Daemon, tefctl: Tefctl, grid: Grid) -> None:
+    """What is no dead task's copy is listed as what it is, hinders nothing, and can be dropped."""
+    queue = f"{daemon.prefix}.manager.dead"
+    guid = die(grid, RubyWorker(grid, fresh("type")))
+    until(lambda: guid in listed(tefctl))
+    for body in (b"no JSON \xff\x1b[2J", b"", b'{"type": "task", "guid": "lost", "task_type": "t"}'):
+        grid.channel.basic_publish("", queue, body)
+    headers = {"x-tef-guid": b"\xff", "x-tef-task": "x", "x-tef-attempts": 5}
+    grid.channel.basic_publish("", queue, b"odd", pika.BasicProperties(headers=headers))
+    others = told(tefctl, "dead", "list")["others"]
+    assert {other["text"] for other in others} >= {"", "odd"}
+    [lost] = [other for other in others if other["guid"] == "lost"]
+    assert lost["what"] == "a task that is not in history"
+    shown = tefctl("dead", "list").stdout
+    assert "no task" in shown
+    assert "\x1b" not in shown
+    [name] = [other["name"] for other in others if other["text"] == "odd"]
+    assert sorted(told(tefctl, "dead", "drop", name, "lost")) == sorted([name, "lost"])
+    assert told(tefctl, "dead", "show", guid)["guid"] == guid
+    assert guid in told(tefctl, "dead", "drop", "--all")
+    until(lambda: count(grid, queue) == 0)
+    assert told(tefctl, "dead", "list") == {"total": 0, "tasks": [], "others": []}
 
 
 def test_state_and_suites(tefctl: Tefctl, grid: Grid) -> None:

@@ -11,6 +11,7 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tefmanager.core.copies import CopyRow, DeadMessage, Stored
 from tefmanager.core.values import (
     AttemptRow,
     Bodies,
@@ -272,6 +273,18 @@ class SimReign:
     async def dead(self, at_most: int) -> tuple[int, Sequence[DeadRow]]:
         """See `IReign.dead`."""
         return await self._trip(lambda: self._inner.dead(at_most))
+
+    async def message(self, task_id: int) -> Stored | None:
+        """See `IReign.message`."""
+        return await self._trip(lambda: self._inner.message(task_id))
+
+    async def dead_messages(self, guids: Sequence[str]) -> Sequence[DeadMessage]:
+        """See `IReign.dead_messages`."""
+        return await self._trip(lambda: self._inner.dead_messages(guids))
+
+    async def copies(self, at_most: int) -> Sequence[CopyRow]:
+        """See `IReign.copies`."""
+        return await self._trip(lambda: self._inner.copies(at_most))
 
     async def settle(self, guids: Sequence[str]) -> Sequence[str]:
         """See `IReign.settle`."""

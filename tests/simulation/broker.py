@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from tefmanager.core.values import Audience
+from tefmanager.core.audience import Audience
 from tests.simulation.world import Process, World
 
 DELIVERY_LIMIT = 20
 """How often a message may be given back to a quorum queue of RabbitMQ 4, where nobody has set that."""
+
+NONE: Mapping[str, object] = {}
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Stored:
     body: bytes
     redelivered: bool = False
     returns: int = 0
+    headers: Mapping[str, object] = field(default_factory=dict)
 
 
 class Link(Protocol):
@@ -60,6 +63,7 @@ class Broker:
         queues: messages by queue; a queue that is not there cannot be published to.
         up: False while nobody can connect.
         bindings: exchanges, each with the queue its messages go to.
+        destroyed: ids of tasks whose copies were in the queue of the dead when somebody deleted it.
         full: queues that refuse what is published to them.
         forbidden: queues whose exchanges the manager's user may not publish to.
         delivery_limit: how often a message may be given back; one more time, and it is dropped.
@@ -85,6 +89,7 @@ class Broker:
         self.delivery_limit = DELIVERY_LIMIT
         self.dropped: list[bytes] = []
         self.forgotten: dict[str, list[bytes]] = {}
+        self.destroyed: set[object] = set()
         self.unanswered = 0
         self.unheard: Counter[bytes] = Counter()
         self.goodbyes: dict[str, float] = {}
@@ -103,12 +108,12 @@ class Broker:
         """Remove a queue with all that is in it."""
         self.queues.pop(queue, None)
 
-    def put(self, queue: str, body: bytes) -> bool:
+    def put(self, queue: str, body: bytes, headers: Mapping[str, object] = NONE) -> bool:
         """Take a message; False where there is no such queue."""
         if queue not in self.queues:
             return False
         self.audit(queue, body)
-        self.queues[queue].append(Stored(body))
+        self.queues[queue].append(Stored(body, headers=headers))
         self.changed(queue)
         return True
 

@@ -220,6 +220,21 @@ class Faults:
         self.broker.block()
         self.world.later(seconds, seconds, self.broker.unblock)
 
+    def dead_queue_lost(self) -> None:
+        """Somebody deletes the queue of the dead, with all that is in it."""
+        copies = self.broker.queues.get("dead", ())
+        self.broker.destroyed.update(message.headers.get("x-tef-task") for message in copies)
+        self.broker.delete("dead")
+
+    def settle_dead_tasks(self, how: str) -> None:
+        """An operator retries or drops the dead tasks there are, but for those of suites, twice."""
+        rows = self.database.rows.history.values()
+        dead = [task.row.spec for task in rows if task.outcome == "dead" and not task.settled]
+        guids = sorted({spec.guid for spec in dead if spec.suite is None})
+        for _ in range(2):
+            self.observer.sent.update(guids if how == "retry_dead" else ())
+            self.broker.put(QUEUE, json.dumps({"type": how, "data": {"guids": guids}}).encode())
+
     def broker_hangs(self, seconds: float) -> None:
         """RabbitMQ takes everything, and delivers nothing."""
         self.broker.hang()

@@ -5,6 +5,7 @@ Like the observer, it shares no code with the core. It reads rows and keys as an
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import inf
@@ -144,7 +145,9 @@ class Judge:
         rows = self._database.rows
         for id, task in rows.history.items():
             known = self._history.setdefault(id, task)
-            if known is not task and known != task:
+            if known is not task and known != dataclasses.replace(
+                task, settled=known.settled, copy=known.copy
+            ):
                 self._observer.object(f"{task.row.spec.guid} changed after it had ended")
         for id in self._history.keys() - rows.history.keys():
             self._observer.object(f"task {id} is gone from history")
@@ -312,6 +315,7 @@ class Judge:
         self._no_run_without_reason()
         self._rejected()
         self._dropped()
+        self._copies()
 
     def _everything_ended(self, workers: Mapping[str, Collection[str]]) -> None:
         rows = self._database.rows
@@ -354,8 +358,6 @@ class Judge:
                 self._observer.object(f"{spec.guid} is dead after {task.row.attempts} attempts")
             if not self._observer.dispatches[spec.guid]:
                 self._observer.object(f"{spec.guid} is dead, but was never sent to a worker")
-            if task.body not in self._broker.ever("dead"):
-                self._observer.object(f"{spec.guid} is dead, but not in the queue of the dead")
         mine = [row for row in self._database.rows.attempts.values() if row.task_id == spec.id]
         numbers = {row.number for row in mine}
         nothing = {task.row.attempts + 1} if all(map(self._may_not_count, mine[-1:])) else set()
@@ -402,6 +404,26 @@ class Judge:
         """What went back to its queue too often is lost, whatever it was."""
         for body in self._broker.dropped:
             self._observer.object(f"{body!r} was given back until its queue dropped it")
+
+    def _copies(self) -> None:
+        """A dead task of which nobody has settled what becomes of it has one copy, and no other has any."""
+        rows = self._database.rows
+        copies = Counter(message.headers["x-tef-task"] for message in self._broker.queues.get("dead", ()))
+        last = {task.row.spec.guid: id for id, task in sorted(rows.history.items())}
+        waiting = {row.spec.guid for row, _ in rows.tasks.values()}
+        for id, task in rows.history.items():
+            guid = task.row.spec.guid
+            listed = task.outcome == "dead" and not task.settled and last[guid] == id
+            listed = listed and guid not in waiting
+            gone = id in self._broker.destroyed or task.body in self._broker.forgotten.get("dead", ())
+            if listed and not copies[id] and not gone:
+                self._observer.object(f"{guid} is dead, but not in the queue of the dead")
+            elif copies[id] > 1:
+                self._observer.object(f"of {guid} there are {copies[id]} copies in the dead queue")
+            elif copies[id] and not listed:
+                self._observer.object(f"{guid} is settled, and in the queue of the dead")
+        for id in copies.keys() - rows.history.keys():
+            self._observer.object(f"task {id} is in the queue of the dead, and not in history")
 
     def _rejected(self) -> None:
         rejected = self._broker.ever("rejected")

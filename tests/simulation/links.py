@@ -11,14 +11,16 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from zope.interface import implementer
 
-from tefmanager.core.values import Audience
+from tefmanager.core.audience import Audience
 from tefmanager.interfaces import (
     Delivered,
     Delivery,
     IConsumer,
     IDeliveries,
     IPublisher,
+    Lying,
     Message,
+    Take,
     Tell,
     tell_nobody,
 )
@@ -31,6 +33,9 @@ STOP_TIMEOUT = 5.0
 """Seconds to wait for confirms when stopping."""
 
 BROKEN = "the connection broke"
+
+TWICE = 0.01
+"""How often the connection goes between a message that was put back and the one that it was."""
 
 LATE = 5.0
 """Seconds after which a message may still arrive whose connection has broken."""
@@ -198,7 +203,7 @@ class Entry:
     """A message from the call that publishes it to the broker's answer; ``either``: or to an exchange."""
 
     queue: str
-    body: bytes
+    message: Message
     tell: Tell
     either: bool = False
     answer: Deferred[Delivered] = field(default_factory=Deferred)
@@ -283,11 +288,11 @@ class SimPublisher:
 
     async def send(self, queue: bytes, message: Message, tell: Tell = tell_nobody) -> Delivered:
         """See `IPublisher.send`."""
-        return await self._publish(Entry(queue.decode(), message.body, tell))
+        return await self._publish(Entry(queue.decode(), message, tell))
 
     async def dispatch(self, address: str, message: Message, tell: Tell = tell_nobody) -> Delivered:
         """See `IPublisher.dispatch`."""
-        return await self._publish(Entry(address, message.body, tell, either=True))
+        return await self._publish(Entry(address, message, tell, either=True))
 
     async def audience(self, queue: str) -> Audience | None:
         """See `IPublisher.audience`. Where the connection goes, no answer comes."""
@@ -301,6 +306,27 @@ class SimPublisher:
         if self._connected and self._broker.up:
             found = self._broker.audience(queue)
             self._process.hear("lookups", self._way, _tell, found, answer)
+
+    async def sift(self, queue: bytes, take: Take, at_most: int | None = None) -> str | None:
+        """See `IPublisher.sift`. It gets as far as the connection lasts; what was taken out is gone."""
+        while not (self._connected or self._stopped):
+            await deferLater(self._process, 0.05)
+        session, name = self._session, queue.decode()
+        count = len(self._broker.queues.get(name, ()))
+        for _ in range(count if at_most is None else min(count, at_most)):
+            await self._process.ask()
+            await deferLater(self._process, self._process.world.chance.uniform(*self._way))
+            gone = session != self._session or not self._connected or self._process.cut
+            if gone or name in self._broker.full or not self._broker.queues.get(name):
+                return "it can't be gone on with"
+            self._judge.writes(self._process.name, "the broker")
+            stored = self._broker.queues[name].popleft()
+            if not take(Lying(stored.body, stored.headers, b"")):
+                self._broker.queues[name].append(stored)
+                if self._process.world.chance.random() < TWICE:
+                    self._broker.queues[name].appendleft(stored)
+                    self.broken()
+        return None
 
     async def declare(self, queue: bytes) -> None:
         """See `IPublisher.declare`."""
@@ -333,7 +359,7 @@ class SimPublisher:
     def _sent(self, session: int, entry: Entry, fate: Fate) -> None:
         if session != self._session or not self._connected:
             if self._process.world.chance.random() < 0.5:
-                late = partial(self._broker.put, entry.queue, entry.body)
+                late = partial(self._broker.put, entry.queue, entry.message.body, entry.message.headers)
                 self._process.world.later(0.0, LATE, self._broker.receive, late)
         elif fate is Fate.UNHEARD:
             self.broken()
@@ -342,9 +368,10 @@ class SimPublisher:
 
     def _arrive(self, session: int, entry: Entry, fate: Fate) -> None:
         full, barred = entry.queue in self._broker.full, entry.queue in self._broker.forbidden
-        there = not (full or barred) and self._broker.put(entry.queue, entry.body)
+        body, headers = entry.message.body, entry.message.headers
+        there = not (full or barred) and self._broker.put(entry.queue, body, headers)
         if not (there or barred) and entry.either and entry.queue in self._broker.bindings:
-            there = self._broker.put(self._broker.bindings[entry.queue], entry.body)
+            there = self._broker.put(self._broker.bindings[entry.queue], body, headers)
         if session != self._session or not self._connected:
             return
         if fate is Fate.UNANSWERED:

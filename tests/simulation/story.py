@@ -95,6 +95,10 @@ ETCD_FAULTS = {"etcd_restored": 1, "etcd_denied": 1}
 TROUBLED = 4
 
 
+MORTAL = 4
+"""In one of so many grids tasks die, their queue refuses or goes, and somebody retries and drops them."""
+
+
 HANDLED = 6
 """In one of so many grids somebody changes resources by hand."""
 
@@ -151,6 +155,8 @@ def draw(seed: int, tasks: int = 30, faults: int = 12, more: int = 8) -> list[St
         weights = list(LIMIT_FAULTS.values())
         kinds = limits.choices(list(LIMIT_FAULTS), weights=weights, k=limits.randrange(1, 5))
         steps += [_limit_fault(limits, kind) for kind in kinds]
+    if more and seed % MORTAL == MORTAL - 2:
+        steps += _deaths(random.Random(f"{seed} deaths"))
     if more and unusual(seed):
         steps += _oddities(random.Random(f"{seed} odd"))
     return sorted(steps, key=lambda step: step.at)
@@ -194,6 +200,23 @@ def _limit_fault(chance: random.Random, kind: str) -> Step:
         "submit_wide": (f"{kind}{at:.0f}", chance.choice(TYPES), chance.choice((33, 60, 200))),
     }
     return Step(at, kind, details[kind])
+
+
+def _deaths(chance: random.Random) -> list[Step]:
+    """Return what kills tasks, and what becomes of them and of their queue."""
+    steps = []
+    for number in range(chance.randrange(1, 5)):
+        doomed = (f"doomed{number}", chance.choice(TYPES))
+        steps.append(Step(chance.uniform(1.0, DURATION * 0.6), "submit_deadly", doomed))
+    for _ in range(chance.randrange(1, 5)):
+        how = chance.choice(("retry_dead", "retry_dead", "settle_dead"))
+        steps.append(Step(chance.uniform(30.0, DURATION), "settle_dead_tasks", (how,)))
+    for _ in range(chance.randrange(3)):
+        refuses = ("dead", chance.choice((3.0, 15.0, 60.0)))
+        steps.append(Step(chance.uniform(1.0, DURATION), "queue_refuses", refuses))
+    if chance.random() < 0.3:
+        steps.append(Step(chance.uniform(30.0, DURATION), "dead_queue_lost"))
+    return steps
 
 
 def _oddities(chance: random.Random) -> list[Step]:

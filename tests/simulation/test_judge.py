@@ -16,8 +16,10 @@ from tefmanager import effector
 from tefmanager.core import events
 from tefmanager.core.attempts import Attempts
 from tefmanager.core.calendar import Calendar
+from tefmanager.core.copies import Copy
 from tefmanager.core.core import Core
 from tefmanager.core.departures import Departures
+from tefmanager.core.effects import Bury
 from tefmanager.core.entities import Worker
 from tefmanager.core.front import Front, Sleepers
 from tefmanager.core.intake import Intake
@@ -30,7 +32,6 @@ from tefmanager.core.resources import Resource
 from tefmanager.core.stops import Stops
 from tefmanager.core.turns import Turns
 from tefmanager.core.values import AttemptEnd, Changes, Moment, Stretch, TaskRow
-from tefmanager.effector import Effector
 from tefmanager.engine import Engine
 from tefmanager.etcd import plan
 from tefmanager.etcd.changing import Changing
@@ -48,6 +49,7 @@ from tefmanager.interfaces import (
 )
 from tefmanager.lease import Lease
 from tefmanager.messages import WorkerMessage
+from tefmanager.outgoing.deadcopies import DeadCopies
 from tefmanager.outgoing.outcomes import event_of_dispatch
 from tefmanager.outgoing.rejections import Rejections
 from tefmanager.reception import Reception, Turn
@@ -240,7 +242,22 @@ def stop_again(patch: MonkeyPatch) -> None:
 
 def pretend_sent(patch: MonkeyPatch) -> None:
     """What should be kept in a queue is not."""
-    patch.setattr(Effector, "_insist", later_nothing)
+
+    async def there(*args: Any) -> Copy:
+        return Copy.THERE
+
+    patch.setattr(DeadCopies, "_put", there)
+
+
+def send_copies_twice(patch: MonkeyPatch) -> None:
+    """A dead task's copy is sent again though it is there."""
+    put = DeadCopies._put
+
+    async def twice(self: DeadCopies, effect: Bury) -> Copy | None:
+        await put(self, effect)
+        return await put(self, effect)
+
+    patch.setattr(DeadCopies, "_put", twice)
 
 
 def die_early(patch: MonkeyPatch) -> None:
@@ -423,6 +440,8 @@ DENIED = (
 )
 DEAF = tuple(Step(0.5, "deafen_worker", (number, 200.0)) for number in (1, 3, 5))
 DEADLY = (*DEAF, Step(1.0, "submit", ("t0", "y", 1.0, (), None, 1.0)))
+DROPPED = (*DEADLY, Step(235.0, "settle_dead_tasks", ("settle_dead",)))
+RETRIED = (*DEADLY, Step(235.0, "settle_dead_tasks", ("retry_dead",)))
 SLOW = (
     *(Step(0.5, "deafen_worker", (number, 50.0)) for number in (0, 2)),
     *(Step(1.0, "submit", (f"t{number}", "x", 1.0, (), None, 20.0)) for number in range(3)),
@@ -576,6 +595,13 @@ MUTATIONS = {
     "worker unknown": Mutation(without(Ledger, "worker"), "is idle and counts as unknown"),
     "queue not read": Mutation(without(SimConsumer, "_connect"), "nobody reads the manager's queue"),
     "dead and nowhere": Mutation(pretend_sent, "but not in the queue of the dead", (DEADLY,)),
+    "dead and there twice": Mutation(send_copies_twice, "2 copies in the dead queue", (DEADLY,)),
+    "dropped and still there": Mutation(
+        without(DeadCopies, "look"), "is settled, and in the queue of the dead", (DROPPED,)
+    ),
+    "sent again and still there": Mutation(
+        without(DeadCopies, "look"), "is settled, and in the queue of the dead", (RETRIED,)
+    ),
     "dead too early": Mutation(die_early, "is dead after 1 attempts"),
     "bad message dropped": Mutation(without_async(Engine, "_reject"), "was not rejected", (GARBAGE,)),
     "bad message copied again": Mutation(forget_copies, "copies in the rejected queue", (FULL,)),
@@ -623,6 +649,8 @@ def test_what_is_whole_is_not_blamed() -> None:
         ONE_TYPE,
         ONE_SUITE,
         DEADLY,
+        DROPPED,
+        RETRIED,
         SLOW,
         GARBAGE,
         LONG,

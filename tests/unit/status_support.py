@@ -1,39 +1,12 @@
-"""What a view is made on in unit tests: a manager that has only a core, and an empty dead queue."""
+"""What a view is made on in unit tests: a manager that has only a core."""
 
 from __future__ import annotations
 
 from twisted.internet.defer import Deferred
-from zope.interface import implementer
 
 from tefmanager.core.core import Core
 from tefmanager.core.events import Commanded
-from tefmanager.interfaces import DeadQueueLost, IDeadQueue
 from tefmanager.questions import Question
-
-
-@implementer(IDeadQueue)
-class EmptyDeadQueue:
-    """There is nothing to retry or to drop."""
-
-    async def retry(self, guid: str) -> bool:
-        """See `IDeadQueue.retry`."""
-        return False
-
-    async def drop(self, guid: str) -> bool:
-        """See `IDeadQueue.drop`."""
-        return False
-
-
-class BrokenDeadQueue(EmptyDeadQueue):
-    """RabbitMQ goes away before anything is done."""
-
-    async def retry(self, guid: str) -> bool:
-        """See `IDeadQueue.retry`."""
-        raise DeadQueueLost("RabbitMQ is away")
-
-    async def drop(self, guid: str) -> bool:
-        """See `IDeadQueue.drop`."""
-        raise DeadQueueLost("RabbitMQ is away")
 
 
 class Source:

@@ -179,7 +179,7 @@ def test_properties(wire: Wire) -> None:
         b"\x00\x00\x00\x00\x00\x00\x00\x01\x01t\x01u\x01a"
     )
     wire.receive(deliver(1, b"x", properties=properties))
-    envelope = Envelope(b"utf", b"60", b"id", 1, b"t", b"u", b"a")
+    envelope = Envelope(b"utf", b"60", b"id", 1, b"t", b"u", b"a", 0)
     assert recorder.properties == [Properties(b"text", headers, b"corr", b"reply", b"id", envelope)]
 
 

@@ -9,8 +9,6 @@ import re
 import socket
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from decimal import Decimal
 
 import click
 import pytest
@@ -19,7 +17,6 @@ from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
 from tefmanager.ctl import events, show, watch
-from tefmanager.ctl.dead import Dead
 from tefmanager.ctl.errors import CtlError, Exit
 from tefmanager.ctl.foreign import foreign_locks
 from tefmanager.ctl.main import cli, main
@@ -224,17 +221,8 @@ def test_what_is_no_event(body: bytes) -> None:
     assert json.loads(as_json(event)) == event
 
 
-def test_dead_headers_of_others() -> None:
-    """A message that somebody put into the dead queue is shown, whatever its headers are."""
-    times = {"dispatched": "now", "ended": [1], "number": "\x1b[2J", "worker": b"\xff", "end": Decimal(1)}
-    headers = {
-        "x-tef-guid": b"\x1b",
-        "x-tef-reason": datetime(2020, 1, 1, tzinfo=UTC),
-        "x-tef-attempts": [times, 1],
-    }
-    for attempts in (headers["x-tef-attempts"], "x", None, {"a": 1}, 5):
-        found = Dead({**headers, "x-tef-attempts": attempts}, b"[" * 100_000)
-        assert as_json(found.told()).isprintable()
+def test_times_that_are_none() -> None:
+    """What can't be a time is shown as none."""
     assert show.clocks("now", [1], 1e300) == ["", "", ""]  # type: ignore[arg-type]
 
 

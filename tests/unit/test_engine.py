@@ -15,9 +15,10 @@ from twisted.python.failure import Failure
 from tefmanager.amqp.codec import encode_table
 from tefmanager.core import events
 from tefmanager.core.attempts import Limits
+from tefmanager.core.audience import Audience
 from tefmanager.core.core import Core
 from tefmanager.core.resources import Resource
-from tefmanager.core.values import Audience, ManagerRow, Moment
+from tefmanager.core.values import ManagerRow, Moment
 from tefmanager.deliveries import RENEWED
 from tefmanager.engine import TURN_SIZE, Engine
 from tefmanager.interfaces import (

@@ -26,7 +26,7 @@ from tefmanager.status.view import View
 from tefmanager.status.web import Root
 from tests.unit.grid import Grid
 from tests.unit.outages import Told
-from tests.unit.status_support import EmptyDeadQueue, Source
+from tests.unit.status_support import Source
 
 TOKEN = b"0123456789abcdef"
 
@@ -54,9 +54,9 @@ class Page:
         self.clock = Clock()
         self.source = Source(Grid(Limits()).core)
         self.lines: list[Line] = []
-        meter, told, dead = Meter(), Told(100.0), EmptyDeadQueue()
+        meter, told = Meter(), Told(100.0)
         journal = Journal(meter)
-        view = View(self.source, told.now, meter, journal, told.outages, dead, stuck=24.0, actions=True)
+        view = View(self.source, told.now, meter, journal, told.outages, stuck=24.0, actions=True)
         self.stream = Stream(self.clock, lambda: b"{}", listeners)
         root = Root(self.clock, view, self.stream, Gate(self.clock, TOKEN, self.lines.append))
         self.site = BoundedSite(root, Hosts(["grid.example.org"]), most)

@@ -8,7 +8,8 @@ import pytest
 
 from tefmanager.core import effects, events
 from tefmanager.core.attempts import Limits
-from tefmanager.core.values import Audience, Outcome
+from tefmanager.core.audience import Audience
+from tefmanager.core.values import Outcome
 from tests.unit.grid import Grid
 
 CONSUMED, DESERTED = Audience(True, 1, 0), Audience(True, 0, 0)

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 from twisted.internet.defer import CancelledError
 from twisted.python.failure import Failure
 
 from tefmanager import inquiry
 from tefmanager.core.attempts import Limits
 from tefmanager.core.backlog import Memory
+from tefmanager.core.copies import Stored
+from tefmanager.core.events import TaskSubmitted
 from tefmanager.core.values import WorkerStatus
 from tefmanager.inquirer import AT_ONCE, MOST_ASKED, Inquirer, TooManyQuestions
 from tefmanager.messages import Invalid, parse
+from tefmanager.outgoing.deadcopies import DeadCopies
 from tefmanager.questions import (
+    DropDeadMessages,
     ExplainTask,
     GetDead,
+    GetDeadMessages,
+    GetDeadTask,
     GetResources,
     GetStatus,
     GetSuites,
@@ -25,10 +33,11 @@ from tefmanager.questions import (
     GetTasks,
     GetWorkerDetails,
     Question,
+    RetryDead,
     SettleDead,
 )
 from tests.fakes.store import FakeDatabase
-from tests.unit.grid import Grid, finish
+from tests.unit.grid import Grid, finish, submitted
 from tests.unit.outages import Told
 
 
@@ -55,6 +64,10 @@ def read(type: str, **fields: object) -> object:
         (read("get_resources", data={"limit": 3}), GetResources(3)),
         (read("get_dead"), GetDead()),
         (read("settle_dead", data={"guids": ["A"]}), SettleDead(("A",))),
+        (read("retry_dead", data={"guids": ["A", 5]}), RetryDead(("A", "5"))),
+        (read("get_dead_task", data=5), GetDeadTask("5")),
+        (read("get_dead_messages"), GetDeadMessages()),
+        (read("drop_dead_messages", data={"every": True}), DropDeadMessages(every=True)),
     ],
 )
 def test_questions_that_are_understood(message: object, question: Question) -> None:
@@ -96,7 +109,27 @@ def grid_on_rows(tasks: int = 50_000) -> tuple[Grid, Inquirer]:
     """Return a grid with a database, and who answers for it."""
     grid = Grid(Limits(memory=Memory(tasks=tasks, first=1, most=2))).on(FakeDatabase())
     assert grid.reign is not None
-    return grid, Inquirer(grid.core, grid.reign, Told().outages)
+    return grid, inquirer_of(grid)
+
+
+class DeadQueue:
+    """Counts how often it is to be looked at."""
+
+    looks = 0
+
+    def look(self) -> None:
+        """Count it."""
+        self.looks += 1
+
+
+def inquirer_of(grid: Grid) -> Inquirer:
+    """Return who answers for a grid."""
+    assert grid.reign is not None
+
+    async def resubmit(tasks: Sequence[TaskSubmitted]) -> None:
+        grid.turn(*tasks)
+
+    return Inquirer(grid.core, grid.reign, Told().outages, resubmit, cast(DeadCopies, DeadQueue()))
 
 
 def answer(grid: Grid, inquirer: Inquirer, question: Question) -> Any:
@@ -139,11 +172,32 @@ def test_a_task_is_followed_into_history() -> None:
     assert "completed after 2 attempts" in answer(grid, inquirer, ExplainTask("A")).text
 
 
+def test_dead_tasks_that_are_sent_again() -> None:
+    """They wait again as they came, once; what came beside the message comes along again."""
+    grid = Grid(Limits(max_attempts=1)).on(FakeDatabase())
+    inquirer = inquirer_of(grid)
+    body = b'{"type":"task","guid":"A","task_type":"t","resources":["r"]}'
+    event = replace(submitted("A", resources=("r",)), body=body, properties=b"beside")
+    grid.say("w", "idle").turn(event).say("w", "working").say("w", "offline").submit("B")
+    shown = answer(grid, inquirer, GetDeadTask("A"))
+    assert (shown.task.guid, shown.reason, shown.size) == ("A", "given back once", len(event.body))
+    assert [attempt.end for attempt in shown.attempts] == ["offline"]
+    assert answer(grid, inquirer, GetDeadTask("B")) is None
+    assert answer(grid, inquirer, RetryDead(("A", "B", "C", "A"))) == inquiry.Retried(("A",), ())
+    assert answer(grid, inquirer, RetryDead(("A",))) == inquiry.Retried((), ())
+    assert grid.logged("TASK_ACCEPTED|t|A|1|") == ["TASK_ACCEPTED|t|A|1|"] * 2
+    assert grid.reign is not None
+    [again] = finish(grid.reign.tasks(["A"]))
+    assert (again.attempts, again.spec.resources) == (0, ("r",))
+    assert finish(grid.reign.message(again.spec.id)) == Stored(event.body, b"beside")
+    assert answer(grid, inquirer, GetDead()) == inquiry.DeadTasks(0, ())
+
+
 def test_dead_tasks_until_they_are_settled() -> None:
     """They are told with how they ended; that they were settled is told once, and logged."""
     grid = Grid(Limits(max_attempts=1)).on(FakeDatabase())
     assert grid.reign is not None
-    inquirer = Inquirer(grid.core, grid.reign, Told().outages)
+    inquirer = inquirer_of(grid)
     grid.say("w", "idle").submit("A", suite="s").say("w", "working").say("w", "offline").submit("B")
     [told] = answer(grid, inquirer, GetDead()).tasks
     assert (told.guid, told.suite, told.attempts, told.worker, told.end) == ("A", "s", 1, "w", "offline")

@@ -17,7 +17,7 @@ from tefmanager.status.openapi import openapi
 from tefmanager.status.view import View
 from tests.unit.grid import Grid
 from tests.unit.outages import Told
-from tests.unit.status_support import EmptyDeadQueue, Source
+from tests.unit.status_support import Source
 from tests.unit.test_docs import table, words
 
 PAGE = (Path(__file__).parents[2] / "docs/status.md").read_text()
@@ -28,8 +28,8 @@ def view_of(grid: Grid | None) -> View:
     meter = Meter()
     told = Told(1000.0)
     source = Source(None if grid is None else grid.core)
-    journal, dead = Journal(meter), EmptyDeadQueue()
-    return View(source, told.now, meter, journal, told.outages, dead, stuck=10.0, actions=False)
+    journal = Journal(meter)
+    return View(source, told.now, meter, journal, told.outages, stuck=10.0, actions=False)
 
 
 def families(view: View) -> Iterator[tuple[str, str]]:

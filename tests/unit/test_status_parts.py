@@ -28,7 +28,7 @@ from tefmanager.status.stream import INTERVAL, Stream
 from tefmanager.status.view import FRESH, NotActive, View
 from tests.unit.grid import Grid
 from tests.unit.outages import Told
-from tests.unit.status_support import BrokenDeadQueue, EmptyDeadQueue, Source
+from tests.unit.status_support import Source
 
 # --- the meter ---
 
@@ -164,14 +164,13 @@ def test_errors_are_counted() -> None:
 class Rig:
     """A view, and its clock."""
 
-    def __init__(self, core: Core | None, dead: EmptyDeadQueue | None = None) -> None:
+    def __init__(self, core: Core | None) -> None:
         self.source = Source(core)
         self.journal = heard()
-        dead = dead or EmptyDeadQueue()
         self._told = Told(100.0)
         self.outages = self._told.outages
         self.view = View(
-            self.source, self._told.now, Meter(), self.journal, self.outages, dead, stuck=10.0, actions=True
+            self.source, self._told.now, Meter(), self.journal, self.outages, stuck=10.0, actions=True
         )
 
     @property
@@ -295,12 +294,11 @@ def refused(rig: Rig, action: str) -> Exception:
 
 @pytest.mark.parametrize("action", ["retry", "drop"])
 def test_dead_tasks_that_nothing_is_done_with(action: str) -> None:
-    """One that is nowhere is not found; what can't be done now may be tried again, or elsewhere."""
+    """One that is nowhere is not found; who is not the active manager can do nothing with any."""
     assert isinstance(refused(Rig(None), action), NotActive)
-    for dead, status in ((EmptyDeadQueue(), 404), (BrokenDeadQueue(), 503)):
-        reason = refused(Rig(Grid().core, dead), action)
-        assert isinstance(reason, Refused)
-        assert reason.status == status
+    reason = refused(Rig(Grid().core), action)
+    assert isinstance(reason, Refused)
+    assert reason.status == 404
 
 
 # --- the stream ---

@@ -39,10 +39,37 @@ left join lateral (
 ) as a on true
 order by d.id desc;
 
+-- name: dead_messages
+-- Read the messages of those dead tasks of the guids $1 of which it is not settled what becomes of them. After $2 bytes only
+-- what is begun.
+select id, guid, body, properties from (
+    select
+        id, guid, body, properties,
+        sum(octet_length(body)) over (order by id) - octet_length(body) as before
+    from {t}history
+    where outcome = 'dead' and not settled and not again and guid = any ($1::text[])
+) as each
+where before <= $2::bigint;
+
+-- name: copies
+-- Read the first $1 dead tasks with whose copy in the dead queue something is to be done.
+select id, guid, attempts, copy, settled or again
+from {t}history
+where copy is not null and (copy <> 'there' or settled or again)
+order by id
+limit $1::integer;
+
+-- name: write_copies
+-- Note what the dead queue has of dead tasks; $1: their ids and copies. It is to have nothing of those that are settled.
+update {t}history as h
+set copy = case when r.copy = 'due' and (h.settled or h.again) then null else r.copy end
+from json_to_recordset($1::json) as r (id bigint, copy text)
+where h.id = r.id and h.copy is not null;
+
 -- name: settle
 -- It is settled what becomes of the dead tasks of the guids $1; tell of which it was not before.
 with settled as (
-    update {t}history set settled = true
+    update {t}history set settled = true, copy = nullif(copy, 'due')
     where outcome = 'dead' and not settled and guid = any ($1::text[])
     returning guid
 )
@@ -50,11 +77,12 @@ select distinct guid from settled;
 
 -- name: forget
 -- Remove up to $2 tasks that ended before unix time $1, oldest first, and their attempts; tell how many. Dead ones stay
--- until it is settled what becomes of them, or they came again and ended.
+-- until it is settled what becomes of them, or they came again and ended, and until the dead queue has nothing of them.
 with old as (
     select id from {t}history as h
     where finished_at < to_timestamp($1::float8)
         and (outcome <> 'dead' or settled or again)
+        and copy is null
         and not (again and exists (select from {t}tasks as t where t.guid = h.guid))
     order by finished_at, id
     limit $2::integer

@@ -4,21 +4,22 @@ with r as (
     select * from json_to_recordset($1::json) as r (
         id bigint, guid text, task_type text, priority float8, resources text[], suite text, time_limit float8,
         received float8, state text, attempts integer, attempt bigint, worker text, dispatched float8,
-        started float8, avoid text[], doubt text, short_since float8, tried boolean, body text
+        started float8, avoid text[], doubt text, short_since float8, tried boolean, body text, properties text
     )
 ), again as (
-    update {t}history as h set again = true
+    update {t}history as h set again = true, copy = nullif(copy, 'due')
     from r
     where h.guid = r.guid and h.outcome = 'dead' and not h.settled and not h.again
 )
 insert into {t}tasks (
     id, guid, task_type, priority, resources, suite, time_limit, received,
-    state, attempts, attempt, worker, dispatched, started, avoid, doubt, short_since, tried, body
+    state, attempts, attempt, worker, dispatched, started, avoid, doubt, short_since, tried, body,
+    properties
 )
 select
     r.id, r.guid, r.task_type, r.priority, r.resources, r.suite, r.time_limit, to_timestamp(r.received),
     r.state, r.attempts, r.attempt, r.worker, to_timestamp(r.dispatched), to_timestamp(r.started), r.avoid,
-    r.doubt, to_timestamp(r.short_since), r.tried, decode(r.body, 'base64')
+    r.doubt, to_timestamp(r.short_since), r.tried, decode(r.body, 'base64'), decode(r.properties, 'base64')
 from r;
 
 -- name: update_tasks
@@ -47,18 +48,19 @@ with r as (
 select {t}expect('TEF02', 'tasks to change', (select count(*) from r), (select count(*) from written));
 
 -- name: finish_tasks
--- Move tasks to history, and count them by suite; $1: their ids, outcomes, times and attempts. What ends while the clock is behind
--- the calendar counts from the calendar: it would be gone as soon as the clock is right again.
+-- Move tasks to history, and count them by suite; $1: their ids, outcomes, times, attempts and copies. What ends while the
+-- clock is behind the calendar counts from the calendar: it would be gone as soon as the clock is right again.
 with r as (
     select * from json_to_recordset($1::json) as r (
-        id bigint, outcome text, finished_at float8, attempts integer
+        id bigint, outcome text, finished_at float8, attempts integer, copy text
     )
 ), gone as (
     delete from {t}tasks as t using r where t.id = r.id
     returning
         t.id, t.guid, t.task_type, t.priority, t.resources, t.suite, t.time_limit, t.received, r.attempts,
         r.outcome,
-        greatest(to_timestamp(r.finished_at), (select calendar from {t}manager)), t.body
+        greatest(to_timestamp(r.finished_at), (select calendar from {t}manager)), t.body,
+        t.properties, r.copy
 ), counted as (
     insert into {t}suite_ends as s (guid, completed, stopped, dead)
     select
@@ -74,7 +76,7 @@ with r as (
 ), kept as (
     insert into {t}history (
         id, guid, task_type, priority, resources, suite, time_limit, received, attempts,
-        outcome, finished_at, body, again
+        outcome, finished_at, body, properties, copy, again
     )
     select
         gone.*,
@@ -112,3 +114,9 @@ from {t}tasks
 where id > $1::bigint
 order by id
 limit $2::integer;
+
+-- name: message
+-- Read the message of task $1, finished or not, and what else came with it.
+select body, properties from {t}tasks where id = $1::bigint
+union all
+select body, properties from {t}history where id = $1::bigint;

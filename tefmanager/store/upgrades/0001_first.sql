@@ -29,7 +29,7 @@ create table {t}manager (
 
 insert into {t}manager default values;
 
--- Tasks that wait or are in flight. Room is left in each page, so that a change of state stays in it
+-- Tasks that wait or are in flight; properties is what else came with the message. Room is left in each page, so that a change of state stays in it
 -- and touches no index. The guid is checked when a turn ends: one may finish and come anew in a turn.
 create table {t}tasks (
     id bigint not null,
@@ -51,6 +51,7 @@ create table {t}tasks (
     short_since timestamptz,
     tried boolean not null default false,
     body bytea not null,
+    properties bytea,
     constraint {t}tasks_pkey primary key (id),
     constraint {t}tasks_guid unique (guid) deferrable initially deferred,
     constraint {t}tasks_state check (state in ('waiting', 'dispatched', 'working', 'dying')),
@@ -112,9 +113,12 @@ create table {t}history (
     outcome text not null,
     finished_at timestamptz not null,
     body bytea not null,
+    properties bytea,
     settled boolean not null default false,
     again boolean not null default false,
+    copy text,
     constraint {t}history_pkey primary key (id),
+    constraint {t}history_copy check (copy in ('due', 'doubt', 'there')),
     constraint {t}history_outcome check (outcome in ('completed', 'stopped', 'dead'))
 );
 
@@ -133,6 +137,8 @@ create table {t}suite_ends (
 
 -- Dead tasks are listed until somebody has settled what becomes of them, or a task of their guid came again.
 create index {t}history_dead on {t}history (id) where outcome = 'dead' and not settled and not again;
+-- With whose copy in the dead queue something is to be done.
+create index {t}history_copies on {t}history (id) where copy is not null and (copy <> 'there' or settled or again);
 create index {t}history_dead_guid on {t}history (guid) where outcome = 'dead' and not settled and not again;
 
 create table {t}workers (
