@@ -225,7 +225,7 @@ class Inquirer:
             for row in await self._unread([guid]):
                 return inquiry.explain(self._core, guid, now, row, self._outages.now())
             for finished in await self._history([guid]):
-                return inquiry.explain_finished(_finished(finished))
+                return inquiry.explain_finished(_finished(finished), self._outages.now())
         return inquiry.explain(self._core, guid, now, None, self._outages.now())
 
     async def _unread(self, guids: Sequence[str]) -> Sequence[TaskRow]:

@@ -75,10 +75,11 @@ def _away(outages: Sequence[Outage], *services: Service) -> tuple[Reason, ...]:
     )
 
 
-def explain_finished(info: TaskInfo) -> Explanation:
-    """Explain a task that is in history."""
+def explain_finished(info: TaskInfo, outages: Sequence[Outage] = ()) -> Explanation:
+    """Explain a task that is in history. The copy of a dead one may wait for a queue that refuses."""
     attempts = f"{info.attempts} attempt{'s' if info.attempts != 1 else ''}"
-    return Explanation(info, (), None, True, f"it is finished: {info.state} after {attempts}")
+    away = _away(outages, Service.QUEUE) if info.state == "dead" else ()
+    return _explained(info, f"it is finished: {info.state} after {attempts}", away)
 
 
 def _with_worker(core: Core, info: TaskInfo) -> str:

@@ -422,8 +422,8 @@ class Judge:
                 self._observer.object(f"of {guid} there are {copies[id]} copies in the dead queue")
             elif copies[id] and not listed:
                 self._observer.object(f"{guid} is settled, and in the queue of the dead")
-        for id in copies.keys() - rows.history.keys():
-            self._observer.object(f"task {id} is in the queue of the dead, and not in history")
+        for stray in copies.keys() - rows.history.keys():
+            self._observer.object(f"task {stray} is in the queue of the dead, and not in history")
 
     def _rejected(self) -> None:
         rejected = self._broker.ever("rejected")

@@ -63,7 +63,7 @@ class Queue:
         return None
 
     @property
-    def guids(self) -> list[object]:
+    def guids(self) -> list[str]:
         """Of the copies that are there."""
         return sorted(str(headers["x-tef-guid"]) for headers, _ in self.lying)
 
