@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 
 from tefmanager import inquiry
@@ -261,6 +262,9 @@ def test_a_dead_queue_that_takes_nothing() -> None:
     found = explained(grid, told)
     assert (found.task.state, [each.kind for each in found.reasons]) == ("dying", ["queue_refuses"])
     assert "queue tef.dead: a message was nacked, for 0 s: " in found.text
+    for state, kinds in (("dead", ["queue_refuses"]), ("completed", [])):
+        over = inquiry.explain_finished(replace(found.task, state=state), told.outages.now())
+        assert [each.kind for each in over.reasons] == kinds
 
 
 def test_a_value_that_can_not_be_read() -> None:
