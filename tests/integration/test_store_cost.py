@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
+from tefmanager.core.copies import Copy
 from tefmanager.core.values import (
     NOTHING,
     AttemptEnd,
@@ -185,7 +186,9 @@ CASES: dict[str, Case] = {
     "turn": lambda it: (it.reign.epoch, None, None, None, None, it.reign._turns, None),
     "look": lambda it: (it.reign.epoch, it.reign._turns),
     "accept_tasks": lambda it: (
-        rows.accepted_json([(task(10**9 + n, guid), b"{}") for n, guid in enumerate(("new", "ended-50"))]),
+        rows.accepted_json(
+            [(task(10**9 + n, guid), b"{}") for n, guid in enumerate(("new", "ended-50"))], {}
+        ),
     ),
     "update_tasks": lambda it: (
         rows.changed_json(
@@ -197,6 +200,7 @@ CASES: dict[str, Case] = {
     "finish_tasks": lambda it: (
         rows.finished_json({it.count + n: Finish(Outcome.DEAD, 1.0, 1) for n in (1, 500, 1000)}),
     ),
+    "write_copies": lambda it: (rows.copies_json({50: Copy.DUE, 100: None}),),
     "bodies": lambda it: ([1, it.count, it.count + 1, it.count + 500], 2**25),
     "write_workers": lambda it: (rows.as_json([WORKER]),),
     "remove_workers": lambda it: (["v", "w"],),
@@ -214,6 +218,9 @@ CASES: dict[str, Case] = {
     "load_history": lambda it: (["ended-1", "ended-1000", "waits-1"],),
     "load_attempts": lambda it: (it.count - 1, MOST_ATTEMPTS),
     "load_dead": lambda it: (20, MOST_COUNTED),
+    "message": lambda it: (50,),
+    "dead_messages": lambda it: (["ended-50", "ended-51", "new"], 2**25),
+    "copies": lambda it: (1000,),
     "settle": lambda it: (["ended-50", "ended-51", "new"],),
     # what is tidied up
     "forget": lambda it: (OLD, 500),
