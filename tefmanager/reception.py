@@ -243,12 +243,3 @@ def _comes_again(arrival: Arrival) -> bool:
     """Tell whether this is a task that may have been finished since the broker delivered it first."""
     item = arrival.item
     return isinstance(item, Delivery) and item.redelivered and isinstance(arrival.parsed, TaskMessage)
-
-
-def blamed(batch: Sequence[Arrival], error: Exception) -> Exception:
-    """Return what a turn of at most one item failed of: the message, unless the services are to blame."""
-    services = isinstance(error, StoreLost) and not isinstance(error, StoreConflict)
-    known = services or isinstance(error, Poisoned | CancelledError)
-    if known or not batch or not isinstance(batch[0].item, Delivery):
-        return error
-    return Poisoned(batch[0].item.body, f"{type(error).__name__}: {error}")
