@@ -85,7 +85,11 @@ def _task(row: TaskRow) -> Task:
 
 
 def _attempt(core: Core, task: Task, row: TaskRow, now: Moment) -> Attempt:
-    """Take up an attempt in flight. Its worker's row is there: it goes no earlier than its task."""
+    """Take up an attempt in flight. Its worker's row is there: it goes no earlier than its task.
+
+    Whether the broker has a dispatch that was not begun, no row says: that would be a write for each task.
+    So its worker has a whole dispatch timeout from now on, and if nothing comes of it, it was no attempt.
+    """
     worker = core.workforce.get(row.worker or "")
     if worker is None or row.attempt is None:
         raise ValueError(f"task {row.spec.guid!r} is {row.state} without a worker or an attempt")

@@ -195,6 +195,7 @@ class Broker:
     def start(self) -> None:
         """Come back."""
         self.up = True
+        self.world.mended()
         for queue in list(self.queues):
             self.changed(queue)
 
@@ -206,6 +207,7 @@ class Broker:
     def unblock(self) -> None:
         """Take messages again, those first that wait in the sockets."""
         self.blocked = False
+        self.world.mended()
         held, self._held = self._held, []
         for arrive in held:
             arrive()
@@ -218,6 +220,7 @@ class Broker:
     def go_on(self) -> None:
         """Deliver again."""
         self.hung = False
+        self.world.mended()
         for queue in list(self.queues):
             self.changed(queue)
 

@@ -96,6 +96,7 @@ class SimReservations:
     def come_back(self) -> None:
         """Etcd is there again; the adapter finds out by itself."""
         self.up = True
+        self._world.mended()
 
     # --- finding it ---
 

@@ -245,7 +245,11 @@ class Faults:
     def database_away(self, seconds: float) -> None:
         """PostgreSQL is down."""
         self._end_sessions("the database is down")
-        self.world.later(seconds, seconds, self.database.come_back)
+        self.world.later(seconds, seconds, self._database_back)
+
+    def _database_back(self) -> None:
+        self.database.come_back()
+        self.world.mended()
 
     def database_silent(self, seconds: float) -> None:
         """PostgreSQL hangs, with all its connections."""

@@ -87,9 +87,10 @@ class Grid(Faults, Hands, LimitSteps):
         common = (self.observer, self.etcd.keys, self.database, self.broker)
         self.judge = Judge(*common, PREFIX, QUEUE, self.ways.limits.max_attempts)
         self.judge.time_limit = self.ways.limits.time_limit
-        self.silence = Silence(self.observer, self.broker, self.database, self.world.hangs)
         self.mended: float | None = None
         self.managers: list[tuple[Process, Manager, SimReservations]] = []
+        self.silence = Silence(self.observer, self.broker, self.database, self.world.hangs, self.managers)
+        self.world.mended = self.silence.mended
         self.fatal: list[str] = []
         self.stopped: set[str] = set()
         self._born = 0
@@ -164,7 +165,7 @@ class Grid(Faults, Hands, LimitSteps):
 
     def _look(self) -> None:
         self.judge.look(self.world.time, self.mended, self.workers)
-        self.silence.look(self.world.time, self.managers)
+        self.silence.look(self.world.time)
         self.world.clock.callLater(LOOK, self._look)
 
     def end(self) -> None:

@@ -5,8 +5,8 @@ It shares no code with the core: it knows what is broken, and reads what is logg
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 from tests.simulation.broker import Broker
 from tests.simulation.observer import Observer
@@ -24,25 +24,38 @@ PROMISED = 30.0
 FOUND = 12.0
 """Seconds that it may take to find out: a server that went silent."""
 
+WHILE_LEADING = ("consumer", "probe", "etcd")
+"""What only the active manager needs: each leadership finds out anew."""
+
+Away: TypeAlias = tuple[str, str, object]
+"""A process, what it has to do without, and, of what only that needs, its leadership."""
+
 SLACK = 3.0
 """Seconds between two looks of the manager, and two of ours."""
 
 
 class Silence:
-    """Looks every few seconds.
+    """Looks every few seconds, and whenever something is mended: what breaks again is another outage.
 
     Args:
         hangs: tells whether a service takes what is asked, and answers nothing.
+        managers: those that there are, also later.
     """
 
     def __init__(
-        self, observer: Observer, broker: Broker, database: FakeDatabase, hangs: Callable[[str], bool]
+        self,
+        observer: Observer,
+        broker: Broker,
+        database: FakeDatabase,
+        hangs: Callable[[str], bool],
+        managers: Sequence[tuple[Process, Manager, SimReservations]],
     ) -> None:
         self._observer = observer
         self._broker = broker
         self._database = database
         self._hangs = hangs
-        self._since: dict[tuple[str, str], float] = {}
+        self._managers = managers
+        self._since: dict[Away, float] = {}
         self._told: dict[tuple[str, str], float] = {}
 
     def heard(self, process: Process, line: Line) -> None:
@@ -51,20 +64,26 @@ class Silence:
             service = str(line.values[0]).partition(" ")[0].rstrip(":")
             self._told[process.name, service] = process.world.time
 
-    def look(self, time: float, managers: Iterable[tuple[Process, Manager, SimReservations]]) -> None:
+    def mended(self) -> None:
+        """Something is there again: whoever does not have to do without it any more need say nothing."""
+        away = self._all_away()
+        self._since = {each: since for each, since in self._since.items() if each in away}
+
+    def look(self, time: float) -> None:
         """Look for managers that have had to do without something, and have not said so lately."""
-        away = {
-            (process.name, service)
-            for process, manager, reservations in managers
+        self._since = {each: self._since.get(each, time) for each in self._all_away()}
+        for (process, service, _), since in self._since.items():
+            last = max(self._told.get((process, service), 0.0), since + FOUND)
+            if time - last > PROMISED + SLACK:
+                self._observer.object(f"{process} says nothing of {service}, away for {time - since:.0f} s")
+
+    def _all_away(self) -> Collection[Away]:
+        return [
+            (process.name, service, manager.core if service in WHILE_LEADING else None)
+            for process, manager, reservations in self._managers
             if process.alive and not process.frozen
             for service in self._away(process, manager, reservations)
-        }
-        self._since = {each: self._since.get(each, time) for each in away}
-        for each, since in self._since.items():
-            last = max(self._told.get(each, 0.0), since + FOUND)
-            if time - last > PROMISED + SLACK:
-                process, service = each
-                self._observer.object(f"{process} says nothing of {service}, away for {time - since:.0f} s")
+        ]
 
     def _away(self, process: Process, manager: Manager, reservations: SimReservations) -> Collection[str]:
         leads, found = manager.core is not None, set[str]()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from tests.simulation.grid import Grid
 from tests.simulation.play import Play, describe, keep, kept, play
 from tests.simulation.story import Step, draw
 
@@ -29,6 +31,7 @@ ONCE_BAD = {
     1287: "the same, with a manager killed in between",
     2144: "the same, at a task that another worker had completed",
     2181: "the same as 444",
+    5021: "the judge's rule: two outages with a moment between them are not one",
     2211: "a manager that was cut off went on with its lease when its session had been ended",
 }
 
@@ -121,6 +124,27 @@ def test_killed_at_every_step(part: int, managers: int) -> None:
         kill = Step(0.0, "kill_at_step", (steps, 1.0))
         for seed in (steps, steps + 1000)[:managers]:
             assert brief(kill, seed=seed, managers=managers).violations == (), (steps, seed)
+
+
+QUIET = [
+    Step(0.5, "submit", (f"t{number}", "xy"[number % 2], 1.0, names, None, 1.0))
+    for number, names in enumerate(((), ("db",), ("db", "licence"), ()))
+]
+"""Some tasks, and workers that take them at once."""
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_a_restart_amid_a_dispatch(part: int) -> None:
+    """A task that RabbitMQ has goes to nobody else; one that it has not is sent again. Both count once."""
+    last = play(1, QUIET, managers=1, duration=5.0, mending=0.0).steps
+    for steps in range(1 + part, last, 2):
+        grid = Grid(1, managers=1)
+        story = [*QUIET, Step(0.0, "kill_at_step", (steps, 1.0))]
+        assert grid.tell(story, duration=10.0, mending=150.0) == [], steps
+        runs = Counter(deed.guid for deed in grid.observer.starts)
+        assert runs == {f"t{number}": 1 for number in range(len(QUIET))}, steps
+        assert {task.row.attempts for task in grid.database.rows.history.values()} == {1}, steps
+        grid.end()
 
 
 @pytest.mark.parametrize("fault", ["freeze_at_step", "cut_off_at_step"])

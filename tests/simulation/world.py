@@ -40,6 +40,7 @@ class World:
     Attributes:
         delays: seconds that messages to and from a service are under way, where it is not `NEAR`.
         wrong: seconds by which all wall clocks are ahead.
+        mended: to be called whenever something that was away, or did not answer, is there again.
     """
 
     def __init__(self, seed: int) -> None:
@@ -48,6 +49,7 @@ class World:
         self.clock = Timeline()
         self.delays: dict[str, tuple[float, float]] = {}
         self.wrong = 0.0
+        self.mended: Callable[[], object] = lambda: None
         self._last: dict[object, float] = {}
         self._silent: dict[str, list[Callable[[], object]]] = {}
 
@@ -81,7 +83,9 @@ class World:
 
     def speak(self, service: str) -> None:
         """Let it go on with what it was asked meanwhile."""
-        for call in self._silent.pop(service, []):
+        calls = self._silent.pop(service, [])
+        self.mended()
+        for call in calls:
             call()
 
     def in_order(
@@ -297,6 +301,7 @@ class Process:
     def reconnect(self) -> None:
         """Let it have its network again: what it said, and what was said to it, arrives."""
         self.cut = False
+        self.world.mended()
         unsent, self._unsent = self._unsent, []
         for send in unsent:
             send()

@@ -103,6 +103,28 @@ def test_dispatches_of_past_reigns_are_no_attempts() -> None:
     assert not grid.logged("TASK_DEAD")
 
 
+@pytest.mark.parametrize("confirm", [True, False])
+def test_a_restart_amid_a_dispatch(confirm: bool) -> None:
+    """Its worker has a whole dispatch timeout from then on; nobody else gets the task."""
+    grid = Grid(PATIENT, confirm=confirm).on(FakeDatabase())
+    grid.say("a", "idle").say("b", "idle").submit("T").wait(25).restart().say("b", "idle").wait(25)
+    assert grid.sent == [("a", "T")]
+    grid.say("a", "working").say("a", "task_complete")
+    assert (grid.outcomes, grid.sent) == ({"T": Outcome.COMPLETED}, [("a", "T")])
+    assert [row.number for changes in grid.changes for row in changes.attempts] == [1]
+
+
+def test_a_restart_before_the_dispatch_was_sent() -> None:
+    """Nobody has it: after a dispatch timeout it goes to another worker, as its first attempt."""
+    grid = Grid(PATIENT, confirm=False).on(FakeDatabase())
+    grid.say("a", "idle").say("b", "idle").submit("T").restart()
+    beat(grid, "a", "b", seconds=40)
+    assert grid.sent == [("a", "T"), ("b", "T")]
+    grid.say("b", "working").say("b", "task_complete")
+    assert [row.number for changes in grid.changes for row in changes.attempts] == [1, 1]
+    assert grid.outcomes == {"T": Outcome.COMPLETED}
+
+
 def test_what_was_sent_once_is_known_in_any_memory() -> None:
     """No attempt counts, but its worker may have it: after a restart that works at it, and gets it back."""
     limits = replace(PATIENT, memory=Memory(tasks=0, first=1, most=1))
