@@ -34,20 +34,21 @@ class Calendar:
 
     def today(self, now: Moment) -> float:
         """Return the unix time before which, by so many days, things are old."""
-        return min(self._move(now), now.wall)
+        return min(self.day(now), now.wall)
 
     def to_write(self, now: Moment) -> float | None:
         """Return what is to be written down from now on, or None where the database knows enough.
 
         It may be ahead of the wall clock, which may be wrong at present.
         """
-        day = self._move(now)
+        day = self.day(now)
         if self._written is not None and abs(day - self._written) < STEP:
             return None
         self._written = day
         return day
 
-    def _move(self, now: Moment) -> float:
+    def day(self, now: Moment) -> float:
+        """Return where it is, which may be ahead of a wall clock that is behind."""
         passed = max(now.monotonic - self._read, 0.0)
         self._read += passed
         least, most = self._day + passed * (1 - BACK), self._day + passed * (1 + AHEAD)

@@ -57,7 +57,7 @@ class Core:
         self.workforce = Workforce(self.ledger)
         self.timers = Timers()
         self.numbers = Numbers(snapshot.manager, self.ledger)
-        self.numbers.date(self.calendar.to_write(now))
+        self._date(now)
         self.pool = Pool(
             hold_unknown=limits.hold_unknown,
             runnable=self._runnable,
@@ -375,8 +375,12 @@ class Core:
                 if attempt.quiet is not None:
                     attempt.quiet = now.monotonic
 
-    def _pass(self, event: events.Pass, now: Moment) -> None:
+    def _date(self, now: Moment) -> None:
         self.numbers.date(self.calendar.to_write(now))
+        self.workforce.day = self.calendar.day(now)
+
+    def _pass(self, event: events.Pass, now: Moment) -> None:
+        self._date(now)
         self.departures.forget(self.calendar.today(now), now)
         self.pool.second_look()
         self.backlog.wake_all()

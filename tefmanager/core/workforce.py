@@ -10,9 +10,14 @@ from tefmanager.core.values import Moment, WorkerStatus
 
 
 class Workforce:
-    """Workers by name; the free ones of each type in the order in which they became free."""
+    """Workers by name; the free ones of each type in the order in which they became free.
+
+    Attributes:
+        day: unix time by the calendar, a while ago.
+    """
 
     def __init__(self, ledger: Ledger) -> None:
+        self.day = 0.0
         self._ledger = ledger
         self._workers: dict[str, Worker] = {}
         self._free: dict[str, dict[Worker, None]] = {}
@@ -79,7 +84,8 @@ class Workforce:
             return
         if (status := worker.status) is not worker.shown:
             worker.shown = status
-            worker.since = now.wall
+            # While the clock is behind, who goes missing would count as missing for years afterwards.
+            worker.since = max(now.wall, self.day) if worker.missing else now.wall
             self._ledger.worker(worker)
         self._sort(worker)
 

@@ -132,6 +132,17 @@ def test_a_jump_forgets_no_worker() -> None:
     assert grid.wait(10.0).turn(events.Pass()).logged("WORKER_FORGOTTEN") == []
 
 
+def test_who_goes_missing_while_the_clock_is_behind_is_not_forgotten() -> None:
+    """It was missing for a minute as the clock is right again, not for years; also for the next leader."""
+    grid = Jumping(Limits(forget_after=DAY))
+    grid.on(FakeDatabase()).turn(events.Pass())
+    grid.jump = -YEARS
+    assert grid.say("w", "idle").wait(100.0).status("w") == "missing"
+    grid.jump = 0.0
+    assert grid.wait(10.0).turn(events.Pass()).restart().turn(events.Pass()).status("w") == "missing"
+    assert grid.wait(2 * DAY).turn(events.Pass()).core.workforce.get("w") is None
+
+
 def test_a_jump_ends_no_limit() -> None:
     """Time limits, patience and silence go by the clock that never jumps."""
     grid = Jumping(Limits(dispatch_timeout=30.0))
