@@ -135,7 +135,7 @@ QUIET = [
 
 @pytest.mark.parametrize("part", range(2))
 def test_a_restart_amid_a_dispatch(part: int) -> None:
-    """A task that RabbitMQ has goes to nobody else, one that it has not is sent again, and both count once."""
+    """A task that RabbitMQ has goes to nobody else, one that it has not is sent again; both count once."""
     last = play(1, QUIET, managers=1, duration=5.0, mending=0.0).steps
     for steps in range(1 + part, last, 2):
         grid = Grid(1, managers=1)
