@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from tefmanager.core.attempts import Limits
-from tefmanager.loglines import RESOURCE_WAIT
+from tefmanager.core.model.limits import Limits
+from tefmanager.protocol.catalogue import RESOURCE_WAIT
 from tests.unit.grid import Grid
 
 NEVER = 1e9

@@ -16,45 +16,45 @@ from typing import Any
 from twisted.application.service import IService, MultiService
 from twisted.internet.endpoints import serverFromString
 
-from tefmanager import loglines
 from tefmanager.amqp.budget import ChannelBudget
 from tefmanager.amqp.connection import LinkState, OnState
 from tefmanager.amqp.consumer import Consumer
 from tefmanager.amqp.publisher import Publisher
 from tefmanager.amqp.topology import Topology
-from tefmanager.clocks import read_clocks
-from tefmanager.config import Config, ConfigError, config_from, log_config_from
-from tefmanager.core.attempts import Limits
+from tefmanager.config.config import Config, ConfigError, config_from, log_config_from
+from tefmanager.config.kinds import EtcdApi, UnknownResources, shown_path
+from tefmanager.config.options import Options
+from tefmanager.config.secrets import KNOWN
+from tefmanager.core.model.limits import Limits
 from tefmanager.etcd.auto import AutoReservations
 from tefmanager.etcd.cluster import Cluster
 from tefmanager.etcd.ownership import Owner
 from tefmanager.etcd.v2 import EtcdV2Reservations
 from tefmanager.etcd.v3 import EtcdV3Reservations
-from tefmanager.garbage import collect_rarely
-from tefmanager.inquiry.outages import NOT_YET, Outages, Service
-from tefmanager.interfaces import IMeter, NoMeter
-from tefmanager.interfaces.ways import Queues, Ways
-from tefmanager.kinds import EtcdApi, UnknownResources, shown_path
-from tefmanager.lease import Lease
+from tefmanager.interfaces.meter import IMeter, NoMeter
+from tefmanager.interfaces.policy import Queues, Ways
 from tefmanager.logfile.emit import emit
 from tefmanager.logfile.observer import LogObserver
-from tefmanager.logfile.secrets import KNOWN
 from tefmanager.logfile.twistd import fault_of_files
 from tefmanager.logfile.wiring import Logged, open_log
-from tefmanager.manager import Manager
-from tefmanager.options import Options
-from tefmanager.reloader import Reloader
-from tefmanager.sandboxed import Sandboxed
-from tefmanager.startup import end_well, exit_with, on_hangup, refuse
+from tefmanager.protocol import catalogue
+from tefmanager.service.garbage import collect_rarely
+from tefmanager.service.manager import Manager
+from tefmanager.service.reloader import Reloader
+from tefmanager.service.sandboxed import Sandboxed
+from tefmanager.service.startup import end_well, exit_with, on_hangup, refuse
+from tefmanager.service.supervised import Supervised
+from tefmanager.service.systemd import Notifier
 from tefmanager.status.journal import Following, Journal
+from tefmanager.status.listener import StatusServer, for_group_only
 from tefmanager.status.meter import Meter
-from tefmanager.status.server import StatusServer, for_group_only
 from tefmanager.status.view import View
 from tefmanager.store.names import lock_name_for, table_prefix_for
 from tefmanager.store.silence import Silence
 from tefmanager.store.store import Store
-from tefmanager.supervised import Supervised
-from tefmanager.systemd import Notifier
+from tefmanager.support.clocks import read_clocks
+from tefmanager.support.lease import Lease
+from tefmanager.support.outages import NOT_YET, Outages, Service
 
 __all__ = ["Options", "makeService"]
 
@@ -104,7 +104,7 @@ def makeService(options: Options) -> IService:
         refuse(fault, options.parent, config.log)
     end_well(reactor)
     reactor.callWhenRunning(collect_rarely)
-    reactor.callWhenRunning(emit, *(loglines.CONFIG_WARNING(text) for text in config.warnings))
+    reactor.callWhenRunning(emit, *(catalogue.CONFIG_WARNING(text) for text in config.warnings))
     notifier = Notifier.of(os.environ)
     reloader = Reloader(lambda: _read_config(options, folder), config, notifier)
     in_terminal = twistd.get("nodaemon", True) and os.isatty(_STDOUT)
@@ -274,12 +274,12 @@ def _ways(config: Config, meter: IMeter) -> Ways:
 
 
 _LINES = {
-    LinkState.CONNECTED: loglines.BROKER_CONNECTED,
-    LinkState.LOST: loglines.BROKER_LOST,
-    LinkState.WAITING: loglines.BROKER_WAITING,
-    LinkState.BLOCKED: loglines.BROKER_BLOCKED,
-    LinkState.UNBLOCKED: loglines.BROKER_UNBLOCKED,
-    LinkState.CLOSED: loglines.CHANNEL_CLOSED,
+    LinkState.CONNECTED: catalogue.BROKER_CONNECTED,
+    LinkState.LOST: catalogue.BROKER_LOST,
+    LinkState.WAITING: catalogue.BROKER_WAITING,
+    LinkState.BLOCKED: catalogue.BROKER_BLOCKED,
+    LinkState.UNBLOCKED: catalogue.BROKER_UNBLOCKED,
+    LinkState.CLOSED: catalogue.CHANNEL_CLOSED,
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tefmanager.sandbox import Addresses, Sandbox
-from tefmanager.sandbox.postgresql import Database
+from tefmanager.sandbox.postgresql_server import Database
 
 
 @dataclass(frozen=True, slots=True)

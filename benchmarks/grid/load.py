@@ -36,11 +36,11 @@ from benchmarks.grid.spec import LoadSpec
 from benchmarks.grid.submitter import SUBMITTERS, Submitter
 from benchmarks.services.programs import told
 from tefmanager.amqp.connection import connect
-from tefmanager.amqp.events import ChannelEvents
 from tefmanager.amqp.frames import Properties, ack_frames
 from tefmanager.amqp.protocol import AmqpProtocol
-from tefmanager.amqp.tls import client_tls
-from tefmanager.endpoints import AmqpEndpoint
+from tefmanager.amqp.tls_context import client_tls
+from tefmanager.amqp.unasked import ChannelEvents
+from tefmanager.config.endpoints import AmqpEndpoint
 
 FIRST_WORKER = 2
 """Channel of the first worker; the first channel declares, and sends heartbeats."""

@@ -8,8 +8,8 @@ from typing import Any
 from benchmarks.grid import bodies
 from benchmarks.grid.spec import LoadSpec
 from benchmarks.services.programs import told
-from tefmanager.amqp.events import ChannelEvents
 from tefmanager.amqp.protocol import AmqpProtocol
+from tefmanager.amqp.unasked import ChannelEvents
 
 CHANNEL = 1
 

@@ -12,12 +12,12 @@ from txamqp.client import ChannelClosed, Closed
 from tefmanager.amqp.codec import short_text
 from tefmanager.amqp.declare import NOT_FOUND, declare_topic
 from tefmanager.amqp.delegate import why
-from tefmanager.amqp.events import ChannelEvents
 from tefmanager.amqp.frames import Properties, encode_properties, publish_frames, route
 from tefmanager.amqp.protocol import AmqpProtocol
-from tefmanager.backoff import Backoff
-from tefmanager.interfaces import Message
-from tefmanager.lease import Lease
+from tefmanager.amqp.unasked import ChannelEvents
+from tefmanager.interfaces.amqp import Message
+from tefmanager.support.backoff import Backoff
+from tefmanager.support.lease import Lease
 
 PAUSE = 1.0
 """Seconds for which nothing is published under a key after the broker has returned a message: nobody is

@@ -17,7 +17,6 @@ from twisted.python.failure import Failure
 
 from tefmanager.amqp.codec import short_text
 from tefmanager.amqp.delegate import why
-from tefmanager.amqp.events import ChannelEvents
 from tefmanager.amqp.frames import (
     PROPERTIES_OVERHEAD,
     Properties,
@@ -26,9 +25,10 @@ from tefmanager.amqp.frames import (
     route,
 )
 from tefmanager.amqp.protocol import AmqpProtocol
-from tefmanager.backoff import Backoff
-from tefmanager.interfaces import Delivered, Message, Tell, tell_nobody
-from tefmanager.lease import Lease
+from tefmanager.amqp.unasked import ChannelEvents
+from tefmanager.interfaces.amqp import Delivered, Message, Tell, tell_nobody
+from tefmanager.support.backoff import Backoff
+from tefmanager.support.lease import Lease
 
 ACCESS_REFUSED = 403
 NOT_FOUND = 404

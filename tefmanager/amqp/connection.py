@@ -20,9 +20,9 @@ from tefmanager.amqp.budget import ChannelBudget
 from tefmanager.amqp.codec import TableError
 from tefmanager.amqp.delegate import why
 from tefmanager.amqp.protocol import AmqpProtocol
-from tefmanager.backoff import Backoff
-from tefmanager.endpoints import AmqpEndpoint
-from tefmanager.logfile.secrets import Told
+from tefmanager.config.endpoints import AmqpEndpoint
+from tefmanager.config.secrets import Told
+from tefmanager.support.backoff import Backoff
 
 CONNECT_TIMEOUT = 10.0
 """Seconds for connecting and logging in, and again for setting up channels."""

@@ -19,14 +19,14 @@ from tefmanager.amqp.budget import ChannelBudget
 from tefmanager.amqp.codec import TableError, decode_table
 from tefmanager.amqp.connection import Link, OnState, Tls, ignore_state
 from tefmanager.amqp.declare import declare_queue
-from tefmanager.amqp.events import ChannelEvents
 from tefmanager.amqp.extras import Extras
 from tefmanager.amqp.frames import Properties, ack_frames
 from tefmanager.amqp.protocol import AmqpProtocol
-from tefmanager.amqp.tls import client_tls
+from tefmanager.amqp.tls_context import client_tls
 from tefmanager.amqp.topology import Topology
-from tefmanager.endpoints import AmqpEndpoint
-from tefmanager.interfaces import DELIVERY_COUNT, Delivery, IConsumer, IDeliveries
+from tefmanager.amqp.unasked import ChannelEvents
+from tefmanager.config.endpoints import AmqpEndpoint
+from tefmanager.interfaces.amqp import DELIVERY_COUNT, Delivery, IConsumer, IDeliveries
 
 CHANNEL = 1
 CONSUMER = "tef-manager"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tefmanager.amqp.codec import MAX_SHORT_TEXT, TableError, Timestamp, decode_table
-from tefmanager.interfaces import DELIVERY_COUNT, SET_ASIDE, Message
+from tefmanager.interfaces.amqp import DELIVERY_COUNT, SET_ASIDE, Message
 
 ROUTES = ("CC", "BCC")
 """Headers by which RabbitMQ sends a message to other queues as well, with the publisher's rights."""

@@ -14,11 +14,11 @@ from txamqp.client import ChannelClosed, Closed
 
 from tefmanager.amqp.codec import TableError, decode_table
 from tefmanager.amqp.declare import NOT_FOUND
-from tefmanager.amqp.events import ChannelEvents, NoChannel
 from tefmanager.amqp.frames import Properties, ack_frames
 from tefmanager.amqp.lookups import detached
 from tefmanager.amqp.protocol import AmqpProtocol
-from tefmanager.interfaces import Delivered, Lying, Message, Take, Tell
+from tefmanager.amqp.unasked import ChannelEvents, NoChannel
+from tefmanager.interfaces.amqp import Delivered, Lying, Message, Take, Tell
 
 PREFETCH = 100
 """Messages that are on their way to us while one is looked at."""

@@ -9,7 +9,7 @@ from txamqp.client import ChannelClosed, Closed, ConnectionClosed, TwistedDelega
 
 import tefmanager
 from tefmanager.amqp import frames
-from tefmanager.logfile.secrets import KNOWN
+from tefmanager.config.secrets import KNOWN
 
 CAPABILITIES = {
     "publisher_confirms": True,

@@ -12,9 +12,9 @@ from tefmanager.amqp.budget import ChannelBudget
 from tefmanager.amqp.confirms import ConfirmChannel
 from tefmanager.amqp.connection import Link, LinkState, Tls
 from tefmanager.amqp.protocol import AmqpProtocol
-from tefmanager.endpoints import AmqpEndpoint
-from tefmanager.interfaces import Delivered, Message, Tell
-from tefmanager.lease import Lease
+from tefmanager.config.endpoints import AmqpEndpoint
+from tefmanager.interfaces.amqp import Delivered, Message, Tell
+from tefmanager.support.lease import Lease
 
 LIMIT = 30.0
 """Seconds after which nobody waits for an answer any more."""

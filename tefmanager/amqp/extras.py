@@ -16,7 +16,7 @@ from tefmanager.amqp.delegate import why
 from tefmanager.amqp.lookups import Lookups, detached
 from tefmanager.amqp.protocol import AmqpProtocol
 from tefmanager.amqp.topology import Topology
-from tefmanager.backoff import OPTIONAL, Backoff
+from tefmanager.support.backoff import OPTIONAL, Backoff
 
 PATIENCE = 2.0
 """Seconds for which a consumer that begins waits for them."""

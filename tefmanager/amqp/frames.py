@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from tefmanager.amqp.codec import encode_table, short_text
 from tefmanager.amqp.copies import LATEST, headers_of
-from tefmanager.interfaces import Envelope, Message
+from tefmanager.interfaces.amqp import Envelope, Message
 
 METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 FRAME_END = 0xCE

@@ -10,8 +10,8 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from txamqp.client import Closed
 
-from tefmanager.amqp.events import ChannelEvents, NoChannel
 from tefmanager.amqp.protocol import AmqpProtocol
+from tefmanager.amqp.unasked import ChannelEvents, NoChannel
 
 T = TypeVar("T")
 

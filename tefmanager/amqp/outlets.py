@@ -10,7 +10,7 @@ from tefmanager.amqp.confirms import ConfirmChannel, largest_of
 from tefmanager.amqp.connection import LinkState, OnState
 from tefmanager.amqp.places import Place
 from tefmanager.amqp.protocol import AmqpProtocol
-from tefmanager.lease import Lease
+from tefmanager.support.lease import Lease
 
 LARGE = 64 * 1024
 """Bytes of a body from which on a message goes out alone: the broker may find it too large, and then closes

@@ -25,10 +25,10 @@ from txamqp.protocol import AMQChannel, AMQClient
 from tefmanager.amqp import frames
 from tefmanager.amqp.codec import TableError, WireCodec
 from tefmanager.amqp.delegate import BrokerDelegate
-from tefmanager.amqp.events import ChannelEvents, NoChannel
 from tefmanager.amqp.heartbeat import Heartbeat
-from tefmanager.amqp.tls import lost_text
-from tefmanager.endpoints import AmqpEndpoint
+from tefmanager.amqp.tls_context import lost_text
+from tefmanager.amqp.unasked import ChannelEvents, NoChannel
+from tefmanager.config.endpoints import AmqpEndpoint
 
 MAX_FRAME = 131072
 """Largest frame we take or send, in bytes; the broker may ask for less."""

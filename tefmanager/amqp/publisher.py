@@ -14,7 +14,6 @@ from txamqp.client import ChannelClosed, Closed
 from zope.interface import implementer
 
 from tefmanager.amqp.announcer import Announcer
-from tefmanager.amqp.audience import audience
 from tefmanager.amqp.budget import ChannelBudget
 from tefmanager.amqp.codec import MAX_SHORT_TEXT
 from tefmanager.amqp.confirms import ACCESS_REFUSED
@@ -22,18 +21,19 @@ from tefmanager.amqp.connection import Link, LinkState, OnState, Tls, ignore_sta
 from tefmanager.amqp.deadqueue import Walks
 from tefmanager.amqp.declare import exchange_exists, need_queue
 from tefmanager.amqp.directreplies import DirectReplies
-from tefmanager.amqp.events import NoChannel
 from tefmanager.amqp.frames import DIRECT_REPLY
+from tefmanager.amqp.listeners import audience
 from tefmanager.amqp.lookups import Lookups, Question
 from tefmanager.amqp.outlets import Outlets, Role
 from tefmanager.amqp.places import Place, Places
 from tefmanager.amqp.protocol import AmqpProtocol
-from tefmanager.amqp.tls import client_tls
-from tefmanager.backoff import OPTIONAL, Backoff
-from tefmanager.core.audience import Audience
-from tefmanager.endpoints import AmqpEndpoint
-from tefmanager.interfaces import Delivered, IPublisher, Message, Take, Tell, tell_nobody
-from tefmanager.lease import Lease
+from tefmanager.amqp.tls_context import client_tls
+from tefmanager.amqp.unasked import NoChannel
+from tefmanager.config.endpoints import AmqpEndpoint
+from tefmanager.core.model.audience import Audience
+from tefmanager.interfaces.amqp import Delivered, IPublisher, Message, Take, Tell, tell_nobody
+from tefmanager.support.backoff import OPTIONAL, Backoff
+from tefmanager.support.lease import Lease
 
 STOP_TIMEOUT = 5.0
 """Seconds to wait for confirms when stopping."""

@@ -10,28 +10,30 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tefmanager import loglines
-from tefmanager.core import events
-from tefmanager.core.attempts import Attempts, Limits
-from tefmanager.core.backlog import Backlog
-from tefmanager.core.calendar import Calendar
-from tefmanager.core.complaints import Complaints
-from tefmanager.core.copies import Copy
-from tefmanager.core.departures import Departures
-from tefmanager.core.effects import Bury, Effect, KeepCopies, Reserve
-from tefmanager.core.entities import Attempt, Phase, Task
+from tefmanager.core.books.calendar import Calendar
+from tefmanager.core.books.counters import Numbers
+from tefmanager.core.books.ledger import Ledger
 from tefmanager.core.intake import Intake
-from tefmanager.core.ledger import Ledger
-from tefmanager.core.load import load
-from tefmanager.core.lookout import Lookout
-from tefmanager.core.numbers import Numbers
+from tefmanager.core.loading import load
+from tefmanager.core.model import events
+from tefmanager.core.model.dead_copies import Copy
+from tefmanager.core.model.effects import Bury, Effect, KeepCopies, Reserve
+from tefmanager.core.model.entities import Attempt, Phase, Task
+from tefmanager.core.model.limits import Limits
+from tefmanager.core.model.timers import Timers
+from tefmanager.core.model.values import Changes, Moment, Outcome, Snapshot, SuiteEnds
 from tefmanager.core.planner import Planner
-from tefmanager.core.pool import Pool
-from tefmanager.core.reports import Reports
+from tefmanager.core.running.attempts import Attempts
+from tefmanager.core.running.departures import Departures
+from tefmanager.core.running.lookout import Lookout
+from tefmanager.core.running.reports import Reports
+from tefmanager.core.running.workers import Workforce
+from tefmanager.core.sharing.pool import Pool
+from tefmanager.core.sharing.resource_faults import Complaints
 from tefmanager.core.stops import Stops
-from tefmanager.core.timers import Timers
-from tefmanager.core.values import Changes, ManagerState, Moment, Outcome, Snapshot, SuiteEnds
-from tefmanager.core.workforce import Workforce
+from tefmanager.core.waiting.backlog import Backlog
+from tefmanager.protocol import catalogue
+from tefmanager.protocol.messages import ManagerState
 
 _MINUTE = 60.0
 
@@ -141,7 +143,7 @@ class Core:
         To be called in each turn that has ended something, after `plan`.
         """
         for suite, counts in self.attempts.suites.conclude(ends):
-            self.ledger.log(loglines.SUITE_FINISHED(suite, *counts))
+            self.ledger.log(catalogue.SUITE_FINISHED(suite, *counts))
 
     def drain(self) -> None:
         """Dispatch nothing more: the manager is about to stop."""
@@ -207,7 +209,7 @@ class Core:
         self.pool.owe_no_more(attempt)
         spec, worker = attempt.task.spec, attempt.worker.name
         names = " ".join(attempt.wants)
-        self.ledger.log(loglines.RESERVATION_TAKEN(spec.task_type, spec.guid, worker, attempt.id, names))
+        self.ledger.log(catalogue.RESERVATION_TAKEN(spec.task_type, spec.guid, worker, attempt.id, names))
 
     def _may_dispatch(self, attempt: Attempt) -> bool:
         held = self._draining or self.backlog.held(attempt.task.spec.suite)
@@ -229,17 +231,17 @@ class Core:
             self.pool.settle(attempt.task)
             self.attempts.unbook(attempt, now)
             if news:
-                self.ledger.log(loglines.TASK_CANNOT_RUN(spec.task_type, spec.guid, reason))
+                self.ledger.log(catalogue.TASK_CANNOT_RUN(spec.task_type, spec.guid, reason))
         elif not attempt.live:
             self.attempts.give_back(attempt)
         elif news:
-            self.ledger.log(loglines.RESERVATION_FAILED(spec.task_type, spec.guid, attempt.id, reason))
+            self.ledger.log(catalogue.RESERVATION_FAILED(spec.task_type, spec.guid, attempt.id, reason))
 
     def _unknown(self, event: events.ReservationUnknown, now: Moment) -> None:
         attempt = self._not_granted(event.attempt, now)
         if attempt is not None:
             spec = attempt.task.spec
-            line = loglines.RESERVATION_FAILED(spec.task_type, spec.guid, attempt.id, event.reason)
+            line = catalogue.RESERVATION_FAILED(spec.task_type, spec.guid, attempt.id, event.reason)
             self.ledger.log(line)
             if attempt.phase is Phase.RESERVING:
                 self.attempts.release(attempt.id, attempt.wants)
@@ -269,7 +271,7 @@ class Core:
             attempt.confirmed = True
             spec = attempt.task.spec
             self.attempts.held_back.drop(attempt.task)
-            self.ledger.log(loglines.DISPATCH(spec.task_type, spec.guid, attempt.worker.name), spec)
+            self.ledger.log(catalogue.DISPATCH(spec.task_type, spec.guid, attempt.worker.name), spec)
 
     def _failed(self, event: events.DispatchFailed, now: Moment) -> None:
         attempt = self.attempts.unconfirmed.pop(event.attempt, None)
@@ -287,13 +289,13 @@ class Core:
         attempt = self.attempts.unconfirmed.pop(event.attempt, None)
         if attempt is not None:
             spec, worker = attempt.task.spec, attempt.worker.name
-            self.ledger.log(loglines.DISPATCH_UNCERTAIN(spec.task_type, spec.guid, worker, attempt.id))
+            self.ledger.log(catalogue.DISPATCH_UNCERTAIN(spec.task_type, spec.guid, worker, attempt.id))
 
     def _buried(self, event: events.Buried, now: Moment) -> None:
         task = self.backlog.by_guid.get(event.guid)
         if task is not None and task.spec.id == event.task_id:
             spec = task.spec
-            self.ledger.log(loglines.TASK_DEAD(spec.task_type, spec.guid, task.attempts), spec)
+            self.ledger.log(catalogue.TASK_DEAD(spec.task_type, spec.guid, task.attempts), spec)
             self.attempts.finish(task, Outcome.DEAD, now, event.copy)
             if event.copy is not Copy.THERE:
                 self.ledger.do(KeepCopies((event.task_id,)))
@@ -318,7 +320,7 @@ class Core:
 
     def _read(self, event: events.ResourcesRead, now: Moment) -> None:
         if not self.pool.ready:
-            self.ledger.log(loglines.RESOURCES_READ(len(event.seen)))
+            self.ledger.log(catalogue.RESOURCES_READ(len(event.seen)))
         self.pool.read(event.seen)
         self.intake.obstacles.resembling.read(event.seen)
         self.complaints.look(event.seen, now)
@@ -332,7 +334,7 @@ class Core:
             self.numbers.stay_above(attempt_id)
             if not any(attempt_id in known for known in mine):
                 names_sorted = tuple(sorted(names))
-                line = loglines.RESERVATION_GIVEN_BACK(attempt_id, " ".join(names_sorted))
+                line = catalogue.RESERVATION_GIVEN_BACK(attempt_id, " ".join(names_sorted))
                 self.ledger.log(line)
                 self.attempts.release(attempt_id, names_sorted)
         for attempt in self._unreconciled:
@@ -351,7 +353,7 @@ class Core:
 
     def _replaced(self, event: events.ResourcesReplaced, now: Moment) -> None:
         """What attempts in flight held may be gone with the old Etcd: the read that follows tells."""
-        self.ledger.log(loglines.RESOURCES_REPLACED(event.reason))
+        self.ledger.log(catalogue.RESOURCES_REPLACED(event.reason))
         flying = self.attempts.in_flight.values()
         # What is asked for is answered, or looked up, by itself.
         mine = [each for each in flying if each.task.spec.resources and not each.reserving]
@@ -359,7 +361,7 @@ class Core:
 
     def _lost(self, event: events.ResourcesLost, now: Moment) -> None:
         self.pool.lose()
-        self.ledger.log(loglines.RESOURCES_LOST(event.reason))
+        self.ledger.log(catalogue.RESOURCES_LOST(event.reason))
 
     # --- time ---
 

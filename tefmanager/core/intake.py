@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from tefmanager import loglines
-from tefmanager.core.attempts import Attempts
-from tefmanager.core.backlog import Backlog
-from tefmanager.core.effects import Reply, ReplyTo, ReplyWorkers, WorkerInfo
-from tefmanager.core.entities import Phase, Task, Worker
-from tefmanager.core.events import Commanded, TaskSubmitted
-from tefmanager.core.ledger import Ledger
-from tefmanager.core.numbers import Numbers
-from tefmanager.core.obstacles import Obstacles
-from tefmanager.core.pool import Pool
+from tefmanager.core.blockers import Obstacles
+from tefmanager.core.books.counters import Numbers
+from tefmanager.core.books.ledger import Ledger
+from tefmanager.core.model.effects import Reply, ReplyTo, ReplyWorkers, WorkerInfo
+from tefmanager.core.model.entities import Phase, Task, Worker
+from tefmanager.core.model.events import Commanded, TaskSubmitted
+from tefmanager.core.model.values import Moment, TaskSpec
+from tefmanager.core.running.attempts import Attempts
+from tefmanager.core.running.workers import Workforce
+from tefmanager.core.sharing.pool import Pool
 from tefmanager.core.stops import Stops
-from tefmanager.core.values import Moment, TaskSpec
-from tefmanager.core.workforce import Workforce
-from tefmanager.messages import DispatchTasks, GetWorkers, SetState, SuiteCommand
+from tefmanager.core.waiting.backlog import Backlog
+from tefmanager.protocol import catalogue
+from tefmanager.protocol.messages import DispatchTasks, GetWorkers, SetState, SuiteCommand
 
 
 class Intake:
@@ -57,7 +57,7 @@ class Intake:
         finished = event.finished or self._ledger.finished_now(message.guid)
         if known is not None or (event.redelivered and finished):
             state = "finished" if known is None else known.state
-            line = loglines.TASK_DUPLICATE(message.task_type, message.guid, state)
+            line = catalogue.TASK_DUPLICATE(message.task_type, message.guid, state)
             self._answer(event.reply, line.text)
             self._ledger.log(line)
         else:
@@ -81,8 +81,8 @@ class Intake:
         self._backlog.add(task)
         self._attempts.suites.came(spec.suite)
         self._ledger.accepted(task, event.body, event.properties)
-        priority = loglines.plain(spec.priority)
-        line = loglines.TASK_ACCEPTED(spec.task_type, spec.guid, priority, spec.suite or "")
+        priority = catalogue.plain(spec.priority)
+        line = catalogue.TASK_ACCEPTED(spec.task_type, spec.guid, priority, spec.suite or "")
         self._ledger.log(line, spec)
         return spec
 
@@ -133,13 +133,13 @@ class Intake:
             self._ledger.paused(suite)
         self._backlog.pause(suite)
         self._backlog.wake_all()
-        self._ledger.log(loglines.SUITE_PAUSED(suite, self._backlog.suite_size(suite)))
+        self._ledger.log(catalogue.SUITE_PAUSED(suite, self._backlog.suite_size(suite)))
 
     def _ready(self, suite: str, event: Commanded, now: Moment) -> None:
         if suite in self._backlog.paused:
             self._ledger.readied(suite)
         self._backlog.ready(suite)
-        self._ledger.log(loglines.SUITE_READIED(suite, self._backlog.suite_size(suite)))
+        self._ledger.log(catalogue.SUITE_READIED(suite, self._backlog.suite_size(suite)))
 
     def _stop(self, suite: str, event: Commanded, now: Moment) -> None:
         self._unbook(suite, now)

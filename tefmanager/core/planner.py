@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from functools import partial
 
-from tefmanager import loglines
-from tefmanager.core.attempts import Attempts
-from tefmanager.core.backlog import Backlog
-from tefmanager.core.entities import Task, Worker
-from tefmanager.core.lanes import Lane
-from tefmanager.core.ledger import Ledger
-from tefmanager.core.pool import Pool, Wait, is_resource
-from tefmanager.core.timers import Timers
-from tefmanager.core.values import Moment
-from tefmanager.core.workforce import Workforce
+from tefmanager.core.books.ledger import Ledger
+from tefmanager.core.model.entities import Task, Worker
+from tefmanager.core.model.timers import Timers
+from tefmanager.core.model.values import Moment
+from tefmanager.core.running.attempts import Attempts
+from tefmanager.core.running.workers import Workforce
+from tefmanager.core.sharing.pool import Pool, Wait, is_resource
+from tefmanager.core.waiting.backlog import Backlog
+from tefmanager.core.waiting.lanes import Lane
+from tefmanager.protocol import catalogue
 
 
 class Planner:
@@ -143,7 +143,7 @@ class Planner:
         if yard.step_forward(lane):
             wait = self._pool.wait(task, now)
             self._ledger.task(task)
-            self._ledger.log(loglines.RESOURCE_WAIT(task.spec.task_type, task.spec.guid, short))
+            self._ledger.log(catalogue.RESOURCE_WAIT(task.spec.task_type, task.spec.guid, short))
             self._watch(wait)
 
     def _watch(self, wait: Wait) -> None:

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from tefmanager import loglines
-from tefmanager.core.attempts import Attempts
-from tefmanager.core.backlog import Backlog
-from tefmanager.core.entities import Task
-from tefmanager.core.ledger import Ledger
-from tefmanager.core.sweeps import STEP
-from tefmanager.core.timers import Timers
-from tefmanager.core.values import Moment, Outcome, StopRow
+from tefmanager.core.books.ledger import Ledger
+from tefmanager.core.model.entities import Task
+from tefmanager.core.model.timers import Timers
+from tefmanager.core.model.values import Moment, Outcome, StopRow
+from tefmanager.core.running.attempts import Attempts
+from tefmanager.core.waiting.backlog import Backlog
+from tefmanager.core.waiting.sweeps import STEP
+from tefmanager.protocol import catalogue
 
 KEPT = 300.0
 """Seconds after which a command that was acknowledged on a channel that lives on does not come again."""
@@ -97,7 +97,7 @@ class Stops:
         if sweep.over:
             self._write(stop, over=True)
             self._backlog.swept(suite)
-            self._ledger.log(loglines.SUITE_STOPPED(suite, stop.row.stopped))
+            self._ledger.log(catalogue.SUITE_STOPPED(suite, stop.row.stopped))
         return len(tasks)
 
     def stop_now(self, guid: str, now: Moment) -> None:
@@ -111,7 +111,7 @@ class Stops:
             return  # it was completed, or a worker evidently runs it
         spec = task.spec
         self._backlog.remove(task)
-        self._ledger.log(loglines.TASK_STOPPED(spec.task_type, spec.guid, stop.row.suite), spec)
+        self._ledger.log(catalogue.TASK_STOPPED(spec.task_type, spec.guid, stop.row.suite), spec)
         self._attempts.finish(task, Outcome.STOPPED, now)
         self._write(stop, stopped=stop.row.stopped + 1)
 

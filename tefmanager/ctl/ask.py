@@ -6,13 +6,13 @@ from typing import Any
 
 import click
 
-from tefmanager.core.values import WorkerStatus
+from tefmanager.core.model.values import WorkerStatus
 from tefmanager.ctl import show
+from tefmanager.ctl.console import Session
 from tefmanager.ctl.errors import CtlError, Exit
 from tefmanager.ctl.foreign import name_others
-from tefmanager.ctl.rows import safe
-from tefmanager.ctl.session import Session
-from tefmanager.questions import MOST
+from tefmanager.ctl.tables import safe
+from tefmanager.inquiry.questions import MOST
 
 _limit = click.option(
     "--limit", type=click.IntRange(1, MOST), default=100, show_default=True, help="List at most so many."

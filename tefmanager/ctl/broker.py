@@ -15,9 +15,9 @@ import pika
 from pika.adapters.utils.connection_workflow import AMQPConnectorException, AMQPConnectorStackTimeout
 from pika.exceptions import AMQPError, ChannelClosedByBroker, UnroutableError
 
-from tefmanager.config import Config
+from tefmanager.config.config import Config
+from tefmanager.config.endpoints import AmqpEndpoint
 from tefmanager.ctl.errors import CtlError, Exit
-from tefmanager.endpoints import AmqpEndpoint
 
 _NOT_FOUND = 404
 _CONTENT_TYPE = "application/json"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from tefmanager.core.values import ManagerState
-from tefmanager.ctl.session import Session
+from tefmanager.ctl.console import Session
+from tefmanager.protocol.messages import ManagerState
 
 
 @click.command("set-state")

@@ -10,10 +10,10 @@ import click
 
 from tefmanager.ctl import show
 from tefmanager.ctl.broker import Broker
+from tefmanager.ctl.console import Session
 from tefmanager.ctl.errors import CtlError, Exit
-from tefmanager.ctl.rows import Rows, as_json, cell, safe
-from tefmanager.ctl.session import Session
-from tefmanager.questions import MOST
+from tefmanager.ctl.tables import Rows, as_json, cell, safe
+from tefmanager.inquiry.questions import MOST
 
 
 def _told(found: dict[str, Any]) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tefmanager.ctl import etcd
-from tefmanager.ctl.session import Session
+from tefmanager.ctl import resource_keys
+from tefmanager.ctl.console import Session
 from tefmanager.etcd import tree
 from tefmanager.etcd.http import HttpClient
 
@@ -49,11 +49,11 @@ def find(session: Session, wanted: Callable[[Foreign], bool], *, release: bool =
     config = session.config()
 
     async def work(http: HttpClient) -> list[Foreign]:
-        keys = await etcd.chosen(http, config)
+        keys = await resource_keys.chosen(http, config)
         found = [each for each in foreign_locks(await keys.read(), config.name_prefix) if wanted(each)]
         return [each for each in found if not release or await keys.release(each.resource, each.lock)]
 
-    return etcd.run(config, session.patience, work)
+    return resource_keys.run(config, session.patience, work)
 
 
 def name_others(session: Session, explanation: Mapping[str, Any]) -> None:

@@ -8,14 +8,14 @@ from typing import Any, NoReturn
 
 import pika
 
-from tefmanager.config import Config
-from tefmanager.core.values import Changes, Finish, Outcome, TaskRow, TaskState
+from tefmanager.config.config import Config
+from tefmanager.core.model.values import Changes, Finish, Outcome, TaskRow, TaskState
 from tefmanager.ctl.broker import Broker
 from tefmanager.ctl.errors import CtlError, Exit
 from tefmanager.ctl.running import finished
-from tefmanager.inquiry.outages import ANOTHER_IS_ACTIVE
-from tefmanager.interfaces import IReign, SchemaTooNew, StoreLost
+from tefmanager.interfaces.store import IReign, SchemaTooNew, StoreLost
 from tefmanager.store import Store, lock_name_for, table_prefix_for
+from tefmanager.support.outages import ANOTHER_IS_ACTIVE
 
 AT_ONCE = 100
 """Tasks that are published before their rows move to history."""

@@ -9,10 +9,10 @@ from typing import Any
 import click
 from twisted.internet.task import deferLater
 
-from tefmanager.ctl import etcd, show
+from tefmanager.ctl import resource_keys, show
+from tefmanager.ctl.console import Session
 from tefmanager.ctl.foreign import is_usual
-from tefmanager.ctl.rows import Rows
-from tefmanager.ctl.session import Session
+from tefmanager.ctl.tables import Rows
 from tefmanager.etcd import tree
 from tefmanager.etcd.http import HttpClient
 
@@ -34,7 +34,7 @@ class Leak:
     count: int
     locks: int
     odd: tuple[str, ...]
-    entry: etcd.Entry
+    entry: resource_keys.Entry
 
     @property
     def without_key(self) -> int:
@@ -42,7 +42,7 @@ class Leak:
         return max(0, self.count - self.locks)
 
 
-def leaks(found: Mapping[str, etcd.Entry]) -> list[Leak]:
+def leaks(found: Mapping[str, resource_keys.Entry]) -> list[Leak]:
     """Return the resources with references that have no lock key, or one of another form, by name."""
     locks: dict[str, list[str]] = {}
     for path in found:
@@ -53,13 +53,13 @@ def leaks(found: Mapping[str, etcd.Entry]) -> list[Leak]:
     return [each for each in all_of_them if each.without_key or each.odd]
 
 
-def _leak(name: str, found: Mapping[str, etcd.Entry], locks: Sequence[str]) -> Leak:
-    entry = found.get(f"{name}/{tree.REF_COUNT}", etcd.Entry("0", 0))
+def _leak(name: str, found: Mapping[str, resource_keys.Entry], locks: Sequence[str]) -> Leak:
+    entry = found.get(f"{name}/{tree.REF_COUNT}", resource_keys.Entry("0", 0))
     odd = tuple(sorted(lock for lock in locks if not is_usual(lock)))
     return Leak(name, tree.number(entry.value) or 0, len(locks), odd, entry)
 
 
-async def _lasting(keys: etcd.Keys, names: Sequence[str]) -> list[Leak]:
+async def _lasting(keys: resource_keys.Keys, names: Sequence[str]) -> list[Leak]:
     """Look twice, and return what was so both times."""
     from twisted.internet import reactor
 
@@ -71,7 +71,7 @@ async def _lasting(keys: etcd.Keys, names: Sequence[str]) -> list[Leak]:
     return [each for each in first if each in again and (not names or each.resource in names)]
 
 
-async def _mend(keys: etcd.Keys, leak: Leak, odd_keys: bool) -> bool:
+async def _mend(keys: resource_keys.Keys, leak: Leak, odd_keys: bool) -> bool:
     """Lower a count to what has lock keys, and release odd keys; False where it has changed meanwhile."""
     if leak.without_key and not await keys.swap_count(leak.resource, leak.entry, leak.locks):
         return False
@@ -100,11 +100,11 @@ def leaked(session: Session, names: tuple[str, ...], odd_keys: bool, yes: bool) 
     config = session.config()
 
     async def work(http: HttpClient) -> list[tuple[Leak, bool]]:
-        keys = await etcd.chosen(http, config)
+        keys = await resource_keys.chosen(http, config)
         found = await _lasting(keys, names)
         return [(each, yes and await _mend(keys, each, odd_keys)) for each in found]
 
-    done = etcd.run(config, session.patience, work)
+    done = resource_keys.run(config, session.patience, work)
     made = Rows("*resource", "#counted", "#lock keys", "#without key", "other keys", "mended")
     for each, mended in done:
         odd = ", ".join(each.odd)

@@ -7,11 +7,11 @@ import sys
 import click
 
 from tefmanager import __version__
-from tefmanager.ctl import ask, command, dead, events, migrate, resources, submit, watch
+from tefmanager.config.secrets import KNOWN
+from tefmanager.ctl import ask, command, dead, follow, migrate, resource_commands, submit, watch
+from tefmanager.ctl.console import Seconds, Session
 from tefmanager.ctl.errors import CtlError, Exit
-from tefmanager.ctl.rows import safe
-from tefmanager.ctl.session import Seconds, Session
-from tefmanager.logfile.secrets import KNOWN
+from tefmanager.ctl.tables import safe
 
 MOST_PATIENCE = 86400.0
 """Seconds that an answer may be waited for."""
@@ -61,7 +61,7 @@ def cli(
     context.obj = Session(options, timeout, as_json)
 
 
-for module in (ask, command, submit, resources, dead, watch, events, migrate):
+for module in (ask, command, submit, resource_commands, dead, watch, follow, migrate):
     for each in module.COMMANDS:
         cli.add_command(each)
 

@@ -13,16 +13,16 @@ import click
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
-from tefmanager.config import Config, ConfigError
+from tefmanager.config.config import Config, ConfigError
+from tefmanager.config.database_yml import read_database
+from tefmanager.config.secrets import KNOWN
 from tefmanager.ctl.broker import Broker
+from tefmanager.ctl.console import Session
 from tefmanager.ctl.errors import CtlError, Exit
 from tefmanager.ctl.handback import hand_back_waiting
 from tefmanager.ctl.original import Original, OriginalTask, connected
-from tefmanager.ctl.rows import safe
-from tefmanager.ctl.session import Session
 from tefmanager.ctl.submit import send_tasks
-from tefmanager.database_yml import read_database
-from tefmanager.logfile.secrets import KNOWN
+from tefmanager.ctl.tables import safe
 
 _WAITING = ("ready", "paused")
 

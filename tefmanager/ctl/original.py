@@ -14,9 +14,9 @@ import yaml
 from psycopg2.extras import RealDictCursor
 from psycopg2.sql import SQL, Composed, Identifier
 
+from tefmanager.config.secrets import KNOWN
 from tefmanager.ctl.errors import CtlError, Exit
-from tefmanager.logfile.secrets import KNOWN
-from tefmanager.messages import Invalid, TaskMessage, parse
+from tefmanager.protocol.messages import Invalid, TaskMessage, parse
 
 MOVED = "moved to tef-manager"
 """The status of a row whose task the manager has taken. As ``dispatched`` is set as well, the Ruby manager

@@ -11,9 +11,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tefmanager.ctl.rows import Rows, as_json, cell
-from tefmanager.ctl.session import Session
-from tefmanager.loglines import plain
+from tefmanager.ctl.console import Session
+from tefmanager.ctl.tables import Rows, as_json, cell
+from tefmanager.protocol.catalogue import plain
 
 HOLDERS = 10
 """Who holds a resource is told of so many; ``--json`` has all of them."""

@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
 from tefmanager.ctl.broker import Broker
+from tefmanager.ctl.console import Session
 from tefmanager.ctl.errors import CtlError, Exit
-from tefmanager.ctl.rows import cell, safe
-from tefmanager.ctl.session import Session
-from tefmanager.messages import Invalid, TaskMessage, parse
+from tefmanager.ctl.tables import cell, safe
+from tefmanager.protocol.messages import Invalid, TaskMessage, parse
 
 _AT_ONCE = 500
 """Tasks that are sent before their answers are waited for, or asked for together."""

@@ -16,9 +16,9 @@ from rich.text import Text
 
 from tefmanager.ctl import show
 from tefmanager.ctl.broker import Broker
+from tefmanager.ctl.console import Seconds, Session
 from tefmanager.ctl.errors import CtlError
-from tefmanager.ctl.rows import cell
-from tefmanager.ctl.session import Seconds, Session
+from tefmanager.ctl.tables import cell
 
 _MOST = 15
 """Rows of each table, where there is room."""

@@ -12,10 +12,10 @@ from rich.console import Console
 
 from tefmanager.demo.client import Client
 from tefmanager.demo.grid import DemoError, Grid, Services, check_machine, new_grid
-from tefmanager.demo.observer import Observer
+from tefmanager.demo.observation import Observer
 from tefmanager.demo.report import print_report
-from tefmanager.demo.resources import make_etcd, put_resources
 from tefmanager.demo.screen import open_screen
+from tefmanager.demo.shared_resources import make_etcd, put_resources
 from tefmanager.demo.suite import LIMITS, REPORT, SHELL, make_suite
 from tefmanager.demo.verdict import Verdict, judge
 

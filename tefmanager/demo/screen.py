@@ -11,8 +11,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from tefmanager.demo.observer import View
-from tefmanager.demo.resources import Use
+from tefmanager.demo.observation import View
+from tefmanager.demo.shared_resources import Use
 
 COLOURS = {"idle": "dim", "dispatched": "yellow", "working": "green", "stalled": "red", "missing": "red"}
 """How a worker's status is shown."""

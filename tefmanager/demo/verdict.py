@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tefmanager.demo.resources import Use
+from tefmanager.demo.shared_resources import Use
 from tefmanager.demo.suite import DemoTask
 
 Results = Mapping[str, Sequence[Mapping[str, Any]]]

@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tefmanager.backoff import Backoff
+from tefmanager.core.model.reservations import Claim, Granted, Impossible, Outcome, Refused
 from tefmanager.etcd import tree
 from tefmanager.etcd.cache import Cache, Everything, Locks
 from tefmanager.etcd.changing import Changing
@@ -30,17 +30,9 @@ from tefmanager.etcd.plan import NOTHING_LOWERED, Plan, plan
 from tefmanager.etcd.refusals import Culprits, RequestRefused
 from tefmanager.etcd.settle import INTENT
 from tefmanager.etcd.timeline import Timeline
-from tefmanager.interfaces import (
-    Claim,
-    Granted,
-    Impossible,
-    IReservations,
-    IResourceObserver,
-    Outcome,
-    Refused,
-    ReservationsLost,
-)
-from tefmanager.lease import Lease, seconds_since_boot
+from tefmanager.interfaces.etcd import IReservations, IResourceObserver, ReservationsLost
+from tefmanager.support.backoff import Backoff
+from tefmanager.support.lease import Lease, seconds_since_boot
 
 STEADY = 1.0
 """Seconds a watch has to last to count as a success."""

@@ -18,7 +18,7 @@ import msgspec
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from tefmanager.endpoints import EtcdAccess
+from tefmanager.config.endpoints import EtcdAccess
 
 V2 = "/v2/"
 V3 = "/v3/"

@@ -12,23 +12,16 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tefmanager.backoff import Backoff
+from tefmanager.core.model.reservations import Claim, Impossible, Outcome
 from tefmanager.etcd import v2wire
 from tefmanager.etcd.adapter import EtcdReservations
 from tefmanager.etcd.http import Endpoint, HttpClient
 from tefmanager.etcd.ownership import Owner
 from tefmanager.etcd.v2 import EtcdV2Reservations
 from tefmanager.etcd.v3 import EtcdV3Reservations
-from tefmanager.interfaces import (
-    Claim,
-    Impossible,
-    IReservations,
-    IResourceObserver,
-    Outcome,
-    ReservationsLost,
-    Seen,
-)
-from tefmanager.lease import Lease
+from tefmanager.interfaces.etcd import IReservations, IResourceObserver, ReservationsLost, Seen
+from tefmanager.support.backoff import Backoff
+from tefmanager.support.lease import Lease
 
 
 async def has_v2_base(http: HttpClient, base: str) -> bool:

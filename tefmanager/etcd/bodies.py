@@ -15,7 +15,7 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import implementer
 
-from tefmanager.interfaces import ReservationsLost
+from tefmanager.interfaces.etcd import ReservationsLost
 
 TOO_LATE = "another manager may reign by now"
 """Why something is not written."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
-from tefmanager.core.resources import Resource
+from tefmanager.core.model.resources import Resource
 from tefmanager.etcd import tree
 from tefmanager.etcd.changing import Changing
 from tefmanager.etcd.settle import INTENT

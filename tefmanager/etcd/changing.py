@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from msgspec.structs import replace
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from tefmanager.core.resources import UNLIMITED, Resource
+from tefmanager.core.model.resources import UNLIMITED, Resource
 
 SETTLING = 0.75
 """Seconds after the last change of a resource's windows, for which earlier ones count as well."""

@@ -10,9 +10,9 @@ from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
 
-from tefmanager.endpoints import EtcdAccess
-from tefmanager.tls import ClientTls
-from tefmanager.tls_files import TlsFiles
+from tefmanager.config.endpoints import EtcdAccess
+from tefmanager.config.tls_files import TlsFiles
+from tefmanager.support.tls import ClientTls
 
 Endpoint = tuple[str, int]
 """Host (an IPv6 address without brackets) and port."""

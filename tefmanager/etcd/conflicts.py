@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.interfaces import IReactorTime
 
-from tefmanager.backoff import Backoff
+from tefmanager.support.backoff import Backoff
 
 QUICK = 5
 LONGEST = 0.02

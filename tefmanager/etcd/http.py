@@ -21,13 +21,13 @@ from twisted.web.client import (
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IResponse
 
-from tefmanager import tls
 from tefmanager.etcd import auth
 from tefmanager.etcd.bodies import TOO_LATE, Bounded, BoundedHead, RequestBody, collect
 from tefmanager.etcd.cluster import Cluster, Endpoint, TlsPolicy
 from tefmanager.etcd.refusals import NotLetIn, RequestRefused
-from tefmanager.interfaces import ReservationsLost
-from tefmanager.lease import Lease
+from tefmanager.interfaces.etcd import ReservationsLost
+from tefmanager.support import tls
+from tefmanager.support.lease import Lease
 
 __all__ = ["FORM", "Answer", "Endpoint", "HttpClient", "Request", "Stream"]
 

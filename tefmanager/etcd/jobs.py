@@ -11,7 +11,8 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from tefmanager.interfaces import Outcome, ReservationsLost
+from tefmanager.core.model.reservations import Outcome
+from tefmanager.interfaces.etcd import ReservationsLost
 
 
 class Kind(Enum):

@@ -14,7 +14,7 @@ from enum import StrEnum
 
 import msgspec
 
-from tefmanager.core.life import Life
+from tefmanager.core.model.identity import Life
 from tefmanager.etcd.tree import safe
 
 FOLDER = "managers"

@@ -9,12 +9,12 @@ from typing import Protocol
 from msgspec import Struct
 from twisted.logger import Logger
 
-from tefmanager import loglines
-from tefmanager.core.life import Life
+from tefmanager.core.model.identity import Life
 from tefmanager.etcd.owner import Keys, Sign, sign, signs, taken
 from tefmanager.etcd.refusals import NotLetIn, RequestRefused
-from tefmanager.interfaces import ReservationsLost
-from tefmanager.loglines import Line
+from tefmanager.interfaces.etcd import ReservationsLost
+from tefmanager.protocol import catalogue
+from tefmanager.protocol.catalogue import Line
 
 TELL_EVERY = 30.0
 """Seconds between two lines that say the same."""
@@ -126,7 +126,7 @@ class Ownership:
                 known = await self._written(owner, known)
             except (NotLetIn, RequestRefused) as refused:
                 # The right to these keys is one that can be missing while all others are there.
-                self._tell(owner, loglines.ETCD_UNGUARDED(self._keys.folder, str(refused)))
+                self._tell(owner, catalogue.ETCD_UNGUARDED(self._keys.folder, str(refused)))
                 known = Keys()
             if known is not None:
                 self._known = known if known.alive is not None else None
@@ -148,7 +148,7 @@ class Ownership:
             return
         self._until = -inf
         theirs, ours = found.sign.where, f"database {owner.life.database} on {owner.machine}"
-        self._tell(owner, loglines.ETCD_TAKEN(self._keys.folder, found.rival, theirs, ours))
+        self._tell(owner, catalogue.ETCD_TAKEN(self._keys.folder, found.rival, theirs, ours))
         raise ReservationsLost(f"{self._keys.folder} is used by {found.rival}: {theirs}; here is {ours}")
 
     def _tell(self, owner: Owner, line: Line) -> None:

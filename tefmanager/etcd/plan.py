@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 
-from tefmanager.core.resources import Resource
+from tefmanager.core.model.resources import Resource
 
 
 class Wanted(Protocol):

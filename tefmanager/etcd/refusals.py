@@ -14,9 +14,10 @@ from math import inf
 
 import msgspec
 
+from tefmanager.core.model.reservations import Impossible
 from tefmanager.etcd import auth
 from tefmanager.etcd.jobs import Job
-from tefmanager.interfaces import Impossible, ReservationsLost
+from tefmanager.interfaces.etcd import ReservationsLost
 
 NAMES_TOLD = 5
 """How many of the resources that can't be had are named."""

@@ -5,7 +5,7 @@ Then all that was known is void: a revision that was seen before may stand for s
 
 from __future__ import annotations
 
-from tefmanager.interfaces import ReservationsLost
+from tefmanager.interfaces.etcd import ReservationsLost
 
 
 class Replaced(ReservationsLost):

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
-from tefmanager.core.resources import ANY_DAY, UNLIMITED, Resource, Window
+from tefmanager.core.model.resources import ANY_DAY, UNLIMITED, Resource, Window
 from tefmanager.etcd.daytime import minute_of
 
 REF_COUNT = "ref_count"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import count as count_up
 from typing import Any
 
-from tefmanager.backoff import Backoff
+from tefmanager.core.model.reservations import Refused
 from tefmanager.etcd import tree
 from tefmanager.etcd.adapter import EtcdReservations
 from tefmanager.etcd.cache import Entry, Everything, Lock
@@ -22,7 +22,7 @@ from tefmanager.etcd.v2keys import Keys, OneResource
 from tefmanager.etcd.v2owner import V2OwnerKeys
 from tefmanager.etcd.v2watch import watch
 from tefmanager.etcd.v2wire import Result
-from tefmanager.interfaces import Refused
+from tefmanager.support.backoff import Backoff
 
 MAX_REFERENCES = 32
 """References that are taken or given in one go."""

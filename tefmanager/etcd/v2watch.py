@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from tefmanager.etcd import v2wire
 from tefmanager.etcd.http import HttpClient
-from tefmanager.etcd.lines import read_lines
+from tefmanager.etcd.jsonlines import read_lines
 from tefmanager.etcd.v2wire import Result
 
 

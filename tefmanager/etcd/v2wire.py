@@ -11,7 +11,7 @@ import msgspec
 from tefmanager.etcd import refusals
 from tefmanager.etcd.http import FORM, HttpClient, Request
 from tefmanager.etcd.timeline import Timeline
-from tefmanager.interfaces import ReservationsLost
+from tefmanager.interfaces.etcd import ReservationsLost
 
 NOT_FOUND = 100
 COMPARE_FAILED = 101

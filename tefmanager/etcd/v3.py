@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from tefmanager.core.model.reservations import Outcome, Refused
 from tefmanager.etcd import tree, v3wire
 from tefmanager.etcd.adapter import EtcdReservations
 from tefmanager.etcd.cache import Entry, Everything, Lock
@@ -24,7 +25,6 @@ from tefmanager.etcd.room import FIRST, Cost, Limits, TransactionRoom, size_of
 from tefmanager.etcd.v3owner import V3OwnerKeys
 from tefmanager.etcd.v3watch import watch
 from tefmanager.etcd.v3wire import Compare, KeyValue, Operation, RangeAnswer, Transaction, TransactionAnswer
-from tefmanager.interfaces import Outcome, Refused
 
 MOST_BLAMED = 50
 """Resources of a claim that are looked at one by one when it is refused."""

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from tefmanager.etcd import v3wire
 from tefmanager.etcd.http import HttpClient
-from tefmanager.etcd.lines import read_lines
-from tefmanager.interfaces import ReservationsLost
+from tefmanager.etcd.jsonlines import read_lines
+from tefmanager.interfaces.etcd import ReservationsLost
 
 
 async def watch(

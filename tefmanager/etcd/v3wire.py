@@ -8,7 +8,7 @@ import msgspec
 
 from tefmanager.etcd import refusals
 from tefmanager.etcd.http import Answer, HttpClient, Request
-from tefmanager.interfaces import ReservationsLost
+from tefmanager.interfaces.etcd import ReservationsLost
 
 NO_GATEWAY = "it has no JSON gateway; its configuration needs enable-grpc-gateway: true"
 """What it means that Etcd does not know the paths of the v3 API: in a configuration file, that is off."""

@@ -27,7 +27,6 @@ from tefmanager.inquiry.answers import (
     WorkerDetail,
     Workers,
 )
-from tefmanager.inquiry.collective import workers
 from tefmanager.inquiry.explain import explain, explain_finished
 from tefmanager.inquiry.queued import (
     DeadDetail,
@@ -37,9 +36,9 @@ from tefmanager.inquiry.queued import (
     dead_detail,
     queued,
 )
-from tefmanager.inquiry.resources import resources
-from tefmanager.inquiry.status import headline, status, suites
-from tefmanager.inquiry.tasks import (
+from tefmanager.inquiry.resource_answers import resources
+from tefmanager.inquiry.status_answers import headline, status, suites
+from tefmanager.inquiry.task_answers import (
     TaskFilter,
     describe_dead,
     describe_task,
@@ -47,6 +46,7 @@ from tefmanager.inquiry.tasks import (
     task_in_memory,
     task_of_row,
 )
+from tefmanager.inquiry.worker_answers import workers
 
 __all__ = [
     "AttemptInfo",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from tefmanager.inquiry.outages import Outage
+from tefmanager.support.outages import Outage
 
 
 class Waiting(Struct, frozen=True):

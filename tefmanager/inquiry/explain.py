@@ -6,16 +6,17 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
+from tefmanager.core.blockers import FAULTS_TOLD
 from tefmanager.core.core import Core
-from tefmanager.core.entities import Task
-from tefmanager.core.obstacles import FAULTS_TOLD
-from tefmanager.core.resources import Resource
-from tefmanager.core.values import ManagerState, Moment, TaskRow, TaskState
+from tefmanager.core.model.entities import Task
+from tefmanager.core.model.resources import Resource
+from tefmanager.core.model.values import Moment, TaskRow, TaskState
 from tefmanager.inquiry.answers import Explanation, Reason, TaskInfo
-from tefmanager.inquiry.outages import Outage, Service
-from tefmanager.inquiry.resources import holders, not_ours, waiter
-from tefmanager.inquiry.status import LOOK_AT
-from tefmanager.inquiry.tasks import held_back, task_in_memory
+from tefmanager.inquiry.resource_answers import holders, not_ours, waiter
+from tefmanager.inquiry.status_answers import LOOK_AT
+from tefmanager.inquiry.task_answers import held_back, task_in_memory
+from tefmanager.protocol.messages import ManagerState
+from tefmanager.support.outages import Outage, Service
 
 _AWAY = {
     Service.PUBLISHER: "rabbitmq_away",

@@ -6,9 +6,9 @@ from hashlib import sha256
 
 from msgspec import Struct
 
-from tefmanager.core.copies import Stored, given_back
+from tefmanager.core.model.dead_copies import Stored, given_back
 from tefmanager.inquiry.answers import AttemptInfo, TaskDetail, TaskInfo
-from tefmanager.messages import guid_of
+from tefmanager.protocol.messages import guid_of
 
 LARGEST = 1024 * 1024
 """Bytes of a message that are told."""

@@ -7,8 +7,8 @@ from time import time
 from msgspec.structs import replace
 from twisted.logger import LogLevel, globalLogPublisher
 
-from tefmanager.logfile.secrets import KNOWN
-from tefmanager.loglines import Line
+from tefmanager.config.secrets import KNOWN
+from tefmanager.protocol.catalogue import Line
 
 MORE = "tef_more"
 """Key of an event that tells that another one follows at once, so that both may be written together."""

@@ -6,7 +6,7 @@ import json
 import math
 from datetime import datetime
 
-from tefmanager.loglines import Line, cut, one_line
+from tefmanager.protocol.catalogue import Line, cut, one_line
 
 LONGEST_TEXT = 8000
 """Characters that are logged of a text that is no event, such as a traceback. Even if each of them has to

@@ -19,11 +19,11 @@ from twisted.logger import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tefmanager.config.secrets import KNOWN
 from tefmanager.logfile.emit import MORE
 from tefmanager.logfile.forms import Form
 from tefmanager.logfile.outputs import Output
-from tefmanager.logfile.secrets import KNOWN
-from tefmanager.loglines import Line
+from tefmanager.protocol.catalogue import Line
 
 _log = Logger("python")
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from threading import RLock
 from typing import TypeAlias
 
-from tefmanager import loglines
-from tefmanager.loglines import Line
+from tefmanager.protocol import catalogue
+from tefmanager.protocol.catalogue import Line
 
 KEPT = 256 * 1024
 """Bytes that are kept while they can't be written."""
@@ -107,7 +107,7 @@ class Output:
         self._kept = rest
         if not rest and self._lost:
             lost, self._lost = self._lost, 0
-            self.write(self._render(loglines.LOG_LOST(lost, self._reason)))
+            self.write(self._render(catalogue.LOG_LOST(lost, self._reason)))
 
     def reopen(self) -> None:
         """Open what has a name anew; a stream has none."""
@@ -197,7 +197,7 @@ class FileOutput(Output):
     def _refuse(self, error: OSError) -> None:
         if not self._refused:  # that is told once
             self._refused = True
-            super().write(self._render(loglines.LOG_NOT_REOPENED(self._path, error.strerror)))
+            super().write(self._render(catalogue.LOG_NOT_REOPENED(self._path, error.strerror)))
 
     def _begin(self) -> None:
         self._refused = False

@@ -12,12 +12,12 @@ from twisted.application.service import IService, MultiService
 from twisted.logger import ILogObserver
 from twisted.python.components import Componentized
 
-from tefmanager.config import LogConfig
-from tefmanager.kinds import LogFormat
+from tefmanager.config.config import LogConfig
+from tefmanager.config.kinds import LogFormat
 from tefmanager.logfile.forms import Form, JournalForm, JsonForm, TextForm
 from tefmanager.logfile.observer import LogObserver, take_in_everything
 from tefmanager.logfile.outputs import FileOutput, Later, StreamOutput
-from tefmanager.loglines import Line
+from tefmanager.protocol.catalogue import Line
 
 _STDOUT = 1
 

@@ -1,1 +1,1 @@
-"""What messages are made of."""
+"""What is said: messages that come in, and the catalogue of events that go out. Pure."""

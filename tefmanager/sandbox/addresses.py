@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tefmanager.sandbox.postgresql import Database
+from tefmanager.sandbox.postgresql_server import Database
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,11 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 
 from tefmanager.sandbox.addresses import Addresses
-from tefmanager.sandbox.etcd import Etcd
+from tefmanager.sandbox.etcd_server import Etcd
 from tefmanager.sandbox.machine import HOST, Account, Programs, SandboxError, free_ports
-from tefmanager.sandbox.postgresql import PostgreSQL
+from tefmanager.sandbox.postgresql_server import PostgreSQL
 from tefmanager.sandbox.process import Command, Process
-from tefmanager.sandbox.rabbitmq import RabbitMQ
+from tefmanager.sandbox.rabbitmq_server import RabbitMQ
 from tefmanager.sandbox.server import Reactor, Server
 
 _log = Logger()

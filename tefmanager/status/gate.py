@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IReactorTime
 
-from tefmanager import loglines
-from tefmanager.loglines import Line
+from tefmanager.protocol import catalogue
+from tefmanager.protocol.catalogue import Line
 
 DELAY = 1.0
 """Seconds after which a wrong token is refused; one connection can try one at a time."""
@@ -48,7 +48,7 @@ class Gate:
             self._report(peer)
 
     def _report(self, peer: str) -> None:
-        self._tell(loglines.HTTP_TOKEN_WRONG(peer, self._wrong))
+        self._tell(catalogue.HTTP_TOKEN_WRONG(peer, self._wrong))
         self._wrong = 0
         self._quiet = True
         self._clock.callLater(LOG_INTERVAL, self._listen_again, peer)

@@ -9,7 +9,7 @@ from twisted.application.service import Service
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from zope.interface import implementer
 
-from tefmanager.loglines import Line, quoting
+from tefmanager.protocol.catalogue import Line, quoting
 from tefmanager.status.meter import Meter
 
 LAST = 50

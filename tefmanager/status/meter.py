@@ -10,9 +10,9 @@ from itertools import accumulate
 
 from zope.interface import implementer
 
-from tefmanager import loglines
-from tefmanager.interfaces import IMeter
-from tefmanager.loglines import Line
+from tefmanager.interfaces.meter import IMeter
+from tefmanager.protocol import catalogue
+from tefmanager.protocol.catalogue import Line
 
 SLOT = 10.0
 """Seconds that one sample of the last hour stands for."""
@@ -31,30 +31,30 @@ OTHER = "other"
 """What all other types are counted under."""
 
 _BY_TYPE = {
-    loglines.TASK_ACCEPTED.name: "tasks_accepted",
-    loglines.DISPATCH.name: "dispatches",
-    loglines.DISPATCH_FAILED.name: "dispatches_failed",
+    catalogue.TASK_ACCEPTED.name: "tasks_accepted",
+    catalogue.DISPATCH.name: "dispatches",
+    catalogue.DISPATCH_FAILED.name: "dispatches_failed",
 }
 """Events that are counted by the task's type, which is their first field."""
 
 _BY_FIELD = {
-    loglines.TASK_RELEASED.name: ("attempts", 4),
-    loglines.BROKER_CONNECTED.name: ("connects", 0),
-    loglines.BROKER_LOST.name: ("losses", 0),
+    catalogue.TASK_RELEASED.name: ("attempts", 4),
+    catalogue.BROKER_CONNECTED.name: ("connects", 0),
+    catalogue.BROKER_LOST.name: ("losses", 0),
 }
 """Events that are counted by one of their fields: the name of the count, and the field's place."""
 
 _BY_NAME = {
-    loglines.TASK_COMPLETED.name: (("attempts", "completed"), ("tasks_finished", "completed")),
-    loglines.TASK_STOPPED.name: (("tasks_finished", "stopped"),),
-    loglines.TASK_DEAD.name: (("tasks_finished", "dead"),),
-    loglines.TASK_REJECTED.name: (("messages_rejected", "task"),),
-    loglines.MESSAGE_INVALID_JSON.name: (("messages_rejected", "json"),),
-    loglines.UNKNOWN_TYPE.name: (("messages_rejected", "type"),),
-    loglines.REIGN_BEGUN.name: (("connects", "database"),),
-    loglines.REIGN_LOST.name: (("losses", "database"),),
-    loglines.RESOURCES_READ.name: (("connects", "etcd"),),
-    loglines.RESOURCES_LOST.name: (("losses", "etcd"),),
+    catalogue.TASK_COMPLETED.name: (("attempts", "completed"), ("tasks_finished", "completed")),
+    catalogue.TASK_STOPPED.name: (("tasks_finished", "stopped"),),
+    catalogue.TASK_DEAD.name: (("tasks_finished", "dead"),),
+    catalogue.TASK_REJECTED.name: (("messages_rejected", "task"),),
+    catalogue.MESSAGE_INVALID_JSON.name: (("messages_rejected", "json"),),
+    catalogue.UNKNOWN_TYPE.name: (("messages_rejected", "type"),),
+    catalogue.REIGN_BEGUN.name: (("connects", "database"),),
+    catalogue.REIGN_LOST.name: (("losses", "database"),),
+    catalogue.RESOURCES_READ.name: (("connects", "etcd"),),
+    catalogue.RESOURCES_LOST.name: (("losses", "etcd"),),
 }
 """Events that are counted as they are: the names of the counts, and what they are counted under."""
 
@@ -98,8 +98,8 @@ class Sample:
 
 
 _SAMPLED = {
-    loglines.TASK_ACCEPTED.name: "accepted",
-    loglines.TASK_COMPLETED.name: "completed",
+    catalogue.TASK_ACCEPTED.name: "accepted",
+    catalogue.TASK_COMPLETED.name: "completed",
 }
 
 

@@ -8,10 +8,11 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from tefmanager.core.values import AttemptEnd, ManagerState, Outcome
-from tefmanager.inquiry.outages import Service
+from tefmanager.core.model.values import AttemptEnd, Outcome
+from tefmanager.protocol.messages import ManagerState
 from tefmanager.status.meter import OTHER, Histogram
 from tefmanager.status.view import NotActive, View
+from tefmanager.support.outages import Service
 
 COUNTERS = {
     "tasks_accepted": ("Tasks taken in", "task_type"),

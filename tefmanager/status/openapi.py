@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from tefmanager import __version__
-from tefmanager.status.answers import LONGEST_NAME, MOST, ROUTES, Error, Parameter, Route
+from tefmanager.status.api import LONGEST_NAME, MOST, ROUTES, Error, Parameter, Route
 from tefmanager.status.view import Overview
 
 _JSON = "application/json"

@@ -12,7 +12,7 @@ from twisted.web.http import HTTPChannel
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
-from tefmanager.status.answers import LONGEST_BODY, Error
+from tefmanager.status.api import LONGEST_BODY, Error
 from tefmanager.status.hosts import Hosts
 
 IDLE = 60

@@ -13,13 +13,13 @@ from twisted.python.failure import Failure
 
 from tefmanager import __version__, inquiry
 from tefmanager.core.core import Core
-from tefmanager.core.events import Commanded
-from tefmanager.core.values import Moment
-from tefmanager.inquirer import TooManyQuestions
-from tefmanager.inquiry.outages import NEEDED, Outage, Outages, Service
-from tefmanager.questions import GetDead, Question
+from tefmanager.core.model.events import Commanded
+from tefmanager.core.model.values import Moment
+from tefmanager.inquiry.inquirer import TooManyQuestions
+from tefmanager.inquiry.questions import GetDead, Question
 from tefmanager.status.journal import Journal
 from tefmanager.status.meter import Meter, Sample
+from tefmanager.support.outages import NEEDED, Outage, Outages, Service
 
 log = Logger()
 

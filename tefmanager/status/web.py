@@ -16,15 +16,7 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from tefmanager.status.answers import (
-    ROUTES,
-    Error,
-    Names,
-    Refused,
-    Route,
-    checked_query,
-    decoded_path,
-)
+from tefmanager.status.api import ROUTES, Error, Names, Refused, Route, checked_query, decoded_path
 from tefmanager.status.gate import DELAY, Gate
 from tefmanager.status.metrics import exposition
 from tefmanager.status.openapi import openapi

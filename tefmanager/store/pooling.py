@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from tefmanager.interfaces import StoreLost
+from tefmanager.interfaces.store import StoreLost
 from tefmanager.store.session import Session
 
 ROUNDS = 3

@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from tefmanager.core.copies import Copy, CopyRow, DeadMessage, Stored
-from tefmanager.core.values import (
+from tefmanager.core.model.dead_copies import Copy, CopyRow, DeadMessage, Stored
+from tefmanager.core.model.values import (
     AttemptEnd,
     AttemptRow,
     DeadRow,
@@ -20,7 +20,6 @@ from tefmanager.core.values import (
     Finish,
     FinishedRow,
     ManagerRow,
-    ManagerState,
     Outcome,
     StopRow,
     Stretch,
@@ -31,6 +30,7 @@ from tefmanager.core.values import (
     WorkerRow,
     WorkerStatus,
 )
+from tefmanager.protocol.messages import ManagerState
 
 _encoder = msgspec.json.Encoder()
 

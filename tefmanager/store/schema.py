@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 import tefmanager
-from tefmanager.interfaces import SchemaTooNew, StoreLost
+from tefmanager.interfaces.store import SchemaTooNew, StoreLost
 from tefmanager.store.names import checked_prefix, lock_key
 from tefmanager.store.session import Session
 

@@ -26,10 +26,10 @@ from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 from txpostgres.txpostgres import Connection
 
-from tefmanager.interfaces import StoreLost
-from tefmanager.lease import Lease
-from tefmanager.store.endpoints import Keywords
-from tefmanager.store.errors import store_lost
+from tefmanager.interfaces.store import StoreLost
+from tefmanager.store.failures import store_lost
+from tefmanager.store.hostlist import Keywords
+from tefmanager.support.lease import Lease
 
 Row: TypeAlias = tuple[Any, ...]
 

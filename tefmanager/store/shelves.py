@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-from tefmanager.core.values import NOTHING, Snapshot, Stretch, TaskRow
+from tefmanager.core.model.values import NOTHING, Snapshot, Stretch, TaskRow
 from tefmanager.store import rows
 from tefmanager.store.session import Row
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tefmanager.store.endpoints import Keywords
+from tefmanager.store.hostlist import Keywords
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,21 +20,21 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from tefmanager.backoff import Backoff
-from tefmanager.core.life import Life
-from tefmanager.inquiry.outages import ANOTHER_IS_ACTIVE
-from tefmanager.interfaces import IStore, StoreLost
-from tefmanager.lease import Lease
-from tefmanager.store.endpoints import Endpoint, Keywords, endpoints, resolved
-from tefmanager.store.errors import reason
+from tefmanager.core.model.identity import Life
+from tefmanager.interfaces.store import IStore, StoreLost
+from tefmanager.store.failures import reason
+from tefmanager.store.hostlist import Endpoint, Keywords, endpoints, resolved
+from tefmanager.store.leadership import Reign
 from tefmanager.store.names import lock_key
 from tefmanager.store.pooling import refuse_changing_sessions
 from tefmanager.store.queries import load_queries
-from tefmanager.store.reign import Reign
 from tefmanager.store.schema import bring_up_to_date, load_upgrades
 from tefmanager.store.session import Session
-from tefmanager.store.settings import configure
+from tefmanager.store.session_settings import configure
 from tefmanager.store.silence import Silence
+from tefmanager.support.backoff import Backoff
+from tefmanager.support.lease import Lease
+from tefmanager.support.outages import ANOTHER_IS_ACTIVE
 
 DEFAULT_SILENCE = Silence()
 

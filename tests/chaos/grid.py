@@ -21,8 +21,9 @@ from tests.chaos.etcd import Administrator
 from tests.chaos.judge import Change
 from tests.chaos.space import Space
 from tests.contract.own_etcd import USER
-from tests.integration.daemon import ROOT, Daemon
+from tests.integration.daemon import Daemon
 from tests.integration.grid_etcd import Shared
+from tests.paths import ROOT
 from tests.proxy import Proxy
 from tests.services import Services
 

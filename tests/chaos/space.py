@@ -18,7 +18,7 @@ from typing import Any
 
 import psycopg2
 
-from tefmanager.sandbox.postgresql import Database
+from tefmanager.sandbox.postgresql_server import Database
 
 TABLES = ("tasks", "history", "attempts", "workers", "manager", "suite_ends")
 WRITES = tuple(f"{how} {table}" for table in TABLES for how in ("insert", "update"))

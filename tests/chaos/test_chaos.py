@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.chaos.breaker import AHEAD, drawn
 from tests.chaos.refusals import REFUSALS
-from tests.integration.daemon import ROOT
+from tests.paths import ROOT
 
 SEED = 11177
 """One with each of the faults after which a service has forgotten something or refuses it."""

@@ -14,11 +14,11 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 
 from tefmanager.sandbox import Programs
-from tefmanager.sandbox.etcd import Etcd
+from tefmanager.sandbox.etcd_server import Etcd
 from tefmanager.sandbox.machine import HOST, Account, free_ports
-from tefmanager.sandbox.postgresql import PostgreSQL
+from tefmanager.sandbox.postgresql_server import PostgreSQL
 from tefmanager.sandbox.process import Command
-from tefmanager.sandbox.rabbitmq import RabbitMQ
+from tefmanager.sandbox.rabbitmq_server import RabbitMQ
 from tefmanager.sandbox.server import Server
 
 EPMD = Path("/usr/bin/epmd")

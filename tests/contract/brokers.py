@@ -14,8 +14,8 @@ from zope.interface import implementer
 from tefmanager.amqp.consumer import Consumer
 from tefmanager.amqp.publisher import Publisher
 from tefmanager.amqp.topology import Topology
-from tefmanager.interfaces import Delivery, IConsumer, IDeliveries, IPublisher
-from tefmanager.lease import Lease
+from tefmanager.interfaces.amqp import Delivery, IConsumer, IDeliveries, IPublisher
+from tefmanager.support.lease import Lease
 from tests.integration.amqp_support import (
     PATIENCE,
     endpoint_of,

@@ -20,8 +20,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.threads import deferToThread
 from zope.interface import implementer
 
-from tefmanager.core.resources import Resource
-from tefmanager.endpoints import EtcdAccess
+from tefmanager.config.endpoints import EtcdAccess
+from tefmanager.core.model.resources import Resource
 from tefmanager.etcd.cluster import Cluster
 from tefmanager.etcd.http import HttpClient
 from tefmanager.etcd.owner import Keys, folder
@@ -30,7 +30,7 @@ from tefmanager.etcd.v2 import EtcdV2Reservations
 from tefmanager.etcd.v2owner import V2OwnerKeys
 from tefmanager.etcd.v3 import EtcdV3Reservations
 from tefmanager.etcd.v3owner import V3OwnerKeys
-from tefmanager.interfaces import IReservations, IResourceObserver, Seen
+from tefmanager.interfaces.etcd import IReservations, IResourceObserver, Seen
 from tests.fakes.reservations import FakeEtcd, FakeReservations
 
 CLOCK = cast(IReactorTime, reactor)

@@ -13,7 +13,7 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
 
-from tefmanager.sandbox.etcd import Etcd
+from tefmanager.sandbox.etcd_server import Etcd
 from tefmanager.sandbox.machine import HOST, Account
 from tefmanager.sandbox.process import Command
 from tests.contract.etcds import base64_of, http

@@ -9,10 +9,10 @@ from typing import Protocol, cast
 
 import psycopg2
 
-from tefmanager.core.values import Outcome
-from tefmanager.interfaces import IReign, IStore
+from tefmanager.core.model.values import Outcome
+from tefmanager.interfaces.store import IReign, IStore
 from tefmanager.store import Store
-from tefmanager.store.reign import Reign
+from tefmanager.store.leadership import Reign
 from tests.fakes.store import FakeDatabase, FakeReign, FakeStore, Rows
 
 

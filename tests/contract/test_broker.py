@@ -9,8 +9,8 @@ import pytest_twisted
 from twisted.internet.defer import CancelledError, Deferred
 from zope.interface.verify import verifyObject
 
-from tefmanager.core.audience import Audience
-from tefmanager.interfaces import Delivered, IConsumer, IPublisher, Message
+from tefmanager.core.model.audience import Audience
+from tefmanager.interfaces.amqp import Delivered, IConsumer, IPublisher, Message
 from tests.contract.brokers import Inbox, SimTwin, Twin, real_twin
 from tests.integration.amqp_support import awaited, later
 

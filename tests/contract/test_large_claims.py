@@ -9,9 +9,9 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, gatherResults
 
+from tefmanager.core.model.reservations import Claim, Granted, Refused
 from tefmanager.etcd.jobs import Job, Kind
 from tefmanager.etcd.room import FIRST, Cost, Limits, TransactionRoom
-from tefmanager.interfaces import Claim, Granted, Refused
 from tests.contract.etcds import CLOCK, PATIENCE, FakeTwin, RealTwin, Twin
 from tests.contract.test_reservations import Managers, lock_keys
 

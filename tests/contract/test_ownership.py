@@ -10,11 +10,12 @@ from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from tefmanager.core.life import Life
+from tefmanager.core.model.identity import Life
+from tefmanager.core.model.reservations import Claim
 from tefmanager.etcd.owner import Rival
 from tefmanager.etcd.ownership import Owner, forget
-from tefmanager.interfaces import Claim, IReservations, ReservationsLost
-from tefmanager.loglines import Line
+from tefmanager.interfaces.etcd import IReservations, ReservationsLost
+from tefmanager.protocol.catalogue import Line
 from tests.contract.etcds import CLOCK, FakeTwin, Observer, RealTwin, Twin
 
 PREFIX = "tef.dev"

@@ -9,8 +9,8 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 
-from tefmanager.endpoints import EtcdAccess
-from tefmanager.interfaces import Claim, Granted, Impossible, Outcome
+from tefmanager.config.endpoints import EtcdAccess
+from tefmanager.core.model.reservations import Claim, Granted, Impossible, Outcome
 from tests.contract.etcds import FakeTwin, RealTwin, Twin
 from tests.contract.own_etcd import ROOT_V2, USER, OwnEtcd
 from tests.contract.test_reservations import Managers, assert_at_rest, lock_keys

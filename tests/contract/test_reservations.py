@@ -12,7 +12,8 @@ import pytest_twisted
 from twisted.internet.defer import Deferred, gatherResults
 from zope.interface.verify import verifyObject
 
-from tefmanager.interfaces import Claim, Granted, IReservations, Outcome, Refused, ReservationsLost
+from tefmanager.core.model.reservations import Claim, Granted, Outcome, Refused
+from tefmanager.interfaces.etcd import IReservations, ReservationsLost
 from tests.contract.etcds import WALL_TIME, FakeTwin, Observer, RealTwin, Twin
 
 DEADLINE = 30.0

@@ -10,12 +10,13 @@ import pytest_twisted
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
+from tefmanager.core.model.reservations import Claim, Granted
 from tefmanager.etcd.timeline import Replaced, Timeline
-from tefmanager.interfaces import Claim, Granted, ReservationsLost
+from tefmanager.interfaces.etcd import ReservationsLost
 from tests.contract.etcds import CLOCK, FakeTwin, RealTwin, Twin
 from tests.contract.own_etcd import OwnEtcd
 from tests.contract.test_reservations import Managers, assert_at_rest
-from tests.integration.test_etcd_faults import until
+from tests.integration.etcd.test_etcd_faults import until
 from tests.proxy import Proxy
 
 

@@ -16,8 +16,8 @@ from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 from zope.interface.verify import verifyObject
 
-from tefmanager.core.copies import Copy, CopyRow, Stored
-from tefmanager.core.values import (
+from tefmanager.core.model.dead_copies import Copy, CopyRow, Stored
+from tefmanager.core.model.values import (
     NOTHING,
     AttemptEnd,
     AttemptRow,
@@ -26,7 +26,6 @@ from tefmanager.core.values import (
     Finish,
     FinishedRow,
     ManagerRow,
-    ManagerState,
     Outcome,
     Snapshot,
     StopRow,
@@ -38,14 +37,8 @@ from tefmanager.core.values import (
     WorkerRow,
     WorkerStatus,
 )
-from tefmanager.interfaces import (
-    MOST_ATTEMPTS,
-    IReign,
-    IStore,
-    ReignOver,
-    StoreConflict,
-    StoreLost,
-)
+from tefmanager.interfaces.store import MOST_ATTEMPTS, IReign, IStore, ReignOver, StoreConflict, StoreLost
+from tefmanager.protocol.messages import ManagerState
 from tests.contract.stores import FakeTwin, Past, RealTwin, Twin
 
 T = TypeVar("T")

@@ -13,7 +13,8 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tefmanager.core.resources import Resource
+from tefmanager.core.model.reservations import Claim, Granted, Impossible, Outcome, Refused
+from tefmanager.core.model.resources import Resource
 from tefmanager.etcd import tree
 from tefmanager.etcd.changing import Changing
 from tefmanager.etcd.owner import Found, Keys, folder
@@ -21,16 +22,7 @@ from tefmanager.etcd.ownership import Owner, Ownership
 from tefmanager.etcd.plan import plan
 from tefmanager.etcd.refusals import impossible as refused
 from tefmanager.etcd.room import FIRST
-from tefmanager.interfaces import (
-    Claim,
-    Granted,
-    Impossible,
-    IReservations,
-    IResourceObserver,
-    Outcome,
-    Refused,
-    ReservationsLost,
-)
+from tefmanager.interfaces.etcd import IReservations, IResourceObserver, ReservationsLost
 
 T = TypeVar("T")
 

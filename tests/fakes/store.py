@@ -15,9 +15,9 @@ from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from tefmanager.core.copies import Copy, CopyRow, DeadMessage, Stored
-from tefmanager.core.life import Life
-from tefmanager.core.values import (
+from tefmanager.core.model.dead_copies import Copy, CopyRow, DeadMessage, Stored
+from tefmanager.core.model.identity import Life
+from tefmanager.core.model.values import (
     AttemptRow,
     Bodies,
     Changes,
@@ -34,15 +34,8 @@ from tefmanager.core.values import (
     Unread,
     WorkerRow,
 )
-from tefmanager.interfaces import (
-    MOST_ATTEMPTS,
-    IReign,
-    IStore,
-    ReignOver,
-    StoreConflict,
-    StoreLost,
-)
-from tefmanager.store.errors import REIGN_OVER_TEXT
+from tefmanager.interfaces.store import MOST_ATTEMPTS, IReign, IStore, ReignOver, StoreConflict, StoreLost
+from tefmanager.store.failures import REIGN_OVER_TEXT
 
 
 @dataclass(frozen=True, slots=True)

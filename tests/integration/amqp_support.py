@@ -19,8 +19,8 @@ from tefmanager.amqp.connection import LinkState
 from tefmanager.amqp.consumer import Consumer
 from tefmanager.amqp.publisher import Publisher
 from tefmanager.amqp.topology import Topology
-from tefmanager.endpoints import AmqpEndpoint
-from tefmanager.interfaces import Delivery, IDeliveries
+from tefmanager.config.endpoints import AmqpEndpoint
+from tefmanager.interfaces.amqp import Delivery, IDeliveries
 from tests.services import Services
 
 PATIENCE = 45.0

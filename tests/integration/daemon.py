@@ -20,9 +20,9 @@ from psycopg2.extras import RealDictCursor
 from psycopg2.sql import SQL, Identifier
 
 from tefmanager.store.names import table_prefix_for
+from tests.paths import ROOT
 from tests.services import Services
 
-ROOT = Path(__file__).parents[2]
 PATIENCE = 45.0
 """Seconds after which something that the daemon does is taken not to happen."""
 

@@ -7,7 +7,7 @@ import shlex
 import shutil
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
 
 
 def child_environment(folder: Path) -> dict[str, str]:

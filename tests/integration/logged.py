@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.integration.daemon import PATIENCE, ROOT, Daemon, Log, plugin_folder, until
+from tests.integration.daemon import PATIENCE, Daemon, Log, plugin_folder, until
+from tests.paths import ROOT
 from tests.services import Services
 
 TWISTD = shutil.which("twistd", path=sysconfig.get_path("scripts")) or "twistd"

@@ -12,9 +12,9 @@ import pika
 
 from tefmanager.sandbox.machine import HOST
 from tests.integration.daemon import Daemon, until
-from tests.integration.demo_support import ROOT
 from tests.integration.grid_client import compact, fresh
 from tests.integration.pages import block
+from tests.paths import ROOT
 from tests.services import Services
 
 PAGE = ROOT / "docs" / "security.md"

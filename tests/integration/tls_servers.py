@@ -17,11 +17,11 @@ import trustme
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
-from tefmanager.sandbox.etcd import Etcd
+from tefmanager.sandbox.etcd_server import Etcd
 from tefmanager.sandbox.machine import HOST, Account, Programs, free_ports
-from tefmanager.sandbox.postgresql import Database, PostgreSQL
+from tefmanager.sandbox.postgresql_server import Database, PostgreSQL
 from tefmanager.sandbox.process import Command
-from tefmanager.sandbox.rabbitmq import RabbitMQ
+from tefmanager.sandbox.rabbitmq_server import RabbitMQ
 from tefmanager.sandbox.server import NotReady, Server
 from tests.integration.grid_etcd import V2, V3
 

@@ -11,8 +11,8 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tefmanager.core.copies import CopyRow, DeadMessage, Stored
-from tefmanager.core.values import (
+from tefmanager.core.model.dead_copies import CopyRow, DeadMessage, Stored
+from tefmanager.core.model.values import (
     AttemptRow,
     Bodies,
     Changes,
@@ -23,8 +23,8 @@ from tefmanager.core.values import (
     SuiteEnds,
     TaskRow,
 )
-from tefmanager.interfaces import IReign, IStore, StoreLost
-from tefmanager.lease import Lease
+from tefmanager.interfaces.store import IReign, IStore, StoreLost
+from tefmanager.support.lease import Lease
 from tests.fakes.store import FakeDatabase, FakeReign
 from tests.simulation.observer import Observer
 from tests.simulation.world import Fate, Process

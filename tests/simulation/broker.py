@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from tefmanager.core.audience import Audience
+from tefmanager.core.model.audience import Audience
 from tests.simulation.world import Process, World
 
 DELIVERY_LIMIT = 20

@@ -17,8 +17,8 @@ from typing import Any
 from unittest.mock import patch
 
 import tefmanager
-from tefmanager.core.backlog import Memory
-from tefmanager.core.values import AttemptEnd, AttemptRow, Outcome, Snapshot, TaskRow, TaskSpec
+from tefmanager.core.model.limits import Memory
+from tefmanager.core.model.values import AttemptEnd, AttemptRow, Outcome, Snapshot, TaskRow, TaskSpec
 from tests.fakes.store import FakeDatabase, FinishedTask
 from tests.simulation.adapters import SimReign
 from tests.simulation.grid import Grid

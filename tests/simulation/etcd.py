@@ -9,18 +9,11 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from tefmanager.core.life import Life
+from tefmanager.core.model.identity import Life
+from tefmanager.core.model.reservations import Claim, Impossible, Outcome
 from tefmanager.etcd.ownership import Owner
-from tefmanager.interfaces import (
-    Claim,
-    Impossible,
-    IReservations,
-    IResourceObserver,
-    Outcome,
-    ReservationsLost,
-    Seen,
-)
-from tefmanager.lease import Lease
+from tefmanager.interfaces.etcd import IReservations, IResourceObserver, ReservationsLost, Seen
+from tefmanager.support.lease import Lease
 from tests.fakes.reservations import FakeEtcd, FakeReservations
 from tests.simulation.adapters import hand_over
 from tests.simulation.observer import Observer

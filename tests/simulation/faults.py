@@ -7,8 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from itertools import takewhile
 
-from tefmanager.interfaces.ways import Ways
-from tefmanager.manager import Manager
+from tefmanager.interfaces.policy import Ways
+from tefmanager.service.manager import Manager
 from tests.fakes.reservations import FakeEtcd
 from tests.fakes.store import Breaks, FakeDatabase
 from tests.simulation.adapters import LEASE

@@ -7,14 +7,13 @@ from functools import partial
 
 from twisted.internet.defer import Deferred
 
-from tefmanager.core.attempts import Limits
-from tefmanager.core.backlog import Memory
-from tefmanager.inquiry.outages import NOT_YET, Outages, Service
-from tefmanager.interfaces.ways import Queues, Ways
-from tefmanager.lease import Lease
+from tefmanager.core.model.limits import Limits, Memory
+from tefmanager.interfaces.policy import Queues, Ways
 from tefmanager.logfile.emit import emit
-from tefmanager.loglines import Line
-from tefmanager.manager import Manager
+from tefmanager.protocol.catalogue import Line
+from tefmanager.service.manager import Manager
+from tefmanager.support.lease import Lease
+from tefmanager.support.outages import NOT_YET, Outages, Service
 from tests.fakes.reservations import FakeEtcd
 from tests.fakes.store import FakeDatabase
 from tests.simulation.adapters import LEASE, SimStore

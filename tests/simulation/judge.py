@@ -18,7 +18,7 @@ from tests.simulation.observer import Observer
 from tests.simulation.world import START
 
 if TYPE_CHECKING:
-    from tefmanager.core.values import AttemptRow, TaskRow, TaskSpec
+    from tefmanager.core.model.values import AttemptRow, TaskRow, TaskSpec
     from tests.fakes.store import FakeDatabase, FinishedTask, Rows
 
 INTERVAL = 10.0

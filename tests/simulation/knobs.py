@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
-from tefmanager.core.backlog import Memory
+from tefmanager.core.model.limits import Memory
 
 UNUSUAL = (3, 4, 7, 8)
 """Remainders of the seeds, divided by 11, whose grids are unusual."""

@@ -11,8 +11,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from zope.interface import implementer
 
-from tefmanager.core.audience import Audience
-from tefmanager.interfaces import (
+from tefmanager.core.model.audience import Audience
+from tefmanager.interfaces.amqp import (
     Delivered,
     Delivery,
     IConsumer,
@@ -24,7 +24,7 @@ from tefmanager.interfaces import (
     Tell,
     tell_nobody,
 )
-from tefmanager.lease import Lease
+from tefmanager.support.lease import Lease
 from tests.simulation.broker import Broker, Stored
 from tests.simulation.observer import Observer
 from tests.simulation.world import Fate, Process

@@ -12,8 +12,8 @@ from tests.simulation.broker import Broker
 from tests.simulation.observer import Observer
 
 if TYPE_CHECKING:
-    from tefmanager.loglines import Line
-    from tefmanager.manager import Manager
+    from tefmanager.protocol.catalogue import Line
+    from tefmanager.service.manager import Manager
     from tests.fakes.store import FakeDatabase
     from tests.simulation.etcd import SimReservations
     from tests.simulation.world import Process

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from tefmanager.core import events
 from tefmanager.core.core import Core
-from tefmanager.core.values import Bodies, Changes, Moment
-from tefmanager.interfaces import StoreConflict
-from tefmanager.reception import Poisoned
+from tefmanager.core.model import events
+from tefmanager.core.model.values import Bodies, Changes, Moment
+from tefmanager.engine.reception import Poisoned
+from tefmanager.interfaces.store import StoreConflict
 from tests.fakes.store import FakeReign
 from tests.simulation.grid import Grid
 

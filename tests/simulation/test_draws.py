@@ -9,7 +9,7 @@ from inspect import signature
 
 import pytest
 
-from tefmanager.core.values import Stretch, TaskRow
+from tefmanager.core.model.values import Stretch, TaskRow
 from tests.fakes.store import FakeReign
 from tests.simulation import knobs, story
 from tests.simulation.grid import LITTLE, Grid

@@ -12,47 +12,40 @@ import pytest
 from msgspec.structs import replace
 from pytest import MonkeyPatch
 
-from tefmanager import effector
-from tefmanager.core import events
-from tefmanager.core.attempts import Attempts
-from tefmanager.core.calendar import Calendar
-from tefmanager.core.copies import Copy
+from tefmanager.core.books.calendar import Calendar
+from tefmanager.core.books.ledger import Ledger
 from tefmanager.core.core import Core
-from tefmanager.core.departures import Departures
-from tefmanager.core.effects import Bury
-from tefmanager.core.entities import Worker
-from tefmanager.core.front import Front, Sleepers
 from tefmanager.core.intake import Intake
-from tefmanager.core.ledger import Ledger
-from tefmanager.core.lines import Line
+from tefmanager.core.model import events
+from tefmanager.core.model.dead_copies import Copy
+from tefmanager.core.model.effects import Bury
+from tefmanager.core.model.entities import Worker
+from tefmanager.core.model.reservations import Claim, Granted, Impossible, Outcome
+from tefmanager.core.model.resources import Resource
+from tefmanager.core.model.values import AttemptEnd, Changes, Moment, Stretch, TaskRow
 from tefmanager.core.planner import Planner
-from tefmanager.core.pool import Pool
-from tefmanager.core.reports import Reports
-from tefmanager.core.resources import Resource
+from tefmanager.core.running.attempts import Attempts
+from tefmanager.core.running.departures import Departures
+from tefmanager.core.running.reports import Reports
+from tefmanager.core.sharing.pool import Pool
 from tefmanager.core.stops import Stops
-from tefmanager.core.turns import Turns
-from tefmanager.core.values import AttemptEnd, Changes, Moment, Stretch, TaskRow
-from tefmanager.engine import Engine
+from tefmanager.core.waiting.front import Front, Sleepers
+from tefmanager.core.waiting.rotation import Turns
+from tefmanager.core.waiting.type_queues import Line
+from tefmanager.engine import effector
+from tefmanager.engine.deadcopies import DeadCopies
+from tefmanager.engine.engine import Engine
+from tefmanager.engine.liveness import Deafness
+from tefmanager.engine.outcomes import event_of_dispatch
+from tefmanager.engine.reception import Reception, Turn
+from tefmanager.engine.rejections import Rejections
 from tefmanager.etcd import plan
 from tefmanager.etcd.changing import Changing
-from tefmanager.hearing import Deafness
-from tefmanager.inquiry.outages import Outages
-from tefmanager.interfaces import (
-    Claim,
-    Delivered,
-    Delivery,
-    Granted,
-    Impossible,
-    Message,
-    Outcome,
-    ReservationsLost,
-)
-from tefmanager.lease import Lease
-from tefmanager.messages import WorkerMessage
-from tefmanager.outgoing.deadcopies import DeadCopies
-from tefmanager.outgoing.outcomes import event_of_dispatch
-from tefmanager.outgoing.rejections import Rejections
-from tefmanager.reception import Reception, Turn
+from tefmanager.interfaces.amqp import Delivered, Delivery, Message
+from tefmanager.interfaces.etcd import ReservationsLost
+from tefmanager.protocol.messages import WorkerMessage
+from tefmanager.support.lease import Lease
+from tefmanager.support.outages import Outages
 from tests.fakes import store
 from tests.fakes.reservations import FakeReservations
 from tests.fakes.store import FakeDatabase, FakeReign

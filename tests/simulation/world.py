@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
-from tefmanager.core.values import Moment
+from tefmanager.core.model.values import Moment
 from tests.simulation.timeline import Timeline
 
 START = 1_800_000_000.0

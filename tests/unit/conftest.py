@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tefmanager.core.lanes import Lane
+from tefmanager.core.waiting.lanes import Lane
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from tefmanager.core import effects, events
-from tefmanager.core.attempts import Limits
 from tefmanager.core.core import Core
-from tefmanager.core.resources import Resource
-from tefmanager.core.values import Changes, ManagerState, Moment, Outcome, Snapshot
-from tefmanager.messages import SetState, SuiteCommand, TaskMessage, WorkerMessage
-from tefmanager.pager import Pager
+from tefmanager.core.model import effects, events
+from tefmanager.core.model.limits import Limits
+from tefmanager.core.model.resources import Resource
+from tefmanager.core.model.values import Changes, Moment, Outcome, Snapshot
+from tefmanager.engine.pager import Pager
+from tefmanager.protocol.messages import ManagerState, SetState, SuiteCommand, TaskMessage, WorkerMessage
 from tests.fakes.store import FakeDatabase, FakeReign
 
 T = TypeVar("T")

@@ -1,0 +1,69 @@
+"""The settings for HTTP: where, and the token. Pure."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tefmanager.config import settings
+from tefmanager.config.kinds import shown_path
+from tefmanager.config.sources import Sources
+
+SHORTEST_TOKEN = 12
+"""Characters that a token has at least."""
+
+LONGEST_TOKEN = 1024
+"""Bytes of the token's file that are read."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpConfig:
+    """What is served over HTTP.
+
+    Attributes:
+        endpoint: where, in Twisted's words; empty: nowhere.
+        asked: somebody asked for it, and it is not the default.
+        token: what a request has to bring along to do something, or None where none can.
+        hosts: names and addresses that requests may be for, beside those of this machine's loopback.
+    """
+
+    endpoint: str = "tcp:8090:interface=127.0.0.1"
+    asked: bool = False
+    token: bytes | None = field(default=None, repr=False)
+    hosts: tuple[str, ...] = ()
+
+
+def http_config(sources: Sources) -> HttpConfig:
+    """Return what the settings say; what is wrong goes to the problems of the sources."""
+    asked = sources.find(settings.HTTP) is not None
+    hosts = sources.optional(settings.HTTP_HOST) or ()
+    return HttpConfig(sources.value(settings.HTTP), asked, _token(sources), hosts)
+
+
+def _token(sources: Sources) -> bytes | None:
+    found = sources.find(settings.HTTP_TOKEN_FILE)
+    if found is None:
+        return None
+    path = Path(sources.substituted(found.text))
+    where = f"{found.where}: {shown_path(path)}"
+    try:
+        with path.open("rb") as file:
+            token, mode = file.read(LONGEST_TOKEN).strip(), os.fstat(file.fileno()).st_mode
+    except OSError as error:
+        sources.problems.append(f"{where} can't be read: {error.strerror}")
+        return None
+    if not token or not token.isascii() or not token.decode().isprintable() or b" " in token:
+        sources.problems.append(f"{where} holds no token: printable ASCII characters, without blanks")
+        return None
+    if len(token) < SHORTEST_TOKEN:
+        sources.problems.append(
+            f"{where} holds a token of {len(token)} characters, expected at least {SHORTEST_TOKEN}"
+        )
+        return None
+    if mode & 0o027:
+        sources.warnings.append(
+            f"{where} has the mode {mode & 0o777:04o}: others than its owner and group can read it, "
+            "or others than its owner can change it; expected is 0640"
+        )
+    return token

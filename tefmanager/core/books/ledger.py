@@ -1,0 +1,158 @@
+"""What a turn has changed and wants done, gathered until the turn is over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec.structs import replace
+
+from tefmanager.core.model.dead_copies import Copy
+from tefmanager.core.model.effects import Effect, Log, Release, Reserve
+from tefmanager.core.model.entities import Task, Worker
+from tefmanager.core.model.values import (
+    AttemptRow,
+    Changes,
+    Finish,
+    ManagerRow,
+    Moment,
+    Outcome,
+    StopRow,
+    TaskRow,
+    TaskSpec,
+    TaskState,
+)
+from tefmanager.protocol.catalogue import Line
+
+
+class Ledger:
+    """Collects row changes and effects; a row that changes many times in a turn is written once."""
+
+    def __init__(self) -> None:
+        self._fresh()
+
+    def _fresh(self) -> None:
+        self._changes = Changes()
+        self._effects: list[Effect] = []
+        self._reservations: list[Reserve] = []
+        self._releases = False
+        self._new: dict[int, tuple[Task, bytes]] = {}
+        self._tasks: dict[int, Task] = {}
+        self._workers: dict[str, Worker] = {}
+        self._left: dict[str, None] = {}
+        self._finished: set[str] = set()
+
+    def manager(self, row: ManagerRow) -> None:
+        """The manager's own row changed."""
+        self._changes.manager = row
+
+    def accepted(self, task: Task, body: bytes, properties: bytes | None = None) -> None:
+        """A task is new; ``properties`` came with its body."""
+        self._new[task.spec.id] = (task, body)
+        if properties is not None:
+            self._changes.properties[task.spec.id] = properties
+
+    def copies(self, copies: Mapping[int, Copy | None]) -> None:
+        """What the dead queue has of dead tasks."""
+        self._changes.copies.update(copies)
+
+    def task(self, task: Task) -> None:
+        """A task changed."""
+        if task.spec.id not in self._new:
+            self._tasks[task.spec.id] = task
+
+    def ended(self, attempt: AttemptRow) -> None:
+        """An attempt ended."""
+        self._changes.attempts.append(attempt)
+
+    def resolved(self, attempt: int) -> None:
+        """A worker can have an attempt no longer."""
+        self._changes.resolved.append(attempt)
+
+    def finished(self, task: Task, outcome: Outcome, now: Moment, copy: Copy | None = None) -> None:
+        """A task moves to history; ``copy``: what the dead queue has of it."""
+        self._tasks.pop(task.spec.id, None)
+        self._changes.finished[task.spec.id] = Finish(outcome, now.wall, task.attempts, copy)
+        self._finished.add(task.spec.guid)
+
+    def finished_now(self, guid: str) -> bool:
+        """Tell whether a task of that guid was finished in this turn."""
+        return guid in self._finished
+
+    def worker(self, worker: Worker) -> None:
+        """A worker is new or changed."""
+        self._left.pop(worker.name, None)
+        self._workers[worker.name] = worker
+
+    def left(self, worker: Worker) -> None:
+        """A worker is gone."""
+        self._workers.pop(worker.name, None)
+        self._left[worker.name] = None
+
+    def paused(self, suite: str) -> None:
+        """A suite is paused."""
+        self._changes.readied = [other for other in self._changes.readied if other != suite]
+        self._changes.paused.append(suite)
+
+    def readied(self, suite: str) -> None:
+        """A suite is paused no longer."""
+        self._changes.paused = [other for other in self._changes.paused if other != suite]
+        self._changes.readied.append(suite)
+
+    def stop(self, row: StopRow) -> None:
+        """A suite is being stopped, or is by now."""
+        self._changes.stops[row.suite] = row
+
+    def stop_forgotten(self, suite: str) -> None:
+        """That a suite was stopped need not be known any more."""
+        self._changes.stops.pop(suite, None)
+        self._changes.stops_forgotten.append(suite)
+
+    def body(self, task: Task) -> None:
+        """A task's message is needed, unless it came in this turn."""
+        if task.spec.id not in self._new:
+            self._changes.bodies.append(task.spec.id)
+
+    def do(self, effect: Effect) -> None:
+        """Carry something out, in this order, after the commit."""
+        self._effects.append(effect)
+
+    def release(self, effect: Release) -> None:
+        """Give references back, after the commit."""
+        self._releases = True
+        self._effects.append(effect)
+
+    def reserve(self, effect: Reserve) -> None:
+        """Ask for references: after the commit, unless they are asked for early."""
+        self._reservations.append(effect)
+
+    def reserve_early(self, numbered: int) -> list[Reserve]:
+        """Hand over what can be asked for before the commit: what attempts below this number want.
+
+        That is nothing where references are to be given back as well: one transaction that does both costs
+        Etcd half of what two cost.
+        """
+        if self._releases or not self._reservations:
+            return []
+        early = [each for each in self._reservations if each.attempt < numbered]
+        self._reservations = [each for each in self._reservations if each.attempt >= numbered]
+        return early
+
+    def log(self, line: Line, about: TaskSpec | None = None) -> None:
+        """Log a line after the commit; ``about`` is the task it tells of."""
+        self._effects.append(Log(line, about))
+
+    def close(self) -> tuple[Changes, list[Effect]]:
+        """Return the turn's changes and effects, and begin the next turn's."""
+        changes, effects = self._changes, [*self._effects, *self._reservations]
+        changes.accepted = [(self._first_row(task), body) for task, body in self._new.values()]
+        changes.tasks = {number: task.row() for number, task in self._tasks.items()}
+        changes.workers = {name: worker.row() for name, worker in self._workers.items()}
+        changes.left = list(self._left)
+        self._fresh()
+        return changes, effects
+
+    def _first_row(self, task: Task) -> TaskRow:
+        """Return a new task's row; one that is finished in the same turn has waited until then."""
+        row = task.row()
+        finished = task.spec.id in self._changes.finished
+        return replace(row, state=TaskState.WAITING, attempt=None, worker=None) if finished else row

@@ -1,0 +1,67 @@
+"""Which suites are over, and how their tasks ended."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from tefmanager.core.model.values import Outcome, SuiteEnds
+
+_ENDS = (Outcome.COMPLETED, Outcome.STOPPED, Outcome.DEAD)
+
+
+@dataclass(slots=True)
+class _Suite:
+    """A suite: how many of its tasks are left, and how those ended that memory knows of."""
+
+    left: int = 0
+    ended: Counter[Outcome] = field(default_factory=Counter)
+
+
+class Suites:
+    """Counts tasks by their suite. Of a suite without tasks only the database knows anything."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, _Suite] = {}
+        self._over: dict[str, _Suite] = {}
+        self._turn: dict[str, Counter[Outcome]] = {}
+
+    def came(self, suite: str | None, tasks: int = 1) -> None:
+        """Count tasks that are not finished."""
+        if suite is None:
+            return
+        known = self._open.get(suite)
+        if known is None:
+            known = self._open[suite] = self._over.pop(suite) if suite in self._over else _Suite()
+        known.left += tasks
+
+    def ended(self, suite: str | None, outcome: Outcome) -> None:
+        """Count a task that ended."""
+        if suite is None:
+            return
+        known = self._open[suite]
+        known.left -= 1
+        known.ended[outcome] += 1
+        self._turn.setdefault(suite, Counter())[outcome] += 1
+        if not known.left:
+            self._over[suite] = self._open.pop(suite)
+
+    @property
+    def over(self) -> Sequence[str]:
+        """Suites of which the turn has ended the last task."""
+        return tuple(self._over)
+
+    def conclude(self, ends: SuiteEnds) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """End the turn: yield the suites that are over, with the completed, stopped and dead tasks.
+
+        ``ends`` is what history has of them from before this turn. Memory knows more where history is
+        kept for a shorter time than the suite lasted; less where the suite is older than the reign, or
+        had been over before.
+        """
+        over, self._over = self._over, {}
+        turn, self._turn = self._turn, {}
+        for suite, known in over.items():
+            stored = ends.get(suite, {})
+            counts = (max(known.ended[end], stored.get(end, 0) + turn[suite][end]) for end in _ENDS)
+            yield suite, tuple(counts)

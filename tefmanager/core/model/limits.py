@@ -1,0 +1,51 @@
+"""What the operator sets for tasks and workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """How much of the backlog is in memory.
+
+    Attributes:
+        tasks: waiting tasks above which roads go cold. It becomes more where those that went cold are read
+            again and again: memory follows what is in use.
+        first: tasks that are read of each suite when a road is read.
+        most: tasks that are read of a lane at a time: it begins with ``first``, and doubles when the lane
+            runs dry.
+    """
+
+    tasks: int = 50_000
+    first: int = 2
+    most: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the operator sets. Times are seconds.
+
+    Attributes:
+        missing_interval: silence after which a worker is missing.
+        time_limit: for tasks that name none.
+        dispatch_timeout: from dispatch to *working*.
+        release_grace: how long a worker that says it is free may still say otherwise.
+        patience: how long a task waits for resources before it claims them.
+        max_attempts: attempts after which a task is dead; 0 is never.
+        hold_unknown: a resource without an entry in Etcd holds a task back.
+        forget_after: how long a missing worker is remembered.
+        memory: how much of the backlog is in memory; no operator sets it.
+        excerpt: characters that are logged of a message which nobody can use.
+    """
+
+    missing_interval: float = 90.0
+    time_limit: float = 600.0
+    dispatch_timeout: float = 30.0
+    release_grace: float = 2.0
+    patience: float = 10.0
+    max_attempts: int = 5
+    hold_unknown: bool = False
+    forget_after: float = 7 * 86400.0
+    memory: Memory = field(default_factory=Memory)
+    excerpt: int = 200

@@ -1,0 +1,67 @@
+"""What is to be looked at later. Times are monotonic seconds."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from itertools import count
+
+from tefmanager.core.model.values import Moment
+
+Check = Callable[[Moment], None]
+
+
+class Timer:
+    """A check that is due at a time, unless it was cancelled."""
+
+    __slots__ = ("check",)
+
+    def __init__(self, check: Check) -> None:
+        self.check: Check | None = check
+
+
+class Timers:
+    """Checks that are due at a time.
+
+    A check looks at how things are and does nothing, or asks to be called again, when its time has moved.
+    So a heartbeat costs no timer. What is over cancels its timer, which would keep it in memory otherwise.
+    """
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Timer]] = []
+        self._ties = count()
+        self._cancelled = 0
+
+    def __len__(self) -> int:
+        """Count the checks, some of those that were cancelled included."""
+        return len(self._heap)
+
+    def at(self, when: float, check: Check) -> Timer:
+        """Call a check as soon as the time has come."""
+        timer = Timer(check)
+        heapq.heappush(self._heap, (when, next(self._ties), timer))
+        return timer
+
+    def cancel(self, timer: Timer | None) -> None:
+        """Do not call a check; one that was called already, or is None, does not matter."""
+        if timer is not None and timer.check is not None:
+            timer.check = None
+            self._cancelled += 1
+            if self._cancelled > len(self._heap) // 2 + 8:
+                self._heap = [entry for entry in self._heap if entry[2].check is not None]
+                heapq.heapify(self._heap)
+                self._cancelled = 0
+
+    def next(self) -> float | None:
+        """Return when the next check is due, or None."""
+        return self._heap[0][0] if self._heap else None
+
+    def advance(self, now: Moment) -> None:
+        """Call the checks that are due, earliest first."""
+        while self._heap and self._heap[0][0] <= now.monotonic:
+            _, _, timer = heapq.heappop(self._heap)
+            check, timer.check = timer.check, None
+            if check is None:
+                self._cancelled -= 1
+            else:
+                check(now)

@@ -1,0 +1,316 @@
+"""The life of an attempt: booked, dispatched, working, and how it ends. Each step is one method here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tefmanager.core.books.ledger import Ledger
+from tefmanager.core.books.suites import Suites
+from tefmanager.core.model.dead_copies import Copy, given_back
+from tefmanager.core.model.effects import Bury, Publish, Release, Reserve
+from tefmanager.core.model.entities import Attempt, Phase, Task, Worker
+from tefmanager.core.model.limits import Limits
+from tefmanager.core.model.timers import Timers
+from tefmanager.core.model.values import AttemptEnd, Doubt, Moment, Outcome, TaskState
+from tefmanager.core.running.deadlines import Deadlines
+from tefmanager.core.running.workers import Workforce
+from tefmanager.core.sharing.heldback import HeldBack, HoldBacks
+from tefmanager.core.sharing.pool import Pool
+from tefmanager.core.waiting.backlog import Backlog
+from tefmanager.protocol import catalogue
+
+
+class Attempts:
+    """Begins and ends attempts, and keeps tasks, workers, references and rows in step with them.
+
+    Args:
+        number: gives out numbers for attempts.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        ledger: Ledger,
+        backlog: Backlog,
+        workforce: Workforce,
+        pool: Pool,
+        timers: Timers,
+        number: Callable[[], int],
+    ) -> None:
+        self.limits = limits
+        self._ledger = ledger
+        self._backlog = backlog
+        self._workforce = workforce
+        self._pool = pool
+        self._number = number
+        self.deadlines = Deadlines(ledger, workforce, timers, self)
+        self.suites = Suites()
+        self.in_flight: dict[int, Attempt] = {}
+        self.unconfirmed: dict[int, Attempt] = {}
+        self.reserving: dict[int, Attempt] = {}
+        self.releasing: dict[int, tuple[str, ...]] = {}
+        self.owed: dict[int, Attempt] = {}
+        self.dying: dict[int, Task] = {}
+        self.begun: dict[Worker, None] = {}
+        self.held_back: HoldBacks[Task] = HoldBacks(timers, self._try_again)
+
+    def limit(self, limits: Limits) -> None:
+        """Go by other limits from now on, for what is under way as well."""
+        self.limits = limits
+        for attempt in self.in_flight.values():
+            self.deadlines.watch(attempt)
+
+    # --- booked: in memory, while Etcd is asked ---
+
+    def book(self, task: Task, worker: Worker, now: Moment) -> None:
+        """Choose a worker for a waiting task; dispatch at once if it needs no resources."""
+        self._backlog.remove(task)
+        attempt = Attempt(self._number(), task, worker, wants=task.spec.resources)
+        task.attempt = worker.booked = attempt
+        self._workforce.changed(worker, now)
+        if attempt.wants:
+            self.reserve(attempt, now)
+        else:
+            self.dispatch(attempt, now)
+
+    def reserve(self, attempt: Attempt, now: Moment) -> None:
+        """Ask Etcd for the references that an attempt is to hold."""
+        self._pool.book(attempt, now)
+        self.reserving[attempt.id] = attempt
+        self._ledger.reserve(Reserve(attempt.id, attempt.wants))
+
+    def answered(self, attempt_id: int) -> Attempt | None:
+        """Etcd has answered for an attempt, or will not; return it, or None where nobody asked."""
+        attempt = self.reserving.pop(attempt_id, None)
+        if attempt is not None:
+            self._pool.unbook(attempt)
+        return attempt
+
+    def unbook(self, attempt: Attempt, now: Moment) -> None:
+        """Let a task that was booked wait again, in its old place. What Etcd grants goes back."""
+        self._unbook(attempt, now)
+        self._backlog.add(attempt.task)
+
+    def _unbook(self, attempt: Attempt, now: Moment) -> None:
+        attempt.live = False
+        attempt.task.attempt = attempt.worker.booked = None
+        self.give_back(attempt)
+        self._workforce.changed(attempt.worker, now)
+
+    # --- held back ---
+
+    def hold_back(self, task: Task, reason: str, now: Moment) -> None:
+        """Keep one task from being tried for a while, for a reason of its own; all others go on.
+
+        It waits, or is about to. Its reason is logged once, and shown as long as it lasts. What is wrong
+        with its resources is wrong for all who need them: see `Pool.hold_back`.
+        """
+        if self.held_back.hold(task, reason, now):
+            self._ledger.log(catalogue.TASK_CANNOT_RUN(task.spec.task_type, task.spec.guid, reason))
+        task.aside = True
+        self._pool.settle(task)
+        if task.lane is not None:
+            task.lane.move(task)
+
+    def _try_again(self, task: Task, _: HeldBack, __: Moment) -> bool:
+        task.aside = False
+        if task.lane is not None:
+            task.lane.move(task)
+            task.lane.road.yard.offer(task.lane)
+        return True
+
+    # --- dispatched and working: in the database ---
+
+    def dispatch(self, attempt: Attempt, now: Moment) -> None:
+        """Send a task, its resources being reserved."""
+        task, worker = attempt.task, attempt.worker
+        worker.booked = None
+        task.attempts += 1
+        attempt.number = task.attempts
+        self._begin(attempt, Phase.DISPATCHED, now)
+        self.unconfirmed[attempt.id] = attempt
+        self._ledger.body(task)
+        self._ledger.do(Publish(attempt.id, task.spec.id, worker.exchange_name))
+
+    def _begin(self, attempt: Attempt, phase: Phase, now: Moment) -> None:
+        task, worker = attempt.task, attempt.worker
+        attempt.dispatched = now.wall
+        task.attempt = attempt
+        task.tried = True
+        worker.queue.append(attempt)
+        self.in_flight[attempt.id] = attempt
+        self._pool.settle(task)
+        self._enter(attempt, phase, now)
+
+    def _enter(self, attempt: Attempt, phase: Phase, now: Moment) -> None:
+        attempt.phase = phase
+        attempt.since = now.monotonic
+        if phase is Phase.WORKING:
+            attempt.started = now.wall
+        attempt.task.state = TaskState(phase.value)
+        self.begun[attempt.worker] = None
+        self._ledger.task(attempt.task)
+        self._workforce.changed(attempt.worker, now)
+        self.deadlines.watch(attempt)
+
+    def settle_doubt(self, attempt: Attempt) -> None:
+        """It is clear again what becomes of an attempt."""
+        if attempt.doubt is not None:
+            attempt.doubt = None
+            self._ledger.task(attempt.task)
+
+    def doubt(self, attempt: Attempt, doubt: Doubt) -> None:
+        """What was told again may mean the end of an attempt: a crash must not take that along."""
+        if attempt.doubt is not doubt:
+            attempt.doubt = doubt
+            self._ledger.task(attempt.task)
+
+    def start(self, attempt: Attempt, now: Moment) -> None:
+        """Its worker says *working*."""
+        attempt.first_hand = attempt.confirmed = True
+        self._enter(attempt, Phase.WORKING, now)
+        self.log(catalogue.TASK_WORKING, attempt)
+
+    def sent_only(self, attempt: Attempt, now: Moment) -> None:
+        """Its worker has begun anew: of what it was sent, it will say whether it works at it."""
+        attempt.quiet = attempt.started = None
+        attempt.first_hand = False
+        self._enter(attempt, Phase.DISPATCHED, now)
+
+    def take_over(self, task: Task, worker: Worker, now: Moment) -> None:
+        """A worker evidently runs a task that waits: it is its again, and its references are owed."""
+        if task.attempt is not None:
+            self.unbook(task.attempt, now)
+        self._backlog.remove(task)
+        attempt = Attempt(self._number(), task, worker, wants=task.spec.resources)
+        task.attempts += 1
+        attempt.number = task.attempts
+        attempt.confirmed = True
+        self._begin(attempt, Phase.WORKING, now)
+        if attempt.wants:
+            self.owe(attempt)
+        self.log(catalogue.TASK_REGAINED, attempt)
+
+    def owe(self, attempt: Attempt) -> None:
+        """An attempt runs without references: it is to have them before anybody else is given any."""
+        self.owed[attempt.id] = attempt
+        self._pool.owe(attempt)
+
+    def restore(self, attempt: Attempt) -> None:
+        """Take up an attempt that was in flight when the last reign ended."""
+        self.in_flight[attempt.id] = attempt
+        attempt.worker.queue.append(attempt)
+        attempt.reserved = bool(attempt.task.spec.resources)
+        self.deadlines.watch(attempt)
+
+    # --- how it ends ---
+
+    def take_back(
+        self, attempt: Attempt, end: AttemptEnd, now: Moment, *, unresolved: bool = False
+    ) -> None:
+        """Take a task from its worker; it waits again, in its old place, unless it is out of attempts.
+
+        ``unresolved``: the worker may still have it, and still complete it. A dispatch that nobody knows to
+        have reached the worker is no attempt: a broken queue must not bring tasks to the dead queue.
+        """
+        task = attempt.task
+        self._end(attempt, end, now, unresolved=unresolved)
+        task.attempt = None
+        task.state = TaskState.WAITING
+        if end is AttemptEnd.UNDELIVERED or not attempt.confirmed:
+            task.attempts -= 1
+        self.log(catalogue.TASK_RELEASED, attempt, end)
+        if 0 < self.limits.max_attempts <= task.attempts:
+            self._die(task)
+        else:
+            self._backlog.add(task)
+        self._ledger.task(task)
+
+    def _die(self, task: Task) -> None:
+        task.state = TaskState.DYING
+        self.bury(task)
+
+    def bury(self, task: Task, *, again: bool = False) -> None:
+        """Send a task to the queue of the dead; it moves to history when that has taken it, or refused.
+
+        ``again``: its copy may be there already.
+        """
+        self.dying[task.spec.id] = task
+        self._pool.settle(task)
+        self._ledger.do(Bury(task.spec.id, task.spec.guid, given_back(task.attempts), again=again))
+
+    def complete(self, task: Task, by: Attempt, now: Moment) -> None:
+        """A task is done, wherever it is; ``by`` is the attempt that did it, live or not.
+
+        One that is on its way to the dead queue is dead: its copy may be there already, in the hands of
+        others even, and nothing could take it back for certain.
+        """
+        if task.state is TaskState.DYING:
+            reason = "the task is on its way to the dead queue"
+            self._ledger.log(catalogue.COMPLETION_IGNORED(by.worker.name, task.spec.guid, reason))
+            return
+        live = task.attempt
+        if live is None or live.phase is Phase.RESERVING:
+            self.withdraw(task, now)
+        elif live is by:
+            self._end(live, AttemptEnd.COMPLETED, now, unresolved=False)
+        else:
+            live.worker.busy = live.worker.busy or live.phase is Phase.WORKING
+            self._end(live, AttemptEnd.SUPERSEDED, now, unresolved=True)
+        self.log(catalogue.TASK_COMPLETED, by)
+        self.finish(task, Outcome.COMPLETED, now)
+
+    def withdraw(self, task: Task, now: Moment) -> None:
+        """Take a task that waits, or is booked, out of wherever it is."""
+        if task.attempt is not None:
+            self._unbook(task.attempt, now)
+        elif task.lane is not None:
+            self._backlog.remove(task)
+
+    def finish(self, task: Task, outcome: Outcome, now: Moment, copy: Copy | None = None) -> None:
+        """Move a task to history; ``copy``: what the dead queue has of it."""
+        task.attempt = None
+        self.held_back.drop(task)
+        self.dying.pop(task.spec.id, None)
+        self._pool.settle(task)
+        del self._backlog.by_guid[task.spec.guid]
+        self._ledger.finished(task, outcome, now, copy)
+        self.suites.ended(task.spec.suite, outcome)
+
+    def resolve(self, attempt: Attempt, now: Moment) -> None:
+        """A worker can have a task no longer that had been taken from it."""
+        attempt.worker.queue.remove(attempt)
+        self.deadlines.unwatch(attempt)
+        self._ledger.resolved(attempt.id)
+        self._workforce.changed(attempt.worker, now)
+
+    def _end(self, attempt: Attempt, end: AttemptEnd, now: Moment, *, unresolved: bool) -> None:
+        attempt.live = False
+        self.settle_doubt(attempt)
+        del self.in_flight[attempt.id]
+        self.owed.pop(attempt.id, None)
+        self._pool.owe_no_more(attempt)
+        self.deadlines.unwatch(attempt)
+        if unresolved:
+            attempt.since = now.monotonic
+        else:
+            attempt.worker.queue.remove(attempt)
+        self._ledger.ended(attempt.ended(end, now.wall, unresolved=unresolved))
+        self._workforce.changed(attempt.worker, now)
+        self.give_back(attempt)
+
+    def give_back(self, attempt: Attempt) -> None:
+        """Release what an attempt holds. What is still being asked for is released when it is granted."""
+        if attempt.reserved:
+            attempt.reserved = False
+            self.release(attempt.id, attempt.task.spec.resources)
+
+    def release(self, attempt_id: int, resources: tuple[str, ...]) -> None:
+        """Release references by the number of their attempt."""
+        self.releasing[attempt_id] = resources
+        self._ledger.release(Release(attempt_id, resources))
+
+    def log(self, event: catalogue.Event, attempt: Attempt, *more: object) -> None:
+        """Log what became of an attempt."""
+        spec = attempt.task.spec
+        self._ledger.log(event(spec.task_type, spec.guid, attempt.worker.name, attempt.id, *more), spec)

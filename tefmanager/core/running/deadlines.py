@@ -1,0 +1,142 @@
+"""When an attempt is looked at, and what follows from silence: timeouts, time limits, the release grace."""
+
+from __future__ import annotations
+
+from functools import partial
+from math import inf
+from typing import TYPE_CHECKING
+
+from tefmanager.core.books.ledger import Ledger
+from tefmanager.core.model.entities import Attempt, Phase, Worker
+from tefmanager.core.model.timers import Timers
+from tefmanager.core.model.values import AttemptEnd, Moment
+from tefmanager.core.running.workers import Workforce
+from tefmanager.protocol import catalogue
+
+if TYPE_CHECKING:
+    from tefmanager.core.running.attempts import Attempts
+
+_HEARTBEATS = 3
+"""How many heartbeats a worker that is missing has left out."""
+
+
+class Deadlines:
+    """Looks at attempts when their time is up, and lets `Attempts` end them."""
+
+    def __init__(self, ledger: Ledger, workforce: Workforce, timers: Timers, attempts: Attempts) -> None:
+        self._ledger = ledger
+        self._workforce = workforce
+        self._timers = timers
+        self._attempts = attempts
+
+    def watch(self, attempt: Attempt) -> None:
+        """Look at an attempt when its time is up."""
+        due = self._due(attempt)
+        if due < attempt.watched:
+            self._timers.cancel(attempt.timer)
+            attempt.watched = due
+            attempt.timer = self._timers.at(due, partial(self._look, attempt))
+
+    def unwatch(self, attempt: Attempt) -> None:
+        """Do not look at an attempt any more, unless it is asked for again."""
+        self._timers.cancel(attempt.timer)
+        attempt.watched, attempt.timer = inf, None
+
+    def _due(self, attempt: Attempt) -> float:
+        if not attempt.live:
+            return (
+                inf
+                if attempt.seen_free is None
+                else attempt.seen_free + self._attempts.limits.release_grace
+            )
+        if attempt.phase is Phase.DISPATCHED:
+            return attempt.since + self._attempts.limits.dispatch_timeout
+        limit = attempt.task.spec.time_limit
+        due = attempt.since + (self._attempts.limits.time_limit if limit is None else limit)
+        return (
+            due if attempt.quiet is None else min(due, attempt.quiet + self._attempts.limits.release_grace)
+        )
+
+    def _look(self, attempt: Attempt, now: Moment) -> None:
+        attempt.watched = inf
+        if not attempt.live:
+            self._settle(attempt, now)
+        elif now.monotonic < self._due(attempt):
+            self.watch(attempt)
+        elif attempt.phase is Phase.DISPATCHED:
+            self._never_began(attempt, now)
+        elif (
+            attempt.quiet is not None
+            and now.monotonic >= attempt.quiet + self._attempts.limits.release_grace
+        ):
+            self._fell_silent(attempt, now)
+        else:
+            self._stall(attempt, now)
+
+    def seen_free(self, worker: Worker, now: Moment) -> None:
+        """A worker says that it is free though something may stand in its queue.
+
+        If it has had time enough to begin that, it does not have it; unless it has just been started, and
+        is about to look. What was sent to it once more it would begin at once. What the broker has not
+        confirmed may come at any time.
+        """
+        for attempt in worker.queue:
+            if attempt.id in self._attempts.unconfirmed:
+                continue
+            if worker.busy:
+                attempt.since = now.monotonic
+            patience = 0.0 if attempt.given_up else self._attempts.limits.dispatch_timeout
+            if attempt.seen_free is None and now.monotonic >= attempt.since + patience:
+                attempt.seen_free = now.monotonic
+                self.watch(attempt)
+
+    def ended_silently(self, attempt: Attempt, now: Moment) -> None:
+        """Its worker, which had it taken away amid its work, is free, unless it says otherwise in time."""
+        attempt.seen_free = now.monotonic
+        self.watch(attempt)
+
+    def _settle(self, attempt: Attempt, now: Moment) -> None:
+        """A worker that was seen free after long enough, and has not begun, does not have it."""
+        worker = attempt.worker
+        if attempt not in worker.queue or (attempt.phase is Phase.WORKING and not attempt.beats):
+            return
+        if worker.doubtful:
+            self._attempts.resolve(attempt, now)
+        else:
+            attempt.seen_free = None
+
+    def _never_began(self, attempt: Attempt, now: Moment) -> None:
+        worker = attempt.worker
+        silence = now.monotonic - worker.heard
+        silent = (
+            worker.heard <= attempt.since
+            and silence >= self._attempts.limits.missing_interval / _HEARTBEATS
+        )
+        if attempt.id in self._attempts.unconfirmed:
+            self._attempts.log(catalogue.DISPATCH_UNCONFIRMED, attempt)
+            end = AttemptEnd.UNCONFIRMED
+        else:
+            self._attempts.log(catalogue.DISPATCH_TIMEOUT, attempt)
+            end = AttemptEnd.DISPATCH_TIMEOUT
+        self._attempts.take_back(attempt, end, now, unresolved=True)
+        if silent:
+            self._workforce.mark(worker, now, missing=True)
+            self._ledger.log(catalogue.WORKER_MISSING(worker.name, worker.worker_type))
+        self._workforce.last(worker, now)
+
+    def _fell_silent(self, attempt: Attempt, now: Moment) -> None:
+        worker = attempt.worker
+        worker.busy = False
+        if attempt.doubt is not None:
+            self._attempts.complete(attempt.task, attempt, now)
+        else:
+            # What it said may have crossed its *working*: then it still has the task.
+            self._attempts.take_back(attempt, AttemptEnd.GIVEN_UP, now, unresolved=True)
+
+    def _stall(self, attempt: Attempt, now: Moment) -> None:
+        task, worker = attempt.task, attempt.worker
+        task.avoid |= {worker.name}
+        self._workforce.mark(worker, now, stalled=True)
+        line = catalogue.WORKER_STALLED(worker.name, worker.worker_type, task.spec.guid)
+        self._ledger.log(line, task.spec)
+        self._attempts.take_back(attempt, AttemptEnd.STALLED, now, unresolved=True)

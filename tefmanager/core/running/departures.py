@@ -1,0 +1,172 @@
+"""How workers go: they say so, fall silent, can't be reached, or are missing until they are forgotten."""
+
+from __future__ import annotations
+
+from functools import partial
+from math import inf
+
+from tefmanager.core.books.ledger import Ledger
+from tefmanager.core.model.entities import Attempt, Phase, Worker
+from tefmanager.core.model.limits import Limits
+from tefmanager.core.model.timers import Timers
+from tefmanager.core.model.values import AttemptEnd, Doubt, Moment
+from tefmanager.core.running.attempts import Attempts
+from tefmanager.core.running.workers import Workforce
+from tefmanager.protocol import catalogue
+
+
+class Departures:
+    """Lets workers go, and looks at those that say nothing."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        ledger: Ledger,
+        workforce: Workforce,
+        timers: Timers,
+        attempts: Attempts,
+    ) -> None:
+        self._limits = limits
+        self._ledger = ledger
+        self._workforce = workforce
+        self._timers = timers
+        self._attempts = attempts
+
+    def limit(self, limits: Limits) -> None:
+        """Go by other limits from now on, for the workers that are there as well."""
+        self._limits = limits
+        for worker in self._workforce:
+            self.watch(worker)
+
+    def back(self, worker: Worker, now: Moment) -> None:
+        """A worker is heard: it is missing no longer."""
+        if worker.missing:
+            self._workforce.mark(worker, now, missing=False)
+            self._ledger.log(catalogue.WORKER_BACK(worker.name, worker.worker_type, "missing"))
+            self.watch(worker)
+
+    def offline(self, name: str, now: Moment, *, again: bool) -> None:
+        """A worker says that it leaves; ``again``: the broker may have delivered that before."""
+        worker = self._workforce.get(name)
+        if worker is None:
+            self._ledger.log(catalogue.WORKER_OFFLINE(name))
+        elif again:
+            self._may_have_left(worker, now)
+        else:
+            self._leave(worker, now)
+
+    def _may_have_left(self, worker: Worker, now: Moment) -> None:
+        """It may have come back under the same name since, and have got a task: its next words tell.
+
+        What it has said since then comes again as well, or comes soon. Until then it gets nothing.
+        """
+        worker.leaving = now.monotonic
+        if worker.booked is not None:
+            self._attempts.unbook(worker.booked, now)
+        if (live := worker.live) is not None:
+            self._attempts.doubt(live, Doubt.LEFT)
+        self._workforce.changed(worker, now)
+        self.watch_leaving(worker)
+
+    def watch_leaving(self, worker: Worker) -> None:
+        """Look at a worker that may have left when it has said nothing for the release grace."""
+        if worker.leaving is not None:
+            self._timers.at(worker.leaving + self._limits.release_grace, partial(self._look_gone, worker))
+
+    def _look_gone(self, worker: Worker, now: Moment) -> None:
+        if worker.leaving is None or self._workforce.get(worker.name) is not worker:
+            return
+        if now.monotonic < worker.leaving + self._limits.release_grace:
+            self.watch_leaving(worker)
+        else:
+            self._leave(worker, now)
+
+    def stays(self, worker: Worker, now: Moment, *, free: bool) -> None:
+        """It has not left, or has come back; ``free``: it works at nothing."""
+        if worker.leaving is None:
+            return
+        worker.leaving = None
+        live = worker.live
+        if live is not None:
+            self._attempts.settle_doubt(live)
+            if free and live.phase is Phase.WORKING:
+                self._attempts.sent_only(live, now)
+
+    def _leave(self, worker: Worker, now: Moment) -> None:
+        self._ledger.log(catalogue.WORKER_OFFLINE(worker.name))
+        if worker.booked is not None:
+            self._attempts.unbook(worker.booked, now)
+        if (live := worker.live) is not None:
+            self._attempts.take_back(live, AttemptEnd.OFFLINE, now)
+        self._remove(worker, now)
+
+    def _remove(self, worker: Worker, now: Moment) -> None:
+        for attempt in list(worker.queue):
+            self._attempts.resolve(attempt, now)
+        self._timers.cancel(worker.timer)
+        self._workforce.remove(worker)
+
+    def forget(self, today: float, now: Moment) -> None:
+        """Let workers go that have been missing for long: restarted ones come under new names.
+
+        ``today``: unix time, by a calendar that does not jump.
+        """
+        for worker in list(self._workforce):
+            if worker.missing and today - worker.since > self._limits.forget_after:
+                self._ledger.log(catalogue.WORKER_FORGOTTEN(worker.name, worker.worker_type))
+                self._remove(worker, now)
+
+    def undelivered(self, attempt: Attempt, reason: str, now: Moment) -> None:
+        """A dispatch reached no queue: undo it at once, and take the worker for missing."""
+        worker, spec = attempt.worker, attempt.task.spec
+        self._ledger.log(catalogue.DISPATCH_FAILED(spec.task_type, spec.guid, worker.name, reason))
+        if attempt.live:
+            self._attempts.take_back(attempt, AttemptEnd.UNDELIVERED, now)
+            self._lose(worker, now)
+        elif attempt in worker.queue:
+            self._attempts.resolve(attempt, now)
+
+    def unsendable(self, attempt: Attempt, reason: str, now: Moment) -> None:
+        """The broker takes no message like this one: undo its dispatch, and hold the task back."""
+        worker, task = attempt.worker, attempt.task
+        spec = task.spec
+        self._ledger.log(catalogue.DISPATCH_FAILED(spec.task_type, spec.guid, worker.name, reason))
+        if attempt.live:
+            self._attempts.hold_back(task, reason, now)
+            self._attempts.take_back(attempt, AttemptEnd.UNDELIVERED, now)
+        elif attempt in worker.queue:
+            self._attempts.resolve(attempt, now)
+        self._workforce.changed(worker, now)
+
+    def deserted(self, worker: Worker, now: Moment) -> None:
+        """Nobody consumes its queue any more, and it says nothing: what it held goes on elsewhere."""
+        self._ledger.log(catalogue.QUEUE_DESERTED(worker.name, worker.worker_type, worker.exchange_name))
+        if (live := worker.live) is not None:
+            live.confirmed = live.phase is Phase.WORKING  # what stands in its queue still was no attempt
+            self._attempts.take_back(live, AttemptEnd.MISSING, now, unresolved=True)
+        self._lose(worker, now)
+
+    def watch(self, worker: Worker) -> None:
+        """Look at a worker when it has been silent for the missing interval."""
+        due = worker.heard + self._limits.missing_interval
+        if due < worker.watched:
+            self._timers.cancel(worker.timer)
+            worker.watched = due
+            worker.timer = self._timers.at(due, partial(self._look, worker))
+
+    def _look(self, worker: Worker, now: Moment) -> None:
+        worker.watched = inf
+        if self._workforce.get(worker.name) is not worker or worker.missing:
+            return
+        if now.monotonic < worker.heard + self._limits.missing_interval:
+            self.watch(worker)
+            return
+        if (live := worker.live) is not None:
+            self._attempts.take_back(live, AttemptEnd.MISSING, now, unresolved=True)
+        self._lose(worker, now)
+
+    def _lose(self, worker: Worker, now: Moment) -> None:
+        if worker.booked is not None:
+            self._attempts.unbook(worker.booked, now)
+        self._workforce.mark(worker, now, missing=True)
+        self._ledger.log(catalogue.WORKER_MISSING(worker.name, worker.worker_type))

@@ -1,0 +1,310 @@
+"""What workers say: the table of worker states.
+
+`TABLE` is the one place that says what happens; ``docs/protocol.md`` draws it, and a test keeps the
+two the same. The two vocabularies in the field differ in what *free* is called: ``ready`` (which ends
+a task, too) and ``idle`` (which does not).
+
+A worker's messages name no task in one of the vocabularies. What they mean then is the oldest dispatch
+that is not settled, since a worker takes its queue in order.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from tefmanager.core.books.ledger import Ledger
+from tefmanager.core.model.effects import Reply
+from tefmanager.core.model.entities import Attempt, Phase, Worker
+from tefmanager.core.model.events import WorkerReported
+from tefmanager.core.model.values import Doubt, Moment, TaskState
+from tefmanager.core.running.attempts import Attempts
+from tefmanager.core.running.departures import Departures
+from tefmanager.core.running.workers import Workforce
+from tefmanager.core.waiting.backlog import Backlog
+from tefmanager.protocol import catalogue
+from tefmanager.protocol.messages import WorkerMessage
+
+OFFLINE = "offline"
+
+
+class Word(StrEnum):
+    """What a worker can say of itself and stay."""
+
+    READY = "ready"
+    IDLE = "idle"
+    WORKING = "working"
+    TASK_COMPLETE = "task_complete"
+
+
+_WORDS = {word.value: word for word in Word}
+
+
+class Holds(StrEnum):
+    """What the manager holds for the worker, of the task that the message means."""
+
+    NOTHING = "nothing"
+    DISPATCHED = "dispatched"
+    WORKING = "working"
+    TAKEN = "taken away"
+
+
+TABLE: dict[tuple[Holds, Word], str] = {
+    (Holds.NOTHING, Word.READY): "free",
+    (Holds.NOTHING, Word.IDLE): "free",
+    (Holds.NOTHING, Word.WORKING): "busy",
+    (Holds.NOTHING, Word.TASK_COMPLETE): "unmatched",
+    (Holds.DISPATCHED, Word.READY): "heartbeat",
+    (Holds.DISPATCHED, Word.IDLE): "heartbeat",
+    (Holds.DISPATCHED, Word.WORKING): "start",
+    (Holds.DISPATCHED, Word.TASK_COMPLETE): "quick",
+    (Holds.WORKING, Word.READY): "done_and_free",
+    (Holds.WORKING, Word.IDLE): "quiet",
+    (Holds.WORKING, Word.WORKING): "carry_on",
+    (Holds.WORKING, Word.TASK_COMPLETE): "done",
+    (Holds.TAKEN, Word.READY): "free",
+    (Holds.TAKEN, Word.IDLE): "free",
+    (Holds.TAKEN, Word.WORKING): "regain",
+    (Holds.TAKEN, Word.TASK_COMPLETE): "late",
+}
+
+
+class Reports:
+    """Registers workers and does what the table says."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        backlog: Backlog,
+        workforce: Workforce,
+        attempts: Attempts,
+        departures: Departures,
+    ) -> None:
+        self._ledger = ledger
+        self._backlog = backlog
+        self._workforce = workforce
+        self._attempts = attempts
+        self._departures = departures
+
+    def handle(self, event: WorkerReported, now: Moment) -> None:
+        """Take in one ``worker_status``."""
+        problem = self._handle(event, now)
+        if problem is not None:
+            self._ledger.log(problem)
+        if event.reply is not None:
+            self._ledger.do(Reply(event.reply, True if problem is None else problem.text))
+
+    def _handle(self, event: WorkerReported, now: Moment) -> catalogue.Line | None:
+        message = event.message
+        if message.status == OFFLINE:
+            self._departures.offline(message.name, now, again=event.redelivered)
+            return None
+        word = _WORDS.get(message.status)
+        if word is None:
+            return catalogue.UNKNOWN_STATUS(message.name, message.status)
+        worker = self._known(message, now)
+        if worker is None:
+            return catalogue.MISSING_WORKER_TYPE(message.name)
+        worker.heard, worker.heard_at = now.monotonic, now.wall
+        self._departures.stays(worker, now, free=word in (Word.READY, Word.IDLE))
+        self._act(worker, word, event, now)
+        self._workforce.changed(worker, now)
+        return None
+
+    def _act(self, worker: Worker, word: Word, event: WorkerReported, now: Moment) -> None:
+        meant = self._meant(worker, word, event.message.task)
+        action = getattr(self, f"_{TABLE[self._holding(meant), word]}")
+        action(worker, meant, event, now)
+
+    def _meant(self, worker: Worker, word: Word, guid: str | None) -> Attempt | None:
+        """Return the attempt a message is about."""
+        if word in (Word.READY, Word.IDLE):
+            return worker.live
+        if guid is not None:
+            return self._live_of_its_task(worker, worker.holds(guid))
+        return self._live_of_its_task(worker, worker.queue[0] if worker.queue else None)
+
+    def _live_of_its_task(self, worker: Worker, meant: Attempt | None) -> Attempt | None:
+        """Return the live one of a worker's two dispatches of one task, where an older one is meant.
+
+        It has the task that we want it to have. They change places: the other one still stands in its
+        queue.
+        """
+        live = worker.live
+        if meant is None or live is None or live is meant or live.task is not meant.task:
+            return meant
+        older, newer = worker.queue.index(meant), worker.queue.index(live)
+        worker.queue[older], worker.queue[newer] = live, meant
+        meant.phase = Phase.DISPATCHED
+        return live
+
+    def _holding(self, attempt: Attempt | None) -> Holds:
+        if attempt is None:
+            return Holds.NOTHING
+        return Holds(attempt.phase.value) if attempt.live else Holds.TAKEN
+
+    # --- who it is ---
+
+    def _known(self, message: WorkerMessage, now: Moment) -> Worker | None:
+        worker = self._workforce.get(message.name)
+        if worker is None:
+            return self._register(message, now)
+        worker_type = message.worker_type or worker.worker_type
+        if (worker_type, message.exchange_name) != (worker.worker_type, worker.exchange_name):
+            if worker.booked is not None:
+                self._attempts.unbook(worker.booked, now)
+            self._workforce.retype(worker, worker_type, message.exchange_name, now)
+            self._ledger.log(catalogue.WORKER_UPDATED(worker.name, worker_type, message.exchange_name))
+        return worker
+
+    def _register(self, message: WorkerMessage, now: Moment) -> Worker | None:
+        if message.worker_type is None:
+            return None
+        heard = (now.monotonic, now.wall)
+        worker = Worker(message.name, message.worker_type, message.exchange_name, *heard, busy=True)
+        self._workforce.add(worker, now)
+        self._departures.watch(worker)
+        self._ledger.log(catalogue.WORKER_REGISTERED(worker.name, worker.worker_type, worker.exchange_name))
+        return worker
+
+    # --- the table's actions; each takes (worker, the attempt meant, the event, now) ---
+
+    def _free(self, worker: Worker, meant: Attempt | None, event: WorkerReported, now: Moment) -> None:
+        idle = event.message.status == Word.IDLE
+        for attempt in [each for each in worker.queue if each.phase is Phase.WORKING]:
+            over = attempt.beats and self._backlog.by_guid.get(attempt.task.spec.guid) is not attempt.task
+            if idle and attempt.quiet is None and not over:
+                # It may have crossed its *working*, or overtaken its *task_complete*: the next one tells.
+                attempt.quiet = now.monotonic
+                if attempt.beats:
+                    self._attempts.deadlines.ended_silently(attempt, now)
+            else:
+                self._attempts.resolve(attempt, now)
+        self._attempts.deadlines.seen_free(worker, now)
+        self._departures.back(worker, now)
+        if worker.stalled:
+            self._ledger.log(catalogue.WORKER_BACK(worker.name, worker.worker_type, "stalled"))
+        self._workforce.mark(worker, now, busy=False, stalled=False)
+
+    def _busy(self, worker: Worker, meant: Attempt | None, event: WorkerReported, now: Moment) -> None:
+        guid = event.message.task
+        task = None if guid is None or worker.live is not None else self._backlog.by_guid.get(guid)
+        self._occupied(worker, now)
+        if task is not None and self._waits(task.attempt, task.state):
+            self._attempts.take_over(task, worker, now)
+
+    def _unmatched(self, worker: Worker, meant: Attempt | None, event: WorkerReported, now: Moment) -> None:
+        self._occupied(worker, now)
+        guid = event.message.task
+        task = None if guid is None else self._backlog.by_guid.get(guid)
+        if task is None or not task.tried:
+            reason = "no such task is waiting or in flight" if guid else "the worker holds no task"
+            self._ledger.log(catalogue.COMPLETION_IGNORED(worker.name, guid or "", reason))
+        else:
+            by = Attempt(0, task, worker, live=False)
+            self._attempts.complete(task, by, now)
+
+    def _heartbeat(self, worker: Worker, meant: Attempt | None, event: WorkerReported, now: Moment) -> None:
+        self._departures.back(worker, now)
+
+    def _start(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
+        if event.redelivered and event.message.task is None:
+            # It may be the start of the task before, told twice. If it is not, a heartbeat will say so.
+            meant.since = now.monotonic
+            self._departures.back(worker, now)
+        else:
+            self._passed_over(worker, meant, now)
+            self._attempts.start(meant, now)
+
+    def _quick(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
+        if event.redelivered and event.message.task is None:
+            reason = "delivered again, and names no task"
+            self._ledger.log(catalogue.COMPLETION_IGNORED(worker.name, "", reason))
+        else:
+            self._complete(worker, meant, now)
+
+    def _done(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
+        if event.redelivered and event.message.task is None:
+            self._doubt(meant, event, now)
+        else:
+            self._complete(worker, meant, now)
+
+    def _done_and_free(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
+        if event.redelivered:
+            self._doubt(meant, event, now)
+        else:
+            self._complete(worker, meant, now)
+            self._free(worker, None, event, now)
+
+    def _quiet(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
+        if meant.first_hand and event.redelivered:
+            return  # it may be of the time before; the next heartbeat tells
+        if meant.first_hand and meant.doubt is not None:
+            self._complete(worker, meant, now)
+            self._free(worker, None, event, now)
+        elif meant.quiet is None:
+            meant.quiet = now.monotonic
+            self._attempts.deadlines.watch(meant)
+
+    def _doubt(self, meant: Attempt, event: WorkerReported, now: Moment) -> None:
+        """It may be the end of the task before, told twice: believe it unless *working* follows.
+
+        Where *working* was heard first-hand, what was told before decides nothing by itself.
+        """
+        self._attempts.doubt(meant, Doubt.STALE if meant.first_hand else Doubt.DONE)
+        if not meant.first_hand:
+            meant.quiet = now.monotonic
+            self._attempts.deadlines.watch(meant)
+
+    def _carry_on(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
+        meant.quiet = None
+        meant.beats = True
+        self._attempts.settle_doubt(meant)
+        meant.first_hand = meant.first_hand or not event.redelivered
+
+    def _regain(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
+        meant.beats = meant.beats or meant.phase is Phase.WORKING
+        meant.phase = Phase.WORKING
+        self._occupied(worker, now)
+        self._passed_over(worker, meant, now)
+        task = meant.task
+        current = self._backlog.by_guid.get(task.spec.guid) is task and self._waits(
+            task.attempt, task.state
+        )
+        may = not worker.stalled and worker.name not in task.avoid
+        if current and worker.live is None and may:
+            self._attempts.resolve(meant, now)
+            self._attempts.take_over(task, worker, now)
+
+    def _late(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
+        self._passed_over(worker, meant, now)
+        self._attempts.resolve(meant, now)
+        self._occupied(worker, now)
+        task = meant.task
+        if self._backlog.by_guid.get(task.spec.guid) is task:
+            self._attempts.complete(task, meant, now)
+        else:
+            reason = "the task is finished already"
+            self._ledger.log(catalogue.COMPLETION_IGNORED(worker.name, task.spec.guid, reason))
+
+    def _complete(self, worker: Worker, attempt: Attempt, now: Moment) -> None:
+        self._passed_over(worker, attempt, now)
+        self._occupied(worker, now)
+        self._attempts.complete(attempt.task, attempt, now)
+
+    # --- what they share ---
+
+    def _occupied(self, worker: Worker, now: Moment) -> None:
+        """It is there, and not free until it says so."""
+        self._departures.back(worker, now)
+        self._workforce.mark(worker, now, busy=True)
+        if worker.booked is not None:
+            self._attempts.unbook(worker.booked, now)
+
+    def _passed_over(self, worker: Worker, meant: Attempt, now: Moment) -> None:
+        """A worker takes its queue in order: what stood before is not there any more."""
+        for attempt in worker.queue[: worker.queue.index(meant)]:
+            if not attempt.live:
+                self._attempts.resolve(attempt, now)
+
+    def _waits(self, attempt: Attempt | None, state: TaskState) -> bool:
+        return state is TaskState.WAITING and (attempt is None or attempt.phase is Phase.RESERVING)

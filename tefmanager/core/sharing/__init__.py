@@ -1,0 +1,1 @@
+"""Shared resources: what is free, who claims it, and what is wrong with it."""

@@ -1,0 +1,400 @@
+"""Resources as the planner sees them: what is free now, who waits for it, and who has a claim on it.
+
+What is seen here is a hint that saves requests; the reservation in Etcd decides.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from math import inf
+
+from tefmanager.core.model.entities import Attempt, Task, Worker
+from tefmanager.core.model.resources import Resource
+from tefmanager.core.model.timers import Timer, Timers
+from tefmanager.core.model.values import Moment
+from tefmanager.core.sharing.heldback import HeldBack, HoldBacks
+
+NOT_READ = "(Etcd)"
+"""What a task waits for while the resources have not been read."""
+
+
+@dataclass(slots=True)
+class Wait:
+    """A task that was first in line but for its resources.
+
+    Attributes:
+        task: it.
+        since: monotonic time from which it has been so.
+        timer: by which its patience is looked at.
+        yielded: it has a claim, and let another task have what it claims, since no worker was free for it.
+    """
+
+    task: Task
+    since: float
+    yielded: bool = False
+    timer: Timer | None = None
+
+
+class Pool:
+    """The resources, as last seen, less what is being reserved.
+
+    Args:
+        hold_unknown: a name without an entry holds a task back, instead of limiting nothing.
+        runnable: tells whether a task could be dispatched if it had its resources and a worker.
+        free: returns the free workers of a type.
+        wake: is told of resources that a claim no longer keeps.
+        wanted: tells whether a task waits, or is owed something, that needs just these resources.
+
+    Attributes:
+        ready: the resources have been read.
+        seen: they, as they were seen last.
+        pending: references that are being asked for.
+        waits: the tasks that were first in line but for their resources, by id.
+        holds_unknown: a name without an entry holds a task back.
+        impossible: names that can't be reserved together, whoever asks; what waits for just these stands
+            at `HeldBack.place`, as at a resource that it is short of.
+    """
+
+    def __init__(
+        self,
+        *,
+        hold_unknown: bool,
+        runnable: Callable[[Task], bool],
+        free: Callable[[str], Mapping[Worker, None]],
+        wake: Callable[[Iterable[str]], None],
+        timers: Timers,
+        wanted: Callable[[tuple[str, ...]], bool],
+    ) -> None:
+        self.ready = False
+        self.seen: dict[str, Resource] = {}
+        self.pending: Counter[str] = Counter()
+        self.waits: dict[int, Wait] = {}
+        self.holds_unknown = hold_unknown
+        self._timers = timers
+        self._runnable = runnable
+        self._workers = free
+        self._owed: dict[int, tuple[str, ...]] = {}
+        self._owing: Counter[str] = Counter()
+        self._wake = wake
+        self._wanted = wanted
+        self.impossible: HoldBacks[tuple[str, ...]] = HoldBacks(timers, self._try_again)
+        self._refused: set[str] = set()
+        self._doubted: set[str] = set()
+        self._claims: dict[str, dict[int, Wait]] = {}
+        self._claims_of: dict[str, dict[int, Wait]] = {}
+        self._counted: dict[str, float] = {}
+        self._counted_at: Moment | None = None
+        self._claimed = 0
+
+    # --- what is free ---
+
+    def short(self, task: Task, now: Moment, worker: Worker | None = None) -> str | None:
+        """Return the first of a task's resources that has no reference for it, or None.
+
+        ``worker``: the one that it is for, where that is not free for anything else.
+        """
+        if not task.spec.resources:
+            return None
+        if not self.ready:
+            return NOT_READ
+        if not self._claims:
+            return self.lacking(task.spec.resources, now)
+        if (place := self._held_at(task.spec.resources, now)) is not None:
+            return place
+        return next((name for name in task.spec.resources if not self._free(name, now, task, worker)), None)
+
+    def lacking(self, names: tuple[str, ...], now: Moment) -> str | None:
+        """Return the first of some resources that has no reference for anyone, or None."""
+        if not names:
+            return None
+        if not self.ready:
+            return NOT_READ
+        if (place := self._held_at(names, now)) is not None:
+            return place
+        for name in names:
+            if self.left(name, now) < 1:
+                return name
+        return None
+
+    def fits(self, attempt: Attempt, now: Moment) -> bool:
+        """Tell whether an attempt that runs without its references could take them: it goes before all."""
+        if not self.ready or self._held_at(attempt.wants, now) is not None:
+            return False
+        return all(self._count(name, now) >= 1 for name in attempt.wants)
+
+    def gives(self, name: str, now: Moment) -> bool:
+        """Tell whether a resource has a reference to give, to some task at least."""
+        if is_resource(name):
+            return self.ready and self.left(name, now) >= 1
+        held = self.impossible.at(name)
+        return self.ready and (held is None or now.monotonic >= held.until)
+
+    def _free(self, name: str, now: Moment, task: Task, worker: Worker | None) -> bool:
+        left = self.left(name, now)
+        return left >= 1 and left - len(self.claims_before(name, now, task, worker)) >= 1
+
+    def left(self, name: str, now: Moment) -> float:
+        """Return how many references a resource has left, claims aside: less than 1, and it is short.
+
+        It is kept for the turn: planning asks for it far more often than it changes.
+        """
+        if now is not self._counted_at:
+            self._counted_at = now
+            self._counted.clear()
+        left = self._counted.get(name)
+        if left is None:
+            left = self._counted[name] = self._count(name, now) - self._owing[name]
+        return left
+
+    def _count(self, name: str, now: Moment) -> float:
+        resource = self.seen.get(name)
+        if resource is None:
+            return 0 if self.holds_unknown else inf
+        if name in self._refused:
+            return 0
+        return resource.free_at(now.local) - self.pending[name]
+
+    def claims_before(self, name: str, now: Moment, task: Task, worker: Worker | None = None) -> list[Wait]:
+        """Return the claims on a resource that keep a task from it."""
+        claims = self._claims.get(name, {}).values()
+        return [
+            each for each in claims if _goes_before(each.task, task) and self._in_force(each, now, worker)
+        ]
+
+    def _in_force(self, wait: Wait, now: Moment, worker: Worker | None) -> bool:
+        """A claim that cannot be used now, whatever is given back, must not keep others from working."""
+        return self._has_worker(wait, worker) and self._may_be_met(wait, now)
+
+    def _may_be_met(self, wait: Wait, now: Moment) -> bool:
+        """Tell whether a task could be given its resources some time, as they and its suite are now."""
+        if not self._runnable(wait.task) or self.impossible.get(wait.task.spec.resources) is not None:
+            return False
+        entries = (self.seen.get(name) for name in wait.task.spec.resources)
+        return all(entry is None or entry.limit_at(now.local) != 0 for entry in entries)
+
+    def _has_worker(self, wait: Wait, worker: Worker | None = None) -> bool:
+        """Tell whether a worker is free for a task, or would be, if it were not given another one now."""
+        kind = wait.task.spec.task_type
+        if worker is not None and worker.worker_type == kind and _fits(worker, wait.task):
+            return True
+        return any(_fits(worker, wait.task) for worker in self._workers(kind))
+
+    # --- claims and workers ---
+
+    @property
+    def claimed(self) -> bool:
+        """Whether there is any claim."""
+        return bool(self._claims)
+
+    def yield_to(self, task: Task, now: Moment) -> None:
+        """A task takes what others claim that have no worker to use it: they keep the next that is free."""
+        for name in task.spec.resources if self._claims else ():
+            for wait in self._claims.get(name, {}).values():
+                if _goes_before(wait.task, task) and not self._has_worker(wait):
+                    wait.yielded = True
+
+    def keeps(self, task: Task, now: Moment) -> set[Worker]:
+        """Return the workers that tasks with claims keep from a task: those that let others go before.
+
+        Where they did not, there would be no moment at which they had both a worker and the resources.
+        """
+        kept: set[Worker] = set()
+        claims = self._claims_of.get(task.spec.task_type)
+        if not claims or not self.ready:
+            return kept
+        yielded = [wait for wait in claims.values() if wait.yielded and _goes_before(wait.task, task)]
+        for wait in sorted(yielded, key=lambda wait: wait.task.place):
+            if self._may_be_met(wait, now):
+                free = self._workers(task.spec.task_type)
+                worker = next((one for one in free if one not in kept and _fits(one, wait.task)), None)
+                if worker is not None:
+                    kept.add(worker)
+        return kept
+
+    def let_pass(self, worker_type: str, now: Moment) -> None:
+        """Claims for which no worker is free any more keep nobody back: wake who waits for that."""
+        claims = self._claims_of.get(worker_type)
+        for wait in claims.values() if claims and self.ready else ():
+            if not self._has_worker(wait):
+                self._wake(name for name in wait.task.spec.resources if self.left(name, now) >= 1)
+
+    # --- debts ---
+
+    def owe(self, attempt: Attempt) -> None:
+        """Keep for an attempt what its worker uses without a reference."""
+        self.owe_no_more(attempt)
+        self._owed[attempt.id] = attempt.wants
+        self._owing.update(attempt.wants)
+        self._counted_at = None
+
+    def owe_no_more(self, attempt: Attempt) -> None:
+        """It has its references now, or needs them no longer."""
+        names = self._owed.pop(attempt.id, ())
+        self._owing.subtract(names)
+        for name in names:
+            if not self._owing[name]:
+                del self._owing[name]
+        if names:
+            self._counted_at = None
+            self._wake(names)
+
+    # --- what is being reserved ---
+
+    def book(self, attempt: Attempt, now: Moment) -> None:
+        """Count references that are being asked for."""
+        attempt.reserving = True
+        self.impossible.tried(attempt.wants, now)
+        self.pending.update(attempt.wants)
+        for name in attempt.wants:
+            self._counted.pop(name, None)
+
+    def unbook(self, attempt: Attempt) -> None:
+        """Stop counting them: Etcd has answered, or will not."""
+        attempt.reserving = False
+        self.pending.subtract(attempt.wants)
+        self._counted_at = None
+        for name in attempt.wants:
+            if not self.pending[name]:
+                del self.pending[name]
+
+    # --- what Etcd says ---
+
+    def see(self, seen: Mapping[str, Resource | None]) -> None:
+        """Take in what changed."""
+        for name, resource in seen.items():
+            if resource is None:
+                self.seen.pop(name, None)
+            else:
+                self.seen[name] = resource
+        self._counted_at = None
+        self._refused.difference_update(seen)
+        self._doubted.difference_update(seen)
+
+    def read(self, seen: Mapping[str, Resource | None]) -> None:
+        """Take in everything there is."""
+        self.seen = {name: resource for name, resource in seen.items() if resource is not None}
+        self.second_look()
+        if not self.ready:
+            self.impossible.clear()  # the Etcd that is back may be a mended one
+        self.ready = True
+
+    def lose(self) -> None:
+        """Nothing is known of the resources any more."""
+        self.ready = False
+
+    def refuse(self, name: str) -> None:
+        """Take a resource for short until something new is seen of it.
+
+        The refusal may be older than what was seen last: only the second one counts.
+        """
+        if name in self._doubted:
+            self._refused.add(name)
+            self._counted_at = None
+        self._doubted.add(name)
+
+    def second_look(self) -> None:
+        """Let resources that were refused be tried again."""
+        self._counted_at = None
+        self._refused.clear()
+        self._doubted.clear()
+
+    # --- what is impossible ---
+
+    def hold_back(self, names: tuple[str, ...], reason: str, now: Moment) -> bool:
+        """Let nobody ask for just these resources for a while; tell whether the reason is new."""
+        news = self.impossible.hold(names, reason, now)
+        self._wake(self.beside(names))
+        return news
+
+    def possible(self, names: tuple[str, ...]) -> None:
+        """These resources could be reserved."""
+        if (held := self.impossible.drop(names)) is not None:
+            self._wake((held.place,))
+
+    def _held_at(self, names: tuple[str, ...], now: Moment) -> str | None:
+        held = self.impossible.get(names) if self.impossible else None
+        return held.place if held is not None and now.monotonic < held.until else None
+
+    def _try_again(self, names: tuple[str, ...], held: HeldBack, now: Moment) -> bool:
+        self._wake((held.place,))
+        return self._wanted(names)
+
+    # --- patience ---
+
+    def wait(self, task: Task, now: Moment) -> Wait:
+        """Note that a task is first in line but for its resources."""
+        if task.short_since is None:
+            task.short_since = now.wall
+        wait = self.waits[task.spec.id] = Wait(task, now.monotonic)
+        return wait
+
+    def claim(self, wait: Wait) -> None:
+        """A task's patience is over."""
+        self._claimed += 1
+        wait.task.claim = self._claimed
+        for name in wait.task.spec.resources:
+            self._claims.setdefault(name, {})[wait.task.spec.id] = wait
+        self._claims_of.setdefault(wait.task.spec.task_type, {})[wait.task.spec.id] = wait
+
+    def settle(self, task: Task) -> None:
+        """A task waits no longer; its claim keeps nobody back any more."""
+        task.short_since = None
+        wait = self.waits.pop(task.spec.id, None)
+        if wait is None:
+            return
+        self._timers.cancel(wait.timer)
+        if task.claim is None:
+            return
+        task.claim = None
+        for name in task.spec.resources:
+            _drop(self._claims, name, task)
+        _drop(self._claims_of, task.spec.task_type, task)
+        self._wake(task.spec.resources)
+
+    def beside(self, names: Iterable[str]) -> set[str]:
+        """Return these resources, and those claimed together with one of them.
+
+        A claim that can't be used, because one of its resources was closed, keeps back none of the others.
+        """
+        found = set(names)
+        claimed = [claims for name, claims in self._claims.items() if name in found]
+        return found.union(*(wait.task.spec.resources for claims in claimed for wait in claims.values()))
+
+    def timed(self, names: Iterable[str]) -> list[str]:
+        """Return those of the resources, and of the claimed ones, whose limits follow the time of day."""
+        every = sorted({*names, *self._claims})
+        return [name for name in every if (entry := self.seen.get(name)) is not None and entry.windows]
+
+
+def _drop(claims: dict[str, dict[int, Wait]], key: str, task: Task) -> None:
+    del claims[key][task.spec.id]
+    if not claims[key]:
+        del claims[key]
+
+
+def _fits(worker: Worker, task: Task) -> bool:
+    return worker.name not in task.avoid
+
+
+def is_resource(short: str) -> bool:
+    """Tell whether what somebody is short of is a resource."""
+    return short != NOT_READ and not is_held_back(short)
+
+
+def is_held_back(short: str) -> bool:
+    """Tell whether what somebody stands at is no resource, but resources that can't be had together."""
+    return short.startswith("\0")
+
+
+def _goes_before(claimant: Task, task: Task) -> bool:
+    """Tell whether a claim keeps a task from what it needs: the order is that of the lanes.
+
+    Otherwise two tasks could wait for each other.
+    """
+    if claimant is task:
+        return False
+    if task.claim is None or claimant.claim is None:
+        return claimant.spec.priority >= task.spec.priority
+    return (-claimant.spec.priority, claimant.claim) < (-task.spec.priority, task.claim)

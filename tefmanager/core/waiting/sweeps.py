@@ -1,0 +1,69 @@
+"""Going through the waiting tasks of a suite in steps, however many there are."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from msgspec.structs import replace
+
+from tefmanager.core.model.entities import Task
+from tefmanager.core.model.values import Stretch, TaskRow
+
+STEP = 500
+"""Most tasks that one turn goes through."""
+
+STRETCHES = 50
+"""Most lanes of which one turn reads something."""
+
+
+class Sweep:
+    """The tasks of a suite that waited at a time and are still to be gone through.
+
+    Those in memory come first. The others are read from the roads on which something was unread then; a
+    task that comes into memory by another way is met there, too. The suite is held back until all is done.
+
+    Args:
+        found: the suite's tasks in memory.
+        stretches: of the suite, one for each of those roads.
+
+    Attributes:
+        below: tasks of this id and above came later and are none of them.
+        spared: ids of tasks that were in flight then, and are none of them either.
+    """
+
+    def __init__(
+        self, below: int, spared: Iterable[int], found: Iterable[Task], stretches: Iterable[Stretch]
+    ) -> None:
+        self.below = below
+        self.spared = frozenset(spared)
+        self._found = deque(sorted(filter(self.covers, found), key=lambda task: task.spec.id))
+        self._stretches = deque(stretches)
+
+    def covers(self, task: Task) -> bool:
+        """Tell whether a task of the suite is one of them, if it still waits."""
+        return task.spec.id < self.below and task.spec.id not in self.spared
+
+    @property
+    def over(self) -> bool:
+        """Whether all have been gone through."""
+        return not (self._found or self._stretches)
+
+    def take(self, at_most: int) -> list[Task]:
+        """Return the next tasks in memory; some of them may wait no longer."""
+        return [self._found.popleft() for _ in range(min(at_most, len(self._found)))]
+
+    def to_read(self) -> list[Stretch]:
+        """Return what is to be read now: nothing while there is something in memory."""
+        if self._found:
+            return []
+        count = min(len(self._stretches), STRETCHES)
+        each = STEP // count if count else 0
+        stretches = (self._stretches.popleft() for _ in range(count))
+        return [replace(stretch, at_most=each, below=self.below) for stretch in stretches]
+
+    def read(self, stretch: Stretch, rows: Sequence[TaskRow], tasks: Iterable[Task]) -> None:
+        """Take in what was read."""
+        self._found.extend(filter(self.covers, tasks))
+        if len(rows) == stretch.at_most:
+            self._stretches.append(replace(stretch, after=rows[-1].spec.order))

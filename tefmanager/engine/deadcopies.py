@@ -1,0 +1,288 @@
+"""Dead tasks' copies in the dead queue: put there, and taken out of it when a task is settled.
+
+The database is the truth: a task whose copy the queue refuses is dead all the same, and the copy is tried
+again, slowly. Bodies are read when they are sent, a few at a time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from tefmanager import inquiry
+from tefmanager.core.model import events
+from tefmanager.core.model.dead_copies import Copy, CopyRow, given_back
+from tefmanager.core.model.effects import Bury
+from tefmanager.core.running.announcements import history
+from tefmanager.engine.properties import copy_of
+from tefmanager.inquiry.questions import DropDeadMessages, GetDeadMessages
+from tefmanager.interfaces.amqp import Delivered, IPublisher, Lying
+from tefmanager.interfaces.store import IReign
+from tefmanager.logfile.emit import emit
+from tefmanager.protocol import catalogue
+from tefmanager.support.backoff import Backoff
+from tefmanager.support.crashpoints import CrashPoint, reach
+from tefmanager.support.outages import SET_ASIDE, WALK, Outages, Service
+
+log = Logger()
+
+AT_ONCE = 20
+"""Copies that are on their way together, with their bodies in memory."""
+
+ROWS = 1000
+"""Dead tasks that one round deals with."""
+
+PAUSES = (5.0, 60.0)
+"""Seconds until a queue that refuses is tried again: at first, and at most."""
+
+SETTLES = 15.0
+"""Seconds after which a message has arrived whose connection went, or never does."""
+
+ATTEMPTS_TOLD = 100
+"""How many of a dead task's attempts are told in its headers: the last ones."""
+
+GUID, TASK = "x-tef-guid", "x-tef-task"
+"""Headers of a copy: guid and id of its task."""
+
+
+class DeadCopies:
+    """Keeps the dead queue in step with history.
+
+    That a copy may be there is written before it is sent, and whether it is there after that. Where a
+    manager ends in between, the next one goes through the queue before it sends the copy again: so there is
+    one.
+
+    Args:
+        post: takes what came of it, as an event.
+        run: runs a coroutine that is to end before a stop.
+        run_aside: runs one that no stop waits for.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        publisher: IPublisher,
+        queue: bytes,
+        reign: IReign,
+        post: Callable[[events.Event], None],
+        run: Callable[[Coroutine[Any, Any, None], str], object],
+        run_aside: Callable[[Coroutine[Any, Any, None], str], object],
+        outages: Outages,
+    ) -> None:
+        self._clock = clock
+        self._publisher = publisher
+        self._queue = queue
+        self._reign = reign
+        self._post = post
+        self._run = run
+        self._run_aside = run_aside
+        self._outages = outages
+        self._waiting: deque[Bury] = deque()
+        self._going = 0
+        self._beginning = False
+        self._unwritten: set[int] = set()
+        self._round_under_way = self._round_wanted = False
+        self._pauses = Backoff(clock, *PAUSES)
+        self._not_before = 0.0
+        self._settled_at = clock.seconds() + SETTLES
+        self._timer: IDelayedCall | None = None
+        self._over = False
+
+    # --- to the queue ---
+
+    def bury(self, effect: Bury) -> None:
+        """Send a copy, as soon as there is room for it."""
+        if effect.again:
+            self._post(events.Buried(effect.task_id, effect.guid, Copy.DOUBT))
+        else:
+            self._waiting.append(effect)
+            self._begin()
+
+    def _begin(self) -> None:
+        if self._beginning:
+            return  # one has ended at once
+        self._beginning = True
+        while self._waiting and self._going < AT_ONCE:
+            self._going += 1
+            self._run(self._bury(self._waiting.popleft()), SET_ASIDE)
+        self._beginning = False
+
+    async def _bury(self, effect: Bury) -> None:
+        copy = await self._put(effect)
+        reach(CrashPoint.BURIED)
+        self._going -= 1
+        self._begin()
+        if copy is Copy.DUE:
+            self._not_before = self._clock.seconds() + self._pauses.next()
+        if copy is Copy.DOUBT:
+            self._settled_at = self._clock.seconds() + SETTLES
+        if effect.late:
+            self._known({effect.task_id: copy})
+        else:
+            self._post(events.Buried(effect.task_id, effect.guid, copy))
+
+    async def _put(self, effect: Bury) -> Copy | None:
+        """Send a copy once; return what the queue has of it."""
+        stored = await self._reign.message(effect.task_id)
+        if stored is None:
+            return None  # it is gone from history, too
+        attempts = await self._reign.attempts(effect.task_id)
+        told = [history(row) for row in attempts[-ATTEMPTS_TOLD:]]
+        headers = {"x-tef-reason": effect.reason, GUID: effect.guid, TASK: effect.task_id}
+        message = copy_of(stored, {**headers, "x-tef-attempts": told})
+        why: list[str] = []
+        outcome = await self._publisher.send(self._queue, message, why.append)
+        if outcome is Delivered.RETURNED:
+            await self._publisher.declare(self._queue)
+            outcome = await self._publisher.send(self._queue, message, why.append)
+        return self._copy(effect, outcome, "; ".join(dict.fromkeys(why)))
+
+    def _copy(self, effect: Bury, outcome: Delivered, reason: str) -> Copy | None:
+        match outcome:
+            case Delivered.CONFIRMED:
+                self._pauses.reset()
+                self._not_before = 0.0
+                self._outages.over(Service.QUEUE, about=self._queue.decode())
+                return Copy.THERE
+            case Delivered.LOST:
+                return Copy.DOUBT
+            case Delivered.REFUSED:
+                emit(catalogue.DEAD_NOT_QUEUED(effect.guid, reason))  # history has it all the same
+                return None
+        self._refused(f"a message was {outcome}: {reason}")
+        return Copy.DUE
+
+    def _refused(self, cause: str) -> None:
+        self._outages.began(Service.QUEUE, cause, self._queue.decode())
+
+    # --- rounds ---
+
+    def written(self, ids: Iterable[int]) -> None:
+        """What the queue has of tasks is written by now."""
+        self._unwritten.difference_update(ids)
+        self.look()
+
+    def look(self) -> None:
+        """See what is to be done with copies: some are due, or doubtful, or to go."""
+        self._round_wanted = True
+        if not self._unwritten and not self._round_under_way:
+            self._round_under_way = True
+            self._run_aside(self._rounds(), WALK)
+
+    async def _rounds(self) -> None:
+        while self._round_wanted and not self._unwritten:
+            self._round_wanted = False
+            await self._round()
+        self._round_under_way = False
+
+    async def _round(self) -> None:
+        rows = await self._reign.copies(ROWS)
+        now = self._clock.seconds()
+        doubtful = any(row.copy is Copy.DOUBT for row in rows)
+        if doubtful and now < self._settled_at:
+            self._look_in(self._settled_at - now)
+        elif unsure := {row.id: row for row in rows if row.copy is not Copy.DUE}:
+            await self._walk(unsure)
+        elif rows and now < self._not_before:
+            self._look_in(self._not_before - now)
+        elif rows:
+            self._want(rows[: 1 if self._not_before else AT_ONCE])
+
+    def _want(self, rows: Sequence[CopyRow]) -> None:
+        """Send copies that are due; one alone where the last was refused."""
+        self._unwritten.update(row.id for row in rows)
+        wanted = tuple((row.id, row.guid, given_back(row.attempts)) for row in rows)
+        self._post(events.CopiesWanted(wanted))
+
+    def _known(self, copies: Mapping[int, Copy | None]) -> None:
+        self._unwritten.update(copies)
+        self._post(events.CopiesKnown(copies))
+
+    async def _walk(self, rows: Mapping[int, CopyRow]) -> None:
+        """Go through the queue: take out what is settled, and find out what is there."""
+        seen: set[tuple[int, str]] = set()
+
+        def take(lying: Lying) -> bool:
+            key = _task(lying)
+            if key is None or self._over:
+                return False
+            if key in seen:
+                return True
+            seen.add(key)
+            row = rows.get(key[0])
+            return row is not None and row.guid == key[1] and row.settled
+
+        reason = await self._publisher.sift(self._queue, take)
+        if reason is not None:
+            self._refused(f"it can't be gone through: {reason}")
+            self._look_in(self._pauses.next())
+            return
+        self._outages.over(Service.QUEUE, about=self._queue.decode())
+        there = {id for id, _ in seen}
+        found = Copy.THERE, Copy.DUE
+        self._known({id: None if row.settled else found[id not in there] for id, row in rows.items()})
+
+    def _look_in(self, seconds: float) -> None:
+        self._look_not()
+        self._timer = self._clock.callLater(seconds, self.look)
+
+    def _look_not(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+
+    def abandon(self) -> None:
+        """Take nothing out any more: the reign ends, and the next manager may be at the queue."""
+        self._over = True
+        self._look_not()
+
+    # --- messages of others ---
+
+    async def others(self, question: GetDeadMessages | DropDeadMessages) -> inquiry.QueuedMessages:
+        """Go through the queue's messages that are no copies of dead tasks; drop those that are meant."""
+        if isinstance(question, GetDeadMessages):
+            return await self._described(question.limit)
+        _, listed = await self._reign.dead(ROWS)
+        kept = {row.finished.row.spec.guid for row in listed}
+        found: list[inquiry.QueuedMessage] = []
+
+        def take(lying: Lying) -> bool:
+            key = _task(lying)
+            stranger = _stranger(lying, key)
+            meant = question.every or not {stranger.name, stranger.guid}.isdisjoint(question.guids)
+            if (key is not None and key[1] in kept) or not meant:
+                return False
+            found.append(stranger)
+            return True
+
+        trouble = await self._publisher.sift(self._queue, take)
+        return inquiry.QueuedMessages(tuple(found[:ROWS]), trouble)
+
+    async def _described(self, at_most: int) -> inquiry.QueuedMessages:
+        found: list[inquiry.QueuedMessage] = []
+        copies: set[str] = set()
+
+        def take(lying: Lying) -> bool:
+            key = _task(lying)
+            found.append(_stranger(lying, key))
+            copies.update(() if key is None else (key[1],))
+            return False
+
+        trouble = await self._publisher.sift(self._queue, take, at_most)
+        known = copies & await self._reign.finished(sorted(copies))
+        strangers = [each for each in found if each.name not in known]
+        return inquiry.QueuedMessages(tuple(strangers), trouble)
+
+
+def _task(lying: Lying) -> tuple[int, str] | None:
+    """Return id and guid of the dead task whose copy a message is, or None where it is none."""
+    headers = lying.headers or {}
+    id, guid = headers.get(TASK), headers.get(GUID)
+    return (id, guid) if type(id) is int and type(guid) is str else None
+
+
+def _stranger(lying: Lying, key: tuple[int, str] | None) -> inquiry.QueuedMessage:
+    return inquiry.queued(lying.body, None if key is None else key[1], lying.headers is not None)

@@ -1,0 +1,80 @@
+"""Brings into memory, before a turn, what it will need of the tasks that stand in the database alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tefmanager.core.model.values import NOTHING
+from tefmanager.core.waiting.backlog import Backlog
+from tefmanager.core.waiting.lanes import Road
+from tefmanager.interfaces.store import IReign
+from tefmanager.protocol.messages import TaskMessage, WorkerMessage
+
+
+class Pager:
+    """Reads for a backlog. Only between turns, when memory and rows agree.
+
+    While everything is in memory it asks for nothing.
+    """
+
+    def __init__(self, backlog: Backlog, reign: IReign) -> None:
+        self._backlog = backlog
+        self._reign = reign
+
+    def needed(self, message: object) -> bool:
+        """Tell whether something may have to be read before this message is taken in."""
+        if not self._backlog.unread:
+            return False
+        guid = _names(message)
+        return guid is not None and guid not in self._backlog.by_guid
+
+    async def prepare(self, messages: Iterable[object]) -> None:
+        """Page in what the messages of a turn name, and what the last turn could not plan without."""
+        if not self._backlog.unread and not self._backlog.hungry:
+            return
+        await self._named(messages)
+        await self._sweep()
+        for rows in await self._reign.following(self._backlog.to_read.readied()):
+            self._backlog.page_in(rows)
+        for road in self._backlog.to_read.roads():
+            await self._read_road(road)
+        await self._read_lanes()
+
+    async def _named(self, messages: Iterable[object]) -> None:
+        """A task may come twice, and a worker may say that it works on one that waits."""
+        known = self._backlog.by_guid
+        guids = [guid for guid in map(_names, messages) if guid is not None and guid not in known]
+        if guids:
+            self._backlog.page_in(await self._reign.tasks(guids))
+
+    async def _sweep(self) -> None:
+        """Read the next tasks of the suite that is gone through, where there are no more in memory."""
+        known = self._backlog.by_guid
+        for sweep in self._backlog.sweeps.values():
+            stretches = sweep.to_read()
+            for stretch, rows in zip(stretches, await self._reign.following(stretches), strict=True):
+                self._backlog.page_in(rows)
+                sweep.read(stretch, rows, [known[row.spec.guid] for row in rows])
+            return
+
+    async def _read_road(self, road: Road) -> None:
+        each = self._backlog.memory.first
+        rows = await self._reign.heads(road.yard.task_type, road.resources, each)
+        self._backlog.read_road(road, rows, each)
+
+    async def _read_lanes(self) -> None:
+        lanes = self._backlog.to_read.lanes()
+        stretches = [lane.road.stretch(lane.suite, lane.horizon or NOTHING, lane.portion) for lane in lanes]
+        if lanes:
+            for lane, rows in zip(lanes, await self._reign.following(stretches), strict=True):
+                self._backlog.read_lane(lane, rows)
+
+
+def _names(message: object) -> str | None:
+    """Return the guid of a task that a message is about and that may wait."""
+    match message:
+        case TaskMessage():
+            return message.guid
+        case WorkerMessage(status="working"):
+            return message.task
+    return None

@@ -1,0 +1,127 @@
+"""References on their way back to Etcd, again and again until each is given back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from tefmanager.core.model import events
+from tefmanager.core.model.reservations import Claim
+from tefmanager.interfaces.etcd import IReservations, ReservationsLost
+from tefmanager.logfile.emit import emit
+from tefmanager.protocol import catalogue
+from tefmanager.support.backoff import Backoff
+from tefmanager.support.crashpoints import CrashPoint, reach
+
+log = Logger()
+
+KEPT = (10.0, 60.0)
+"""Seconds until references that Etcd refuses to take back are offered again: at first, and at most."""
+
+
+@dataclass(slots=True)
+class _Kept:
+    """References that Etcd refuses to take back: why, and when they are offered again."""
+
+    claim: Claim
+    reason: str
+    pauses: Backoff
+    again: IDelayedCall | None = None
+
+    def cancel(self) -> None:
+        """Offer them no more by itself."""
+        if self.again is not None and self.again.active():
+            self.again.cancel()
+
+
+class Releases:
+    """Gives references back: one batch at a time, while the next gathers.
+
+    What Etcd refuses to take back is told once for each reason and offered again later: nothing else
+    waits for it.
+
+    Args:
+        post: is told what holds nothing any more, as an event.
+        run: runs a coroutine that nobody waits for.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        reservations: IReservations,
+        post: Callable[[events.Event], None],
+        run: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:
+        self._clock = clock
+        self._reservations = reservations
+        self._post = post
+        self._run = run
+        self._waiting: dict[int, Claim] = {}
+        self._kept: dict[int, _Kept] = {}
+        self._giving = False
+        self._patience = Backoff(clock)
+
+    def add(self, claim: Claim) -> None:
+        """Let references go with the next batch."""
+        self._waiting[claim.attempt] = claim
+
+    def begin(self) -> None:
+        """Give back what has been added, unless a batch is under way."""
+        if self._waiting and not self._giving:
+            self._giving = True
+            self._run(self._give())
+
+    def etcd_is_back(self) -> None:
+        """Give back at once what could not be given back."""
+        for attempt, kept in self._kept.items():
+            kept.cancel()
+            self._waiting.setdefault(attempt, kept.claim)
+        self.begin()
+        self._patience.hurry()
+
+    def abandon(self) -> None:
+        """Offer nothing again."""
+        for kept in self._kept.values():
+            kept.cancel()
+
+    async def _give(self) -> None:
+        while self._waiting:
+            claims, self._waiting = self._waiting, {}
+            reach(CrashPoint.RELEASING)
+            try:
+                refused = await self._reservations.release(list(claims.values()))
+            except ReservationsLost as lost:
+                log.debug("releases: {reason}", reason=str(lost))
+                self._waiting = {**claims, **self._waiting}
+                await self._patience.pause()
+            else:
+                reach(CrashPoint.RELEASED)
+                self._patience.reset()
+                self._given(claims, {each.attempt: each.reason for each in refused})
+        self._giving = False
+
+    def _given(self, claims: dict[int, Claim], refused: dict[int, str]) -> None:
+        for attempt, claim in claims.items():
+            if attempt in refused:
+                self._keep(claim, refused[attempt])
+            else:
+                self._kept.pop(attempt, None)
+                self._post(events.ReservationReleased(attempt))
+
+    def _keep(self, claim: Claim, reason: str) -> None:
+        kept = self._kept.get(claim.attempt)
+        if kept is None:
+            kept = self._kept[claim.attempt] = _Kept(claim, "", Backoff(self._clock, *KEPT))
+        if kept.reason != reason:
+            kept.reason = reason
+            emit(catalogue.RESERVATION_KEPT(claim.attempt, " ".join(claim.resources), reason))
+        kept.cancel()
+        kept.again = self._clock.callLater(kept.pauses.next(), self._offer, claim)
+
+    def _offer(self, claim: Claim) -> None:
+        self._waiting.setdefault(claim.attempt, claim)
+        self.begin()

@@ -1,0 +1,241 @@
+"""Answers questions, a few in each turn, when memory and rows agree."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from tefmanager import inquiry
+from tefmanager.core.core import Core
+from tefmanager.core.model import events
+from tefmanager.core.model.effects import ReplyTo
+from tefmanager.core.model.values import FinishedRow, Moment, Outcome, TaskRow
+from tefmanager.engine.deadcopies import DeadCopies
+from tefmanager.inquiry.questions import (
+    DropDeadMessages,
+    ExplainTask,
+    GetDead,
+    GetDeadMessages,
+    GetDeadTask,
+    GetResources,
+    GetStatus,
+    GetSuites,
+    GetTask,
+    GetTasks,
+    GetWorkerDetails,
+    Question,
+    RetryDead,
+    SettleDead,
+)
+from tefmanager.interfaces.store import IReign, StoreLost
+from tefmanager.logfile.emit import emit
+from tefmanager.protocol import catalogue
+from tefmanager.protocol.messages import TaskMessage, parse
+from tefmanager.support.outages import Outages
+
+log = Logger()
+
+AT_ONCE = 2
+"""Questions that one turn answers: dispatching must not wait for people who are curious."""
+
+MOST_ASKED = 1000
+"""Questions that may wait to be answered."""
+
+
+Send: TypeAlias = Callable[[ReplyTo, object], Awaitable[None]]
+Resubmit: TypeAlias = Callable[[Sequence[events.TaskSubmitted]], Awaitable[None]]
+
+
+class TooManyQuestions(Exception):
+    """So many questions wait that no other is taken."""
+
+
+class Inquirer:
+    """One reign's answers.
+
+    Args:
+        resubmit: takes tasks in, and returns when that is committed.
+        dead: is told when dead tasks are settled, and asked what else lies in their queue.
+
+    They are found at the end of a turn, after its commit: so they tell nothing that is not durable, and
+    what is read from the database fits to what is in memory.
+    """
+
+    def __init__(
+        self, core: Core, reign: IReign, outages: Outages, resubmit: Resubmit, dead: DeadCopies
+    ) -> None:
+        self._core = core
+        self._resubmit = resubmit
+        self._dead = dead
+        self._outages = outages
+        self._reign = reign
+        self._asked: deque[tuple[Question, Deferred[object]]] = deque()
+
+    def __bool__(self) -> bool:
+        """Tell whether a question waits to be answered."""
+        return bool(self._asked)
+
+    def ask(self, question: Question) -> Deferred[object]:
+        """Return the answer to come: a value that can be encoded as JSON, None where there is no such task.
+
+        It is cancelled where the reign ends before. May fail with `TooManyQuestions`.
+        """
+        answer: Deferred[object] = Deferred()
+        if len(self._asked) < MOST_ASKED:
+            self._asked.append((question, answer))
+        else:
+            answer.errback(TooManyQuestions(f"{MOST_ASKED} questions wait already"))
+        return answer
+
+    async def tell(self, question: Question) -> object:
+        """Return the answer, or, where there is none, the text of the log line that says so."""
+        try:
+            if isinstance(question, GetDeadMessages | DropDeadMessages):
+                return await self._dead.others(question)
+            return await self.ask(question)
+        except CancelledError:
+            raise
+        except Exception as error:
+            if not isinstance(error, TooManyQuestions):
+                log.failure("a question could not be answered")
+            line = catalogue.QUESTION_FAILED(f"{question.type}: {type(error).__name__}: {error}")
+            emit(line)
+            return line.text
+
+    async def reply(self, question: Question, to: ReplyTo | None, send: Send) -> None:
+        """Answer a question, and send the answer to where it is wanted, if it is."""
+        answer = await self.tell(question)
+        if to is not None:
+            await send(to, answer)
+
+    def forsake(self) -> None:
+        """Cancel the answers that are still to come: the reign ends."""
+        asked, self._asked = self._asked, deque()
+        for _, answer in asked:
+            answer.cancel()
+
+    async def answer_some(self, now: Moment) -> None:
+        """Answer those asked first. Only at the end of a turn. Raises `StoreLost`."""
+        for _ in range(min(AT_ONCE, len(self._asked))):
+            question, answer = self._asked[0]
+            found = None if answer.called else await self._found(question, now)
+            self._asked.popleft()
+            if not answer.called:  # or nobody waits for it any more
+                answer.callback(found)
+
+    async def _found(self, question: Question, now: Moment) -> object:
+        try:
+            return await self._answer(question, now)
+        except (StoreLost, CancelledError):
+            raise
+        except Exception:
+            return Failure()  # type: ignore[no-untyped-call]
+
+    async def _answer(self, question: Question, now: Moment) -> object:
+        core = self._core
+        match question:
+            case GetStatus():
+                return inquiry.status(core, now, self._outages.now())
+            case GetWorkerDetails(worker_type=worker_type, status=status, limit=limit):
+                return inquiry.workers(core, now, worker_type=worker_type, status=status, at_most=limit)
+            case GetSuites(limit=limit):
+                return inquiry.suites(core, limit)
+            case GetResources(limit=limit):
+                return inquiry.resources(core, now, at_most=limit)
+            case GetTasks():
+                return await self._tasks(question)
+            case GetTask(guid=guid):
+                return await self._task(guid)
+            case ExplainTask(guid=guid):
+                return await self._explain(guid, now)
+            case GetDead(limit=limit):
+                return inquiry.describe_dead(*await self._reign.dead(limit))
+            case GetDeadTask(guid=guid):
+                return await self._dead_task(guid)
+            case RetryDead(guids=guids):
+                return await self._retry(guids)
+            case SettleDead(guids=guids):
+                return await self._settle(guids)
+            case GetDeadMessages() | DropDeadMessages():
+                raise ValueError(f"{question.type} is answered by the queue")
+
+    async def _dead_task(self, guid: str) -> inquiry.DeadDetail | None:
+        for finished in await self._history([guid]):
+            id = finished.row.spec.id
+            stored = await self._reign.message(id)
+            if finished.outcome is Outcome.DEAD and stored is not None:
+                ended = await self._reign.attempts(id)
+                return inquiry.dead_detail(inquiry.describe_task(_finished(finished), ended, None), stored)
+        return None
+
+    async def _retry(self, guids: Sequence[str]) -> inquiry.Retried:
+        """Take dead tasks in again, from history: the commit of that says that they came again."""
+        found = await self._reign.dead_messages(guids)
+        again: dict[str, events.TaskSubmitted] = {}
+        for dead in found:
+            task = parse(dead.message.body, len(dead.message.body))
+            if isinstance(task, TaskMessage):
+                again[dead.guid] = events.TaskSubmitted(
+                    task, dead.message.body, properties=dead.message.properties
+                )
+        if again:
+            await self._resubmit(list(again.values()))
+            self._dead.look()
+        left = await self._reign.dead_messages(guids) if found else ()
+        return inquiry.Retried(tuple(again), tuple(sorted({dead.guid for dead in left}.difference(again))))
+
+    async def _settle(self, guids: Sequence[str]) -> Sequence[str]:
+        settled = await self._reign.settle(guids)
+        emit(*(catalogue.DEAD_SETTLED(guid) for guid in settled))
+        self._dead.look()
+        return settled
+
+    async def _tasks(self, question: GetTasks) -> inquiry.Tasks:
+        if question.guids is None:
+            wanted = inquiry.TaskFilter(question.task_type, question.suite_guid, question.state)
+            return inquiry.find_tasks(self._core, wanted, question.limit)
+        known = self._core.backlog.by_guid
+        found = [
+            inquiry.task_in_memory(self._core, known[guid]) for guid in question.guids if guid in known
+        ]
+        missing = [guid for guid in question.guids if guid not in known]
+        found += [inquiry.task_of_row(row) for row in await self._unread(missing)]
+        missing = sorted(set(missing).difference(info.guid for info in found))
+        found += [_finished(row) for row in await self._history(missing)]
+        return inquiry.Tasks(len(found), 0, complete=True, tasks=tuple(found))
+
+    async def _task(self, guid: str) -> inquiry.TaskDetail | None:
+        task = self._core.backlog.by_guid.get(guid)
+        if task is not None:
+            ended = await self._reign.attempts(task.spec.id)
+            return inquiry.describe_task(inquiry.task_in_memory(self._core, task), ended, task.attempt)
+        for row in await self._unread([guid]):
+            return inquiry.describe_task(inquiry.task_of_row(row), (), None)  # it never had an attempt
+        for finished in await self._history([guid]):
+            ended = await self._reign.attempts(finished.row.spec.id)
+            return inquiry.describe_task(_finished(finished), ended, None)
+        return None
+
+    async def _explain(self, guid: str, now: Moment) -> inquiry.Explanation | None:
+        if guid not in self._core.backlog.by_guid:
+            for row in await self._unread([guid]):
+                return inquiry.explain(self._core, guid, now, row, self._outages.now())
+            for finished in await self._history([guid]):
+                return inquiry.explain_finished(_finished(finished), self._outages.now())
+        return inquiry.explain(self._core, guid, now, None, self._outages.now())
+
+    async def _unread(self, guids: Sequence[str]) -> Sequence[TaskRow]:
+        """Look up tasks that are not in memory; there are some only while something is unread."""
+        return await self._reign.tasks(guids) if guids and self._core.backlog.unread else ()
+
+    async def _history(self, guids: Sequence[str]) -> Sequence[FinishedRow]:
+        return await self._reign.history(guids) if guids else ()
+
+
+def _finished(finished: FinishedRow) -> inquiry.TaskInfo:
+    return inquiry.task_of_row(finished.row, outcome=finished.outcome.value, finished=finished.at)

@@ -1,0 +1,206 @@
+"""Control messages that are answered when a turn has ended: what may be asked, and by which data.
+
+All but those in `CHANGING` change nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, TypeAlias
+
+import msgspec
+import msgspec.structs
+from msgspec import Meta, Struct
+
+from tefmanager.core.model.values import WorkerStatus
+
+MOST = 1000
+"""Things that one answer lists, at most."""
+
+_Limit = Annotated[int, Meta(ge=1, le=MOST)]
+_Name = Annotated[str, Meta(min_length=1, max_length=255)]
+_Guids = Annotated[tuple[_Name, ...], Meta(max_length=MOST)]
+
+
+class GetStatus(Struct, frozen=True, forbid_unknown_fields=True):
+    """How does the manager stand?"""
+
+    type: ClassVar[str] = "get_status"
+
+
+class GetWorkerDetails(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which workers are there, of a type and in a status where these are given?"""
+
+    type: ClassVar[str] = "get_worker_details"
+    worker_type: _Name | None = None
+    status: WorkerStatus | None = None
+    limit: _Limit = MOST
+
+
+class GetTasks(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which tasks are not finished? With ``guids``: what became of these, finished or not?"""
+
+    type: ClassVar[str] = "get_tasks"
+    task_type: _Name | None = None
+    suite_guid: _Name | None = None
+    state: _Name | None = None
+    guids: _Guids | None = None
+    limit: _Limit = 100
+
+
+class GetTask(Struct, frozen=True):
+    """What became of a task?"""
+
+    type: ClassVar[str] = "get_task"
+    guid: _Name
+
+
+class ExplainTask(Struct, frozen=True):
+    """Why is a task not running?"""
+
+    type: ClassVar[str] = "explain_task"
+    guid: _Name
+
+
+class GetSuites(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which suites are there?"""
+
+    type: ClassVar[str] = "get_suites"
+    limit: _Limit = MOST
+
+
+class GetResources(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which resources are there, who holds them, and who waits?"""
+
+    type: ClassVar[str] = "get_resources"
+    limit: _Limit = MOST
+
+
+class GetDead(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which tasks are dead, and nobody has settled what becomes of them?"""
+
+    type: ClassVar[str] = "get_dead"
+    limit: _Limit = 100
+
+
+class GetDeadTask(Struct, frozen=True):
+    """What was a dead task's message, and how did its attempts end?"""
+
+    type: ClassVar[str] = "get_dead_task"
+    guid: _Name
+
+
+class GetDeadMessages(Struct, frozen=True, forbid_unknown_fields=True):
+    """What lies in the dead queue that is no dead task's copy? So many messages are looked at."""
+
+    type: ClassVar[str] = "get_dead_messages"
+    limit: _Limit = MOST
+
+
+class DropDeadMessages(Struct, frozen=True, forbid_unknown_fields=True):
+    """Take messages out of the dead queue, by the names or guids that they are told with, or ``every``.
+
+    Copies of tasks that are listed as dead stay.
+    """
+
+    type: ClassVar[str] = "drop_dead_messages"
+    guids: _Guids = ()
+    every: bool = False
+
+
+class RetryDead(Struct, frozen=True, forbid_unknown_fields=True):
+    """Take dead tasks in again, as they came: which wait again?"""
+
+    type: ClassVar[str] = "retry_dead"
+    guids: _Guids
+
+
+class SettleDead(Struct, frozen=True, forbid_unknown_fields=True):
+    """Dead tasks need not be listed any more: which were?"""
+
+    type: ClassVar[str] = "settle_dead"
+    guids: _Guids
+
+
+Question: TypeAlias = (
+    GetStatus
+    | GetWorkerDetails
+    | GetTasks
+    | GetTask
+    | ExplainTask
+    | GetSuites
+    | GetResources
+    | GetDead
+    | GetDeadTask
+    | GetDeadMessages
+    | DropDeadMessages
+    | RetryDead
+    | SettleDead
+)
+
+_KINDS: tuple[type[Question], ...] = (
+    GetStatus,
+    GetWorkerDetails,
+    GetTasks,
+    GetTask,
+    ExplainTask,
+    GetSuites,
+    GetResources,
+    GetDead,
+    GetDeadTask,
+    GetDeadMessages,
+    DropDeadMessages,
+    RetryDead,
+    SettleDead,
+)
+QUESTIONS: dict[str, type[Question]] = {kind.type: kind for kind in _KINDS}
+"""The questions, by the type of their message."""
+
+CHANGING = (DropDeadMessages, RetryDead, SettleDead)
+"""Those that do something, also where nobody wants an answer."""
+
+OF_A_TASK = (GetTask, ExplainTask, GetDeadTask)
+"""Those whose data is the guid of a task."""
+
+
+def read_question(type: str, data: Any) -> Question:
+    """Return what a message asks. Raises `ValueError`, which says what is wrong with its data.
+
+    Those of a task take a guid; the others an object, which may be left out.
+    """
+    kind = QUESTIONS[type]
+    if kind in OF_A_TASK:
+        data = {"guid": data}
+    if isinstance(data, dict):
+        data = {key: _as_texts(value) if key in _GUIDS else value for key, value in data.items()}
+    try:
+        question = msgspec.convert({} if data is None else data, kind)
+    except msgspec.ValidationError as error:
+        reason = str(error).replace("$.guid`", "data`").replace("$", "data")
+        raise ValueError(reason) from error
+    if any(not _is_storable(text) for text in _texts(question)):
+        raise ValueError("a string in data has a NUL character or one half of a surrogate pair in it")
+    return question
+
+
+_GUIDS = ("guid", "guids", "suite_guid")
+
+
+def _as_texts(value: Any) -> Any:
+    """Return guids with whole numbers among them as their decimal text."""
+    if isinstance(value, list):
+        return [_as_texts(each) for each in value]
+    return str(value) if type(value) is int else value
+
+
+def _texts(question: Question) -> Iterator[str]:
+    for value in msgspec.structs.asdict(question).values():
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, tuple):
+            yield from value
+
+
+def _is_storable(text: str) -> bool:
+    """Tell whether the database can hold a text, and so may be asked for it."""
+    return "\0" not in text and text == text.encode(errors="ignore").decode()

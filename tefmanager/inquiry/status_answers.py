@@ -1,0 +1,150 @@
+"""How the manager stands, in numbers, and its suites."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from heapq import nsmallest
+from itertools import filterfalse, islice
+
+from tefmanager.core.core import Core
+from tefmanager.core.model.entities import Phase
+from tefmanager.core.model.values import Moment, TaskState, WorkerStatus
+from tefmanager.core.sharing.pool import is_held_back
+from tefmanager.inquiry.answers import HeldBackInfo, Status, SuiteInfo, Suites, Waiting
+from tefmanager.protocol.catalogue import plain
+from tefmanager.support.outages import Outage
+
+LOOK_AT = 20_000
+"""Tasks that one inquiry looks at, at most: some milliseconds."""
+
+SUITES_TOLD = 100
+"""Suites that `status` names."""
+
+TYPES_TOLD = 100
+"""Task types that `status` names."""
+
+RESOURCES_TOLD = 1000
+"""Resources that `status` names."""
+
+HELD_BACK_TOLD = 20
+"""How many of the things that are held back `status` names."""
+
+NAMES_TOLD = 5
+"""How many of the resources that can't be reserved together are named."""
+
+
+def status(core: Core, now: Moment, outages: tuple[Outage, ...] = ()) -> Status:
+    """Tell how the manager stands, with what it has to do without."""
+    phases = Counter(attempt.phase for attempt in core.attempts.in_flight.values())
+    shown = Counter(worker.status for worker in core.workforce)
+    free = {name: len(core.workforce.free(name)) for name in core.workforce.types()}
+    return Status(
+        state=core.state.value,
+        state_since=core.numbers.state_since,
+        active_since=core.began,
+        etcd_ready=core.pool.ready,
+        waiting=_waiting(core),
+        dispatched=phases[Phase.DISPATCHED],
+        working=phases[Phase.WORKING],
+        dying=len(core.attempts.dying),
+        workers={each.value: shown[each] for each in WorkerStatus},
+        worker_types=_most(free),
+        paused_suites=len(core.backlog.paused),
+        short=tuple(nsmallest(RESOURCES_TOLD, filterfalse(is_held_back, core.backlog.shortages()))),
+        held_back=tuple(islice(_held_back(core), HELD_BACK_TOLD)),
+        time=now.wall,
+        outages=outages,
+    )
+
+
+def _held_back(core: Core) -> Iterator[HeldBackInfo]:
+    for task, held in core.attempts.held_back.items():
+        yield HeldBackInfo(f"task {task.spec.guid}", held.reason, held.since)
+    for names, held in core.pool.impossible.items():
+        yield HeldBackInfo(f"tasks that need {_shortened(names)}", held.reason, held.since)
+
+
+def _shortened(names: Sequence[str]) -> str:
+    more = len(names) - NAMES_TOLD
+    return " ".join(names[:NAMES_TOLD]) + (f" and {more} more" if more > 0 else "")
+
+
+def headline(core: Core) -> str:
+    """Tell in a few words how the manager stands; that costs the same whatever waits."""
+    booked = sum(_is_booked(each.phase, each.live) for each in core.attempts.reserving.values())
+    waiting, flight = core.backlog.waiting + booked, len(core.attempts.in_flight)
+    return f"{core.state.value}: {waiting} waiting, {flight} in flight, {len(core.workforce)} workers"
+
+
+def _waiting(core: Core) -> Waiting:
+    """Count. Booked tasks are in no lane, so they are counted apart."""
+    booked = [each.task for each in core.attempts.reserving.values() if _is_booked(each.phase, each.live)]
+    types = Counter({name: yard.waiting.total() for name, yard in core.backlog.yards.items()})
+    types.update(task.spec.task_type for task in booked)
+    suites = waiting_by_suite(core)
+    looked_at = [task for task in islice(core.backlog.tasks(), LOOK_AT) if task.state is TaskState.WAITING]
+    priorities = Counter(task.spec.priority for task in looked_at)
+    named = nsmallest(SUITES_TOLD, suites.items(), key=lambda each: (-each[1], each[0] or ""))
+    return Waiting(
+        total=core.backlog.waiting + len(booked),
+        unread=core.backlog.unread,
+        by_type=_largest(types),
+        types=sum(count > 0 for count in types.values()),
+        by_suite={suite or "": count for suite, count in named},
+        suites=len(suites),
+        by_priority={plain(each): priorities[each] for each in sorted(priorities, reverse=True)},
+        by_priority_of=len(looked_at),
+        oldest=min((task.spec.received for task in looked_at), default=None),
+    )
+
+
+def _largest(counts: Mapping[str, int]) -> Mapping[str, int]:
+    """Return the largest counts, by name, those of nothing left out."""
+    return _most({name: count for name, count in counts.items() if count})
+
+
+def _most(counts: Mapping[str, int]) -> Mapping[str, int]:
+    """Return the largest counts, by name."""
+    return dict(sorted(nsmallest(TYPES_TOLD, counts.items(), key=lambda each: (-each[1], each[0]))))
+
+
+def waiting_by_suite(core: Core) -> Mapping[str | None, int]:
+    """Count the waiting tasks of each suite, unread ones and those that are being reserved too."""
+    suites: Counter[str | None] = Counter()
+    for yard in core.backlog.yards.values():
+        suites.update(yard.waiting)
+    for each in core.attempts.reserving.values():
+        if _is_booked(each.phase, each.live):
+            suites[each.task.spec.suite] += 1
+    return suites
+
+
+def _is_booked(phase: Phase, live: bool) -> bool:
+    return live and phase is Phase.RESERVING
+
+
+def suites(core: Core, at_most: int = 1000) -> Suites:
+    """List the suites of which something is not finished, and the paused ones."""
+    waiting = waiting_by_suite(core)
+    flight: Counter[tuple[str | None, Phase]] = Counter(
+        (attempt.task.spec.suite, attempt.phase) for attempt in core.attempts.in_flight.values()
+    )
+    names = {*waiting, *(suite for suite, _ in flight), *core.backlog.paused} - {None}
+    infos = [
+        SuiteInfo(
+            suite=suite,
+            paused=suite in core.backlog.paused,
+            waiting=waiting.get(suite, 0),
+            dispatched=flight[suite, Phase.DISPATCHED],
+            working=flight[suite, Phase.WORKING],
+        )
+        for suite in names
+        if suite is not None
+    ]
+    first = nsmallest(at_most, infos, key=lambda info: (-_size(info), info.suite))
+    return Suites(len(infos), tuple(first))
+
+
+def _size(info: SuiteInfo) -> int:
+    return info.waiting + info.dispatched + info.working

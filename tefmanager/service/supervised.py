@@ -1,0 +1,71 @@
+"""Lets systemd know what the manager does, and that it makes progress."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from twisted.application.service import Service
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from tefmanager.service.systemd import Notifier
+from tefmanager.status.view import Health, Readiness
+
+log = Logger()
+
+INTERVAL = 1.0
+"""Seconds between two looks at the manager, unless the watchdog is to be told more often."""
+
+
+class Shown(Protocol):
+    """What is looked at: a `tefmanager.status.view.View`."""
+
+    def health(self) -> Health:
+        """Tell whether the manager makes progress."""
+
+    def readiness(self) -> Readiness:
+        """Tell whether it can work, or could if the active one went."""
+
+    def headline(self) -> str:
+        """Tell in a line what it does, or what it waits for."""
+
+
+class Supervised(Service):
+    """Looks at the manager now and then, and tells systemd.
+
+    The watchdog hears nothing while a turn does not end, just as ``/health`` says then, nor while the
+    reactor is stuck. A process that waits for its services is alive, but not ready.
+    """
+
+    def __init__(self, clock: IReactorTime, notifier: Notifier, view: Shown) -> None:
+        self._notifier = notifier
+        self._view = view
+        self._looks = LoopingCall(self._look)
+        self._looks.clock = clock
+
+    def startService(self) -> None:
+        """Begin to look."""
+        super().startService()  # type: ignore[no-untyped-call]
+        watchdog = self._notifier.watchdog
+        looking = self._looks.start(INTERVAL if watchdog is None else min(INTERVAL, watchdog / 4))
+        looking.addErrback(lambda failure: log.failure("systemd is told nothing any more", failure))
+
+    def stopService(self) -> None:
+        """Tell that the manager is about to stop, and look no more."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        if self._looks.running:
+            self._looks.stop()
+        self._notifier.tell_stopping()
+
+    def _look(self) -> None:
+        if not self._notifier.ready and is_ready(self._view.readiness()):
+            self._notifier.tell_ready()
+        self._notifier.tell_status(self._view.headline())
+        if self._view.health().healthy:
+            self._notifier.tell_alive()
+
+
+def is_ready(found: Readiness) -> bool:
+    """Tell whether the manager consumes or stands by; Etcd may be away all the same."""
+    return found.role == "standby" or (found.role == "active" and "consumer" not in found.missing)

@@ -1,0 +1,335 @@
+"""A reign: the right to write, as long as its session lasts."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+from msgspec.structs import replace
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from tefmanager.core.model.dead_copies import CopyRow, DeadMessage, Stored
+from tefmanager.core.model.identity import Life
+from tefmanager.core.model.values import (
+    AttemptRow,
+    Bodies,
+    Changes,
+    DeadRow,
+    FinishedRow,
+    Outcome,
+    Snapshot,
+    Stretch,
+    SuiteEnds,
+    TaskRow,
+)
+from tefmanager.interfaces.store import MOST_ATTEMPTS, IReign, StoreLost
+from tefmanager.store import rows
+from tefmanager.store.queries import Query
+from tefmanager.store.session import Row, Session
+from tefmanager.store.shelves import Shelves
+from tefmanager.support.lease import Lease
+
+T = TypeVar("T")
+
+PORTION = 5_000
+"""Rows read at a time, so that the reactor gets its turn and memory stays bounded."""
+
+BATCH_BYTES = 2**25
+"""Bytes of bodies that one statement writes, or reads, unless a single body is longer."""
+
+PACK_BYTES = 2**26
+"""Bytes that go to the server at once, unless a single statement is longer. It takes 1 GiB at most."""
+
+MOST_COUNTED = 10_000
+"""Dead tasks that are counted: more are told as that many, since the page asks each second."""
+
+_SURVEY = 300.0
+"""Seconds that it may take to count all tasks. It is done once, before anything else."""
+
+_LAST_WORD = 2.0
+"""Seconds that giving back the lock may take; closing the session gives it back anyway."""
+
+
+@implementer(IReign)
+class Reign:
+    """What `IReign` says, on one database session.
+
+    A commit is one string of prepared statements in one round trip, which PostgreSQL runs as one
+    transaction (0.7 ms for a small turn; 1.4 with begin, each statement and commit by itself). Only a
+    turn of very many bytes goes in several strings between begin and commit.
+
+    The first statement fences: it counts the turn in the manager's row, and raises where the row's
+    epoch or count is not what this reign has made it: another one has begun, or the rows were restored
+    from a dump. While nothing is committed, each ping looks for the same. Statements that change or move
+    tasks raise unless every row was there; taking away what is not there (workers, suites' pauses,
+    unresolved marks) is no error. Bodies are read last, from history too, so a task may be finished in
+    the commit that asks for its body; very many bytes of them in several portions, of which all but the
+    first come after the commit.
+
+    Args:
+        session: holds the lock.
+        queries: prepared in the session, by name.
+        epoch, life: of this reign, written already.
+        turns: that the row counts so far.
+        key: of the lock.
+        lease: lasts from answer to answer.
+        ping: seconds between two questions where there is nothing else to ask.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        queries: Mapping[str, Query],
+        epoch: int,
+        turns: int,
+        life: Life,
+        key: int,
+        lease: Lease,
+        ping: float,
+    ) -> None:
+        self.epoch = epoch
+        self._turns = turns
+        self.life = life
+        self._session = session
+        session.lease = lease
+        self._queries = queries
+        self._key = key
+        self._quote = session.quoter()
+        session.keep_alive(ping, lambda: self._call("look", self.epoch, self._turns))
+        self._shelves = Shelves(self._run, self._survey)
+
+    def watch(self, tell: Callable[[StoreLost], None]) -> None:
+        """See `IReign.watch`."""
+        self._session.watch(tell)
+
+    async def load(self, at_most: int | None = None) -> Snapshot:
+        """See `IReign.load`."""
+        [manager] = await self._run("load_manager")
+        workers = await self._run("load_workers")
+        paused = await self._run("load_paused")
+        stops = await self._run("load_stops")
+        if at_most is not None and await self._shelves.hold_more_than(at_most):
+            snapshot = await self._shelves.load()
+        else:
+            with _no_collections():
+                snapshot = Snapshot(tasks=tuple(await self._all("load_tasks", rows.task_row)))
+        return replace(
+            snapshot,
+            manager=rows.manager_row(manager),
+            workers=tuple(rows.worker_row(row) for row in workers),
+            paused_suites=frozenset(guid for (guid,) in paused),
+            stops=tuple(map(rows.stop_row, stops)),
+            unresolved=tuple(await self._all("load_unresolved", rows.attempt_row)),
+        )
+
+    async def tasks(self, guids: Sequence[str]) -> Sequence[TaskRow]:
+        """See `IReign.tasks`."""
+        return await self._shelves.tasks(guids)
+
+    async def heads(self, task_type: str, resources: Sequence[str], each: int) -> Sequence[TaskRow]:
+        """See `IReign.heads`."""
+        return await self._shelves.heads(task_type, resources, each)
+
+    async def following(self, stretches: Sequence[Stretch]) -> Sequence[Sequence[TaskRow]]:
+        """See `IReign.following`."""
+        return await self._shelves.following(stretches)
+
+    async def _all(self, query: str, read: Callable[[Row], T]) -> list[T]:
+        """Read rows by id, in portions; the server finds the next while we take in the last."""
+        found: list[T] = []
+        portion = await self._run(query, 0, PORTION)
+        while portion:
+            following = Deferred.fromCoroutine(self._run(query, portion[-1][0], PORTION))
+            found.extend(map(read, portion))
+            portion = await following
+        return found
+
+    async def commit(self, changes: Changes) -> Bodies:
+        """See `IReign.commit`. Raises `StoreConflict` where the changes do not fit the rows."""
+        wanted = sorted(set(changes.bodies))
+        found = await self._write(_packed(self._statements(changes, wanted)))
+        bodies: dict[int, bytes] = {}
+        while wanted:
+            bodies.update({id: bytes(body) for id, body in found})
+            wanted = [id for id in wanted if id not in bodies]
+            if wanted:
+                found = await self._run("bodies", wanted, BATCH_BYTES)
+        return bodies
+
+    async def _write(self, packs: Iterator[bytes]) -> list[Row]:
+        """Run all statements in one transaction; return the rows of the last one."""
+        first, second = next(packs), next(packs, None)
+        if second is None:
+            return await self._session.run(first)
+        await self._session.run(b"begin;" + first)
+        found = await self._session.run(second)
+        for pack in packs:
+            found = await self._session.run(pack)
+        await self._session.run("commit")
+        return found
+
+    def _statements(self, changes: Changes, wanted: Sequence[int]) -> Iterator[bytes]:
+        yield self._turn(changes)
+        for batch in _batches(changes.accepted):
+            yield self._call("accept_tasks", rows.accepted_json(batch, changes.properties))
+        if changes.tasks:
+            yield self._call("update_tasks", rows.changed_json(changes.tasks.values()))
+        if changes.attempts:
+            yield self._call("end_attempts", rows.as_json(changes.attempts))
+        if changes.resolved:
+            yield self._call("resolve_attempts", changes.resolved)
+        if changes.finished:
+            yield self._call("finish_tasks", rows.finished_json(changes.finished))
+        if changes.copies:
+            yield self._call("write_copies", rows.copies_json(changes.copies))
+        yield from self._collective(changes)
+        if wanted:
+            yield self._call("bodies", wanted, BATCH_BYTES)
+
+    def _collective(self, changes: Changes) -> Iterator[bytes]:
+        if changes.workers:
+            yield self._call("write_workers", rows.as_json(changes.workers.values()))
+        if changes.left:
+            yield self._call("remove_workers", changes.left)
+        if changes.paused:
+            yield self._call("pause_suites", changes.paused)
+        if changes.readied:
+            yield self._call("ready_suites", changes.readied)
+        if changes.stops_forgotten:
+            yield self._call("forget_stops", changes.stops_forgotten)
+        if changes.stops:
+            yield self._call("write_stops", rows.as_json(changes.stops.values()))
+
+    def _turn(self, changes: Changes) -> bytes:
+        # Statements run in the order in which they are made, so each knows how many go before it.
+        before, self._turns = self._turns, self._turns + 1
+        new = changes.manager
+        if new is None:
+            return self._call("turn", self.epoch, None, None, None, None, before, None)
+        row = (new.state.value, new.task_ids, new.attempt_ids, new.state_since)
+        return self._call("turn", self.epoch, *row, before, new.calendar)
+
+    async def finished(self, guids: Sequence[str]) -> frozenset[str]:
+        """See `IReign.finished`."""
+        if not guids:
+            return frozenset()
+        return frozenset(guid for (guid,) in await self._run("finished", list(guids)))
+
+    async def history(self, guids: Sequence[str]) -> Sequence[FinishedRow]:
+        """See `IReign.history`."""
+        if not guids:
+            return []
+        found = [rows.finished_row(row) for row in await self._run("load_history", list(guids))]
+        return sorted(found, key=lambda finished: finished.row.spec.guid)
+
+    async def suite_ends(self, suites: Sequence[str]) -> SuiteEnds:
+        """See `IReign.suite_ends`."""
+        ends: dict[str, dict[Outcome, int]] = {suite: {} for suite in suites}
+        for suite, *counts in await self._run("suite_ends", list(ends)):
+            ended = zip((Outcome.COMPLETED, Outcome.STOPPED, Outcome.DEAD), counts, strict=True)
+            ends[suite] = {outcome: count for outcome, count in ended if count}
+        return ends
+
+    async def attempts(self, task_id: int) -> Sequence[AttemptRow]:
+        """See `IReign.attempts`."""
+        return [rows.attempt_row(row) for row in await self._run("load_attempts", task_id, MOST_ATTEMPTS)]
+
+    async def dead(self, at_most: int) -> tuple[int, Sequence[DeadRow]]:
+        """See `IReign.dead`."""
+        found = await self._run("load_dead", at_most, MOST_COUNTED)
+        return (int(found[0][-1]) if found else 0), [rows.dead_row(row) for row in found]
+
+    async def message(self, task_id: int) -> Stored | None:
+        """See `IReign.message`."""
+        found = await self._run("message", task_id)
+        return rows.stored_row(found[0]) if found else None
+
+    async def dead_messages(self, guids: Sequence[str]) -> Sequence[DeadMessage]:
+        """See `IReign.dead_messages`."""
+        found = await self._run("dead_messages", list(guids), BATCH_BYTES)
+        return [rows.dead_message_row(row) for row in found]
+
+    async def copies(self, at_most: int) -> Sequence[CopyRow]:
+        """See `IReign.copies`."""
+        return [rows.copy_row(row) for row in await self._run("copies", at_most)]
+
+    async def settle(self, guids: Sequence[str]) -> Sequence[str]:
+        """See `IReign.settle`."""
+        return sorted(guid for (guid,) in await self._fenced("settle", list(guids)))
+
+    async def forget(self, before: float, at_most: int) -> int:
+        """See `IReign.forget`."""
+        [(count,)] = await self._fenced("forget", before, at_most)
+        return int(count)
+
+    async def _fenced(self, name: str, *values: object) -> list[Row]:
+        """Run a statement that writes, in a transaction that fails where this reign is over."""
+        return await self._session.run(self._turn(Changes()) + b";" + self._call(name, *values))
+
+    async def end(self) -> None:
+        """See `IReign.end`."""
+        try:
+            if not self._session.busy:
+                await self._session.run(f"select pg_advisory_unlock({self._key})", _LAST_WORD)
+        except StoreLost:
+            pass  # the lock went with the session
+        finally:
+            self._session.close()
+
+    def _call(self, name: str, *values: object) -> bytes:
+        return self._quote(self._queries[name].execute, values)
+
+    async def _run(self, name: str, *values: object) -> list[Row]:
+        return await self._session.run(self._call(name, *values))
+
+    async def _survey(self) -> tuple[list[Row], list[Row]]:
+        """Read all of a large table: by no index, and without sorting it."""
+        settings = "enable_seqscan = on; set local enable_sort = off; set local statement_timeout = 0"
+        await self._session.run(f"begin; set local {settings}")
+        counts = await self._session.run(self._call("survey"), _SURVEY)
+        others = await self._session.run(self._call("others"), _SURVEY)
+        await self._session.run("commit")
+        return counts, others
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Suspend the search for cycles: rows have none.
+
+    While a million of them come in it takes as long as reading them, and stops the reactor for a second.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _batches(accepted: Sequence[tuple[TaskRow, bytes]]) -> Iterator[Sequence[tuple[TaskRow, bytes]]]:
+    """Yield new tasks in portions of bounded size."""
+    begin = size = 0
+    for index, (_, body) in enumerate(accepted):
+        if size and size + len(body) > BATCH_BYTES:
+            yield accepted[begin:index]
+            begin, size = index, 0
+        size += len(body)
+    if accepted:
+        yield accepted[begin:]
+
+
+def _packed(statements: Iterator[bytes]) -> Iterator[bytes]:
+    """Join statements to strings of bounded size."""
+    pack: list[bytes] = []
+    size = 0
+    for statement in statements:
+        if pack and size + len(statement) > PACK_BYTES:
+            yield b";".join(pack)
+            pack, size = [], 0
+        pack.append(statement)
+        size += len(statement)
+    yield b";".join(pack)

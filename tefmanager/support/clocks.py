@@ -1,0 +1,14 @@
+"""The one place that reads the clocks."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+
+from tefmanager.core.model.values import Moment
+
+
+def read_clocks() -> Moment:
+    """Return what the clocks say now. Local time follows the system's zone."""
+    wall = time.time()
+    return Moment(time.monotonic(), wall, datetime.fromtimestamp(wall))

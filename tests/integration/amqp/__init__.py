@@ -1,0 +1,1 @@
+"""Tests of `tefmanager.amqp` with real services."""

@@ -1,0 +1,1 @@
+"""Tests of `tefmanager.config` with real services."""

@@ -1,0 +1,1 @@
+"""Tests of `tefmanager.ctl` with real services."""

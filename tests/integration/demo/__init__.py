@@ -1,0 +1,1 @@
+"""Tests of `tefmanager.demo` with real services."""

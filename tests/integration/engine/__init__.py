@@ -1,0 +1,1 @@
+"""Tests of `tefmanager.engine` with real services."""

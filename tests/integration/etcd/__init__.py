@@ -1,0 +1,1 @@
+"""Tests of `tefmanager.etcd` with real services."""

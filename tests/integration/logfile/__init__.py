@@ -1,0 +1,1 @@
+"""Tests of `tefmanager.logfile` with real services."""

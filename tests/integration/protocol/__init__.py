@@ -1,0 +1,1 @@
+"""Tests of `tefmanager.protocol` with real services."""

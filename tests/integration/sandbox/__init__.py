@@ -1,0 +1,1 @@
+"""Tests of `tefmanager.sandbox` with real services."""

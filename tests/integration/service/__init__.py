@@ -1,0 +1,1 @@
+"""Tests of `tefmanager.service` with real services."""

@@ -1,0 +1,1 @@
+"""Tests of `tefmanager.status` with real services."""

@@ -1,0 +1,1 @@
+"""Tests of `tefmanager.store` with real services."""
