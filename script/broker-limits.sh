@@ -93,7 +93,7 @@ send_large_ones() {
     check "the worker does younger tasks" limits others 100
     check "the larger ones are held back, with RabbitMQ's reason" until_has \
         "grep -c 'TASK_CANNOT_RUN|.*message size 20000000 is larger than' $LIMITS_LOG" '^3$' 60
-    check "no leadership was lost" is "grep -c 'REIGN_LOST' $LIMITS_LOG" 0
+    check "no leadership was lost" is "grep -c 'LEADERSHIP_LOST' $LIMITS_LOG" 0
     check "RabbitMQ takes more once more" take_more
     check "they are done" limits receive 3
 }

@@ -87,7 +87,7 @@ without_systemd() {
         'tef-manager: TEF_AMQP_URL_PROD is not set.*database_prod.yml'
     say "$RELEASE: following the README"
     set_up
-    check "the manager reigns" until_has "cat $LOG" 'REIGN_BEGUN'
+    check "the manager leads" until_has "cat $LOG" 'LEADERSHIP_GAINED'
     check "it is the unit's user" is 'ps -o user:20= -p "$(cat /run/by-hand.pid)"' tef-manager
     check "it has no capabilities, and gets none" is 'grep -hE "^(CapBnd|CapEff|NoNewPrivs)" "/proc/$(cat /run/by-hand.pid)/status" | tr -d "[:alpha:]:\\t" | xargs' \
         '0000000000000000 0000000000000000 1'

@@ -32,7 +32,7 @@ from tefmanager.etcd.ownership import Owner
 from tefmanager.etcd.v2 import EtcdV2Reservations
 from tefmanager.etcd.v3 import EtcdV3Reservations
 from tefmanager.interfaces.meter import IMeter, NoMeter
-from tefmanager.interfaces.policy import Queues, Ways
+from tefmanager.interfaces.policy import Policy, Queues
 from tefmanager.logfile.emit import emit
 from tefmanager.logfile.observer import LogObserver
 from tefmanager.logfile.twistd import fault_of_files
@@ -163,7 +163,7 @@ def _watched(
     budget = ChannelBudget(reactor.seconds)
     publisher = _publisher(reactor, config, lease, outages, budget)
     manager = _manager(reactor, config, give_up, silence, lease, publisher, meter, outages, budget)
-    reloader.follow(lambda found: manager.change(_ways(found, meter)))
+    reloader.follow(lambda found: manager.change(_policy(found, meter)))
     if not isinstance(meter, Meter):
         return manager
     journal = Journal(meter)
@@ -240,14 +240,14 @@ def _manager(
             on_conflict=meter.conflicted,
             owner=Owner(life, gethostname(), max(5, round(2 * config.silence_limit)), emit),
         ),
-        _ways(config, meter),
+        _policy(config, meter),
         give_up,
         outages,
     )
 
 
-def _ways(config: Config, meter: IMeter) -> Ways:
-    return Ways(
+def _policy(config: Config, meter: IMeter) -> Policy:
+    return Policy(
         limits=Limits(
             missing_interval=config.missing_interval,
             time_limit=config.time_limit,

@@ -56,7 +56,7 @@ class Daemon:
         return began
 
     def wait_ready(self, seconds: float = PATIENCE) -> None:
-        """Wait until it reigns and takes in messages."""
+        """Wait until it leads and takes in messages."""
         until(self._is_ready, "the manager", seconds)
 
     def _is_ready(self) -> bool:

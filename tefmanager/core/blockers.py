@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tefmanager.core.books.ledger import Ledger
 from tefmanager.core.model.values import Moment, TaskSpec
-from tefmanager.core.running.workers import Workforce
+from tefmanager.core.running.workers import Workers
 from tefmanager.core.sharing.lookalikes import Resembling
 from tefmanager.core.sharing.pool import Pool
 from tefmanager.protocol import catalogue
@@ -19,7 +19,7 @@ REMEMBERED = 1000
 """Obstacles of which it is remembered that the log told of them: the last ones."""
 
 
-class Obstacles:
+class Blockers:
     """Finds what no task's end removes: a type that no worker has, a resource that gives nothing.
 
     The sender is told of each. The log tells of one once, with the first task it was found for, until it
@@ -29,9 +29,9 @@ class Obstacles:
         resembling: the names that differ from an existing one by what nobody sees.
     """
 
-    def __init__(self, ledger: Ledger, workforce: Workforce, pool: Pool) -> None:
+    def __init__(self, ledger: Ledger, workers: Workers, pool: Pool) -> None:
         self._ledger = ledger
-        self._workforce = workforce
+        self._workers = workers
         self._pool = pool
         self._told: dict[str, None] = {}
         self.resembling = Resembling()
@@ -46,7 +46,7 @@ class Obstacles:
         return texts if held is None else (*texts, held.reason)
 
     def _worker(self, task_type: str) -> tuple[str, str]:
-        known = self._workforce.knows(task_type)
+        known = self._workers.knows(task_type)
         return f"type {task_type}", "" if known else f"no worker of type {task_type} is known"
 
     def _resource(self, name: str, now: Moment) -> tuple[str, str]:
@@ -67,7 +67,7 @@ class Obstacles:
         return f"{UNLIMITED} {name}", f"{text} and limits nothing{meant}" if meant else ""
 
     def _note(self, spec: TaskSpec, key: str, text: str) -> bool:
-        """Keep in mind what the log was told of; tell whether there is an obstacle."""
+        """Keep in mind what the log was told of; tell whether there is a blocker."""
         if not text:
             self._told.pop(key, None)
         elif key not in self._told:

@@ -17,7 +17,7 @@ from tefmanager.core.intake import Intake
 from tefmanager.core.loading import load
 from tefmanager.core.model import events
 from tefmanager.core.model.dead_copies import Copy
-from tefmanager.core.model.effects import Bury, Effect, KeepCopies, Reserve
+from tefmanager.core.model.effects import DeadLetter, Effect, KeepCopies, Reserve
 from tefmanager.core.model.entities import Attempt, Phase, Task
 from tefmanager.core.model.limits import Limits
 from tefmanager.core.model.timers import Timers
@@ -27,9 +27,9 @@ from tefmanager.core.running.attempts import Attempts
 from tefmanager.core.running.departures import Departures
 from tefmanager.core.running.lookout import Lookout
 from tefmanager.core.running.reports import Reports
-from tefmanager.core.running.workers import Workforce
+from tefmanager.core.running.workers import Workers
 from tefmanager.core.sharing.pool import Pool
-from tefmanager.core.sharing.resource_faults import Complaints
+from tefmanager.core.sharing.resource_faults import ResourceFaults
 from tefmanager.core.stops import Stops
 from tefmanager.core.waiting.backlog import Backlog
 from tefmanager.protocol import catalogue
@@ -39,11 +39,11 @@ _MINUTE = 60.0
 
 
 class Core:
-    """One reign's memory: everything that waits, everyone who works, and what is to happen next.
+    """One leadership's memory: everything that waits, everyone who works, and what is to happen next.
 
     Args:
         limits: what the operator set.
-        snapshot: the rows, as the reign begins.
+        snapshot: the rows, as the leadership begins.
         now: when it begins; everyone gets full intervals from here.
 
     Attributes:
@@ -56,25 +56,25 @@ class Core:
         self.calendar = Calendar(snapshot.manager.calendar, now)
         self.ledger = Ledger()
         self.backlog = Backlog(limits.memory, self._pinned)
-        self.workforce = Workforce(self.ledger)
+        self.workers = Workers(self.ledger)
         self.timers = Timers()
         self.numbers = Numbers(snapshot.manager, self.ledger)
         self._date(now)
         self.pool = Pool(
             hold_unknown=limits.hold_unknown,
             runnable=self._runnable,
-            free=self.workforce.free,
+            free=self.workers.free,
             wake=self.backlog.wake,
             timers=self.timers,
             wanted=self._wanted,
         )
-        self.complaints = Complaints(self.ledger, self.timers, self.pool)
-        parts = (self.ledger, self.backlog, self.workforce)
+        self.resource_faults = ResourceFaults(self.ledger, self.timers, self.pool)
+        parts = (self.ledger, self.backlog, self.workers)
         self.attempts = Attempts(limits, *parts, self.pool, self.timers, self.numbers.attempt)
         self.planner = Planner(limits.patience, *parts, self.pool, self.timers, self.attempts)
-        self.departures = Departures(limits, self.ledger, self.workforce, self.timers, self.attempts)
+        self.departures = Departures(limits, self.ledger, self.workers, self.timers, self.attempts)
         self.lookout = Lookout(
-            self.ledger, self.workforce, self.pool, self.timers, self.attempts, self.departures
+            self.ledger, self.workers, self.pool, self.timers, self.attempts, self.departures
         )
         self.reports = Reports(*parts, self.attempts, self.departures)
         self.stops = Stops(*parts[:2], self.timers, self.attempts)
@@ -95,14 +95,14 @@ class Core:
             events.DispatchImpossible: self._unsendable,
             events.DispatchUncertain: self._uncertain,
             events.Looked: self.lookout.looked,
-            events.Buried: self._buried,
+            events.DeadLettered: self._dead_lettered,
             events.CopiesKnown: self._copies_known,
             events.CopiesWanted: self._copies_wanted,
             events.ResourcesSeen: self._seen,
             events.ResourcesRead: self._read,
             events.ResourcesReplaced: self._replaced,
             events.ResourcesLost: self._lost,
-            events.HearingAgain: self._hearing_again,
+            events.DeliveriesResumed: self._deliveries_resumed,
             events.Pass: self._pass,
             events.LimitsChanged: self._limits_changed,
         }
@@ -152,7 +152,7 @@ class Core:
     def reserve_early(self) -> list[Reserve]:
         """Return what may be reserved before the turn is committed; nobody needs to be told again.
 
-        If the commit fails the references belong to no attempt, and are given back by the next reign.
+        If the commit fails the references belong to no attempt, and are given back by the next leadership.
         """
         return self.ledger.reserve_early(self.numbers.committed)
 
@@ -174,7 +174,7 @@ class Core:
     def _runnable(self, task: Task) -> bool:
         """Tell whether a task would run if it had its resources."""
         held = task.aside or self.backlog.held(task.spec.suite)
-        return not held and self.workforce.serves(task.spec.task_type, task.avoid)
+        return not held and self.workers.serves(task.spec.task_type, task.avoid)
 
     def _wanted(self, names: tuple[str, ...]) -> bool:
         """Tell whether anybody waits for just these resources, asks for them, or is owed them."""
@@ -291,7 +291,7 @@ class Core:
             spec, worker = attempt.task.spec, attempt.worker.name
             self.ledger.log(catalogue.DISPATCH_UNCERTAIN(spec.task_type, spec.guid, worker, attempt.id))
 
-    def _buried(self, event: events.Buried, now: Moment) -> None:
+    def _dead_lettered(self, event: events.DeadLettered, now: Moment) -> None:
         task = self.backlog.by_guid.get(event.guid)
         if task is not None and task.spec.id == event.task_id:
             spec = task.spec
@@ -308,22 +308,22 @@ class Core:
         """From the commit until the queue's answer is written each copy may be there."""
         self.ledger.copies({id: Copy.DOUBT for id, _, _ in event.wanted})
         for id, guid, reason in event.wanted:
-            self.ledger.do(Bury(id, guid, reason, late=True))
+            self.ledger.do(DeadLetter(id, guid, reason, late=True))
 
     # --- what Etcd says by itself ---
 
     def _seen(self, event: events.ResourcesSeen, now: Moment) -> None:
         self.pool.see(event.seen)
-        self.intake.obstacles.resembling.changed(event.seen)
-        self.complaints.look(event.seen, now)
+        self.intake.blockers.resembling.changed(event.seen)
+        self.resource_faults.look(event.seen, now)
         self.backlog.wake(self.pool.beside(event.seen))
 
     def _read(self, event: events.ResourcesRead, now: Moment) -> None:
         if not self.pool.ready:
             self.ledger.log(catalogue.RESOURCES_READ(len(event.seen)))
         self.pool.read(event.seen)
-        self.intake.obstacles.resembling.read(event.seen)
-        self.complaints.look(event.seen, now)
+        self.intake.blockers.resembling.read(event.seen)
+        self.resource_faults.look(event.seen, now)
         self._reconcile(event.held)
         self.backlog.wake_all()
 
@@ -365,10 +365,10 @@ class Core:
 
     # --- time ---
 
-    def _hearing_again(self, event: events.HearingAgain, now: Moment) -> None:
+    def _deliveries_resumed(self, event: events.DeliveriesResumed, now: Moment) -> None:
         """Give everyone full intervals from now."""
-        self.stops.hearing_again(now)
-        for worker in self.workforce:
+        self.stops.deliveries_resumed(now)
+        for worker in self.workers:
             worker.heard = now.monotonic
             if worker.leaving is not None:
                 worker.leaving = now.monotonic
@@ -379,7 +379,7 @@ class Core:
 
     def _date(self, now: Moment) -> None:
         self.numbers.date(self.calendar.to_write(now))
-        self.workforce.day = self.calendar.day(now)
+        self.workers.day = self.calendar.day(now)
 
     def _pass(self, event: events.Pass, now: Moment) -> None:
         self._date(now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tefmanager.core.blockers import Obstacles
+from tefmanager.core.blockers import Blockers
 from tefmanager.core.books.counters import Numbers
 from tefmanager.core.books.ledger import Ledger
 from tefmanager.core.model.effects import Reply, ReplyTo, ReplyWorkers, WorkerInfo
@@ -10,7 +10,7 @@ from tefmanager.core.model.entities import Phase, Task, Worker
 from tefmanager.core.model.events import Commanded, TaskSubmitted
 from tefmanager.core.model.values import Moment, TaskSpec
 from tefmanager.core.running.attempts import Attempts
-from tefmanager.core.running.workers import Workforce
+from tefmanager.core.running.workers import Workers
 from tefmanager.core.sharing.pool import Pool
 from tefmanager.core.stops import Stops
 from tefmanager.core.waiting.backlog import Backlog
@@ -29,7 +29,7 @@ class Intake:
         self,
         ledger: Ledger,
         backlog: Backlog,
-        workforce: Workforce,
+        workers: Workers,
         pool: Pool,
         attempts: Attempts,
         stops: Stops,
@@ -37,10 +37,10 @@ class Intake:
     ) -> None:
         self._ledger = ledger
         self._backlog = backlog
-        self._workforce = workforce
+        self._workers = workers
         self._pool = pool
         self._attempts = attempts
-        self.obstacles = Obstacles(ledger, workforce, pool)
+        self.blockers = Blockers(ledger, workers, pool)
         self._stops = stops
         self._numbers = numbers
         self._suite_actions = {
@@ -62,7 +62,7 @@ class Intake:
             self._ledger.log(line)
         else:
             spec = self._accept(event, now)
-            self._answer(event.reply, True, self.obstacles.look(spec, now))
+            self._answer(event.reply, True, self.blockers.look(spec, now))
 
     def _accept(self, event: TaskSubmitted, now: Moment) -> TaskSpec:
         message = event.message
@@ -104,7 +104,7 @@ class Intake:
 
     def _list_workers(self, reply: ReplyTo | None) -> None:
         if reply is not None:
-            infos = tuple(self._info(worker) for worker in self._workforce)
+            infos = tuple(self._info(worker) for worker in self._workers)
             self._ledger.do(ReplyWorkers(reply, infos))
 
     def _info(self, worker: Worker) -> WorkerInfo:

@@ -1,4 +1,4 @@
-"""Starting is reading: makes the core's memory from the rows, as a reign begins."""
+"""Starting is reading: makes the core's memory from the rows, as a leadership begins."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def load(core: Core, snapshot: Snapshot, now: Moment) -> list[Attempt]:
         core.backlog.lay_up_suite(task_type, suite, count)
         core.attempts.suites.came(suite, count)
     for row in snapshot.workers:
-        core.workforce.restore(_worker(row, now))
+        core.workers.restore(_worker(row, now))
     in_flight = []
     for task_row in snapshot.tasks:
         task = _task(task_row)
@@ -42,8 +42,8 @@ def load(core: Core, snapshot: Snapshot, now: Moment) -> list[Attempt]:
         core.attempts.suites.came(task.spec.suite)
         if task.state is TaskState.WAITING:
             core.backlog.add(task)
-        elif task.state is TaskState.DYING:
-            core.attempts.bury(task, again=True)
+        elif task.state is TaskState.DEAD_LETTERING:
+            core.attempts.dead_letter(task, again=True)
         else:
             in_flight.append((task, task_row))
             core.numbers.stay_above(task_row.attempt or 0)
@@ -51,8 +51,8 @@ def load(core: Core, snapshot: Snapshot, now: Moment) -> list[Attempt]:
     for attempt_row in snapshot.unresolved:
         _unresolved(core, attempt_row, now)
     attempts = [_attempt(core, task, task_row, now) for task, task_row in in_flight]
-    for worker in core.workforce:
-        core.workforce.changed(worker, now)
+    for worker in core.workers:
+        core.workers.changed(worker, now)
         core.departures.watch(worker)
         core.departures.watch_leaving(worker)
     return [attempt for attempt in attempts if attempt.reserved]
@@ -90,7 +90,7 @@ def _attempt(core: Core, task: Task, row: TaskRow, now: Moment) -> Attempt:
     Whether the broker has a dispatch that was not begun, no row says: that would be a write for each task.
     So its worker has a whole dispatch timeout from now on, and if nothing comes of it, it was no attempt.
     """
-    worker = core.workforce.get(row.worker or "")
+    worker = core.workers.get(row.worker or "")
     if worker is None or row.attempt is None:
         raise ValueError(f"task {row.spec.guid!r} is {row.state} without a worker or an attempt")
     attempt = Attempt(
@@ -119,7 +119,7 @@ def _attempt(core: Core, task: Task, row: TaskRow, now: Moment) -> Attempt:
 
 def _unresolved(core: Core, row: AttemptRow, now: Moment) -> None:
     """Remember what was taken from a worker that may still have it."""
-    worker = core.workforce.get(row.worker)
+    worker = core.workers.get(row.worker)
     task = core.backlog.by_guid.get(row.guid)
     if worker is None:
         core.ledger.resolved(row.id)

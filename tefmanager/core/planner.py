@@ -9,7 +9,7 @@ from tefmanager.core.model.entities import Task, Worker
 from tefmanager.core.model.timers import Timers
 from tefmanager.core.model.values import Moment
 from tefmanager.core.running.attempts import Attempts
-from tefmanager.core.running.workers import Workforce
+from tefmanager.core.running.workers import Workers
 from tefmanager.core.sharing.pool import Pool, Wait, is_resource
 from tefmanager.core.waiting.backlog import Backlog
 from tefmanager.core.waiting.lanes import Lane
@@ -28,7 +28,7 @@ class Planner:
         patience: float,
         ledger: Ledger,
         backlog: Backlog,
-        workforce: Workforce,
+        workers: Workers,
         pool: Pool,
         timers: Timers,
         attempts: Attempts,
@@ -36,7 +36,7 @@ class Planner:
         self._patience = patience
         self._ledger = ledger
         self._backlog = backlog
-        self._workforce = workforce
+        self._workers = workers
         self._pool = pool
         self._timers = timers
         self._attempts = attempts
@@ -58,14 +58,14 @@ class Planner:
 
         The engine takes another turn at once, which begins with reading it.
         """
-        for worker_type in self._workforce.touched():
+        for worker_type in self._workers.touched():
             self._pool.let_pass(worker_type, now)
-            yard = self._backlog.yards.get(worker_type)
-            if yard is not None and not self._workforce.busy(worker_type):
-                self._backlog.front.offer(yard)
+            type_queue = self._backlog.type_queues.get(worker_type)
+            if type_queue is not None and not self._workers.busy(worker_type):
+                self._backlog.front.offer(type_queue)
         if not self._plan(now):
             return
-        for worker in self._workforce.doubtful():
+        for worker in self._workers.doubtful():
             self._send_again(worker, now)
 
     def _send_again(self, worker: Worker, now: Moment) -> None:
@@ -85,7 +85,7 @@ class Planner:
         """Serve one lane after the other; tell whether nothing came up that must be read first."""
         aside: list[Lane] = []
         gives = partial(self._pool.gives, now=now)
-        while (lane := self._backlog.front.best(gives, self._workforce.busy)) is not None:
+        while (lane := self._backlog.front.best(gives, self._workers.busy)) is not None:
             task = lane.head()
             worker = self._worker_for(lane, task, now)
             if worker is None:
@@ -96,12 +96,12 @@ class Planner:
             elif self._must_read(lane, now):
                 break
         for lane in aside:
-            lane.road.yard.offer(lane)
+            lane.demand.type_queue.offer(lane)
         return not self._backlog.to_read.urgent
 
     def _worker_for(self, lane: Lane, task: Task | None, now: Moment) -> Worker | None:
         """Return the worker that has been free longest, of those that the head of a lane may have."""
-        free = self._workforce.free(lane.road.yard.task_type)
+        free = self._workers.free(lane.demand.type_queue.task_type)
         kept = self._pool.keeps(task, now) if task is not None and self._pool.claimed else ()
         if not (lane.avoid or kept):
             return next(iter(free))
@@ -110,10 +110,10 @@ class Planner:
     def _must_read(self, lane: Lane, now: Moment) -> bool:
         """What is first in a lane is not in memory: have it read, unless the lane is short for anyone.
 
-        A cold road is parked without being read, if somebody is there to wait for it.
+        A cold demand is parked without being read, if somebody is there to wait for it.
         """
-        short = self._pool.lacking(lane.road.resources, now)
-        first = lane.road.first() if lane is lane.road.cold else None
+        short = self._pool.lacking(lane.demand.resources, now)
+        first = lane.demand.first() if lane is lane.demand.cold else None
         if short is None or (first is None and is_resource(short)):
             self._backlog.to_read.ask(lane)
             return True
@@ -126,21 +126,21 @@ class Planner:
         if short is not None:
             self._park(lane, task, short, now)
             return
-        yard = lane.road.yard
+        type_queue = lane.demand.type_queue
         self._backlog.serve(lane)
         self._pool.yield_to(task, now)
         self._attempts.book(task, worker, now)
         self._pool.let_pass(task.spec.task_type, now)
         waits_at = lane.line.short if lane.stands else None
         if waits_at is not None and self._pool.gives(waits_at, now):
-            yard.unpark(lane)
+            type_queue.unpark(lane)
 
     def _park(self, lane: Lane, task: Task | None, short: str, now: Moment) -> None:
-        yard = lane.road.yard
-        yard.park(lane, short)
+        type_queue = lane.demand.type_queue
+        type_queue.park(lane, short)
         if task is None or not is_resource(short) or task.spec.id in self._pool.waits:
             return
-        if yard.step_forward(lane):
+        if type_queue.step_forward(lane):
             wait = self._pool.wait(task, now)
             self._ledger.task(task)
             self._ledger.log(catalogue.RESOURCE_WAIT(task.spec.task_type, task.spec.guid, short))
@@ -160,4 +160,4 @@ class Planner:
             self._pool.claim(wait)
             if wait.task.lane is not None:
                 wait.task.lane.move(wait.task)
-                wait.task.lane.road.yard.offer(wait.task.lane)
+                wait.task.lane.demand.type_queue.offer(wait.task.lane)

@@ -53,7 +53,7 @@ class Stops:
         self._tidying = False
 
     def load(self, rows: tuple[StopRow, ...], now: Moment) -> None:
-        """Go on with what the last reign was at."""
+        """Go on with what the last leadership was at."""
         for row in rows:
             self._stops[row.suite] = _Stop(row, row.commands, now.monotonic + KEPT)
             if not row.over:
@@ -121,7 +121,7 @@ class Stops:
 
     # --- which commands may come again ---
 
-    def hearing_again(self, now: Moment) -> None:
+    def deliveries_resumed(self, now: Moment) -> None:
         """Messages come on another channel: whatever was not acknowledged on the last one comes again."""
         for stop in self._stops.values():
             stop.repeats = stop.row.commands

@@ -65,7 +65,7 @@ def workers(session: Session, worker_type: str | None, status: str | None, limit
 @click.option("--type", "task_type", metavar="TYPE", help="Only of this type.")
 @click.option(
     "--state",
-    type=click.Choice(["waiting", "reserving", "dispatched", "working", "dying"]),
+    type=click.Choice(["waiting", "reserving", "dispatched", "working", "dead_lettering"]),
     help="Only in this state.",
 )
 @_limit

@@ -13,7 +13,7 @@ from tefmanager.core.model.values import Changes, Finish, Outcome, TaskRow, Task
 from tefmanager.ctl.broker import Broker
 from tefmanager.ctl.errors import CtlError, Exit
 from tefmanager.ctl.running import finished
-from tefmanager.interfaces.store import IReign, SchemaTooNew, StoreLost
+from tefmanager.interfaces.store import ILeadership, SchemaTooNew, StoreLost
 from tefmanager.store import Store, lock_name_for, table_prefix_for
 from tefmanager.support.outages import ANOTHER_IS_ACTIVE
 
@@ -36,17 +36,17 @@ def hand_back_waiting(config: Config, broker: Broker | None) -> tuple[int, int]:
 async def _work(reactor: Any, config: Config, broker: Broker | None) -> tuple[int, int]:
     table_prefix = table_prefix_for(config.env, config.name_prefix)
     store = Store(reactor, config.database, table_prefix, lock_name_for(config.env, config.name_prefix))
-    reign = await store.reign(_refuse)
+    leadership = await store.leadership(_refuse)
     try:
-        tasks = (await reign.load()).tasks
+        tasks = (await leadership.load()).tasks
         waiting = [task for task in tasks if task.state is TaskState.WAITING]
         if broker is not None:
             broker.channel.confirm_delivery()
             for begin in range(0, len(waiting), AT_ONCE):
-                await _move(reign, broker, waiting[begin : begin + AT_ONCE])
+                await _move(leadership, broker, waiting[begin : begin + AT_ONCE])
         return len(waiting), len(tasks) - len(waiting)
     finally:
-        await reign.end()
+        await leadership.end()
 
 
 def _refuse(why: str) -> NoReturn:
@@ -54,8 +54,8 @@ def _refuse(why: str) -> NoReturn:
     raise CtlError(Exit.DATABASE, f"{why}; stop all managers" if why.startswith(ANOTHER_IS_ACTIVE) else why)
 
 
-async def _move(reign: IReign, broker: Broker, tasks: Sequence[TaskRow]) -> None:
-    bodies = await reign.commit(Changes(bodies=[task.spec.id for task in tasks]))
+async def _move(leadership: ILeadership, broker: Broker, tasks: Sequence[TaskRow]) -> None:
+    bodies = await leadership.commit(Changes(bodies=[task.spec.id for task in tasks]))
     for task in tasks:
         broker.channel.basic_publish(
             "",
@@ -65,4 +65,6 @@ async def _move(reign: IReign, broker: Broker, tasks: Sequence[TaskRow]) -> None
             mandatory=True,
         )
     now = time.time()
-    await reign.commit(Changes(finished={task.spec.id: Finish(Outcome.STOPPED, now) for task in tasks}))
+    await leadership.commit(
+        Changes(finished={task.spec.id: Finish(Outcome.STOPPED, now) for task in tasks})
+    )

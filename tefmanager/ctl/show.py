@@ -135,7 +135,7 @@ def _oldest(waiting: Mapping[str, Any], now: float) -> str:
 
 
 def _flight(answer: Mapping[str, Any]) -> str:
-    return f"{answer['dispatched']} dispatched, {answer['working']} working, {answer['dying']} dying"
+    return f"{answer['dispatched']} dispatched, {answer['working']} working, {answer['dead_lettering']} dead-lettering"
 
 
 def _counts_all(counts: Mapping[str, int]) -> str:

@@ -26,7 +26,7 @@ _STYLES = {
     "stopped": "yellow",
     "stalled": "red",
     "missing": "red",
-    "dying": "red",
+    "dead_lettering": "red",
     "dead": "red",
 }
 

@@ -56,7 +56,7 @@ class Worker:
         connection: to RabbitMQ.
         env: ``dev``, ``test`` or ``prod``.
         worker_type: one of `TYPES`; it gets tasks with this ``task_type``.
-        name: what it is called in the collective; two workers must not share it.
+        name: what it is called in the workers; two workers must not share it.
     """
 
     def __init__(self, connection: Any, env: str, worker_type: str, name: str) -> None:

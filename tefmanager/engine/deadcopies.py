@@ -16,12 +16,12 @@ from twisted.logger import Logger
 from tefmanager import inquiry
 from tefmanager.core.model import events
 from tefmanager.core.model.dead_copies import Copy, CopyRow, given_back
-from tefmanager.core.model.effects import Bury
+from tefmanager.core.model.effects import DeadLetter
 from tefmanager.core.running.announcements import history
 from tefmanager.engine.properties import copy_of
 from tefmanager.inquiry.questions import DropDeadMessages, GetDeadMessages
 from tefmanager.interfaces.amqp import Delivered, IPublisher, Lying
-from tefmanager.interfaces.store import IReign
+from tefmanager.interfaces.store import ILeadership
 from tefmanager.logfile.emit import emit
 from tefmanager.protocol import catalogue
 from tefmanager.support.backoff import Backoff
@@ -67,7 +67,7 @@ class DeadCopies:
         clock: IReactorTime,
         publisher: IPublisher,
         queue: bytes,
-        reign: IReign,
+        leadership: ILeadership,
         post: Callable[[events.Event], None],
         run: Callable[[Coroutine[Any, Any, None], str], object],
         run_aside: Callable[[Coroutine[Any, Any, None], str], object],
@@ -76,12 +76,12 @@ class DeadCopies:
         self._clock = clock
         self._publisher = publisher
         self._queue = queue
-        self._reign = reign
+        self._leadership = leadership
         self._post = post
         self._run = run
         self._run_aside = run_aside
         self._outages = outages
-        self._waiting: deque[Bury] = deque()
+        self._waiting: deque[DeadLetter] = deque()
         self._going = 0
         self._beginning = False
         self._unwritten: set[int] = set()
@@ -94,10 +94,10 @@ class DeadCopies:
 
     # --- to the queue ---
 
-    def bury(self, effect: Bury) -> None:
+    def dead_letter(self, effect: DeadLetter) -> None:
         """Send a copy, as soon as there is room for it."""
         if effect.again:
-            self._post(events.Buried(effect.task_id, effect.guid, Copy.DOUBT))
+            self._post(events.DeadLettered(effect.task_id, effect.guid, Copy.DOUBT))
         else:
             self._waiting.append(effect)
             self._begin()
@@ -108,12 +108,12 @@ class DeadCopies:
         self._beginning = True
         while self._waiting and self._going < AT_ONCE:
             self._going += 1
-            self._run(self._bury(self._waiting.popleft()), SET_ASIDE)
+            self._run(self._dead_letter(self._waiting.popleft()), SET_ASIDE)
         self._beginning = False
 
-    async def _bury(self, effect: Bury) -> None:
+    async def _dead_letter(self, effect: DeadLetter) -> None:
         copy = await self._put(effect)
-        reach(CrashPoint.BURIED)
+        reach(CrashPoint.DEAD_LETTERED)
         self._going -= 1
         self._begin()
         if copy is Copy.DUE:
@@ -123,14 +123,14 @@ class DeadCopies:
         if effect.late:
             self._known({effect.task_id: copy})
         else:
-            self._post(events.Buried(effect.task_id, effect.guid, copy))
+            self._post(events.DeadLettered(effect.task_id, effect.guid, copy))
 
-    async def _put(self, effect: Bury) -> Copy | None:
+    async def _put(self, effect: DeadLetter) -> Copy | None:
         """Send a copy once; return what the queue has of it."""
-        stored = await self._reign.message(effect.task_id)
+        stored = await self._leadership.message(effect.task_id)
         if stored is None:
             return None  # it is gone from history, too
-        attempts = await self._reign.attempts(effect.task_id)
+        attempts = await self._leadership.attempts(effect.task_id)
         told = [history(row) for row in attempts[-ATTEMPTS_TOLD:]]
         headers = {"x-tef-reason": effect.reason, GUID: effect.guid, TASK: effect.task_id}
         message = copy_of(stored, {**headers, "x-tef-attempts": told})
@@ -141,7 +141,7 @@ class DeadCopies:
             outcome = await self._publisher.send(self._queue, message, why.append)
         return self._copy(effect, outcome, "; ".join(dict.fromkeys(why)))
 
-    def _copy(self, effect: Bury, outcome: Delivered, reason: str) -> Copy | None:
+    def _copy(self, effect: DeadLetter, outcome: Delivered, reason: str) -> Copy | None:
         match outcome:
             case Delivered.CONFIRMED:
                 self._pauses.reset()
@@ -180,7 +180,7 @@ class DeadCopies:
         self._round_under_way = False
 
     async def _round(self) -> None:
-        rows = await self._reign.copies(ROWS)
+        rows = await self._leadership.copies(ROWS)
         now = self._clock.seconds()
         doubtful = any(row.copy is Copy.DOUBT for row in rows)
         if doubtful and now < self._settled_at:
@@ -235,7 +235,7 @@ class DeadCopies:
             self._timer.cancel()
 
     def abandon(self) -> None:
-        """Take nothing out any more: the reign ends, and the next manager may be at the queue."""
+        """Take nothing out any more: the leadership ends, and the next manager may be at the queue."""
         self._over = True
         self._look_not()
 
@@ -245,7 +245,7 @@ class DeadCopies:
         """Go through the queue's messages that are no copies of dead tasks; drop those that are meant."""
         if isinstance(question, GetDeadMessages):
             return await self._described(question.limit)
-        _, listed = await self._reign.dead(ROWS)
+        _, listed = await self._leadership.dead(ROWS)
         kept = {row.finished.row.spec.guid for row in listed}
         found: list[inquiry.QueuedMessage] = []
 
@@ -272,7 +272,7 @@ class DeadCopies:
             return False
 
         trouble = await self._publisher.sift(self._queue, take, at_most)
-        known = copies & await self._reign.finished(sorted(copies))
+        known = copies & await self._leadership.finished(sorted(copies))
         strangers = [each for each in found if each.name not in known]
         return inquiry.QueuedMessages(tuple(strangers), trouble)
 

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from tefmanager.core.model import events
 from tefmanager.core.model.effects import (
-    Bury,
+    DeadLetter,
     Effect,
     KeepCopies,
     Log,
@@ -38,13 +38,13 @@ from tefmanager.interfaces.amqp import Delivered, IPublisher, Message
 from tefmanager.interfaces.etcd import IReservations, ReservationsLost
 from tefmanager.interfaces.meter import IMeter
 from tefmanager.interfaces.policy import Queues
-from tefmanager.interfaces.store import IReign
+from tefmanager.interfaces.store import ILeadership
 from tefmanager.logfile.emit import emit
 from tefmanager.protocol import catalogue
 from tefmanager.support.backoff import Backoff
 from tefmanager.support.crashpoints import CrashPoint, reach
 from tefmanager.support.outages import ANSWER, CONFIRM, LATE, RELEASE, RESERVATION, Outages, Service, Steps
-from tefmanager.support.taskgroup import Nursery
+from tefmanager.support.taskgroup import TaskGroup
 
 log = Logger()
 
@@ -66,7 +66,7 @@ class Effector:
 
     Args:
         post: takes what came of an effect, as an event.
-        reign: is read, for copies of dead tasks.
+        leadership: is read, for copies of dead tasks.
         on_failure: is told of a failure that nobody expected.
         on_idle: is told when nothing is under way any more.
         meter: is told what is measured.
@@ -84,7 +84,7 @@ class Effector:
         reservations: IReservations,
         queues: Queues,
         post: Callable[[events.Event], None],
-        reign: IReign,
+        leadership: ILeadership,
         on_failure: Callable[[Failure], None],
         on_idle: Callable[[], None],
         meter: IMeter,
@@ -96,8 +96,8 @@ class Effector:
         self._queues = queues
         self._post = post
         self._meter = meter
-        self._nursery = Nursery(on_failure, on_idle)
-        self._questions = Nursery(on_failure)  # no stop waits for their answers
+        self._task_group = TaskGroup(on_failure, on_idle)
+        self._questions = TaskGroup(on_failure)  # no stop waits for their answers
         self._to_reserve: list[Claim] = []
         self._answers = Answers(publisher)
         self._outages = outages
@@ -106,16 +106,16 @@ class Effector:
             clock,
             publisher,
             queues.dead,
-            reign,
+            leadership,
             post,
-            self._nursery.run,
+            self._task_group.run,
             self._questions.run,
             outages,
         )
         self.probed = NOT_CONFIRMED
         self._probe: Deferred[None] | None = None
         self._releases = Releases(
-            clock, reservations, post, lambda giving: self._nursery.run(giving, RELEASE)
+            clock, reservations, post, lambda giving: self._task_group.run(giving, RELEASE)
         )
 
     def carry_out(self, effects: Sequence[Effect], bodies: Bodies) -> None:
@@ -130,19 +130,19 @@ class Effector:
                 case Log():
                     pass
                 case Publish():
-                    self._nursery.run(self._publish(effect, bodies[effect.task_id]), CONFIRM)
+                    self._task_group.run(self._publish(effect, bodies[effect.task_id]), CONFIRM)
                 case Reserve(attempt, resources):
                     self._to_reserve.append(Claim(attempt, resources))
                 case Release(attempt, resources):
                     self._releases.add(Claim(attempt, resources))
                 case Reply():
-                    self._nursery.run(self.answered(effect), ANSWER)
+                    self._task_group.run(self.answered(effect), ANSWER)
                 case ReplyWorkers(to, workers):
-                    self._nursery.run(self.reply(to, workers_told(workers, bodies)), ANSWER)
+                    self._task_group.run(self.reply(to, workers_told(workers, bodies)), ANSWER)
                 case LookAt():
                     self._questions.run(self._look(effect), "RabbitMQ has not said who consumes a queue")
-                case Bury():
-                    self.dead.bury(effect)
+                case DeadLetter():
+                    self.dead.dead_letter(effect)
                 case KeepCopies(ids):
                     self.dead.written(ids)
         self._ask_etcd()
@@ -165,19 +165,19 @@ class Effector:
     @property
     def idle(self) -> bool:
         """Whether nothing is under way that has to end."""
-        return not len(self._nursery)
+        return not len(self._task_group)
 
     def look(self, late: Mapping[str, float]) -> None:
         """Tell what does not end: of this, and what the engine knows of. To be called every second."""
-        self._steps.look({**self._nursery.look(int(LATE)), **self._questions.look(int(LATE)), **late})
+        self._steps.look({**self._task_group.look(int(LATE)), **self._questions.look(int(LATE)), **late})
 
     async def abandon(self) -> None:
         """Give up what is under way."""
         self._releases.abandon()
         self.dead.abandon()
-        for nursery in (self._nursery, self._questions):
-            nursery.cancel()
-            await nursery.wait()
+        for task_group in (self._task_group, self._questions):
+            task_group.cancel()
+            await task_group.wait()
 
     async def reject(self, message: Message) -> None:
         """Put a message into the queue of the rejected; return when it is there."""
@@ -253,7 +253,7 @@ class Effector:
     def _ask_etcd(self) -> None:
         if self._to_reserve:
             claims, self._to_reserve = self._to_reserve, []
-            self._nursery.run(self._reserve(claims), RESERVATION)
+            self._task_group.run(self._reserve(claims), RESERVATION)
         self._releases.begin()
 
     async def _reserve(self, claims: Sequence[Claim]) -> None:

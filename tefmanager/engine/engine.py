@@ -23,7 +23,7 @@ from tefmanager.core.model import events
 from tefmanager.core.model.effects import ReplyTo
 from tefmanager.core.model.values import Bodies, Moment
 from tefmanager.engine.effector import Effector
-from tefmanager.engine.liveness import Deafness, Hearing
+from tefmanager.engine.liveness import Liveness, LivenessCheck
 from tefmanager.engine.reception import (
     Arrival,
     Item,
@@ -42,12 +42,12 @@ from tefmanager.interfaces.amqp import Delivery, IConsumer, IPublisher
 from tefmanager.interfaces.etcd import IReservations
 from tefmanager.interfaces.meter import IMeter
 from tefmanager.interfaces.policy import Queues
-from tefmanager.interfaces.store import IReign, StoreLost
+from tefmanager.interfaces.store import ILeadership, StoreLost
 from tefmanager.logfile.emit import emit
 from tefmanager.protocol import catalogue
 from tefmanager.support.crashpoints import CrashPoint, reach
 from tefmanager.support.outages import ANSWER, LATE, SET_ASIDE, TURN, Outages
-from tefmanager.support.taskgroup import Nursery
+from tefmanager.support.taskgroup import TaskGroup
 from tefmanager.support.wakeup import Wakeup
 
 TURN_SIZE = 500
@@ -58,13 +58,13 @@ HISTORY_STEP = 500
 
 
 class Engine:
-    """One reign's turns.
+    """One leadership's turns.
 
     Args:
         clocks: reads the clocks.
-        core: loaded from this reign's rows.
+        core: loaded from this leadership's rows.
         outages: is told what is awaited for too long.
-        poison: fingerprints of messages that brought a reign down; redelivered ones are rejected, once.
+        poison: fingerprints of messages that brought a leadership down; redelivered ones are rejected, once.
         careful: turns to begin with that take in one item each, to find out which message is to blame.
         message_limit: bytes that a message may have.
         history: seconds that finished tasks stay in history.
@@ -83,7 +83,7 @@ class Engine:
         clock: IReactorTime,
         clocks: Callable[[], Moment],
         core: Core,
-        reign: IReign,
+        leadership: ILeadership,
         consumer: IConsumer,
         publisher: IPublisher,
         reservations: IReservations,
@@ -99,7 +99,7 @@ class Engine:
         self._clock = clock
         self._clocks = clocks
         self.core = core
-        self._reign, self._meter = reign, meter
+        self._leadership, self._meter = leadership, meter
         self._consumer = consumer
         self._careful, self.history = careful, history
         self._inbox: deque[Arrival] = deque()
@@ -110,18 +110,20 @@ class Engine:
         self._clock_out: IDelayedCall | None = None
         self._failure: Failure | None = None
         self._stopping = self._overtime = self._tidy = False
-        self._nursery = Nursery(self._fail, self._wakeup.call)
-        self._hearing = Hearing(f"{reign.epoch}", lambda token: self._effector.probe(token))
+        self._task_group = TaskGroup(self._fail, self._wakeup.call)
+        self._liveness = Liveness(f"{leadership.epoch}", lambda token: self._effector.probe(token))
         around = (self._fail, self._wakeup.call, meter, outages)
-        self._effector = Effector(clock, publisher, reservations, queues, self.post, reign, *around)
-        self._inquirer = Inquirer(core, reign, outages, self._resubmit, self._effector.dead)
+        self._effector = Effector(clock, publisher, reservations, queues, self.post, leadership, *around)
+        self._inquirer = Inquirer(core, leadership, outages, self._resubmit, self._effector.dead)
         self._rejections = Rejections(clock, publisher, queues.own, self._effector.reject, consumer.ack)
         self._renewals = Renewals(publisher, queues.own, consumer.ack, self._put)
-        self._deafness = Deafness(self._hearing, outages, self._effector, self._connect_anew, random)
+        self._liveness_check = LivenessCheck(
+            self._liveness, outages, self._effector, self._connect_anew, random
+        )
         self._reception = Reception(
             core,
-            reign,
-            self._hearing,
+            leadership,
+            self._liveness,
             poison,
             message_limit,
             queues.names,
@@ -134,7 +136,7 @@ class Engine:
     def post(self, item: Item) -> None:
         """Let a turn take something in, as soon as there can be one, or replace it by a new message."""
         if isinstance(item, Delivery) and item.given_back >= LAST:
-            self._nursery.run(self._renewals.renew(item), SET_ASIDE)
+            self._task_group.run(self._renewals.renew(item), SET_ASIDE)
         else:
             self._put(item)
 
@@ -154,14 +156,14 @@ class Engine:
         self._rejections.session_lost(session)
 
     def lose(self, lost: StoreLost) -> None:
-        """The reign is over, though no turn has found that out yet."""
+        """The leadership is over, though no turn has found that out yet."""
         self._fail(Failure(lost))  # type: ignore[no-untyped-call]
 
     def look(self) -> None:
         """Notice what does not come or end. To be called every second."""
         now = self._clocks().monotonic
-        self._deafness.look(now, self._reception.delivered)
-        late: dict[str, float] = {**self._nursery.look(int(LATE))}
+        self._liveness_check.look(now, self._reception.delivered)
+        late: dict[str, float] = {**self._task_group.look(int(LATE))}
         if self.turn_began is not None and now - self.turn_began >= LATE:
             late[TURN] = now - self.turn_began
         self._effector.look(late)
@@ -182,7 +184,7 @@ class Engine:
     # --- turns ---
 
     async def run(self) -> None:
-        """Take turns until it is stopped, or until one fails; then this reign must end."""
+        """Take turns until it is stopped, or until one fails; then this leadership must end."""
         self._effector.dead.look()
         while not self._done():
             if self._careful or self._at_risk():
@@ -209,16 +211,16 @@ class Engine:
         self._wakeup.call()
 
     def _done(self) -> bool:
-        idle = not self._inbox and self._effector.idle and not len(self._nursery)
+        idle = not self._inbox and self._effector.idle and not len(self._task_group)
         return self._stopping and (idle or self._overtime)
 
     async def abandon(self) -> None:
-        """Give up whatever is still under way: the reign ends."""
+        """Give up whatever is still under way: the leadership ends."""
         self._wakeup.cancel()
         if self._clock_out is not None and self._clock_out.active():
             self._clock_out.cancel()
-        self._nursery.cancel()
-        await self._nursery.wait()
+        self._task_group.cancel()
+        await self._task_group.wait()
         self._inquirer.forsake()
         await self._effector.abandon()
 
@@ -245,7 +247,7 @@ class Engine:
         due = self.core.next_look()
         if due is None or due > self._clocks().monotonic:
             return due
-        return due if self._hearing.until >= due else self._hearing.ask(self._clocks().monotonic)
+        return due if self._liveness.until >= due else self._liveness.ask(self._clocks().monotonic)
 
     @property
     def turn_began(self) -> float | None:
@@ -262,7 +264,7 @@ class Engine:
         except Exception:
             await self._settled()  # the last turn is not to blame
             raise
-        self._nursery.run(self._end(turn), TURN)
+        self._task_group.run(self._end(turn), TURN)
 
     async def _careful_turn(self) -> None:
         """Take in, and commit, one item alone: so it is clear what is to blame if that fails."""
@@ -302,7 +304,7 @@ class Engine:
     async def _conclude(self) -> None:
         """Let the core tell of suites that are over: history knows how their earlier tasks ended."""
         over = self.core.suites_over
-        self.core.conclude(await self._reign.suite_ends(over) if over else {})
+        self.core.conclude(await self._leadership.suite_ends(over) if over else {})
 
     def _batch(self, at_most: int, *, without_rows: bool = False) -> list[Arrival]:
         """Take items out of the inbox; if so wished, those before the first that needs rows."""
@@ -331,7 +333,7 @@ class Engine:
     ) -> None:
         now = self._clocks()
         self._reception.take_in(turn, arrivals, now, finished)
-        self.core.advance(replace(now, monotonic=min(now.monotonic, self._hearing.until)))
+        self.core.advance(replace(now, monotonic=min(now.monotonic, self._liveness.until)))
         self.core.plan(now)
         self._effector.reserve(self.core.reserve_early())
         reach(CrashPoint.TURN_APPLIED)
@@ -344,14 +346,14 @@ class Engine:
             bodies: dict[int, bytes] = {row.spec.id: body for row, body in changes.accepted}
             if changes:
                 self.room = sum(map(len, bodies.values()))
-                read: Bodies = await self._reign.commit(changes)
+                read: Bodies = await self._leadership.commit(changes)
                 bodies.update(read)
                 self.room = 0
                 self.core.committed(changes)
             reach(CrashPoint.TURN_COMMITTED)
             self._effector.carry_out(effects, bodies)
             for rejected in turn.rejected:
-                self._nursery.run(self._reject(rejected), SET_ASIDE)
+                self._task_group.run(self._reject(rejected), SET_ASIDE)
             reach(CrashPoint.TURN_CARRIED_OUT)
             for session, tags in turn.acks.items():
                 self._consumer.ack(session, tags)
@@ -380,7 +382,7 @@ class Engine:
         await self._rejections.reject(rejected, copied)
 
     def _asked(self, question: Question, reply: ReplyTo | None) -> None:
-        self._nursery.run(self._inquirer.reply(question, reply, self._effector.reply), ANSWER)
+        self._task_group.run(self._inquirer.reply(question, reply, self._effector.reply), ANSWER)
 
     async def _between_turns(self) -> None:
         """Do what needs memory and rows to agree, and no turn to be open."""
@@ -392,7 +394,7 @@ class Engine:
     async def _remove_history(self) -> None:
         self._tidy = False
         today = self.core.calendar.today(self._clocks())
-        removed = await self._reign.forget(today - self.history, HISTORY_STEP)
+        removed = await self._leadership.forget(today - self.history, HISTORY_STEP)
         if removed:
             emit(catalogue.HISTORY_REMOVED(removed))
         self._tidy = removed == HISTORY_STEP

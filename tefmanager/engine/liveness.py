@@ -31,7 +31,7 @@ CONNECTIONS = (Service.CONSUMER, Service.PUBLISHER, Service.BLOCKED)
 """While one of these is away, it is clear why no probe comes back."""
 
 
-class Hearing:
+class Liveness:
     """Knows up to when everything that was said to the manager has been heard.
 
     Silence only counts when it is certain: a worker's heartbeat may stand in a long queue, or the machine
@@ -39,7 +39,7 @@ class Hearing:
     judges by what it has heard when that comes back.
 
     Args:
-        name: tells the reign's own probes from others'.
+        name: tells the leadership's own probes from others'.
         send: sends a probe.
 
     Attributes:
@@ -97,7 +97,7 @@ class Sender(Protocol):
     probed: str
 
 
-class Deafness:
+class LivenessCheck:
     """Notices when probes do not come back though the connections stand, and then has these made anew.
 
     Args:
@@ -108,13 +108,13 @@ class Deafness:
 
     def __init__(
         self,
-        hearing: Hearing,
+        liveness: Liveness,
         outages: Outages,
         sender: Sender,
         renew: Callable[[str], None],
         draw: Callable[[], float],
     ) -> None:
-        self._hearing = hearing
+        self._liveness = liveness
         self._outages = outages
         self._sender = sender
         self._renew = renew
@@ -130,13 +130,13 @@ class Deafness:
 
         ``delivered``: how many messages have come; while some do, new connections would be of no use.
         """
-        self._hearing.ask_regularly(now)
+        self._liveness.ask_regularly(now)
         if delivered != self._delivered:
             self._delivered, self._heard = delivered, now
         if self._outages.away(*CONNECTIONS):
             self._connected = now
             return
-        since = self._hearing.unanswered
+        since = self._liveness.unanswered
         if since is None or now - since < DEAF:
             self._outages.over(Service.PROBE)
             self._pause = DEAF

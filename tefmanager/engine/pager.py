@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from tefmanager.core.model.values import NOTHING
 from tefmanager.core.waiting.backlog import Backlog
-from tefmanager.core.waiting.lanes import Road
-from tefmanager.interfaces.store import IReign
+from tefmanager.core.waiting.lanes import Demand
+from tefmanager.interfaces.store import ILeadership
 from tefmanager.protocol.messages import TaskMessage, WorkerMessage
 
 
@@ -17,9 +17,9 @@ class Pager:
     While everything is in memory it asks for nothing.
     """
 
-    def __init__(self, backlog: Backlog, reign: IReign) -> None:
+    def __init__(self, backlog: Backlog, leadership: ILeadership) -> None:
         self._backlog = backlog
-        self._reign = reign
+        self._leadership = leadership
 
     def needed(self, message: object) -> bool:
         """Tell whether something may have to be read before this message is taken in."""
@@ -34,10 +34,10 @@ class Pager:
             return
         await self._named(messages)
         await self._sweep()
-        for rows in await self._reign.following(self._backlog.to_read.readied()):
+        for rows in await self._leadership.following(self._backlog.to_read.readied()):
             self._backlog.page_in(rows)
-        for road in self._backlog.to_read.roads():
-            await self._read_road(road)
+        for demand in self._backlog.to_read.demands():
+            await self._read_demand(demand)
         await self._read_lanes()
 
     async def _named(self, messages: Iterable[object]) -> None:
@@ -45,28 +45,30 @@ class Pager:
         known = self._backlog.by_guid
         guids = [guid for guid in map(_names, messages) if guid is not None and guid not in known]
         if guids:
-            self._backlog.page_in(await self._reign.tasks(guids))
+            self._backlog.page_in(await self._leadership.tasks(guids))
 
     async def _sweep(self) -> None:
         """Read the next tasks of the suite that is gone through, where there are no more in memory."""
         known = self._backlog.by_guid
         for sweep in self._backlog.sweeps.values():
             stretches = sweep.to_read()
-            for stretch, rows in zip(stretches, await self._reign.following(stretches), strict=True):
+            for stretch, rows in zip(stretches, await self._leadership.following(stretches), strict=True):
                 self._backlog.page_in(rows)
                 sweep.read(stretch, rows, [known[row.spec.guid] for row in rows])
             return
 
-    async def _read_road(self, road: Road) -> None:
+    async def _read_demand(self, demand: Demand) -> None:
         each = self._backlog.memory.first
-        rows = await self._reign.heads(road.yard.task_type, road.resources, each)
-        self._backlog.read_road(road, rows, each)
+        rows = await self._leadership.heads(demand.type_queue.task_type, demand.resources, each)
+        self._backlog.read_demand(demand, rows, each)
 
     async def _read_lanes(self) -> None:
         lanes = self._backlog.to_read.lanes()
-        stretches = [lane.road.stretch(lane.suite, lane.horizon or NOTHING, lane.portion) for lane in lanes]
+        stretches = [
+            lane.demand.stretch(lane.suite, lane.horizon or NOTHING, lane.portion) for lane in lanes
+        ]
         if lanes:
-            for lane, rows in zip(lanes, await self._reign.following(stretches), strict=True):
+            for lane, rows in zip(lanes, await self._leadership.following(stretches), strict=True):
                 self._backlog.read_lane(lane, rows)
 
 

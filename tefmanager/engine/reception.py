@@ -16,11 +16,11 @@ from tefmanager.core.model import events
 from tefmanager.core.model.effects import Reply, ReplyTo
 from tefmanager.core.model.values import Moment
 from tefmanager.engine.deliveries import event_of, reply_to, was_renewed, was_set_aside
-from tefmanager.engine.liveness import Hearing
+from tefmanager.engine.liveness import Liveness
 from tefmanager.engine.pager import Pager
 from tefmanager.inquiry.questions import CHANGING, Question
 from tefmanager.interfaces.amqp import Delivery
-from tefmanager.interfaces.store import IReign, StoreConflict, StoreLost
+from tefmanager.interfaces.store import ILeadership, StoreConflict, StoreLost
 from tefmanager.logfile.emit import emit
 from tefmanager.protocol import catalogue
 from tefmanager.protocol.messages import DispatchTasks, Invalid, Parsed, TaskMessage, WorkerMessage, parse
@@ -97,7 +97,7 @@ class Reception:
     """Takes arrivals into turns.
 
     Args:
-        poison: fingerprints of messages that brought a reign down; redelivered ones are rejected, once.
+        poison: fingerprints of messages that brought a leadership down; redelivered ones are rejected, once.
         message_limit: bytes that a message may have.
         own: names of queues and exchanges that no worker can have.
         ask: is given questions, and where the answers go; None where nobody wants one.
@@ -111,8 +111,8 @@ class Reception:
     def __init__(
         self,
         core: Core,
-        reign: IReign,
-        hearing: Hearing,
+        leadership: ILeadership,
+        liveness: Liveness,
         poison: set[bytes],
         message_limit: int,
         own: frozenset[str],
@@ -120,9 +120,9 @@ class Reception:
         reconciled: Callable[[], None],
     ) -> None:
         self._core = core
-        self._reign = reign
-        self._pager = Pager(core.backlog, reign)
-        self._hearing = hearing
+        self._leadership = leadership
+        self._pager = Pager(core.backlog, leadership)
+        self._liveness = liveness
         self.poison = poison
         self.delivered = 0
         self._message_limit = message_limit
@@ -163,7 +163,7 @@ class Reception:
         await self._pager.prepare(arrival.parsed for arrival in arrivals)
         again = [arrival.parsed for arrival in arrivals if _comes_again(arrival)]
         guids = [parsed.guid for parsed in again if isinstance(parsed, TaskMessage)]
-        return await self._reign.finished(guids) if guids else frozenset()
+        return await self._leadership.finished(guids) if guids else frozenset()
 
     def take_in(
         self, turn: Turn, arrivals: Sequence[Arrival], now: Moment, finished: frozenset[str] = frozenset()
@@ -180,7 +180,7 @@ class Reception:
     def _happened(self, event: events.Event, now: Moment) -> None:
         self._core.apply(event, now)
         if isinstance(event, events.ResourcesRead):
-            reach(CrashPoint.REIGN_RECONCILED)
+            reach(CrashPoint.LEADERSHIP_RECONCILED)
             self._reconciled()
 
     def _deliver(
@@ -188,9 +188,9 @@ class Reception:
     ) -> None:
         if delivery.session != self._session:
             self._session = delivery.session
-            self._core.apply(events.HearingAgain(), now)
+            self._core.apply(events.DeliveriesResumed(), now)
         probe = parsed.probe if isinstance(parsed, DispatchTasks) else None
-        if probe is not None and self._hearing.came(probe):
+        if probe is not None and self._liveness.came(probe):
             pass  # that it came is all it says
         elif isinstance(parsed, Invalid):
             self._refuse(turn, delivery, parsed)

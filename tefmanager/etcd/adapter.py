@@ -289,10 +289,10 @@ class EtcdReservations(ABC):
         if not (self._stopped and isinstance(failure.value, CancelledError | ReservationsLost)):
             self._log.failure("reading and watching Etcd ended", failure)
 
-    async def _reigning(self) -> None:
+    async def _leading(self) -> None:
         """Return when we certainly are the active manager. Raises `ReservationsLost` when we are not."""
         if not await self._lease.certain():
-            raise ReservationsLost("this manager does not reign any more")
+            raise ReservationsLost("this manager does not leadership any more")
         if not self._owned.holds:
             raise ReservationsLost("the sign of life has not been renewed in time")
 

@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from tefmanager.interfaces.etcd import ReservationsLost
 
-TOO_LATE = "another manager may reign by now"
+TOO_LATE = "another manager may leadership by now"
 """Why something is not written."""
 
 

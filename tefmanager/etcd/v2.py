@@ -79,7 +79,7 @@ class EtcdV2Reservations(EtcdReservations):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._keys = Keys(self._http, self._base, self._prefix, self._reigning, self._timeline)
+        self._keys = Keys(self._http, self._base, self._prefix, self._leading, self._timeline)
         self._handled: set[tuple[str, str]] = set()
 
     # --- reading and watching ---

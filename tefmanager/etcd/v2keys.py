@@ -40,12 +40,12 @@ class Keys:
         http: HttpClient,
         base: str,
         prefix: str,
-        reigning: Callable[[], Awaitable[None]],
+        leading: Callable[[], Awaitable[None]],
         timeline: Timeline,
     ) -> None:
         self._timeline = timeline
         self._http = http
-        self._reigning = reigning
+        self._leading = leading
         self._base = base
         self._prefix = prefix
 
@@ -127,7 +127,7 @@ class Keys:
         return await v2wire.ask(self._http, request, self._timeline)
 
     async def _ask_to_write(self, request: Request) -> tuple[Result, int]:
-        await self._reigning()
+        await self._leading()
         return await self._ask(request)
 
     def path(self, key: str) -> str | None:

@@ -148,7 +148,7 @@ class EtcdV3Reservations(EtcdReservations):
         return answer
 
     async def _commit(self, transaction: Transaction) -> TransactionAnswer:
-        await self._reigning()
+        await self._leading()
         try:
             return await self._ask("kv/txn", transaction, TransactionAnswer)
         except RequestRefused as refused:

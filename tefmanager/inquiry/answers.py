@@ -60,7 +60,7 @@ class Status(Struct, frozen=True):
         etcd_ready: whether the resources have been read; while not, tasks with resources wait.
         waiting: tasks that wait.
         dispatched, working: how many tasks are with workers and have not begun, or have.
-        dying: tasks out of attempts, on their way to the dead queue.
+        dead-lettering: tasks out of attempts, on their way to the dead queue.
         workers: how many there are, by status; all five are there.
         worker_types: the types of the workers there are, with how many are idle; the 100 with most of them.
         paused_suites: how many suites are paused.
@@ -77,7 +77,7 @@ class Status(Struct, frozen=True):
     waiting: Waiting
     dispatched: int
     working: int
-    dying: int
+    dead_lettering: int
     workers: Mapping[str, int]
     worker_types: Mapping[str, int]
     paused_suites: int
@@ -123,7 +123,7 @@ class TaskInfo(Struct, frozen=True):
 
     Attributes:
         guid, task_type, priority, resources, suite: as its sender said.
-        state: ``waiting``, ``reserving``, ``dispatched``, ``working`` or ``dying``; where it is finished
+        state: ``waiting``, ``reserving``, ``dispatched``, ``working`` or ``dead_lettering``; where it is finished
             ``completed``, ``stopped`` or ``dead``.
         received: when it came in.
         attempts: how many attempts have been made, the present one included.

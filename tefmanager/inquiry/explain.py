@@ -46,7 +46,7 @@ def explain(
         task = Task(row.spec, row.attempts, frozenset(row.avoid))
     info = task_in_memory(core, task)
     if info.state not in ("waiting", "reserving"):
-        concerned = (Service.QUEUE,) if info.state == "dying" else _RABBITMQ
+        concerned = (Service.QUEUE,) if info.state == "dead_lettering" else _RABBITMQ
         return _explained(info, _with_worker(core, info), _away(outages, *concerned))
     if info.state == "reserving":
         asked = Reason("reserving", f"its resources are being reserved for worker {info.worker}")
@@ -126,8 +126,8 @@ def _reasons(core: Core, task: Task, now: Moment, outages: Sequence[Outage]) -> 
 def worker_reasons(core: Core, task: Task) -> Iterator[Reason]:
     """Tell what its workers are at, unless one is free for it."""
     kind = task.spec.task_type
-    known = tuple(sorted(core.workforce.types()))
-    fellows = [worker for worker in core.workforce if worker.worker_type == kind]
+    known = tuple(sorted(core.workers.types()))
+    fellows = [worker for worker in core.workers if worker.worker_type == kind]
     if not fellows:
         types = ", ".join(known) or "none"
         text = f"there is no worker of type {kind}; known are: {types}"
@@ -140,7 +140,7 @@ def worker_reasons(core: Core, task: Task) -> Iterator[Reason]:
     text = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     if avoided:
         text += f"; {avoided} to be avoided, since it stalled there"
-    if core.workforce.serves(kind, task.avoid):
+    if core.workers.serves(kind, task.avoid):
         yield Reason("workers_busy", f"no worker of type {kind} is free for it: {text}")
     else:
         yield Reason("workers_gone", f"no worker of type {kind} can take it: {text}")

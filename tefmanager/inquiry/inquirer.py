@@ -32,7 +32,7 @@ from tefmanager.inquiry.questions import (
     RetryDead,
     SettleDead,
 )
-from tefmanager.interfaces.store import IReign, StoreLost
+from tefmanager.interfaces.store import ILeadership, StoreLost
 from tefmanager.logfile.emit import emit
 from tefmanager.protocol import catalogue
 from tefmanager.protocol.messages import TaskMessage, parse
@@ -56,7 +56,7 @@ class TooManyQuestions(Exception):
 
 
 class Inquirer:
-    """One reign's answers.
+    """One leadership's answers.
 
     Args:
         resubmit: takes tasks in, and returns when that is committed.
@@ -67,13 +67,13 @@ class Inquirer:
     """
 
     def __init__(
-        self, core: Core, reign: IReign, outages: Outages, resubmit: Resubmit, dead: DeadCopies
+        self, core: Core, leadership: ILeadership, outages: Outages, resubmit: Resubmit, dead: DeadCopies
     ) -> None:
         self._core = core
         self._resubmit = resubmit
         self._dead = dead
         self._outages = outages
-        self._reign = reign
+        self._leadership = leadership
         self._asked: deque[tuple[Question, Deferred[object]]] = deque()
 
     def __bool__(self) -> bool:
@@ -83,7 +83,7 @@ class Inquirer:
     def ask(self, question: Question) -> Deferred[object]:
         """Return the answer to come: a value that can be encoded as JSON, None where there is no such task.
 
-        It is cancelled where the reign ends before. May fail with `TooManyQuestions`.
+        It is cancelled where the leadership ends before. May fail with `TooManyQuestions`.
         """
         answer: Deferred[object] = Deferred()
         if len(self._asked) < MOST_ASKED:
@@ -114,7 +114,7 @@ class Inquirer:
             await send(to, answer)
 
     def forsake(self) -> None:
-        """Cancel the answers that are still to come: the reign ends."""
+        """Cancel the answers that are still to come: the leadership ends."""
         asked, self._asked = self._asked, deque()
         for _, answer in asked:
             answer.cancel()
@@ -154,7 +154,7 @@ class Inquirer:
             case ExplainTask(guid=guid):
                 return await self._explain(guid, now)
             case GetDead(limit=limit):
-                return inquiry.describe_dead(*await self._reign.dead(limit))
+                return inquiry.describe_dead(*await self._leadership.dead(limit))
             case GetDeadTask(guid=guid):
                 return await self._dead_task(guid)
             case RetryDead(guids=guids):
@@ -167,15 +167,15 @@ class Inquirer:
     async def _dead_task(self, guid: str) -> inquiry.DeadDetail | None:
         for finished in await self._history([guid]):
             id = finished.row.spec.id
-            stored = await self._reign.message(id)
+            stored = await self._leadership.message(id)
             if finished.outcome is Outcome.DEAD and stored is not None:
-                ended = await self._reign.attempts(id)
+                ended = await self._leadership.attempts(id)
                 return inquiry.dead_detail(inquiry.describe_task(_finished(finished), ended, None), stored)
         return None
 
     async def _retry(self, guids: Sequence[str]) -> inquiry.Retried:
         """Take dead tasks in again, from history: the commit of that says that they came again."""
-        found = await self._reign.dead_messages(guids)
+        found = await self._leadership.dead_messages(guids)
         again: dict[str, events.TaskSubmitted] = {}
         for dead in found:
             task = parse(dead.message.body, len(dead.message.body))
@@ -186,11 +186,11 @@ class Inquirer:
         if again:
             await self._resubmit(list(again.values()))
             self._dead.look()
-        left = await self._reign.dead_messages(guids) if found else ()
+        left = await self._leadership.dead_messages(guids) if found else ()
         return inquiry.Retried(tuple(again), tuple(sorted({dead.guid for dead in left}.difference(again))))
 
     async def _settle(self, guids: Sequence[str]) -> Sequence[str]:
-        settled = await self._reign.settle(guids)
+        settled = await self._leadership.settle(guids)
         emit(*(catalogue.DEAD_SETTLED(guid) for guid in settled))
         self._dead.look()
         return settled
@@ -212,12 +212,12 @@ class Inquirer:
     async def _task(self, guid: str) -> inquiry.TaskDetail | None:
         task = self._core.backlog.by_guid.get(guid)
         if task is not None:
-            ended = await self._reign.attempts(task.spec.id)
+            ended = await self._leadership.attempts(task.spec.id)
             return inquiry.describe_task(inquiry.task_in_memory(self._core, task), ended, task.attempt)
         for row in await self._unread([guid]):
             return inquiry.describe_task(inquiry.task_of_row(row), (), None)  # it never had an attempt
         for finished in await self._history([guid]):
-            ended = await self._reign.attempts(finished.row.spec.id)
+            ended = await self._leadership.attempts(finished.row.spec.id)
             return inquiry.describe_task(_finished(finished), ended, None)
         return None
 
@@ -231,10 +231,10 @@ class Inquirer:
 
     async def _unread(self, guids: Sequence[str]) -> Sequence[TaskRow]:
         """Look up tasks that are not in memory; there are some only while something is unread."""
-        return await self._reign.tasks(guids) if guids and self._core.backlog.unread else ()
+        return await self._leadership.tasks(guids) if guids and self._core.backlog.unread else ()
 
     async def _history(self, guids: Sequence[str]) -> Sequence[FinishedRow]:
-        return await self._reign.history(guids) if guids else ()
+        return await self._leadership.history(guids) if guids else ()
 
 
 def _finished(finished: FinishedRow) -> inquiry.TaskInfo:

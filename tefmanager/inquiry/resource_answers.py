@@ -29,7 +29,7 @@ def resources(core: Core, now: Moment, *, at_most: int = 500, short_first: bool 
             waits[name].append(wait)
     lanes = _lanes(core)
     infos = [_info(seen[name], now, held.get(name, ()), waits[name], lanes[name]) for name in names]
-    resembling = dict(core.intake.obstacles.resembling.found)
+    resembling = dict(core.intake.blockers.resembling.found)
     names_asked = {*lanes, *resembling}
     unknown = nsmallest(at_most, (name for name in names_asked if name not in seen and is_resource(name)))
     return Resources(core.pool.ready, len(seen), tuple(infos), tuple(unknown), resembling)
@@ -38,8 +38,8 @@ def resources(core: Core, now: Moment, *, at_most: int = 500, short_first: bool 
 def _lanes(core: Core) -> Counter[str]:
     """Count the lanes that stand at each resource."""
     found: Counter[str] = Counter()
-    for yard in core.backlog.yards.values():
-        found.update(yard.standing())
+    for type_queue in core.backlog.type_queues.values():
+        found.update(type_queue.standing())
     return found
 
 

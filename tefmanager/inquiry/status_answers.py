@@ -37,8 +37,8 @@ NAMES_TOLD = 5
 def status(core: Core, now: Moment, outages: tuple[Outage, ...] = ()) -> Status:
     """Tell how the manager stands, with what it has to do without."""
     phases = Counter(attempt.phase for attempt in core.attempts.in_flight.values())
-    shown = Counter(worker.status for worker in core.workforce)
-    free = {name: len(core.workforce.free(name)) for name in core.workforce.types()}
+    shown = Counter(worker.status for worker in core.workers)
+    free = {name: len(core.workers.free(name)) for name in core.workers.types()}
     return Status(
         state=core.state.value,
         state_since=core.numbers.state_since,
@@ -47,7 +47,7 @@ def status(core: Core, now: Moment, outages: tuple[Outage, ...] = ()) -> Status:
         waiting=_waiting(core),
         dispatched=phases[Phase.DISPATCHED],
         working=phases[Phase.WORKING],
-        dying=len(core.attempts.dying),
+        dead_lettering=len(core.attempts.dead_lettering),
         workers={each.value: shown[each] for each in WorkerStatus},
         worker_types=_most(free),
         paused_suites=len(core.backlog.paused),
@@ -74,13 +74,15 @@ def headline(core: Core) -> str:
     """Tell in a few words how the manager stands; that costs the same whatever waits."""
     booked = sum(_is_booked(each.phase, each.live) for each in core.attempts.reserving.values())
     waiting, flight = core.backlog.waiting + booked, len(core.attempts.in_flight)
-    return f"{core.state.value}: {waiting} waiting, {flight} in flight, {len(core.workforce)} workers"
+    return f"{core.state.value}: {waiting} waiting, {flight} in flight, {len(core.workers)} workers"
 
 
 def _waiting(core: Core) -> Waiting:
     """Count. Booked tasks are in no lane, so they are counted apart."""
     booked = [each.task for each in core.attempts.reserving.values() if _is_booked(each.phase, each.live)]
-    types = Counter({name: yard.waiting.total() for name, yard in core.backlog.yards.items()})
+    types = Counter(
+        {name: type_queue.waiting.total() for name, type_queue in core.backlog.type_queues.items()}
+    )
     types.update(task.spec.task_type for task in booked)
     suites = waiting_by_suite(core)
     looked_at = [task for task in islice(core.backlog.tasks(), LOOK_AT) if task.state is TaskState.WAITING]
@@ -112,8 +114,8 @@ def _most(counts: Mapping[str, int]) -> Mapping[str, int]:
 def waiting_by_suite(core: Core) -> Mapping[str | None, int]:
     """Count the waiting tasks of each suite, unread ones and those that are being reserved too."""
     suites: Counter[str | None] = Counter()
-    for yard in core.backlog.yards.values():
-        suites.update(yard.waiting)
+    for type_queue in core.backlog.type_queues.values():
+        suites.update(type_queue.waiting)
     for each in core.attempts.reserving.values():
         if _is_booked(each.phase, each.live):
             suites[each.task.spec.suite] += 1

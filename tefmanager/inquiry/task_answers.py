@@ -55,10 +55,10 @@ def find_tasks(core: Core, wanted: TaskFilter, at_most: int = 100) -> Tasks:
 
 
 def _counted(core: Core, wanted: TaskFilter) -> int:
-    yards = core.backlog.yards.items()
+    type_queues = core.backlog.type_queues.items()
     return sum(
-        yard.waiting.total() if wanted.suite is None else yard.waiting.get(wanted.suite, 0)
-        for name, yard in yards
+        type_queue.waiting.total() if wanted.suite is None else type_queue.waiting.get(wanted.suite, 0)
+        for name, type_queue in type_queues
         if wanted.task_type in (None, name)
     )
 

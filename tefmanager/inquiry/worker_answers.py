@@ -28,7 +28,7 @@ def workers(
     """
     found = [
         worker
-        for worker in core.workforce
+        for worker in core.workers
         if worker_type in (None, worker.worker_type) and status in (None, worker.status.value)
     ]
     first = nsmallest(

@@ -28,7 +28,7 @@ class Queues:
 
 
 @dataclass(frozen=True, slots=True)
-class Ways:
+class Policy:
     """How the manager goes about its work.
 
     Attributes:

@@ -28,7 +28,7 @@ MOST_ATTEMPTS = 1000
 class StoreLost(Told):
     """The session with the database is gone, or is no longer to be trusted.
 
-    Whether the statement under way took effect is not known: begin a new reign and read.
+    Whether the statement under way took effect is not known: begin a new leadership and read.
     """
 
 
@@ -36,22 +36,22 @@ class StoreConflict(StoreLost):
     """The database refused the changes: they do not fit its rows. Nothing of them was written."""
 
 
-class ReignOver(StoreLost):
-    """The rows are not as this reign left them: another one has begun, or a dump was restored."""
+class LeadershipOver(StoreLost):
+    """The rows are not as this leadership left them: another one has begun, or a dump was restored."""
 
 
 class SchemaTooNew(Exception):
     """The database was upgraded by a newer version of this program."""
 
 
-class IReign(Interface):
+class ILeadership(Interface):
     """The right to write, held by at most one manager of an environment and name prefix at a time.
 
     It lasts as long as its database session. After any `StoreLost` it is over for good.
     """
 
-    epoch: int = Attribute("Number of this reign; each is larger than the ones before.")
-    life: Life = Attribute("Who reigns.")
+    epoch: int = Attribute("Number of this leadership; each is larger than the ones before.")
+    life: Life = Attribute("Who leaderships.")
 
     def watch(tell: Callable[[StoreLost], None]) -> None:
         """Call ``tell`` once, as soon as the session is found to be gone, also between commits.
@@ -63,14 +63,14 @@ class IReign(Interface):
         """Read all rows.
 
         Where there are more than ``at_most`` tasks, the plain ones (`TaskRow.plain`) are only counted,
-        but for the first of each road, by priority and age.
+        but for the first of each demand, by priority and age.
         """
 
     async def tasks(guids: Sequence[str]) -> Sequence[TaskRow]:
         """Return the tasks of these guids that are not finished, by id."""
 
     async def heads(task_type: str, resources: Sequence[str], each: int) -> Sequence[TaskRow]:
-        """Return the first plain tasks of each suite on a road, at most ``each``.
+        """Return the first plain tasks of each suite on a demand, at most ``each``.
 
         Those of one suite stand together, in their order.
         """
@@ -133,10 +133,10 @@ class IReign(Interface):
 
 
 class IStore(Interface):
-    """Where reigns come from."""
+    """Where leaderships come from."""
 
-    async def reign(on_wait: Callable[[str], None], room: int = 0) -> IReign:
-        """Wait until this manager is the active one, bring the schema up to date, begin a reign.
+    async def leadership(on_wait: Callable[[str], None], room: int = 0) -> ILeadership:
+        """Wait until this manager is the active one, bring the schema up to date, begin a leadership.
 
         None begins on a database that can't be written to, or has no room for a body of ``room`` bytes.
 

@@ -173,8 +173,8 @@ RESERVATION_KEPT = Event("RESERVATION_KEPT", ("attempt", "resources", "reason"),
 
 WAITING_FOR = Event("WAITING_FOR", ("what", "seconds", "meaning"), "warn")
 WAITED_FOR = Event("WAITED_FOR", ("what", "seconds"))
-REIGN_BEGUN = Event("REIGN_BEGUN", ("epoch", "tasks", "workers"))
-REIGN_LOST = Event("REIGN_LOST", ("epoch", "reason"), "error")
+LEADERSHIP_GAINED = Event("LEADERSHIP_GAINED", ("epoch", "tasks", "workers"))
+LEADERSHIP_LOST = Event("LEADERSHIP_LOST", ("epoch", "reason"), "error")
 RESOURCES_READ = Event("RESOURCES_READ", ("resources",))
 RESOURCES_REPLACED = Event("RESOURCES_REPLACED", ("reason",), "warn")
 RESOURCES_LOST = Event("RESOURCES_LOST", ("reason",), "warn")

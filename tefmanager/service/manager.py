@@ -1,6 +1,6 @@
-"""The service: one reign after the other, for ever.
+"""The service: one leadership after the other, for ever.
 
-A reign begins when the store grants it, reads the rows, and takes turns until something makes it
+A leadership begins when the store grants it, reads the rows, and takes turns until something makes it
 untrustworthy. Then everything it held in memory is thrown away and the next one reads the rows anew:
 recovering from an outage and starting are the same thing.
 """
@@ -27,15 +27,15 @@ from tefmanager.engine.reception import Poisoned
 from tefmanager.inquiry.questions import Question
 from tefmanager.interfaces.amqp import Delivery, IConsumer, IDeliveries, IPublisher
 from tefmanager.interfaces.etcd import IReservations, IResourceObserver, ReservationsLost, Seen
-from tefmanager.interfaces.policy import Ways
-from tefmanager.interfaces.store import IReign, IStore, SchemaTooNew, StoreConflict, StoreLost
+from tefmanager.interfaces.policy import Policy
+from tefmanager.interfaces.store import ILeadership, IStore, SchemaTooNew, StoreConflict, StoreLost
 from tefmanager.logfile.emit import emit
 from tefmanager.protocol import catalogue
 from tefmanager.support.backoff import Backoff
 from tefmanager.support.crashpoints import CrashPoint, reach
-from tefmanager.support.outages import ENDING, OF_A_REIGN, Outages
+from tefmanager.support.outages import ENDING, OF_A_LEADERSHIP, Outages
 from tefmanager.support.outages import Service as Away
-from tefmanager.support.taskgroup import Nursery
+from tefmanager.support.taskgroup import TaskGroup
 
 log = Logger()
 
@@ -46,28 +46,28 @@ _STOP_LIMIT = 9.0
 """Seconds that a stop may take."""
 
 _CAREFUL = 2000
-"""Turns of one message each, after a reign failed for another reason than lost services; more than the
+"""Turns of one message each, after a leadership failed for another reason than lost services; more than the
 messages that come again then."""
 
 _MOST_ROOM = 32 * 1024 * 1024
-"""Bytes that a database must have room for, at most, before a reign begins: what could not be written."""
+"""Bytes that a database must have room for, at most, before a leadership begins: what could not be written."""
 
 _LOOK = 1.0
 """Seconds between two looks at what has lasted too long."""
 
-_LONG_REIGN = 30.0
-"""Seconds after which a reign that ends was no failed attempt to begin one."""
+_LONG_LEADERSHIP = 30.0
+"""Seconds after which a leadership that ends was no failed attempt to begin one."""
 
 
 @implementer(IDeliveries, IResourceObserver)
 class Manager(Service):
-    """Runs reigns, and hands what the adapters tell to the one that runs.
+    """Runs leaderships, and hands what the adapters tell to the one that runs.
 
     Args:
         clock: for timers.
         clocks: reads the clocks.
-        reservations: makes new ones for each reign: a manager that stands by leaves Etcd alone.
-        give_up: is called with a reason when no reign can ever begin.
+        reservations: makes new ones for each leadership: a manager that stands by leaves Etcd alone.
+        give_up: is called with a reason when no leadership can ever begin.
         outages: is told what the manager has to do without; `tefmanager.tap` tells it of RabbitMQ.
     """
 
@@ -81,7 +81,7 @@ class Manager(Service):
         consumer: IConsumer,
         publisher: IPublisher,
         reservations: Callable[[Life], IReservations],
-        ways: Ways,
+        policy: Policy,
         give_up: Callable[[str], None],
         outages: Outages | None = None,
     ) -> None:
@@ -93,10 +93,10 @@ class Manager(Service):
         self._publisher = publisher
         self._make_reservations = reservations
         self._reservations: IReservations | None = None
-        self._ways = ways
+        self._policy = policy
         self._give_up = give_up
-        self._nursery = Nursery(self._unexpected)
-        self._reigns: Deferred[None] | None = None
+        self._task_group = TaskGroup(self._unexpected)
+        self._leaderships: Deferred[None] | None = None
         self._engine: Engine | None = None
         self._poison: set[bytes] = set()
         self._careful = 0
@@ -109,17 +109,17 @@ class Manager(Service):
         self._resources_lost = False
 
     def startService(self) -> None:
-        """Connect, and begin to wait for a reign."""
+        """Connect, and begin to wait for a leadership."""
         super().startService()  # type: ignore[no-untyped-call]
         self.outages.began(Away.DATABASE, "connecting, or bringing the tables up to date", quiet=True)
-        self._publisher.start(lambda: self._tell(events.HearingAgain()))
-        self._nursery.run(_until_stopped(self._looks, _LOOK))
-        self._reigns = self._nursery.run(self._reign_for_ever())
+        self._publisher.start(lambda: self._tell(events.DeliveriesResumed()))
+        self._task_group.run(_until_stopped(self._looks, _LOOK))
+        self._leaderships = self._task_group.run(self._lead_for_ever())
 
     def stopService(self) -> Deferred[None]:
         """Finish what is under way, hand over, disconnect; for some seconds at most.
 
-        After that it is as if the process had died: whoever reigns next puts everything in order.
+        After that it is as if the process had died: whoever leaderships next puts everything in order.
         """
         super().stopService()  # type: ignore[no-untyped-call]
         stopped: Deferred[None] = Deferred()
@@ -145,14 +145,14 @@ class Manager(Service):
         reach(CrashPoint.STOPPING)
         if self._engine is not None:
             self._engine.stop(within=_HANDOVER)
-        elif self._reigns is not None and not self._ending:
-            self._reigns.cancel()
-        if self._reigns is not None:
-            await self._reigns
+        elif self._leaderships is not None and not self._ending:
+            self._leaderships.cancel()
+        if self._leaderships is not None:
+            await self._leaderships
         if self._looks.running:
             self._looks.stop()
-        self._nursery.cancel()
-        await self._nursery.wait()
+        self._task_group.cancel()
+        await self._task_group.wait()
         await self._publisher.stop()
 
     def _unexpected(self, failure: Failure) -> None:
@@ -164,13 +164,13 @@ class Manager(Service):
             self._engine.look()
         self.outages.remind()
 
-    # --- reigns ---
+    # --- leaderships ---
 
-    async def _reign_for_ever(self) -> None:
+    async def _lead_for_ever(self) -> None:
         backoff = Backoff(self._clock, first=0.5)
         while self.running:
             try:
-                if await self._reign_once() > _LONG_REIGN:
+                if await self._lead_once() > _LONG_LEADERSHIP:
                     backoff.reset()
             except SchemaTooNew as error:
                 self._give_up(str(error))
@@ -178,63 +178,63 @@ class Manager(Service):
             except CancelledError:
                 raise
             except Exception as error:
-                # Nobody else would begin another reign: the process would live on and do nothing.
-                log.failure("a reign could neither begin nor end; trying again")
+                # Nobody else would begin another leadership: the process would live on and do nothing.
+                log.failure("a leadership could neither begin nor end; trying again")
                 self.outages.began(Away.LEADERSHIP, f"{type(error).__name__}: {error}")
             if self.running:
                 await backoff.pause()
 
-    async def _reign_once(self) -> float:
-        """Wait for a reign and outlive it; return how many seconds it lasted."""
-        reign = await self._store.reign(self.outages.leadership_awaited, self._room)
+    async def _lead_once(self) -> float:
+        """Wait for a leadership and outlive it; return how many seconds it lasted."""
+        leadership = await self._store.leadership(self.outages.leadership_awaited, self._room)
         self.outages.leadership_granted()
         began = self._clocks().monotonic
-        await self._outlive(reign)
+        await self._outlive(leadership)
         return self._clocks().monotonic - began
 
-    async def _outlive(self, reign: IReign) -> None:
-        """Reign until it ends, whatever ends it."""
+    async def _outlive(self, leadership: ILeadership) -> None:
+        """Leadership until it ends, whatever ends it."""
         try:
-            await self._reign(reign)
+            await self._leadership(leadership)
         except CancelledError:
             raise
         except StoreConflict as conflict:
             self._careful = _CAREFUL
-            self._lost(reign, Away.DATABASE, str(conflict))
+            self._lost(leadership, Away.DATABASE, str(conflict))
         except StoreLost as lost:
-            self._lost(reign, Away.DATABASE, str(lost))
+            self._lost(leadership, Away.DATABASE, str(lost))
         except Poisoned as poisoned:
             self._careful = _CAREFUL
             self._poison.add(poisoned.body)
             log.failure("a message is set aside: it brought the manager down")
-            self._lost(reign, Away.LEADERSHIP, str(poisoned))
+            self._lost(leadership, Away.LEADERSHIP, str(poisoned))
         except Exception as error:
             self._careful = _CAREFUL
-            log.failure("the reign failed")
-            self._lost(reign, Away.LEADERSHIP, f"{type(error).__name__}: {error}")
+            log.failure("the leadership failed")
+            self._lost(leadership, Away.LEADERSHIP, f"{type(error).__name__}: {error}")
         finally:
-            await self._end(reign)
+            await self._end(leadership)
 
-    def _lost(self, reign: IReign, to_blame: Away, reason: str) -> None:
-        emit(catalogue.REIGN_LOST(reign.epoch, reason))
+    def _lost(self, leadership: ILeadership, to_blame: Away, reason: str) -> None:
+        emit(catalogue.LEADERSHIP_LOST(leadership.epoch, reason))
         self.outages.began(to_blame, reason, quiet=True)
 
-    async def _reign(self, reign: IReign) -> None:
-        reach(CrashPoint.REIGN_BEGUN)
-        snapshot = await reign.load(self._ways.limits.memory.tasks)
-        reach(CrashPoint.REIGN_LOADED)
-        core = Core(self._ways.limits, snapshot, self._clocks())
-        reservations = self._reservations = self._make_reservations(reign.life)
-        engine = self._engine = self._make_engine(reign, core, reservations)
+    async def _leadership(self, leadership: ILeadership) -> None:
+        reach(CrashPoint.LEADERSHIP_GAINED)
+        snapshot = await leadership.load(self._policy.limits.memory.tasks)
+        reach(CrashPoint.LEADERSHIP_LOADED)
+        core = Core(self._policy.limits, snapshot, self._clocks())
+        reservations = self._reservations = self._make_reservations(leadership.life)
+        engine = self._engine = self._make_engine(leadership, core, reservations)
         engine.room = self._room
-        reign.watch(engine.lose)
-        emit(catalogue.REIGN_BEGUN(reign.epoch, snapshot.count, len(snapshot.workers)))
+        leadership.watch(engine.lose)
+        emit(catalogue.LEADERSHIP_GAINED(leadership.epoch, snapshot.count, len(snapshot.workers)))
         self.outages.leadership_gained()
         self._resources_lost = False
         reservations.start(self)
-        self._consumer.start(self, reign.epoch, narrow=True)
-        self._again_and_again(engine.tidy, lambda: self._ways.dispatch_interval)
-        self._again_and_again(self._refresh, lambda: self._ways.read_interval)
+        self._consumer.start(self, leadership.epoch, narrow=True)
+        self._again_and_again(engine.tidy, lambda: self._policy.dispatch_interval)
+        self._again_and_again(self._refresh, lambda: self._policy.read_interval)
         try:
             await engine.run()
         finally:
@@ -246,38 +246,38 @@ class Manager(Service):
         calls = LoopingCall(call)
         calls.clock = self._clock
         self._loops[calls] = interval
-        self._nursery.run(_until_stopped(calls, interval()))
+        self._task_group.run(_until_stopped(calls, interval()))
 
-    def _make_engine(self, reign: IReign, core: Core, reservations: IReservations) -> Engine:
+    def _make_engine(self, leadership: ILeadership, core: Core, reservations: IReservations) -> Engine:
         careful, self._careful = self._careful, 0
         return Engine(
             self._clock,
             self._clocks,
             core,
-            reign,
+            leadership,
             self._consumer,
             self._publisher,
             reservations,
-            self._ways.queues,
+            self._policy.queues,
             self.outages,
             poison=self._poison,
             careful=careful,
-            message_limit=self._ways.message_limit,
-            history=self._ways.history,
-            meter=self._ways.meter,
+            message_limit=self._policy.message_limit,
+            history=self._policy.history,
+            meter=self._policy.meter,
         )
 
-    async def _end(self, reign: IReign) -> None:
+    async def _end(self, leadership: ILeadership) -> None:
         self._ending = True  # a stop waits for it
         try:
-            await self._hand_over(reign)
+            await self._hand_over(leadership)
         finally:
             self._ending = False
 
-    async def _hand_over(self, reign: IReign) -> None:
+    async def _hand_over(self, leadership: ILeadership) -> None:
         engine, self._engine = self._engine, None
         self._room = 0 if engine is None else min(engine.room, _MOST_ROOM)
-        self.outages.drop(*OF_A_REIGN)
+        self.outages.drop(*OF_A_LEADERSHIP)
         self.outages.began(Away.STEP, ENDING, ENDING, quiet=True)
         reservations, self._reservations = self._reservations, None
         steps: list[Callable[[], Awaitable[None]]] = [self._consumer.stop]
@@ -289,20 +289,20 @@ class Manager(Service):
             try:
                 await step()
             except Exception:
-                log.failure("a part of the reign did not end well")
-        reach(CrashPoint.REIGN_ENDING)
-        await reign.end()
+                log.failure("a part of the leadership did not end well")
+        reach(CrashPoint.LEADERSHIP_ENDING)
+        await leadership.end()
         self.outages.drop(Away.STEP)
 
-    def change(self, ways: Ways) -> None:
+    def change(self, policy: Policy) -> None:
         """Go about the work in other ways from now on; queues and meter stay."""
-        self._ways = replace(ways, queues=self._ways.queues, meter=self._ways.meter)
+        self._policy = replace(policy, queues=self._policy.queues, meter=self._policy.meter)
         for calls, interval in self._loops.items():
             calls.interval = interval()
             calls.reset()
         if self._engine is not None:
-            self._engine.history = ways.history
-            self._engine.post(events.LimitsChanged(ways.limits))
+            self._engine.history = policy.history
+            self._engine.post(events.LimitsChanged(policy.limits))
 
     # --- looking at Etcd ---
 
@@ -310,7 +310,7 @@ class Manager(Service):
         """Read all resources again, unless that is being done."""
         if not self._refreshing:
             self._refreshing = True
-            self._nursery.run(self._read_resources())
+            self._task_group.run(self._read_resources())
 
     async def _read_resources(self) -> None:
         try:
@@ -325,7 +325,7 @@ class Manager(Service):
 
     @property
     def core(self) -> Core | None:
-        """The core of the reign under way, or None where this manager is not the active one."""
+        """The core of the leadership under way, or None where this manager is not the active one."""
         return None if self._engine is None else self._engine.core
 
     @property
@@ -348,7 +348,7 @@ class Manager(Service):
 
     def delivered(self, delivery: Delivery) -> None:
         """Take in a message."""
-        reach(CrashPoint.REIGN_CONSUMING)
+        reach(CrashPoint.LEADERSHIP_CONSUMING)
         if self._engine is not None:
             self._engine.post(delivery)
 

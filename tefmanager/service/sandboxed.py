@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from tefmanager.config.config import Config
 from tefmanager.sandbox import Sandbox, SandboxError, describe
-from tefmanager.support.taskgroup import Nursery
+from tefmanager.support.taskgroup import TaskGroup
 
 log = Logger()
 
@@ -39,12 +39,12 @@ class Sandboxed(Service):
         self._give_up = give_up
         self._sandbox = Sandbox(reactor)
         self._inner: IService | None = None
-        self._nursery = Nursery(self._failed)
+        self._task_group = TaskGroup(self._failed)
 
     def startService(self) -> None:
         """Start the sandbox, then the service."""
         super().startService()  # type: ignore[no-untyped-call]
-        self._nursery.run(self._start())
+        self._task_group.run(self._start())
 
     async def _start(self) -> None:
         _say("Starting RabbitMQ, PostgreSQL and Etcd; this takes some seconds.")
@@ -68,8 +68,8 @@ class Sandboxed(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        self._nursery.cancel()
-        await self._nursery.wait()
+        self._task_group.cancel()
+        await self._task_group.wait()
         if self._inner is not None:
             stopping = self._inner.stopService()  # type: ignore[no-untyped-call]
             if stopping is not None:

@@ -30,7 +30,7 @@ LONGEST_NAME = 255
 
 _DIGITS = re.compile("[0-9]{1,9}")
 
-TASK_STATES = ("waiting", "reserving", "dispatched", "working", "dying")
+TASK_STATES = ("waiting", "reserving", "dispatched", "working", "dead_lettering")
 SUITE_ACTIONS = {"pause": "pause_suite", "ready": "ready_suite", "stop": "stop_suite"}
 
 

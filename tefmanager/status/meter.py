@@ -51,8 +51,8 @@ _BY_NAME = {
     catalogue.TASK_REJECTED.name: (("messages_rejected", "task"),),
     catalogue.MESSAGE_INVALID_JSON.name: (("messages_rejected", "json"),),
     catalogue.UNKNOWN_TYPE.name: (("messages_rejected", "type"),),
-    catalogue.REIGN_BEGUN.name: (("connects", "database"),),
-    catalogue.REIGN_LOST.name: (("losses", "database"),),
+    catalogue.LEADERSHIP_GAINED.name: (("connects", "database"),),
+    catalogue.LEADERSHIP_LOST.name: (("losses", "database"),),
     catalogue.RESOURCES_READ.name: (("connects", "etcd"),),
     catalogue.RESOURCES_LOST.name: (("losses", "etcd"),),
 }

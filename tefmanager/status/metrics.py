@@ -23,8 +23,8 @@ COUNTERS = {
     "messages_rejected": ("Messages that nobody can use, by what is wrong", "what"),
     "reservations": ("Reservations asked for, by the answer", "outcome"),
     "reservation_conflicts": ("Writes to Etcd tried again since others had changed the same", ""),
-    "connects": ("Connections made, and reigns begun, by service", "service"),
-    "losses": ("Connections lost, and reigns, by service", "service"),
+    "connects": ("Connections made, and leaderships begun, by service", "service"),
+    "losses": ("Connections lost, and leaderships, by service", "service"),
     "errors": ("Errors that nobody expected", ""),
 }
 """Help and label of each count."""
@@ -88,8 +88,14 @@ class ManagerCollector(Collector):
         yield _gauges("tef_waiting_tasks", "Tasks that wait", "task_type", {**waiting.by_type, **others})
         oldest = 0.0 if waiting.oldest is None else max(0.0, status.time - waiting.oldest)
         yield _gauge("tef_oldest_waiting_seconds", "Age of the oldest waiting task looked at", oldest)
-        flight = {"dispatched": status.dispatched, "working": status.working, "dying": status.dying}
-        yield _gauges("tef_tasks_in_flight", "Tasks that are with workers, or dying", "state", flight)
+        flight = {
+            "dispatched": status.dispatched,
+            "working": status.working,
+            "dead_lettering": status.dead_lettering,
+        }
+        yield _gauges(
+            "tef_tasks_in_flight", "Tasks that are with workers, or dead-lettering", "state", flight
+        )
         yield _gauges("tef_workers", "Workers", "status", status.workers)
         states = {state.value: int(state.value == status.state) for state in ManagerState}
         yield _gauges("tef_state", "1 for the state that the manager is in", "state", states)

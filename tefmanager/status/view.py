@@ -34,7 +34,7 @@ class Source(Protocol):
 
     @property
     def core(self) -> Core | None:
-        """The core of the reign under way, or None where this manager is not the active one."""
+        """The core of the leadership under way, or None where this manager is not the active one."""
 
     @property
     def turn_began(self) -> float | None:
@@ -224,7 +224,7 @@ class View:
 
     @property
     def core(self) -> Core:
-        """The core of the reign under way. Raises `NotActive`."""
+        """The core of the leadership under way. Raises `NotActive`."""
         core = self._source.core
         if core is None:
             raise NotActive
@@ -252,7 +252,7 @@ class View:
             raise NotActive
         try:
             return await answer
-        except CancelledError:  # the reign is over
+        except CancelledError:  # the leadership is over
             raise NotActive from None
 
     def command(self, event: Commanded) -> None:

@@ -8,12 +8,12 @@ import psycopg2
 from twisted.internet.defer import CancelledError
 
 from tefmanager.config.secrets import KNOWN
-from tefmanager.interfaces.store import ReignOver, StoreConflict, StoreLost
+from tefmanager.interfaces.store import LeadershipOver, StoreConflict, StoreLost
 
-REIGN_OVER = "TEF01"
-"""SQLSTATE: epoch or turns in the manager's row are not this reign's."""
+LEADERSHIP_OVER = "TEF01"
+"""SQLSTATE: epoch or turns in the manager's row are not this leadership's."""
 
-REIGN_OVER_TEXT = (
+LEADERSHIP_OVER_TEXT = (
     "the manager's row is not as this manager left it: "
     "the database was restored, or another manager is active"
 )
@@ -44,8 +44,8 @@ def store_lost(error: Exception) -> StoreLost:
         # txpostgres turns the server's statement timeout into this.
         return StoreLost("the database cancelled a statement that took too long")
     code = error.pgcode if isinstance(error, psycopg2.Error) else None
-    if code == REIGN_OVER:
-        return ReignOver(REIGN_OVER_TEXT)
+    if code == LEADERSHIP_OVER:
+        return LeadershipOver(LEADERSHIP_OVER_TEXT)
     if code == CONFLICT or isinstance(error, (psycopg2.IntegrityError, psycopg2.DataError)):
         return StoreConflict(reason(error))
     return StoreLost(reason(error))

@@ -1,4 +1,4 @@
-"""A reign: the right to write, as long as its session lasts."""
+"""A leadership: the right to write, as long as its session lasts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tefmanager.core.model.values import (
     SuiteEnds,
     TaskRow,
 )
-from tefmanager.interfaces.store import MOST_ATTEMPTS, IReign, StoreLost
+from tefmanager.interfaces.store import MOST_ATTEMPTS, ILeadership, StoreLost
 from tefmanager.store import rows
 from tefmanager.store.queries import Query
 from tefmanager.store.session import Row, Session
@@ -53,16 +53,16 @@ _LAST_WORD = 2.0
 """Seconds that giving back the lock may take; closing the session gives it back anyway."""
 
 
-@implementer(IReign)
-class Reign:
-    """What `IReign` says, on one database session.
+@implementer(ILeadership)
+class Leadership:
+    """What `ILeadership` says, on one database session.
 
     A commit is one string of prepared statements in one round trip, which PostgreSQL runs as one
     transaction (0.7 ms for a small turn; 1.4 with begin, each statement and commit by itself). Only a
     turn of very many bytes goes in several strings between begin and commit.
 
     The first statement fences: it counts the turn in the manager's row, and raises where the row's
-    epoch or count is not what this reign has made it: another one has begun, or the rows were restored
+    epoch or count is not what this leadership has made it: another one has begun, or the rows were restored
     from a dump. While nothing is committed, each ping looks for the same. Statements that change or move
     tasks raise unless every row was there; taking away what is not there (workers, suites' pauses,
     unresolved marks) is no error. Bodies are read last, from history too, so a task may be finished in
@@ -72,7 +72,7 @@ class Reign:
     Args:
         session: holds the lock.
         queries: prepared in the session, by name.
-        epoch, life: of this reign, written already.
+        epoch, life: of this leadership, written already.
         turns: that the row counts so far.
         key: of the lock.
         lease: lasts from answer to answer.
@@ -102,11 +102,11 @@ class Reign:
         self._shelves = Shelves(self._run, self._survey)
 
     def watch(self, tell: Callable[[StoreLost], None]) -> None:
-        """See `IReign.watch`."""
+        """See `ILeadership.watch`."""
         self._session.watch(tell)
 
     async def load(self, at_most: int | None = None) -> Snapshot:
-        """See `IReign.load`."""
+        """See `ILeadership.load`."""
         [manager] = await self._run("load_manager")
         workers = await self._run("load_workers")
         paused = await self._run("load_paused")
@@ -126,15 +126,15 @@ class Reign:
         )
 
     async def tasks(self, guids: Sequence[str]) -> Sequence[TaskRow]:
-        """See `IReign.tasks`."""
+        """See `ILeadership.tasks`."""
         return await self._shelves.tasks(guids)
 
     async def heads(self, task_type: str, resources: Sequence[str], each: int) -> Sequence[TaskRow]:
-        """See `IReign.heads`."""
+        """See `ILeadership.heads`."""
         return await self._shelves.heads(task_type, resources, each)
 
     async def following(self, stretches: Sequence[Stretch]) -> Sequence[Sequence[TaskRow]]:
-        """See `IReign.following`."""
+        """See `ILeadership.following`."""
         return await self._shelves.following(stretches)
 
     async def _all(self, query: str, read: Callable[[Row], T]) -> list[T]:
@@ -148,7 +148,7 @@ class Reign:
         return found
 
     async def commit(self, changes: Changes) -> Bodies:
-        """See `IReign.commit`. Raises `StoreConflict` where the changes do not fit the rows."""
+        """See `ILeadership.commit`. Raises `StoreConflict` where the changes do not fit the rows."""
         wanted = sorted(set(changes.bodies))
         found = await self._write(_packed(self._statements(changes, wanted)))
         bodies: dict[int, bytes] = {}
@@ -185,11 +185,11 @@ class Reign:
             yield self._call("finish_tasks", rows.finished_json(changes.finished))
         if changes.copies:
             yield self._call("write_copies", rows.copies_json(changes.copies))
-        yield from self._collective(changes)
+        yield from self._workers(changes)
         if wanted:
             yield self._call("bodies", wanted, BATCH_BYTES)
 
-    def _collective(self, changes: Changes) -> Iterator[bytes]:
+    def _workers(self, changes: Changes) -> Iterator[bytes]:
         if changes.workers:
             yield self._call("write_workers", rows.as_json(changes.workers.values()))
         if changes.left:
@@ -213,20 +213,20 @@ class Reign:
         return self._call("turn", self.epoch, *row, before, new.calendar)
 
     async def finished(self, guids: Sequence[str]) -> frozenset[str]:
-        """See `IReign.finished`."""
+        """See `ILeadership.finished`."""
         if not guids:
             return frozenset()
         return frozenset(guid for (guid,) in await self._run("finished", list(guids)))
 
     async def history(self, guids: Sequence[str]) -> Sequence[FinishedRow]:
-        """See `IReign.history`."""
+        """See `ILeadership.history`."""
         if not guids:
             return []
         found = [rows.finished_row(row) for row in await self._run("load_history", list(guids))]
         return sorted(found, key=lambda finished: finished.row.spec.guid)
 
     async def suite_ends(self, suites: Sequence[str]) -> SuiteEnds:
-        """See `IReign.suite_ends`."""
+        """See `ILeadership.suite_ends`."""
         ends: dict[str, dict[Outcome, int]] = {suite: {} for suite in suites}
         for suite, *counts in await self._run("suite_ends", list(ends)):
             ended = zip((Outcome.COMPLETED, Outcome.STOPPED, Outcome.DEAD), counts, strict=True)
@@ -234,43 +234,43 @@ class Reign:
         return ends
 
     async def attempts(self, task_id: int) -> Sequence[AttemptRow]:
-        """See `IReign.attempts`."""
+        """See `ILeadership.attempts`."""
         return [rows.attempt_row(row) for row in await self._run("load_attempts", task_id, MOST_ATTEMPTS)]
 
     async def dead(self, at_most: int) -> tuple[int, Sequence[DeadRow]]:
-        """See `IReign.dead`."""
+        """See `ILeadership.dead`."""
         found = await self._run("load_dead", at_most, MOST_COUNTED)
         return (int(found[0][-1]) if found else 0), [rows.dead_row(row) for row in found]
 
     async def message(self, task_id: int) -> Stored | None:
-        """See `IReign.message`."""
+        """See `ILeadership.message`."""
         found = await self._run("message", task_id)
         return rows.stored_row(found[0]) if found else None
 
     async def dead_messages(self, guids: Sequence[str]) -> Sequence[DeadMessage]:
-        """See `IReign.dead_messages`."""
+        """See `ILeadership.dead_messages`."""
         found = await self._run("dead_messages", list(guids), BATCH_BYTES)
         return [rows.dead_message_row(row) for row in found]
 
     async def copies(self, at_most: int) -> Sequence[CopyRow]:
-        """See `IReign.copies`."""
+        """See `ILeadership.copies`."""
         return [rows.copy_row(row) for row in await self._run("copies", at_most)]
 
     async def settle(self, guids: Sequence[str]) -> Sequence[str]:
-        """See `IReign.settle`."""
+        """See `ILeadership.settle`."""
         return sorted(guid for (guid,) in await self._fenced("settle", list(guids)))
 
     async def forget(self, before: float, at_most: int) -> int:
-        """See `IReign.forget`."""
+        """See `ILeadership.forget`."""
         [(count,)] = await self._fenced("forget", before, at_most)
         return int(count)
 
     async def _fenced(self, name: str, *values: object) -> list[Row]:
-        """Run a statement that writes, in a transaction that fails where this reign is over."""
+        """Run a statement that writes, in a transaction that fails where this leadership is over."""
         return await self._session.run(self._turn(Changes()) + b";" + self._call(name, *values))
 
     async def end(self) -> None:
-        """See `IReign.end`."""
+        """See `ILeadership.end`."""
         try:
             if not self._session.busy:
                 await self._session.run(f"select pg_advisory_unlock({self._key})", _LAST_WORD)

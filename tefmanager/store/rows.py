@@ -157,7 +157,7 @@ def copy_row(row: Sequence[Any]) -> CopyRow:
 
 
 def unread_row(row: Sequence[Any]) -> Unread:
-    """Return what is unread of a road of ``survey`` once its first task was read."""
+    """Return what is unread of a demand of ``survey`` once its first task was read."""
     task_type, resources, _, count, best, *_ = row
     return Unread(task_type, tuple(resources), count - 1, best)
 

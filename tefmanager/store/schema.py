@@ -2,7 +2,7 @@
 
 Each file is applied in a transaction of its own, together with its line in the table ``upgrades``.
 A transaction-wide advisory lock keeps two programs from upgrading the same tables at once, even
-if they compete for different reigns.
+if they compete for different leaderships.
 """
 
 from __future__ import annotations

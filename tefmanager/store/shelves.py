@@ -11,7 +11,7 @@ from tefmanager.store import rows
 from tefmanager.store.session import Row
 
 SUITES = 500
-"""Suites of a road that are read at a time."""
+"""Suites of a demand that are read at a time."""
 
 NAMED = 5_000
 """Tasks that are read at a time."""
@@ -25,7 +25,7 @@ class Run(Protocol):
 
 
 class Shelves:
-    """Reads plain tasks by roads and lanes, in portions, so that the reactor gets its turn.
+    """Reads plain tasks by demands and lanes, in portions, so that the reactor gets its turn.
 
     Args:
         survey: runs the queries ``survey`` and ``others``, which take longer than any other.
@@ -41,18 +41,18 @@ class Shelves:
         return int(count) > at_most
 
     async def load(self) -> Snapshot:
-        """Read the tasks that are not plain, and the first of each road; count the others.
+        """Read the tasks that are not plain, and the first of each demand; count the others.
 
         The server reads the whole table for that.
         """
         counts, others = await self._survey()
-        roads = [row for is_road, *row in counts if is_road]
-        suites = Counter({(row[0], row[2]): int(row[3]) for is_road, *row in counts if not is_road})
-        found = await self._named([*(first for *_, first in roads), *(id for (id,) in others)])
+        demands = [row for is_demand, *row in counts if is_demand]
+        suites = Counter({(row[0], row[2]): int(row[3]) for is_demand, *row in counts if not is_demand})
+        found = await self._named([*(first for *_, first in demands), *(id for (id,) in others)])
         suites.subtract((row.spec.task_type, row.spec.suite) for row in found if row.plain)
         return Snapshot(
             tasks=tuple(found),
-            unread=tuple(road for road in map(rows.unread_row, roads) if road.count),
+            unread=tuple(demand for demand in map(rows.unread_row, demands) if demand.count),
             unread_suites={key: count for key, count in suites.items() if count},
         )
 
@@ -65,11 +65,11 @@ class Shelves:
         return found
 
     async def tasks(self, guids: Sequence[str]) -> list[TaskRow]:
-        """See `IReign.tasks`."""
+        """See `ILeadership.tasks`."""
         return [rows.task_row(row) for row in await self._run("load_guids", list(guids))]
 
     async def heads(self, task_type: str, resources: Sequence[str], each: int) -> list[TaskRow]:
-        """See `IReign.heads`."""
+        """See `ILeadership.heads`."""
         [found] = await self.following([Stretch(task_type, tuple(resources), None, NOTHING, each)])
         after = ""
         while portion := await self._run("load_heads", task_type, list(resources), after, SUITES, each):
@@ -78,7 +78,7 @@ class Shelves:
         return found
 
     async def following(self, stretches: Sequence[Stretch]) -> list[list[TaskRow]]:
-        """See `IReign.following`."""
+        """See `ILeadership.following`."""
         found: list[list[TaskRow]] = [[] for _ in stretches]
         if stretches:
             for lane, *row in await self._run("load_following", rows.stretches_json(stretches)):

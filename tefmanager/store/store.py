@@ -1,4 +1,4 @@
-"""Where reigns come from: connect, wait for the lock, upgrade the schema, begin.
+"""Where leaderships come from: connect, wait for the lock, upgrade the schema, begin.
 
 The lock is a session-wide advisory lock, so the server itself gives it back when the holder's session
 ends. A standby asks for it again and again: a blocked ``pg_advisory_lock`` would hold a snapshot for as
@@ -24,7 +24,7 @@ from tefmanager.core.model.identity import Life
 from tefmanager.interfaces.store import IStore, StoreLost
 from tefmanager.store.failures import reason
 from tefmanager.store.hostlist import Endpoint, Keywords, endpoints, resolved
-from tefmanager.store.leadership import Reign
+from tefmanager.store.leadership import Leadership
 from tefmanager.store.names import lock_key
 from tefmanager.store.pooling import refuse_changing_sessions
 from tefmanager.store.queries import load_queries
@@ -42,7 +42,7 @@ CONNECT_TIMEOUT = 5.0
 """Seconds to connect, where the configuration says none: 0 or less, as for libpq."""
 
 PROBE = 64 * 1024
-"""Bytes that a database must have room for before a reign begins."""
+"""Bytes that a database must have room for before a leadership begins."""
 
 KEYWORDS: Keywords = {
     "fallback_application_name": f"tef-manager {gethostname()}[{getpid()}]"[:63],
@@ -82,7 +82,7 @@ class Store:
         table_prefix: what the names of all tables begin with.
         lock_name: managers with the same one in the same database compete; see `lock_name_for`.
         clock: for time limits and pauses; the reactor by default.
-        lease: is renewed by each answer, and ends with a reign.
+        lease: is renewed by each answer, and ends with a leadership.
         silence: after how long a silent server is given up, and we by the server.
         poll: seconds between two attempts of a standby to get the lock.
         backoff: shortest and longest pause between attempts to connect, in seconds.
@@ -123,38 +123,38 @@ class Store:
         self._newest = 0
         self._identity: str | None = None
 
-    async def reign(self, on_wait: Callable[[str], None], room: int = 0) -> Reign:
-        """See `IStore.reign`."""
+    async def leadership(self, on_wait: Callable[[str], None], room: int = 0) -> Leadership:
+        """See `IStore.leadership`."""
         room = max(room, PROBE)
         tell = _Changes(on_wait)
         pauses = Backoff(self._clock, *self._backoff, self._jitter)
         while True:
             since = self._clock.seconds()
             for place in self._places:
-                if reign := await self._try_place(place, tell, room):
-                    return reign
+                if leadership := await self._try_place(place, tell, room):
+                    return leadership
             if self._clock.seconds() - since > self._backoff[1]:
                 pauses.reset()  # it had worked for a while
             await pauses.pause()
 
-    async def _try_place(self, place: Endpoint, tell: _Changes, room: int) -> Reign | None:
-        """Begin a reign at one of a place's addresses; where that fails, tell why and return None."""
+    async def _try_place(self, place: Endpoint, tell: _Changes, room: int) -> Leadership | None:
+        """Begin a leadership at one of a place's addresses; where that fails, tell why and return None."""
         try:
             found = await resolved(place, self._reactor, self._clock, self._connect_timeout)
         except OSError as error:
-            tell(self._complaint(place, error), place)
+            tell(self._resource_fault(place, error), place)
             return None
         for endpoint in found:
             try:
                 return await self._begin_at(endpoint, tell, room)
             except StoreLost as error:
-                tell(self._complaint(endpoint, error), endpoint)
+                tell(self._resource_fault(endpoint, error), endpoint)
         return None
 
-    def _complaint(self, place: Endpoint, error: Exception) -> str:
+    def _resource_fault(self, place: Endpoint, error: Exception) -> str:
         return f"database {place}: {reason(error)}"
 
-    async def _begin_at(self, endpoint: Endpoint, tell: Callable[[str], None], room: int) -> Reign:
+    async def _begin_at(self, endpoint: Endpoint, tell: Callable[[str], None], room: int) -> Leadership:
         session = await self._opened(endpoint)
         try:
             await refuse_changing_sessions(session, lambda: self._opened(endpoint))
@@ -173,7 +173,7 @@ class Store:
             for text in weak:
                 self._log.warn("PostgreSQL: {text}", text=text)
             ping = self._silence.ping
-            return Reign(session, self._queries, epoch, turns, life, self._key, self._lease, ping)
+            return Leadership(session, self._queries, epoch, turns, life, self._key, self._lease, ping)
         except BaseException:
             session.close()
             raise
@@ -216,9 +216,9 @@ class Store:
             raise StoreLost(f"the tables {self._prefix}* {_LOST}")
 
     async def _begin(self, session: Session) -> tuple[int, int, Life]:
-        """Begin a reign; return its number, its row's turns, and who reigns."""
+        """Begin a leadership; return its number, its row's turns, and who leads."""
         quote = session.quoter()
-        begin = quote(self._queries["begin_reign"].execute, (self._newest,))
+        begin = quote(self._queries["begin_leadership"].execute, (self._newest,))
         found = await session.run(begin)
         if not found and self._newest:
             raise StoreLost(f"the rows of {self._prefix}manager {_LOST}")

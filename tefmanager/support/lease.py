@@ -2,7 +2,7 @@
 
 The database gives the lock of a manager that it has not heard for some time to a standby. A manager that
 was frozen, its process or its whole machine, does not know: when it thaws it would finish what it was about
-to do, while another reigns. So each answer of the database is a lease, shorter than the database's
+to do, while another leaderships. So each answer of the database is a lease, shorter than the database's
 patience: what only the active manager may do is done while it holds, and waits otherwise.
 """
 
@@ -23,7 +23,7 @@ def seconds_since_boot() -> float:
 class Lease:
     """Holds for some seconds from the last question that the database answered.
 
-    There is one for each process, over all its reigns.
+    There is one for each process, over all its leaderships.
 
     Args:
         length: those seconds.
@@ -39,7 +39,7 @@ class Lease:
 
     @classmethod
     def unlimited(cls) -> Lease:
-        """Return one that always holds, for where there is no reign."""
+        """Return one that always holds, for where there is no leadership."""
         lease = cls(inf, lambda: 0.0)
         lease.renew(0.0)
         return lease
@@ -63,7 +63,7 @@ class Lease:
                 watcher()
 
     def end(self) -> None:
-        """The reign is over."""
+        """The leadership is over."""
         self._until = -inf
         self._tell(False)
 
@@ -72,7 +72,7 @@ class Lease:
         self._watchers.append(renewed)
 
     async def certain(self) -> bool:
-        """Return True as soon as it holds; False when the reign ends before that, or has ended."""
+        """Return True as soon as it holds; False when the leadership ends before that, or has ended."""
         if self.holds or self._until == -inf:
             return self.holds
         waiting: Deferred[bool] = Deferred(self._waiting.remove)

@@ -66,7 +66,7 @@ MEANING: Mapping[Service, str] = {
 }
 """What an outage means for tasks, in words."""
 
-OF_A_REIGN = (Service.CONSUMER, Service.PROBE, Service.ETCD, Service.QUEUE, Service.STEP)
+OF_A_LEADERSHIP = (Service.CONSUMER, Service.PROBE, Service.ETCD, Service.QUEUE, Service.STEP)
 """What only the active manager needs."""
 
 LATE = 25.0

@@ -9,7 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.python.failure import Failure
 
 
-class Nursery:
+class TaskGroup:
     """Runs coroutines, tells of the first that fails, and cancels what is left.
 
     Args:

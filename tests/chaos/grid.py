@@ -128,17 +128,17 @@ class Manager(Daemon):
         self.wanted = False
 
     @property
-    def reigns(self) -> bool:
+    def leaderships(self) -> bool:
         """Whether it is the active one, by the last it said of it."""
-        said = self.log.events("REIGN_") if self.alive else []
-        return bool(said) and said[-1].startswith("REIGN_BEGUN|")
+        said = self.log.events("LEADERSHIP_") if self.alive else []
+        return bool(said) and said[-1].startswith("LEADERSHIP_GAINED|")
 
     @property
     def state(self) -> str:
         """What there is to see of it."""
         if not self.alive:
             return "dead"
-        return "frozen" if self.frozen else "active" if self.reigns else "standby"
+        return "frozen" if self.frozen else "active" if self.leaderships else "standby"
 
 
 @dataclass

@@ -114,7 +114,7 @@ def judge(facts: Facts) -> list[Count]:
     ended = Counter(guid for guid, _ in facts.history)
     known = {*ended, *facts.waiting}
     unread = facts.confirmed & facts.unread - known
-    buried = {*facts.dead, *facts.unburied}
+    dead_lettered = {*facts.dead, *facts.unburied}
     again, redelivered, unexplained = _runs(facts)
     return [
         Count("confirmed by RabbitMQ", _sorted(facts.confirmed)),
@@ -128,7 +128,7 @@ def judge(facts: Facts) -> list[Count]:
         Count("still waiting", _sorted(facts.waiting), forbidden=True),
         Count("ended twice", _sorted(guid for guid, times in ended.items() if times > 1), forbidden=True),
         Count("completed and never run", _sorted(_never_run(facts, completed)), forbidden=True),
-        Count("dead, and not in the dead queue", _sorted({*died} ^ buried), forbidden=True),
+        Count("dead, and not in the dead queue", _sorted({*died} ^ dead_lettered), forbidden=True),
         Count("over limit", _over(facts), forbidden=True),
         Count("in use over limit, by the manager's history", _overused(facts), forbidden=True),
         Count("counted otherwise than locked", _unequal(facts), forbidden=True),

@@ -198,6 +198,6 @@ async def test_primary_is_killed(
 
     with load(replace(services, database=pair), tmp_path, unique, services) as scene:
         await scene.survives(fail_over)
-        reigns = scene.daemon.logged(("REIGN_BEGUN|",))
-        assert len(reigns) == 2
+        leaderships = scene.daemon.logged(("LEADERSHIP_GAINED|",))
+        assert len(leaderships) == 2
         assert [row["outcome"] for row in scene.daemon.rows("history")] == ["completed"] * TASKS

@@ -10,10 +10,10 @@ from typing import Protocol, cast
 import psycopg2
 
 from tefmanager.core.model.values import Outcome
-from tefmanager.interfaces.store import IReign, IStore
+from tefmanager.interfaces.store import ILeadership, IStore
 from tefmanager.store import Store
-from tefmanager.store.leadership import Reign
-from tests.fakes.store import FakeDatabase, FakeReign, FakeStore, Rows
+from tefmanager.store.leadership import Leadership
+from tests.fakes.store import FakeDatabase, FakeLeadership, FakeStore, Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +39,17 @@ class Twin(Protocol):
     def attempt_ids(self) -> list[int]:
         """Return the ids of all attempts that are written."""
 
-    def kill(self, reign: IReign) -> None:
-        """Let a reign's session die, without its help."""
+    def kill(self, leadership: ILeadership) -> None:
+        """Let a leadership's session die, without its help."""
 
     def depose(self) -> None:
-        """Let another reign begin as if the lock did not matter."""
+        """Let another leadership begin as if the lock did not matter."""
 
     def dump(self) -> object:
         """Return all rows."""
 
     def restore(self, dump: object) -> None:
-        """Put rows back as they were, under whoever reigns."""
+        """Put rows back as they were, under whoever leaderships."""
 
 
 class FakeTwin:
@@ -70,8 +70,8 @@ class FakeTwin:
     def attempt_ids(self) -> list[int]:
         return sorted(self._database.rows.attempts)
 
-    def kill(self, reign: IReign) -> None:
-        cast(FakeReign, reign).lose("the session was killed")
+    def kill(self, leadership: ILeadership) -> None:
+        cast(FakeLeadership, leadership).lose("the session was killed")
 
     def depose(self) -> None:
         self._database.rows.epoch += 1
@@ -142,12 +142,12 @@ class RealTwin:
     def attempt_ids(self) -> list[int]:
         return [cast(int, id) for (id,) in self.ask("select id from {t}attempts order by id")]
 
-    def backend(self, reign: IReign) -> int:
-        """Return the process id of a reign's server process."""
-        return cast(int, cast(Reign, reign)._session._link.get_backend_pid())
+    def backend(self, leadership: ILeadership) -> int:
+        """Return the process id of a leadership's server process."""
+        return cast(int, cast(Leadership, leadership)._session._link.get_backend_pid())
 
-    def kill(self, reign: IReign) -> None:
-        self.ask("select pg_terminate_backend(%s, 5000)", self.backend(reign))
+    def kill(self, leadership: ILeadership) -> None:
+        self.ask("select pg_terminate_backend(%s, 5000)", self.backend(leadership))
 
     def depose(self) -> None:
         self.ask("update {t}manager set epoch = epoch + 1")

@@ -34,8 +34,15 @@ from tefmanager.core.model.values import (
     Unread,
     WorkerRow,
 )
-from tefmanager.interfaces.store import MOST_ATTEMPTS, IReign, IStore, ReignOver, StoreConflict, StoreLost
-from tefmanager.store.failures import REIGN_OVER_TEXT
+from tefmanager.interfaces.store import (
+    MOST_ATTEMPTS,
+    ILeadership,
+    IStore,
+    LeadershipOver,
+    StoreConflict,
+    StoreLost,
+)
+from tefmanager.store.failures import LEADERSHIP_OVER_TEXT
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +106,7 @@ class FakeDatabase:
         identity: of the grid.
         commits: how many have succeeded.
         breaks: when the next commit is to lose its session, or None; used up by it.
-        full: why nothing can be written, or None: what the real one finds out before a reign begins.
+        full: why nothing can be written, or None: what the real one finds out before a leadership begins.
     """
 
     def __init__(self) -> None:
@@ -110,15 +117,15 @@ class FakeDatabase:
         self.full: str | None = None
         self._newest = 0
         self._trouble: str | None = None
-        self._holders: dict[str, FakeReign] = {}
+        self._holders: dict[str, FakeLeadership] = {}
         self._changed: list[Deferred[None]] = []
         self._gate: Deferred[None] | None = None
 
     def go_away(self, trouble: str) -> None:
         """End all sessions, and let nobody in until `come_back`."""
         self._trouble = trouble
-        for reign in list(self._holders.values()):
-            reign.lose(trouble)
+        for leadership in list(self._holders.values()):
+            leadership.lose(trouble)
         self.notify()
 
     def come_back(self) -> None:
@@ -144,31 +151,31 @@ class FakeDatabase:
         self._gate.addCallback(waiter.callback)
         return waiter
 
-    def obstacle(self, lock_name: str) -> str | None:
-        """Return why nobody may begin to reign now, or None."""
+    def blocker(self, lock_name: str) -> str | None:
+        """Return why nobody may begin to leadership now, or None."""
         trouble = self._trouble or self.full
         if trouble is not None:
             return trouble
         return "another manager is active" if lock_name in self._holders else None
 
-    def crown(self, lock_name: str) -> FakeReign:
-        """Begin a reign."""
+    def crown(self, lock_name: str) -> FakeLeadership:
+        """Begin a leadership."""
         self._newest = self.rows.epoch = max(self.rows.epoch, self._newest) + 1
         self.rows.manager = _above_all(self.rows)
         token, *earlier = self.rows.lives = (uuid4().hex, *self.rows.lives[:15])
         life = Life(self.identity, token, tuple(earlier), f"{id(self)}", "fake")
-        reign = FakeReign(self, lock_name, self.rows.epoch, self.rows.turns, life)
-        self._holders[lock_name] = reign
-        return reign
+        leadership = FakeLeadership(self, lock_name, self.rows.epoch, self.rows.turns, life)
+        self._holders[lock_name] = leadership
+        return leadership
 
-    def released(self, lock_name: str, reign: FakeReign) -> None:
-        """Take the lock from a reign, if it is the one that has it."""
-        if self._holders.get(lock_name) is reign:
+    def released(self, lock_name: str, leadership: FakeLeadership) -> None:
+        """Take the lock from a leadership, if it is the one that has it."""
+        if self._holders.get(lock_name) is leadership:
             del self._holders[lock_name]
         self.notify()
 
     def change(self) -> Deferred[None]:
-        """Return a Deferred that fires when `obstacle` may have changed."""
+        """Return a Deferred that fires when `blocker` may have changed."""
         waiter: Deferred[None] = Deferred(lambda gone: self._changed.remove(gone))
         self._changed.append(waiter)
         return waiter
@@ -188,19 +195,19 @@ class FakeStore:
         self._database = database
         self._lock_name = lock_name
 
-    async def reign(self, on_wait: Callable[[str], None], room: int = 0) -> FakeReign:
-        """See `IStore.reign`."""
+    async def leadership(self, on_wait: Callable[[str], None], room: int = 0) -> FakeLeadership:
+        """See `IStore.leadership`."""
         told = None
-        while (obstacle := self._database.obstacle(self._lock_name)) is not None:
-            if obstacle != told:
-                on_wait(obstacle)
-            told = obstacle
+        while (blocker := self._database.blocker(self._lock_name)) is not None:
+            if blocker != told:
+                on_wait(blocker)
+            told = blocker
             await self._database.change()
         return self._database.crown(self._lock_name)
 
 
-@implementer(IReign)
-class FakeReign:
+@implementer(ILeadership)
+class FakeLeadership:
     """A session with a `FakeDatabase`."""
 
     def __init__(self, database: FakeDatabase, lock_name: str, epoch: int, turns: int, life: Life) -> None:
@@ -223,24 +230,24 @@ class FakeReign:
         self._fail(StoreLost(reason))
 
     def watch(self, tell: Callable[[StoreLost], None]) -> None:
-        """See `IReign.watch`."""
+        """See `ILeadership.watch`."""
         if self._over is None:
             self._watchers.append(tell)
         elif not self._ended:
             tell(self._over)
 
     async def load(self, at_most: int | None = None) -> Snapshot:
-        """See `IReign.load`."""
+        """See `ILeadership.load`."""
         self._check()
         rows = self._database.rows
         all_fit = at_most is None or len(rows.tasks) <= at_most
         unread = [] if all_fit else list(self._plain())
-        for _, road in groupby(sorted(unread, key=_road), _road):
-            unread.remove(min(road, key=lambda row: row.spec.order))
+        for _, demand in groupby(sorted(unread, key=_demand), _demand):
+            unread.remove(min(demand, key=lambda row: row.spec.order))
         return Snapshot(
             manager=rows.manager,
             tasks=tuple(row for _, (row, _) in sorted(rows.tasks.items()) if row not in unread),
-            unread=tuple(_unread(road) for _, road in groupby(sorted(unread, key=_road), _road)),
+            unread=tuple(_unread(demand) for _, demand in groupby(sorted(unread, key=_demand), _demand)),
             unread_suites=Counter((row.spec.task_type, row.spec.suite) for row in unread),
             workers=tuple(worker for _, worker in sorted(rows.workers.items())),
             paused_suites=frozenset(rows.paused),
@@ -254,27 +261,27 @@ class FakeReign:
         return sorted(rows, key=lambda row: row.spec.order)
 
     async def tasks(self, guids: Sequence[str]) -> Sequence[TaskRow]:
-        """See `IReign.tasks`."""
+        """See `ILeadership.tasks`."""
         self._check()
         return [row for _, (row, _) in sorted(self._database.rows.tasks.items()) if row.spec.guid in guids]
 
     async def heads(self, task_type: str, resources: Sequence[str], each: int) -> Sequence[TaskRow]:
-        """See `IReign.heads`."""
+        """See `ILeadership.heads`."""
         self._check()
         suites: dict[str | None, list[TaskRow]] = {}
         for row in self._plain():
-            if _road(row) == (task_type, tuple(resources)):
+            if _demand(row) == (task_type, tuple(resources)):
                 suites.setdefault(row.spec.suite, []).append(row)
         return [row for rows in suites.values() for row in rows[:each]]
 
     async def following(self, stretches: Sequence[Stretch]) -> Sequence[Sequence[TaskRow]]:
-        """See `IReign.following`."""
+        """See `ILeadership.following`."""
         self._check()
         return [
             [
                 row
                 for row in self._plain()
-                if _road(row) == (stretch.task_type, stretch.resources)
+                if _demand(row) == (stretch.task_type, stretch.resources)
                 if row.spec.suite == stretch.suite and row.spec.order > stretch.after
                 if stretch.below is None or row.spec.id < stretch.below
             ][: stretch.at_most]
@@ -282,7 +289,7 @@ class FakeReign:
         ]
 
     async def commit(self, changes: Changes) -> Bodies:
-        """See `IReign.commit`."""
+        """See `ILeadership.commit`."""
         self._check()
         gate = self._database.gate()
         if gate is not None:
@@ -308,13 +315,13 @@ class FakeReign:
         return bodies
 
     async def finished(self, guids: Sequence[str]) -> frozenset[str]:
-        """See `IReign.finished`."""
+        """See `ILeadership.finished`."""
         self._check()
         known = {task.row.spec.guid for task in self._database.rows.history.values()}
         return frozenset(guids) & known
 
     async def history(self, guids: Sequence[str]) -> Sequence[FinishedRow]:
-        """See `IReign.history`."""
+        """See `ILeadership.history`."""
         self._check()
         found: dict[str, FinishedRow] = {}
         for _, task in sorted(self._database.rows.history.items()):
@@ -324,26 +331,26 @@ class FakeReign:
         return [row for _, row in sorted(found.items())]
 
     async def suite_ends(self, suites: Sequence[str]) -> SuiteEnds:
-        """See `IReign.suite_ends`."""
+        """See `ILeadership.suite_ends`."""
         self._check()
         ended = [(task.row.spec.suite, task.outcome) for task in self._database.rows.history.values()]
         return {suite: Counter(how for whose, how in ended if whose == suite) for suite in suites}
 
     async def attempts(self, task_id: int) -> Sequence[AttemptRow]:
-        """See `IReign.attempts`."""
+        """See `ILeadership.attempts`."""
         self._check()
         ended = sorted(self._database.rows.attempts.items())
         return [row for _, row in ended if row.task_id == task_id][-MOST_ATTEMPTS:]
 
     async def dead(self, at_most: int) -> tuple[int, Sequence[DeadRow]]:
-        """See `IReign.dead`."""
+        """See `ILeadership.dead`."""
         self._check()
         rows = self._database.rows
         found = [_dead(rows, id) for id, task in _unsettled(rows) if _is_listed(rows, id)]
         return len(found), found[:at_most]
 
     async def message(self, task_id: int) -> Stored | None:
-        """See `IReign.message`."""
+        """See `ILeadership.message`."""
         self._check()
         rows = self._database.rows
         if task_id in rows.tasks:
@@ -352,7 +359,7 @@ class FakeReign:
         return None if task is None else Stored(task.body, task.properties)
 
     async def dead_messages(self, guids: Sequence[str]) -> Sequence[DeadMessage]:
-        """See `IReign.dead_messages`."""
+        """See `ILeadership.dead_messages`."""
         self._check()
         rows = self._database.rows
         found = [(id, task) for id, task in _unsettled(rows) if _is_listed(rows, id)]
@@ -363,7 +370,7 @@ class FakeReign:
         ]
 
     async def copies(self, at_most: int) -> Sequence[CopyRow]:
-        """See `IReign.copies`."""
+        """See `ILeadership.copies`."""
         self._check()
         rows = self._database.rows
         found = [
@@ -374,7 +381,7 @@ class FakeReign:
         return [row for row in found if row.settled or row.copy is not Copy.THERE][:at_most]
 
     async def settle(self, guids: Sequence[str]) -> Sequence[str]:
-        """See `IReign.settle`."""
+        """See `ILeadership.settle`."""
         self._check()
         self._fence()
         rows = self._database.rows
@@ -384,7 +391,7 @@ class FakeReign:
         return sorted({task.row.spec.guid for task in found.values()})
 
     async def forget(self, before: float, at_most: int) -> int:
-        """See `IReign.forget`."""
+        """See `ILeadership.forget`."""
         self._check()
         self._fence()
         rows = self._database.rows
@@ -397,7 +404,7 @@ class FakeReign:
         return len(gone)
 
     async def end(self) -> None:
-        """See `IReign.end`."""
+        """See `ILeadership.end`."""
         self._ended = True
         self._watchers.clear()
         self._fail(StoreLost("the session was closed"))
@@ -411,7 +418,7 @@ class FakeReign:
         if self._database.full is not None:
             raise self._fail(StoreLost(self._database.full))
         if (rows.epoch, rows.turns) != (self.epoch, self._turns):
-            raise self._fail(ReignOver(REIGN_OVER_TEXT))
+            raise self._fail(LeadershipOver(LEADERSHIP_OVER_TEXT))
         rows.turns = self._turns = self._turns + 1
 
     def _fail(self, error: StoreLost) -> StoreLost:
@@ -432,13 +439,13 @@ def _above_all(rows: Rows) -> ManagerRow:
     return replace(rows.manager, task_ids=task_ids, attempt_ids=attempt_ids)
 
 
-def _road(row: TaskRow) -> tuple[str, tuple[str, ...]]:
+def _demand(row: TaskRow) -> tuple[str, tuple[str, ...]]:
     return row.spec.task_type, row.spec.resources
 
 
-def _unread(road: Iterable[TaskRow]) -> Unread:
-    rows = list(road)
-    return Unread(*_road(rows[0]), len(rows), max(row.spec.priority for row in rows))
+def _unread(demand: Iterable[TaskRow]) -> Unread:
+    rows = list(demand)
+    return Unread(*_demand(rows[0]), len(rows), max(row.spec.priority for row in rows))
 
 
 def _unsettled(rows: Rows) -> list[tuple[int, FinishedTask]]:
@@ -552,7 +559,7 @@ def _checked(row: TaskRow) -> TaskRow:
     match row.state:
         case TaskState.WAITING:
             fits = placed == (None, None)
-        case TaskState.DYING:
+        case TaskState.DEAD_LETTERING:
             fits = True
         case _:
             fits = None not in placed and row.dispatched is not None

@@ -143,7 +143,7 @@ class Daemon:
         return self._log_path.stat().st_size
 
     def start(self, *, ready: bool = True, variables: Mapping[str, str] | None = None) -> None:
-        """Start it, and wait until it reigns, unless that is not ``ready`` to happen.
+        """Start it, and wait until it leads, unless that is not ``ready`` to happen.
 
         ``variables`` are further ones of its environment, for this time.
         """
@@ -169,8 +169,8 @@ class Daemon:
             self.wait_ready()
 
     def wait_ready(self) -> None:
-        """Wait until it reigns and has its consumer."""
-        self.log.wait("REIGN_BEGUN|")
+        """Wait until it leads and has its consumer."""
+        self.log.wait("LEADERSHIP_GAINED|")
         self.log.wait("BROKER_CONNECTED|consumer")
 
     def stop(self) -> float:

@@ -199,7 +199,7 @@ def compact(message: Any) -> bytes:
 
 
 class FieldWorker(ABC):
-    """A worker of the collective, and its queue.
+    """A worker of the grid, and its queue.
 
     Args:
         grid: what it is connected by.

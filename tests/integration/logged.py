@@ -33,7 +33,7 @@ class LoggedDaemon(Daemon):
         super().__init__(services, folder, name, f"--log-file={self.file}", *options)
 
     def start(self, *, ready: bool = True, variables: Mapping[str, str] | None = None) -> None:
-        """Start it, and wait until it reigns, unless that is not ``ready`` to happen."""
+        """Start it, and wait until it leads, unless that is not ``ready`` to happen."""
         super().start(ready=False, variables=variables)
         until(self.file.exists, "the log file")
         self._log = Log(self.file)

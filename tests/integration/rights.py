@@ -37,7 +37,7 @@ class Administrator:
     def __init__(self, services: Services, folder: Path) -> None:
         self.services = services
         self.folder = folder
-        self.environment = {**os.environ, **_ways(services, folder)}
+        self.environment = {**os.environ, **_policy(services, folder)}
 
     def shell(self, script: str, **variables: str) -> str:
         """Run commands of a shell until one fails, which none may, and return what they print."""
@@ -125,7 +125,7 @@ class Administrator:
         return int(counts.get(queue, 0))
 
 
-def _ways(services: Services, folder: Path) -> dict[str, str]:
+def _policy(services: Services, folder: Path) -> dict[str, str]:
     """Return the variables by which commands find the services, and do all they are asked to."""
     broker, database = services.sandbox.rabbitmq, services.database
     programs = folder / "programs"

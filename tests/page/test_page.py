@@ -162,8 +162,8 @@ def page(driver: WebDriver, both: tuple[Daemon, Http]) -> Iterator[Page]:
     driver.set_window_size(1280, 1000)
     page = Page(driver, both[1])
     yield page
-    complaints = [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]  # type: ignore[no-untyped-call]
-    assert [each for each in complaints if "401" not in each["message"]] == []
+    resource_faults = [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]  # type: ignore[no-untyped-call]
+    assert [each for each in resource_faults if "401" not in each["message"]] == []
 
 
 def story(grid: Grid, services: Services) -> str:

@@ -23,9 +23,9 @@ from tefmanager.core.model.values import (
     SuiteEnds,
     TaskRow,
 )
-from tefmanager.interfaces.store import IReign, IStore, StoreLost
+from tefmanager.interfaces.store import ILeadership, IStore, StoreLost
 from tefmanager.support.lease import Lease
-from tests.fakes.store import FakeDatabase, FakeReign
+from tests.fakes.store import FakeDatabase, FakeLeadership
 from tests.simulation.observer import Observer
 from tests.simulation.world import Fate, Process
 
@@ -72,12 +72,12 @@ class SimStore:
         self._lease = lease
         self._observer = observer
 
-    async def reign(self, on_wait: Callable[[str], None], room: int = 0) -> IReign:
-        """See `IStore.reign`."""
+    async def leadership(self, on_wait: Callable[[str], None], room: int = 0) -> ILeadership:
+        """See `IStore.leadership`."""
         told = None
         while True:
             await self._process.ask()
-            answer: Deferred[SimReign | str] = Deferred()
+            answer: Deferred[SimLeadership | str] = Deferred()
             self._process.send(
                 "database", self._way, self._process.world.reach, "database", self._try, answer
             )
@@ -85,7 +85,7 @@ class SimStore:
             found = await answer
             if late.active():
                 late.cancel()
-            if isinstance(found, SimReign):
+            if isinstance(found, SimLeadership):
                 found.begin()
                 return found
             if found != told:
@@ -97,29 +97,29 @@ class SimStore:
     def _way(self) -> tuple[float, float]:
         return self._process.world.way("database")
 
-    def _try(self, answer: Deferred[SimReign | str]) -> None:
+    def _try(self, answer: Deferred[SimLeadership | str]) -> None:
         """The database is asked for the lock; it may be given to someone who does not hear of it."""
         if answer.called:
             return  # who asked has hung up
-        obstacle = self._database.obstacle(LOCK)
-        found: SimReign | str
-        if obstacle is None:
+        blocker = self._database.blocker(LOCK)
+        found: SimLeadership | str
+        if blocker is None:
             inner = self._database.crown(LOCK)
             self._observer.crowned(self._process.name)
-            found = SimReign(inner, self._process, self._lease)
+            found = SimLeadership(inner, self._process, self._lease)
         else:
-            found = obstacle
+            found = blocker
         self._process.hear("database", self._way, hand_over, found, answer)
 
 
-@implementer(IReign)
-class SimReign:
+@implementer(ILeadership)
+class SimLeadership:
     """A session whose requests and answers take time, and may be lost with it.
 
     What happens at the database happens in the world, whatever has become of the client since.
     """
 
-    def __init__(self, inner: FakeReign, process: Process, lease: Lease) -> None:
+    def __init__(self, inner: FakeLeadership, process: Process, lease: Lease) -> None:
         self.epoch = inner.epoch
         self.life = inner.life
         self._inner = inner
@@ -178,7 +178,7 @@ class SimReign:
             self._pings.start(PING, now=False)
 
     def watch(self, tell: Callable[[StoreLost], None]) -> None:
-        """See `IReign.watch`."""
+        """See `ILeadership.watch`."""
         if self._over is None:
             self._watchers.append(tell)
         else:
@@ -235,67 +235,67 @@ class SimReign:
         )
 
     async def load(self, at_most: int | None = None) -> Snapshot:
-        """See `IReign.load`."""
+        """See `ILeadership.load`."""
         return await self._trip(lambda: self._inner.load(at_most))
 
     async def tasks(self, guids: Sequence[str]) -> Sequence[TaskRow]:
-        """See `IReign.tasks`."""
+        """See `ILeadership.tasks`."""
         return await self._trip(lambda: self._inner.tasks(guids))
 
     async def heads(self, task_type: str, resources: Sequence[str], each: int) -> Sequence[TaskRow]:
-        """See `IReign.heads`."""
+        """See `ILeadership.heads`."""
         return await self._trip(lambda: self._inner.heads(task_type, resources, each))
 
     async def following(self, stretches: Sequence[Stretch]) -> Sequence[Sequence[TaskRow]]:
-        """See `IReign.following`."""
+        """See `ILeadership.following`."""
         return await self._trip(lambda: self._inner.following(stretches))
 
     async def commit(self, changes: Changes) -> Bodies:
-        """See `IReign.commit`."""
+        """See `ILeadership.commit`."""
         return await self._trip(lambda: self._inner.commit(changes))
 
     async def finished(self, guids: Sequence[str]) -> frozenset[str]:
-        """See `IReign.finished`."""
+        """See `ILeadership.finished`."""
         return await self._trip(lambda: self._inner.finished(guids))
 
     async def history(self, guids: Sequence[str]) -> Sequence[FinishedRow]:
-        """See `IReign.history`."""
+        """See `ILeadership.history`."""
         return await self._trip(lambda: self._inner.history(guids))
 
     async def suite_ends(self, suites: Sequence[str]) -> SuiteEnds:
-        """See `IReign.suite_ends`."""
+        """See `ILeadership.suite_ends`."""
         return await self._trip(lambda: self._inner.suite_ends(suites))
 
     async def attempts(self, task_id: int) -> Sequence[AttemptRow]:
-        """See `IReign.attempts`."""
+        """See `ILeadership.attempts`."""
         return await self._trip(lambda: self._inner.attempts(task_id))
 
     async def dead(self, at_most: int) -> tuple[int, Sequence[DeadRow]]:
-        """See `IReign.dead`."""
+        """See `ILeadership.dead`."""
         return await self._trip(lambda: self._inner.dead(at_most))
 
     async def message(self, task_id: int) -> Stored | None:
-        """See `IReign.message`."""
+        """See `ILeadership.message`."""
         return await self._trip(lambda: self._inner.message(task_id))
 
     async def dead_messages(self, guids: Sequence[str]) -> Sequence[DeadMessage]:
-        """See `IReign.dead_messages`."""
+        """See `ILeadership.dead_messages`."""
         return await self._trip(lambda: self._inner.dead_messages(guids))
 
     async def copies(self, at_most: int) -> Sequence[CopyRow]:
-        """See `IReign.copies`."""
+        """See `ILeadership.copies`."""
         return await self._trip(lambda: self._inner.copies(at_most))
 
     async def settle(self, guids: Sequence[str]) -> Sequence[str]:
-        """See `IReign.settle`."""
+        """See `ILeadership.settle`."""
         return await self._trip(lambda: self._inner.settle(guids))
 
     async def forget(self, before: float, at_most: int) -> int:
-        """See `IReign.forget`."""
+        """See `ILeadership.forget`."""
         return await self._trip(lambda: self._inner.forget(before, at_most))
 
     async def end(self) -> None:
-        """See `IReign.end`."""
+        """See `ILeadership.end`."""
         await self._process.ask()
         self._watchers.clear()
         self._fail(StoreLost("the session was closed"))

@@ -20,7 +20,7 @@ import tefmanager
 from tefmanager.core.model.limits import Memory
 from tefmanager.core.model.values import AttemptEnd, AttemptRow, Outcome, Snapshot, TaskRow, TaskSpec
 from tests.fakes.store import FakeDatabase, FinishedTask
-from tests.simulation.adapters import SimReign
+from tests.simulation.adapters import SimLeadership
 from tests.simulation.grid import Grid
 from tests.simulation.knobs import Knobs
 from tests.simulation.story import Step
@@ -85,16 +85,16 @@ def measured(effort: Effort) -> Iterator[None]:
     def call(frame: FrameType, event: str, argument: object) -> Any:
         return line if frame.f_code.co_filename.startswith(OURS) else None
 
-    trip = SimReign._trip
+    trip = SimLeadership._trip
 
-    async def counted(reign: SimReign, request: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-        answer = await trip(reign, request)
+    async def counted(leadership: SimLeadership, request: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        answer = await trip(leadership, request)
         effort.statements += 1
         effort.rows += _size(answer)
         return answer
 
     before = sys.gettrace()
-    with patch.object(SimReign, "_trip", counted):
+    with patch.object(SimLeadership, "_trip", counted):
         sys.settrace(call)
         try:
             yield

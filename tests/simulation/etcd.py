@@ -59,7 +59,7 @@ class SimReservations:
         return FakeReservations(self._etcd, self._prefix, *times, self._owner)
 
     def anew(self, life: Life) -> SimReservations:
-        """Forget everything, for another reign."""
+        """Forget everything, for another leadership."""
         if self._process.alive:
             self._owner = Owner(life, self._process.name, SIGN_OF_LIFE)
             self._inner = self._make_inner()
@@ -146,7 +146,7 @@ class SimReservations:
         late: Callable[[], object],
     ) -> T:
         if not await self._lease.certain():
-            raise ReservationsLost("this manager does not reign any more")
+            raise ReservationsLost("this manager does not leadership any more")
         fate = await self._process.ask()
         self._judge.writes(self._process.name, "Etcd")
         if fate is Fate.UNHEARD and self._world.chance.random() < 0.5:

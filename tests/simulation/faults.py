@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from itertools import takewhile
 
-from tefmanager.interfaces.policy import Ways
+from tefmanager.interfaces.policy import Policy
 from tefmanager.service.manager import Manager
 from tests.fakes.reservations import FakeEtcd
 from tests.fakes.store import Breaks, FakeDatabase
@@ -46,7 +46,7 @@ class Faults:
     database: FakeDatabase
     observer: Observer
     judge: Judge
-    ways: Ways
+    policy: Policy
     managers: list[tuple[Process, Manager, SimReservations]]
     workers: list[SimWorker]
     stopped: set[str]
@@ -91,7 +91,7 @@ class Faults:
 
     def submit_deadly(self, guid: str, task_type: str) -> None:
         """A sender publishes a task that no worker outlives; not where that would have no end."""
-        if not self.ways.limits.max_attempts:
+        if not self.policy.limits.max_attempts:
             return
         self.submit(guid, task_type, 1.0, ("server",), None, DEADLY)
 

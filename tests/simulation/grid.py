@@ -8,7 +8,7 @@ from functools import partial
 from twisted.internet.defer import Deferred
 
 from tefmanager.core.model.limits import Limits, Memory
-from tefmanager.interfaces.policy import Queues, Ways
+from tefmanager.interfaces.policy import Policy, Queues
 from tefmanager.logfile.emit import emit
 from tefmanager.protocol.catalogue import Line
 from tefmanager.service.manager import Manager
@@ -77,15 +77,15 @@ class Grid(Faults, Hands, LimitSteps):
         memory = LITTLE[seed // CROWDED % 2] if crowded(seed) else Memory()
         limits = Limits(time_limit=60.0, patience=20.0, max_attempts=most, memory=memory)
         limits = replace(limits, **self._knobs.limits)
-        self.ways = Ways(
+        self.policy = Policy(
             limits=limits,
             queues=Queues(QUEUE.encode(), b"dead", b"rejected"),
             dispatch_interval=INTERVAL,
             read_interval=INTERVAL,
         )
         common = (self.observer, self.etcd.keys, self.database, self.broker)
-        self.judge = Judge(*common, PREFIX, QUEUE, self.ways.limits.max_attempts)
-        self.judge.time_limit = self.ways.limits.time_limit
+        self.judge = Judge(*common, PREFIX, QUEUE, self.policy.limits.max_attempts)
+        self.judge.time_limit = self.policy.limits.time_limit
         self.mended: float | None = None
         self.managers: list[tuple[Process, Manager, SimReservations]] = []
         self.silence = Silence(self.observer, self.broker, self.database, self.world.hangs, self.managers)
@@ -121,7 +121,7 @@ class Grid(Faults, Hands, LimitSteps):
             consumer,
             publisher,
             reservations.anew,
-            self.ways,
+            self.policy,
             self.fatal.append,
             outages,
         )

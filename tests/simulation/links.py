@@ -192,7 +192,7 @@ class SimConsumer:
         """See `IConsumer.stop`."""
         await self._process.ask()
         self._deliveries = None
-        self._broker.unanswered += 1  # the reign ends, with all that was under way
+        self._broker.unanswered += 1  # the leadership ends, with all that was under way
         if self._connected:
             self._drop()
         self._session += 1  # what was delivered before is nobody's

@@ -19,7 +19,7 @@ ENDS = ("start_time", "end_time")
 """Keys of a window."""
 
 SAME_TIME = 0.05
-"""Seconds that the news of the end of a reign may take."""
+"""Seconds that the news of the end of a leadership may take."""
 
 
 @dataclass(frozen=True)
@@ -139,19 +139,19 @@ class Observer:
     # --- managers ---
 
     def crowned(self, manager: str) -> None:
-        """A manager begins to reign."""
+        """A manager begins to leadership."""
         if manager != self._active:
             self._active, self._since = manager, self._time()
 
     def excuse(self, manager: str, seconds: float) -> None:
-        """A manager cannot know that it reigns no more: it may go on until its lease ends."""
+        """A manager cannot know that it leads no more: it may go on until its lease ends."""
         self._excused[manager] = self._time() + seconds
 
     def writes(self, manager: str, where: str) -> None:
         """A manager lets something out that only the active one may."""
         since = max(self._since + SAME_TIME, self._excused.get(manager, 0.0))
         if manager != self._active and self._time() > since:
-            self.object(f"{manager} writes to {where} while {self._active or 'nobody'} reigns")
+            self.object(f"{manager} writes to {where} while {self._active or 'nobody'} leaderships")
 
     # --- tasks ---
 

@@ -88,7 +88,7 @@ class Silence:
     def _away(self, process: Process, manager: Manager, reservations: SimReservations) -> Collection[str]:
         leads, found = manager.core is not None, set[str]()
         full = self._database.full is not None and leads  # who writes nothing may not know
-        there = full or self._database.obstacle("") is None
+        there = full or self._database.blocker("") is None
         if process.cut or not there or self._hangs("database"):
             found.add("database")
         if process.cut or not self._broker.up:

@@ -13,7 +13,7 @@ from tefmanager.core.model import events
 from tefmanager.core.model.values import Bodies, Changes, Moment
 from tefmanager.engine.reception import Poisoned
 from tefmanager.interfaces.store import StoreConflict
-from tests.fakes.store import FakeReign
+from tests.fakes.store import FakeLeadership
 from tests.simulation.grid import Grid
 
 
@@ -31,14 +31,14 @@ def core_fails(patch: pytest.MonkeyPatch) -> None:
 
 def database_refuses(patch: pytest.MonkeyPatch) -> None:
     """Let the database refuse whatever comes with one task."""
-    commit = FakeReign.commit
+    commit = FakeLeadership.commit
 
-    async def failing(reign: FakeReign, changes: Changes) -> Bodies:
+    async def failing(leadership: FakeLeadership, changes: Changes) -> Bodies:
         if any(row.spec.guid == "bad" for row, _ in changes.accepted):
             raise StoreConflict("not this one")
-        return await commit(reign, changes)
+        return await commit(leadership, changes)
 
-    patch.setattr(FakeReign, "commit", failing)
+    patch.setattr(FakeLeadership, "commit", failing)
 
 
 def planning_fails(patch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from inspect import signature
 import pytest
 
 from tefmanager.core.model.values import Stretch, TaskRow
-from tests.fakes.store import FakeReign
+from tests.fakes.store import FakeLeadership
 from tests.simulation import knobs, story
 from tests.simulation.grid import LITTLE, Grid
 from tests.simulation.play import play
@@ -91,7 +91,7 @@ def test_little_memory_in_every_tenth_seed() -> None:
     for begin in SEEDS[::10]:
         assert any(crowded(seed) for seed in range(begin, begin + 10))
     used = [Grid(seed) for seed in few[:2]]
-    assert [grid.ways.limits.memory for grid in used] == [*LITTLE[:2]]
+    assert [grid.policy.limits.memory for grid in used] == [*LITTLE[:2]]
     for grid in used:
         grid.end()
 
@@ -99,14 +99,16 @@ def test_little_memory_in_every_tenth_seed() -> None:
 def test_little_memory_is_too_little(monkeypatch: pytest.MonkeyPatch) -> None:
     """In such a seed most of the backlog is read when its turn comes."""
     read: list[TaskRow] = []
-    following = FakeReign.following
+    following = FakeLeadership.following
 
-    async def counted(reign: FakeReign, stretches: Sequence[Stretch]) -> Sequence[Sequence[TaskRow]]:
-        found = await following(reign, stretches)
+    async def counted(
+        leadership: FakeLeadership, stretches: Sequence[Stretch]
+    ) -> Sequence[Sequence[TaskRow]]:
+        found = await following(leadership, stretches)
         read.extend(row for rows in found for row in rows)
         return found
 
-    monkeypatch.setattr(FakeReign, "following", counted)
+    monkeypatch.setattr(FakeLeadership, "following", counted)
     few = [seed for seed in SEEDS if crowded(seed)][:4]
     assert [play(seed).violations for seed in few] == [()] * len(few)
     assert len(read) > 10 * len(few)

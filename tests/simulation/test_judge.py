@@ -18,7 +18,7 @@ from tefmanager.core.core import Core
 from tefmanager.core.intake import Intake
 from tefmanager.core.model import events
 from tefmanager.core.model.dead_copies import Copy
-from tefmanager.core.model.effects import Bury
+from tefmanager.core.model.effects import DeadLetter
 from tefmanager.core.model.entities import Worker
 from tefmanager.core.model.reservations import Claim, Granted, Impossible, Outcome
 from tefmanager.core.model.resources import Resource
@@ -35,7 +35,7 @@ from tefmanager.core.waiting.type_queues import Line
 from tefmanager.engine import effector
 from tefmanager.engine.deadcopies import DeadCopies
 from tefmanager.engine.engine import Engine
-from tefmanager.engine.liveness import Deafness
+from tefmanager.engine.liveness import LivenessCheck
 from tefmanager.engine.outcomes import event_of_dispatch
 from tefmanager.engine.reception import Reception, Turn
 from tefmanager.engine.rejections import Rejections
@@ -48,7 +48,7 @@ from tefmanager.support.lease import Lease
 from tefmanager.support.outages import Outages
 from tests.fakes import store
 from tests.fakes.reservations import FakeReservations
-from tests.fakes.store import FakeDatabase, FakeReign
+from tests.fakes.store import FakeDatabase, FakeLeadership
 from tests.simulation import effort
 from tests.simulation.knobs import knobs
 from tests.simulation.links import SimConsumer, SimPublisher
@@ -142,14 +142,14 @@ def grant_nothing(patch: MonkeyPatch) -> None:
 
 
 def hold_for_ever(patch: MonkeyPatch) -> None:
-    """A manager thinks that it reigns as long as it lives."""
+    """A manager thinks that it leads as long as it lives."""
     patch.setattr(Lease, "holds", property(lambda self: True))
     patch.setattr(Lease, "end", nothing)
 
 
 def crown_everybody(patch: MonkeyPatch) -> None:
     """The lock keeps nobody out."""
-    patch.setattr(FakeDatabase, "obstacle", lambda self, name: None)
+    patch.setattr(FakeDatabase, "blocker", lambda self, name: None)
 
 
 def mean_what_is_live(patch: MonkeyPatch) -> None:
@@ -214,7 +214,7 @@ def type_by_type(patch: MonkeyPatch) -> None:
     across, asleep = Line.across, Sleepers._place
 
     def first(line: Line, place: Any) -> Any:
-        return place and (-1e9, *place[1:]) if line.yard.task_type == "x" else place
+        return place and (-1e9, *place[1:]) if line.type_queue.task_type == "x" else place
 
     patch.setattr(Line, "across", lambda line: first(line, across(line)))
     patch.setattr(Sleepers, "_place", lambda self, line: first(line, asleep(self, line)))
@@ -246,7 +246,7 @@ def send_copies_twice(patch: MonkeyPatch) -> None:
     """A dead task's copy is sent again though it is there."""
     put = DeadCopies._put
 
-    async def twice(self: DeadCopies, effect: Bury) -> Copy | None:
+    async def twice(self: DeadCopies, effect: DeadLetter) -> Copy | None:
         await put(self, effect)
         return await put(self, effect)
 
@@ -272,7 +272,7 @@ def say_it_once(patch: MonkeyPatch) -> None:
 
 def hear_nothing_and_say_nothing(patch: MonkeyPatch) -> None:
     """That no probe comes back is nobody's business."""
-    patch.setattr(Deafness, "look", nothing)
+    patch.setattr(LivenessCheck, "look", nothing)
 
 
 def release_twice(patch: MonkeyPatch) -> None:
@@ -363,15 +363,15 @@ def lose_etcd_by_size(patch: MonkeyPatch) -> None:
 
 def risk_messages(patch: MonkeyPatch) -> None:
     """Messages are taken though nothing can be written."""
-    obstacle = FakeDatabase.obstacle
+    blocker = FakeDatabase.blocker
 
     def blind(self: FakeDatabase, name: str) -> str | None:
         full, self.full = self.full, None
-        found = obstacle(self, name)
+        found = blocker(self, name)
         self.full = full
         return found
 
-    patch.setattr(FakeDatabase, "obstacle", blind)
+    patch.setattr(FakeDatabase, "blocker", blind)
 
 
 def make_no_queue(patch: MonkeyPatch) -> None:
@@ -403,10 +403,10 @@ def take_a_refusal_for_a_confirm(patch: MonkeyPatch) -> None:
 def read_no_pages(patch: MonkeyPatch) -> None:
     """What follows in a lane is not found in the database."""
 
-    async def nothing_follows(self: FakeReign, stretches: Sequence[Stretch]) -> list[list[TaskRow]]:
+    async def nothing_follows(self: FakeLeadership, stretches: Sequence[Stretch]) -> list[list[TaskRow]]:
         return [[] for _ in stretches]
 
-    patch.setattr(FakeReign, "following", nothing_follows)
+    patch.setattr(FakeLeadership, "following", nothing_follows)
 
 
 @dataclass(frozen=True)
@@ -608,7 +608,7 @@ MUTATIONS = {
     "resource idles": Mutation(idle_resources, "could run and is not dispatched", (IDLE,)),
     "too many operations": Mutation(lose_etcd_by_size, "could run and is not dispatched", (WIDE,)),
     "messages risked": Mutation(risk_messages, "until its queue dropped it", (NO_SPACE,)),
-    "queue not made anew": Mutation(make_no_queue, "never ended: it is dying", (FORGOTTEN,)),
+    "queue not made anew": Mutation(make_no_queue, "never ended: it is dead-lettering", (FORGOTTEN,)),
     "rejected queue refuses": Mutation(give_up_what_is_refused, "was not rejected", (NO_REJECTS,)),
     "dead queue refuses": Mutation(give_up_what_is_refused, "but not in the queue of the dead", (NO_DEAD,)),
     "worker's queue refuses": Mutation(
@@ -669,7 +669,7 @@ def count_the_dead_each_turn(patch: MonkeyPatch) -> None:
 
     async def ended(self: Engine, turn: Turn) -> None:
         await end(self, turn)
-        await self._reign.dead(10_000)
+        await self._leadership.dead(10_000)
 
     patch.setattr(Engine, "_end", ended)
 
@@ -708,7 +708,7 @@ def read_everything_each_turn(patch: MonkeyPatch) -> None:
 
     async def ended(self: Engine, turn: Turn) -> None:
         await end(self, turn)
-        await self._reign.load()
+        await self._leadership.load()
 
     patch.setattr(Engine, "_end", ended)
 

@@ -14,7 +14,7 @@ from tefmanager.core.model.resources import Resource
 from tefmanager.core.model.values import Changes, Moment, Outcome, Snapshot
 from tefmanager.engine.pager import Pager
 from tefmanager.protocol.messages import ManagerState, SetState, SuiteCommand, TaskMessage, WorkerMessage
-from tests.fakes.store import FakeDatabase, FakeReign
+from tests.fakes.store import FakeDatabase, FakeLeadership
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ class Grid:
 
     def __post_init__(self) -> None:
         self.time = 0.0
-        self.reign: FakeReign | None = None
+        self.leadership: FakeLeadership | None = None
         self.core = Core(self.limits, self.snapshot, self.now)
         self.guids = {row.spec.id: row.spec.guid for row in self.snapshot.tasks}
         self.held: dict[int, tuple[str, ...]] = {}
@@ -62,14 +62,14 @@ class Grid:
 
     def on(self, database: FakeDatabase) -> Grid:
         """Keep rows from now on; only then there is anything that could be unread."""
-        self.reign = database.crown("test")
+        self.leadership = database.crown("test")
         return self
 
     def restart(self) -> Grid:
-        """Begin another reign."""
-        assert self.reign is not None
+        """Begin another leadership."""
+        assert self.leadership is not None
         at_most = self.limits.memory.tasks
-        self.core = Core(self.limits, finish(self.reign.load(at_most)), self.now)
+        self.core = Core(self.limits, finish(self.leadership.load(at_most)), self.now)
         self._begin()
         return self
 
@@ -90,15 +90,17 @@ class Grid:
                 return self
 
     def _plan(self, happened: list[events.Event]) -> list[effects.Effect]:
-        if self.reign is not None:
+        if self.leadership is not None:
             messages = [getattr(event, "message", None) for event in happened]
-            finish(Pager(self.core.backlog, self.reign).prepare(messages))
+            finish(Pager(self.core.backlog, self.leadership).prepare(messages))
         for event in happened:
             self.core.apply(event, self.now)
         self.core.advance(self.now)
         self.core.plan(self.now)
         over = self.core.suites_over
-        self.core.conclude(finish(self.reign.suite_ends(over)) if over and self.reign is not None else {})
+        self.core.conclude(
+            finish(self.leadership.suite_ends(over)) if over and self.leadership is not None else {}
+        )
         changes, wanted = self.core.close()
         self._write(changes)
         return wanted
@@ -114,8 +116,8 @@ class Grid:
 
     def _write(self, changes: Changes) -> None:
         self.changes.append(changes)
-        if self.reign is not None:
-            finish(self.reign.commit(changes))
+        if self.leadership is not None:
+            finish(self.leadership.commit(changes))
         self.guids.update({row.spec.id: row.spec.guid for row, _ in changes.accepted})
         self.outcomes.update({self.guids[key]: end.outcome for key, end in changes.finished.items()})
 
@@ -135,8 +137,8 @@ class Grid:
                 return self._reserve(attempt, names) if self.grant else []
             case effects.Release(attempt, _):
                 return self._release(attempt) if self.grant else []
-            case effects.Bury(task_id, guid, _):
-                return [events.Buried(task_id, guid)]
+            case effects.DeadLetter(task_id, guid, _):
+                return [events.DeadLettered(task_id, guid)]
         return []
 
     def _reserve(self, attempt: int, names: tuple[str, ...]) -> list[events.Event]:
@@ -196,7 +198,7 @@ class Grid:
         return [guid for _, guid in self.sent]
 
     def status(self, name: str) -> str:
-        worker = self.core.workforce.get(name)
+        worker = self.core.workers.get(name)
         assert worker is not None, f"no worker {name}"
         return worker.status.value
 

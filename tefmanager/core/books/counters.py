@@ -17,7 +17,7 @@ BLOCK = 1000
 
 
 class Numbers:
-    """Gives out numbers that no reign before or after gives out again.
+    """Gives out numbers that no leadership before or after gives out again.
 
     A block is written to the row in the turn in which its first number is used, so that it is
     committed before anything bears such a number outside.

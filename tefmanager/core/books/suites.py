@@ -56,7 +56,7 @@ class Suites:
         """End the turn: yield the suites that are over, with the completed, stopped and dead tasks.
 
         ``ends`` is what history has of them from before this turn. Memory knows more where history is
-        kept for a shorter time than the suite lasted; less where the suite is older than the reign, or
+        kept for a shorter time than the suite lasted; less where the suite is older than the leadership, or
         had been over before.
         """
         over, self._over = self._over, {}

@@ -80,7 +80,7 @@ class LookAt(Struct, frozen=True):
     address: str
 
 
-class Bury(Struct, frozen=True):
+class DeadLetter(Struct, frozen=True):
     """Put a task into the queue of the dead, with its history.
 
     Attributes:
@@ -101,4 +101,6 @@ class KeepCopies(Struct, frozen=True):
     ids: tuple[int, ...]
 
 
-Effect: TypeAlias = Log | Reply | ReplyWorkers | Reserve | Release | Publish | LookAt | Bury | KeepCopies
+Effect: TypeAlias = (
+    Log | Reply | ReplyWorkers | Reserve | Release | Publish | LookAt | DeadLetter | KeepCopies
+)

@@ -108,7 +108,7 @@ class Attempt(Struct, eq=False):
         dispatched, started: unix times, or None.
         since: monotonic time at which its phase began.
         quiet: monotonic time at which its worker said that it is free, against what we hold; or None.
-        first_hand: its worker has said *working* to this reign, in a message that was not told before.
+        first_hand: its worker has said *working* to this leadership, in a message that was not told before.
         doubt: what a message that was told again may mean, if nothing contradicts it; or None.
         confirmed: the broker, or its worker's words, have told that the message is in the worker's queue.
         beats: whether its worker has said *working* more than once: what says otherwise then is no older.
@@ -185,7 +185,7 @@ class Seen(Struct, eq=False):
 
 
 class Worker(Struct, eq=False):
-    """A worker of the collective.
+    """A worker of the grid.
 
     Attributes:
         name, worker_type, exchange_name: as it says of itself.

@@ -131,7 +131,7 @@ class Looked(Struct, frozen=True):
     found: Audience | None
 
 
-class Buried(Struct, frozen=True):
+class DeadLettered(Struct, frozen=True):
     """The queue of the dead has taken a task's copy, or not: ``copy`` is what it has of it."""
 
     task_id: int
@@ -176,7 +176,7 @@ class ResourcesLost(Struct, frozen=True):
     reason: str
 
 
-class HearingAgain(Struct, frozen=True):
+class DeliveriesResumed(Struct, frozen=True):
     """Messages come again, after a time in which they could not: nobody's silence counts."""
 
 
@@ -204,14 +204,14 @@ Event: TypeAlias = (
     | DispatchImpossible
     | DispatchUncertain
     | Looked
-    | Buried
+    | DeadLettered
     | CopiesKnown
     | CopiesWanted
     | ResourcesSeen
     | ResourcesRead
     | ResourcesReplaced
     | ResourcesLost
-    | HearingAgain
+    | DeliveriesResumed
     | Pass
     | LimitsChanged
 )

@@ -10,8 +10,8 @@ class Life(Struct, frozen=True):
 
     Attributes:
         identity: of the grid; made with its tables, so a copy of the database has it, too.
-        token: of this reign, random.
-        earlier: the tokens of the last reigns on this database, as far as it remembers.
+        token: of this leadership, random.
+        earlier: the tokens of the last leaderships on this database, as far as it remembers.
         place: tells this database from its copies and from other databases.
         database: where it is, for people, without secrets.
     """

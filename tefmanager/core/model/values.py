@@ -34,7 +34,7 @@ class TaskState(StrEnum):
     WAITING = "waiting"
     DISPATCHED = "dispatched"
     WORKING = "working"
-    DYING = "dying"
+    DEAD_LETTERING = "dead_lettering"
     """Out of attempts, its copy not yet confirmed by the dead queue."""
 
 
@@ -218,7 +218,7 @@ class DeadRow(Struct, frozen=True):
 
 
 class WorkerRow(Struct, frozen=True):
-    """A worker of the collective. Its heartbeats change no row.
+    """A worker of the grid. Its heartbeats change no row.
 
     Attributes:
         name: unique.
@@ -309,12 +309,12 @@ class Stretch(Struct, frozen=True):
 
 
 class Snapshot(Struct, frozen=True):
-    """All rows, as a reign begins.
+    """All rows, as a leadership begins.
 
     Attributes:
         manager: the manager's own row.
         tasks: the tasks that are not finished and were read, by id.
-        workers: the collective.
+        workers: the workers.
         paused_suites: guids.
         stops: suites that are being stopped, or were a while ago.
         unresolved: ended attempts that their workers may still have, by id.
@@ -334,7 +334,7 @@ class Snapshot(Struct, frozen=True):
     @property
     def count(self) -> int:
         """How many tasks are not finished."""
-        return len(self.tasks) + sum(road.count for road in self.unread)
+        return len(self.tasks) + sum(demand.count for demand in self.unread)
 
 
 class Changes(Struct):

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from tefmanager.core.books.ledger import Ledger
 from tefmanager.core.books.suites import Suites
 from tefmanager.core.model.dead_copies import Copy, given_back
-from tefmanager.core.model.effects import Bury, Publish, Release, Reserve
+from tefmanager.core.model.effects import DeadLetter, Publish, Release, Reserve
 from tefmanager.core.model.entities import Attempt, Phase, Task, Worker
 from tefmanager.core.model.limits import Limits
 from tefmanager.core.model.timers import Timers
 from tefmanager.core.model.values import AttemptEnd, Doubt, Moment, Outcome, TaskState
 from tefmanager.core.running.deadlines import Deadlines
-from tefmanager.core.running.workers import Workforce
+from tefmanager.core.running.workers import Workers
 from tefmanager.core.sharing.heldback import HeldBack, HoldBacks
 from tefmanager.core.sharing.pool import Pool
 from tefmanager.core.waiting.backlog import Backlog
@@ -32,7 +32,7 @@ class Attempts:
         limits: Limits,
         ledger: Ledger,
         backlog: Backlog,
-        workforce: Workforce,
+        workers: Workers,
         pool: Pool,
         timers: Timers,
         number: Callable[[], int],
@@ -40,17 +40,17 @@ class Attempts:
         self.limits = limits
         self._ledger = ledger
         self._backlog = backlog
-        self._workforce = workforce
+        self._workers = workers
         self._pool = pool
         self._number = number
-        self.deadlines = Deadlines(ledger, workforce, timers, self)
+        self.deadlines = Deadlines(ledger, workers, timers, self)
         self.suites = Suites()
         self.in_flight: dict[int, Attempt] = {}
         self.unconfirmed: dict[int, Attempt] = {}
         self.reserving: dict[int, Attempt] = {}
         self.releasing: dict[int, tuple[str, ...]] = {}
         self.owed: dict[int, Attempt] = {}
-        self.dying: dict[int, Task] = {}
+        self.dead_lettering: dict[int, Task] = {}
         self.begun: dict[Worker, None] = {}
         self.held_back: HoldBacks[Task] = HoldBacks(timers, self._try_again)
 
@@ -67,7 +67,7 @@ class Attempts:
         self._backlog.remove(task)
         attempt = Attempt(self._number(), task, worker, wants=task.spec.resources)
         task.attempt = worker.booked = attempt
-        self._workforce.changed(worker, now)
+        self._workers.changed(worker, now)
         if attempt.wants:
             self.reserve(attempt, now)
         else:
@@ -95,7 +95,7 @@ class Attempts:
         attempt.live = False
         attempt.task.attempt = attempt.worker.booked = None
         self.give_back(attempt)
-        self._workforce.changed(attempt.worker, now)
+        self._workers.changed(attempt.worker, now)
 
     # --- held back ---
 
@@ -116,7 +116,7 @@ class Attempts:
         task.aside = False
         if task.lane is not None:
             task.lane.move(task)
-            task.lane.road.yard.offer(task.lane)
+            task.lane.demand.type_queue.offer(task.lane)
         return True
 
     # --- dispatched and working: in the database ---
@@ -150,7 +150,7 @@ class Attempts:
         attempt.task.state = TaskState(phase.value)
         self.begun[attempt.worker] = None
         self._ledger.task(attempt.task)
-        self._workforce.changed(attempt.worker, now)
+        self._workers.changed(attempt.worker, now)
         self.deadlines.watch(attempt)
 
     def settle_doubt(self, attempt: Attempt) -> None:
@@ -197,7 +197,7 @@ class Attempts:
         self._pool.owe(attempt)
 
     def restore(self, attempt: Attempt) -> None:
-        """Take up an attempt that was in flight when the last reign ended."""
+        """Take up an attempt that was in flight when the last leadership ended."""
         self.in_flight[attempt.id] = attempt
         attempt.worker.queue.append(attempt)
         attempt.reserved = bool(attempt.task.spec.resources)
@@ -227,17 +227,17 @@ class Attempts:
         self._ledger.task(task)
 
     def _die(self, task: Task) -> None:
-        task.state = TaskState.DYING
-        self.bury(task)
+        task.state = TaskState.DEAD_LETTERING
+        self.dead_letter(task)
 
-    def bury(self, task: Task, *, again: bool = False) -> None:
+    def dead_letter(self, task: Task, *, again: bool = False) -> None:
         """Send a task to the queue of the dead; it moves to history when that has taken it, or refused.
 
         ``again``: its copy may be there already.
         """
-        self.dying[task.spec.id] = task
+        self.dead_lettering[task.spec.id] = task
         self._pool.settle(task)
-        self._ledger.do(Bury(task.spec.id, task.spec.guid, given_back(task.attempts), again=again))
+        self._ledger.do(DeadLetter(task.spec.id, task.spec.guid, given_back(task.attempts), again=again))
 
     def complete(self, task: Task, by: Attempt, now: Moment) -> None:
         """A task is done, wherever it is; ``by`` is the attempt that did it, live or not.
@@ -245,7 +245,7 @@ class Attempts:
         One that is on its way to the dead queue is dead: its copy may be there already, in the hands of
         others even, and nothing could take it back for certain.
         """
-        if task.state is TaskState.DYING:
+        if task.state is TaskState.DEAD_LETTERING:
             reason = "the task is on its way to the dead queue"
             self._ledger.log(catalogue.COMPLETION_IGNORED(by.worker.name, task.spec.guid, reason))
             return
@@ -271,7 +271,7 @@ class Attempts:
         """Move a task to history; ``copy``: what the dead queue has of it."""
         task.attempt = None
         self.held_back.drop(task)
-        self.dying.pop(task.spec.id, None)
+        self.dead_lettering.pop(task.spec.id, None)
         self._pool.settle(task)
         del self._backlog.by_guid[task.spec.guid]
         self._ledger.finished(task, outcome, now, copy)
@@ -282,7 +282,7 @@ class Attempts:
         attempt.worker.queue.remove(attempt)
         self.deadlines.unwatch(attempt)
         self._ledger.resolved(attempt.id)
-        self._workforce.changed(attempt.worker, now)
+        self._workers.changed(attempt.worker, now)
 
     def _end(self, attempt: Attempt, end: AttemptEnd, now: Moment, *, unresolved: bool) -> None:
         attempt.live = False
@@ -296,7 +296,7 @@ class Attempts:
         else:
             attempt.worker.queue.remove(attempt)
         self._ledger.ended(attempt.ended(end, now.wall, unresolved=unresolved))
-        self._workforce.changed(attempt.worker, now)
+        self._workers.changed(attempt.worker, now)
         self.give_back(attempt)
 
     def give_back(self, attempt: Attempt) -> None:

@@ -10,7 +10,7 @@ from tefmanager.core.books.ledger import Ledger
 from tefmanager.core.model.entities import Attempt, Phase, Worker
 from tefmanager.core.model.timers import Timers
 from tefmanager.core.model.values import AttemptEnd, Moment
-from tefmanager.core.running.workers import Workforce
+from tefmanager.core.running.workers import Workers
 from tefmanager.protocol import catalogue
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ _HEARTBEATS = 3
 class Deadlines:
     """Looks at attempts when their time is up, and lets `Attempts` end them."""
 
-    def __init__(self, ledger: Ledger, workforce: Workforce, timers: Timers, attempts: Attempts) -> None:
+    def __init__(self, ledger: Ledger, workers: Workers, timers: Timers, attempts: Attempts) -> None:
         self._ledger = ledger
-        self._workforce = workforce
+        self._workers = workers
         self._timers = timers
         self._attempts = attempts
 
@@ -120,9 +120,9 @@ class Deadlines:
             end = AttemptEnd.DISPATCH_TIMEOUT
         self._attempts.take_back(attempt, end, now, unresolved=True)
         if silent:
-            self._workforce.mark(worker, now, missing=True)
+            self._workers.mark(worker, now, missing=True)
             self._ledger.log(catalogue.WORKER_MISSING(worker.name, worker.worker_type))
-        self._workforce.last(worker, now)
+        self._workers.last(worker, now)
 
     def _fell_silent(self, attempt: Attempt, now: Moment) -> None:
         worker = attempt.worker
@@ -136,7 +136,7 @@ class Deadlines:
     def _stall(self, attempt: Attempt, now: Moment) -> None:
         task, worker = attempt.task, attempt.worker
         task.avoid |= {worker.name}
-        self._workforce.mark(worker, now, stalled=True)
+        self._workers.mark(worker, now, stalled=True)
         line = catalogue.WORKER_STALLED(worker.name, worker.worker_type, task.spec.guid)
         self._ledger.log(line, task.spec)
         self._attempts.take_back(attempt, AttemptEnd.STALLED, now, unresolved=True)

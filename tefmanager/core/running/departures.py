@@ -11,7 +11,7 @@ from tefmanager.core.model.limits import Limits
 from tefmanager.core.model.timers import Timers
 from tefmanager.core.model.values import AttemptEnd, Doubt, Moment
 from tefmanager.core.running.attempts import Attempts
-from tefmanager.core.running.workers import Workforce
+from tefmanager.core.running.workers import Workers
 from tefmanager.protocol import catalogue
 
 
@@ -22,32 +22,32 @@ class Departures:
         self,
         limits: Limits,
         ledger: Ledger,
-        workforce: Workforce,
+        workers: Workers,
         timers: Timers,
         attempts: Attempts,
     ) -> None:
         self._limits = limits
         self._ledger = ledger
-        self._workforce = workforce
+        self._workers = workers
         self._timers = timers
         self._attempts = attempts
 
     def limit(self, limits: Limits) -> None:
         """Go by other limits from now on, for the workers that are there as well."""
         self._limits = limits
-        for worker in self._workforce:
+        for worker in self._workers:
             self.watch(worker)
 
     def back(self, worker: Worker, now: Moment) -> None:
         """A worker is heard: it is missing no longer."""
         if worker.missing:
-            self._workforce.mark(worker, now, missing=False)
+            self._workers.mark(worker, now, missing=False)
             self._ledger.log(catalogue.WORKER_BACK(worker.name, worker.worker_type, "missing"))
             self.watch(worker)
 
     def offline(self, name: str, now: Moment, *, again: bool) -> None:
         """A worker says that it leaves; ``again``: the broker may have delivered that before."""
-        worker = self._workforce.get(name)
+        worker = self._workers.get(name)
         if worker is None:
             self._ledger.log(catalogue.WORKER_OFFLINE(name))
         elif again:
@@ -65,7 +65,7 @@ class Departures:
             self._attempts.unbook(worker.booked, now)
         if (live := worker.live) is not None:
             self._attempts.doubt(live, Doubt.LEFT)
-        self._workforce.changed(worker, now)
+        self._workers.changed(worker, now)
         self.watch_leaving(worker)
 
     def watch_leaving(self, worker: Worker) -> None:
@@ -74,7 +74,7 @@ class Departures:
             self._timers.at(worker.leaving + self._limits.release_grace, partial(self._look_gone, worker))
 
     def _look_gone(self, worker: Worker, now: Moment) -> None:
-        if worker.leaving is None or self._workforce.get(worker.name) is not worker:
+        if worker.leaving is None or self._workers.get(worker.name) is not worker:
             return
         if now.monotonic < worker.leaving + self._limits.release_grace:
             self.watch_leaving(worker)
@@ -104,14 +104,14 @@ class Departures:
         for attempt in list(worker.queue):
             self._attempts.resolve(attempt, now)
         self._timers.cancel(worker.timer)
-        self._workforce.remove(worker)
+        self._workers.remove(worker)
 
     def forget(self, today: float, now: Moment) -> None:
         """Let workers go that have been missing for long: restarted ones come under new names.
 
         ``today``: unix time, by a calendar that does not jump.
         """
-        for worker in list(self._workforce):
+        for worker in list(self._workers):
             if worker.missing and today - worker.since > self._limits.forget_after:
                 self._ledger.log(catalogue.WORKER_FORGOTTEN(worker.name, worker.worker_type))
                 self._remove(worker, now)
@@ -136,7 +136,7 @@ class Departures:
             self._attempts.take_back(attempt, AttemptEnd.UNDELIVERED, now)
         elif attempt in worker.queue:
             self._attempts.resolve(attempt, now)
-        self._workforce.changed(worker, now)
+        self._workers.changed(worker, now)
 
     def deserted(self, worker: Worker, now: Moment) -> None:
         """Nobody consumes its queue any more, and it says nothing: what it held goes on elsewhere."""
@@ -156,7 +156,7 @@ class Departures:
 
     def _look(self, worker: Worker, now: Moment) -> None:
         worker.watched = inf
-        if self._workforce.get(worker.name) is not worker or worker.missing:
+        if self._workers.get(worker.name) is not worker or worker.missing:
             return
         if now.monotonic < worker.heard + self._limits.missing_interval:
             self.watch(worker)
@@ -168,5 +168,5 @@ class Departures:
     def _lose(self, worker: Worker, now: Moment) -> None:
         if worker.booked is not None:
             self._attempts.unbook(worker.booked, now)
-        self._workforce.mark(worker, now, missing=True)
+        self._workers.mark(worker, now, missing=True)
         self._ledger.log(catalogue.WORKER_MISSING(worker.name, worker.worker_type))

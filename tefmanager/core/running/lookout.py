@@ -19,7 +19,7 @@ from tefmanager.core.model.timers import Timers
 from tefmanager.core.model.values import Moment
 from tefmanager.core.running.attempts import Attempts
 from tefmanager.core.running.departures import Departures
-from tefmanager.core.running.workers import Workforce
+from tefmanager.core.running.workers import Workers
 from tefmanager.core.sharing.pool import Pool
 
 SILENT = 21.5
@@ -49,14 +49,14 @@ class Lookout:
     def __init__(
         self,
         ledger: Ledger,
-        workforce: Workforce,
+        workers: Workers,
         pool: Pool,
         timers: Timers,
         attempts: Attempts,
         departures: Departures,
     ) -> None:
         self._ledger = ledger
-        self._workforce = workforce
+        self._workers = workers
         self._pool = pool
         self._timers = timers
         self._attempts = attempts
@@ -95,7 +95,7 @@ class Lookout:
 
     def _ask(self, worker: Worker, now: Moment) -> None:
         live = worker.live
-        if live is not None and self._workforce.get(worker.name) is worker:
+        if live is not None and self._workers.get(worker.name) is worker:
             worker.seen.looked = now.monotonic
             self._asked = (worker, live)
             self._ledger.do(LookAt(worker.name, worker.exchange_name))
@@ -154,7 +154,7 @@ class Lookout:
     def _others(self, attempt: Attempt) -> bool:
         """Tell whether another worker could take the task at once."""
         spec, avoid = attempt.task.spec, attempt.task.avoid
-        return any(worker.name not in avoid for worker in self._workforce.free(spec.task_type))
+        return any(worker.name not in avoid for worker in self._workers.free(spec.task_type))
 
     def _gone(self, worker: Worker, now: Moment) -> bool:
         seen = worker.seen

@@ -19,7 +19,7 @@ from tefmanager.core.model.events import WorkerReported
 from tefmanager.core.model.values import Doubt, Moment, TaskState
 from tefmanager.core.running.attempts import Attempts
 from tefmanager.core.running.departures import Departures
-from tefmanager.core.running.workers import Workforce
+from tefmanager.core.running.workers import Workers
 from tefmanager.core.waiting.backlog import Backlog
 from tefmanager.protocol import catalogue
 from tefmanager.protocol.messages import WorkerMessage
@@ -75,13 +75,13 @@ class Reports:
         self,
         ledger: Ledger,
         backlog: Backlog,
-        workforce: Workforce,
+        workers: Workers,
         attempts: Attempts,
         departures: Departures,
     ) -> None:
         self._ledger = ledger
         self._backlog = backlog
-        self._workforce = workforce
+        self._workers = workers
         self._attempts = attempts
         self._departures = departures
 
@@ -107,7 +107,7 @@ class Reports:
         worker.heard, worker.heard_at = now.monotonic, now.wall
         self._departures.stays(worker, now, free=word in (Word.READY, Word.IDLE))
         self._act(worker, word, event, now)
-        self._workforce.changed(worker, now)
+        self._workers.changed(worker, now)
         return None
 
     def _act(self, worker: Worker, word: Word, event: WorkerReported, now: Moment) -> None:
@@ -145,14 +145,14 @@ class Reports:
     # --- who it is ---
 
     def _known(self, message: WorkerMessage, now: Moment) -> Worker | None:
-        worker = self._workforce.get(message.name)
+        worker = self._workers.get(message.name)
         if worker is None:
             return self._register(message, now)
         worker_type = message.worker_type or worker.worker_type
         if (worker_type, message.exchange_name) != (worker.worker_type, worker.exchange_name):
             if worker.booked is not None:
                 self._attempts.unbook(worker.booked, now)
-            self._workforce.retype(worker, worker_type, message.exchange_name, now)
+            self._workers.retype(worker, worker_type, message.exchange_name, now)
             self._ledger.log(catalogue.WORKER_UPDATED(worker.name, worker_type, message.exchange_name))
         return worker
 
@@ -161,7 +161,7 @@ class Reports:
             return None
         heard = (now.monotonic, now.wall)
         worker = Worker(message.name, message.worker_type, message.exchange_name, *heard, busy=True)
-        self._workforce.add(worker, now)
+        self._workers.add(worker, now)
         self._departures.watch(worker)
         self._ledger.log(catalogue.WORKER_REGISTERED(worker.name, worker.worker_type, worker.exchange_name))
         return worker
@@ -183,7 +183,7 @@ class Reports:
         self._departures.back(worker, now)
         if worker.stalled:
             self._ledger.log(catalogue.WORKER_BACK(worker.name, worker.worker_type, "stalled"))
-        self._workforce.mark(worker, now, busy=False, stalled=False)
+        self._workers.mark(worker, now, busy=False, stalled=False)
 
     def _busy(self, worker: Worker, meant: Attempt | None, event: WorkerReported, now: Moment) -> None:
         guid = event.message.task
@@ -296,7 +296,7 @@ class Reports:
     def _occupied(self, worker: Worker, now: Moment) -> None:
         """It is there, and not free until it says so."""
         self._departures.back(worker, now)
-        self._workforce.mark(worker, now, busy=True)
+        self._workers.mark(worker, now, busy=True)
         if worker.booked is not None:
             self._attempts.unbook(worker.booked, now)
 

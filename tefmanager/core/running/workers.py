@@ -9,7 +9,7 @@ from tefmanager.core.model.entities import Seen, Worker
 from tefmanager.core.model.values import Moment, WorkerStatus
 
 
-class Workforce:
+class Workers:
     """Workers by name; the free ones of each type in the order in which they became free.
 
     Attributes:

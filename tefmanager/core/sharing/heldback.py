@@ -1,6 +1,6 @@
 """What can't be done for a reason of its own: set aside with it, and tried again more and more slowly.
 
-Nothing of this is in the database: the next reign tries everything anew.
+Nothing of this is in the database: the next leadership tries everything anew.
 """
 
 from __future__ import annotations

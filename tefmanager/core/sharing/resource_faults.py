@@ -15,7 +15,7 @@ GRACE = 1.0
 """Seconds that a program has to write the keys of a window: v2 has nothing but single writes."""
 
 
-class Complaints:
+class ResourceFaults:
     """Logs each fault of a resource once, if it is still there after the grace.
 
     Args:

@@ -1,8 +1,8 @@
 """The backlog: every task that is not finished, and which of the waiting ones are in memory.
 
-Up to a limit all of them are. Beyond it whole roads go cold: their tasks are *spilled*, that is forgotten,
-since they stand in the database too, but for one that waits for its road, and those about which more is
-known than their rows say. A cold road that comes up while its resources are free is read again: the
+Up to a limit all of them are. Beyond it whole demands go cold: their tasks are *spilled*, that is forgotten,
+since they stand in the database too, but for one that waits for its demand, and those about which more is
+known than their rows say. A cold demand that comes up while its resources are free is read again: the
 first tasks of each suite, and of each lane the next ones before it runs dry.
 
 Memory and rows agree only between two turns: then, before anything else happens, what the turn will need is
@@ -19,10 +19,10 @@ from tefmanager.core.model.entities import Task
 from tefmanager.core.model.limits import Memory
 from tefmanager.core.model.values import NOTHING, Order, TaskRow, Unread
 from tefmanager.core.waiting.front import Front
-from tefmanager.core.waiting.lanes import Lane, Road
+from tefmanager.core.waiting.lanes import Demand, Lane
 from tefmanager.core.waiting.readlist import ReadList
 from tefmanager.core.waiting.sweeps import Sweep
-from tefmanager.core.waiting.type_queues import Yard
+from tefmanager.core.waiting.type_queues import TypeQueue
 
 
 class Backlog:
@@ -32,7 +32,7 @@ class Backlog:
         pinned: tells whether more is known of a waiting task than its row says.
 
     Attributes:
-        yards: all that waits, by type; only types for which something does.
+        type queues: all that waits, by type; only types for which something does.
         front: whose turn it is among them.
         paused: suites that are held back until they are readied.
         sweeps: suites whose waiting tasks are being gone through.
@@ -44,7 +44,7 @@ class Backlog:
 
     def __init__(self, memory: Memory, pinned: Callable[[Task], bool]) -> None:
         self.by_guid: dict[str, Task] = {}
-        self.yards: dict[str, Yard] = {}
+        self.type_queues: dict[str, TypeQueue] = {}
         self.front = Front()
         self.paused: set[str] = set()
         self.sweeps: dict[str, Sweep] = {}
@@ -55,7 +55,7 @@ class Backlog:
         self._room = self._full = memory.tasks
         self._served = 0
         self._pinned = pinned
-        self._roads: dict[tuple[str, tuple[str, ...]], Road] = {}
+        self._demands: dict[tuple[str, tuple[str, ...]], Demand] = {}
         self._suites: dict[str, dict[Lane, None]] = {}
         self._beyond: dict[Lane, None] = {}
 
@@ -63,22 +63,22 @@ class Backlog:
 
     def add(self, task: Task) -> None:
         """Let a task wait: in its old place, where it was here before."""
-        self._road(task.spec.task_type, task.spec.resources).yard.came(task.spec.suite)
+        self._demand(task.spec.task_type, task.spec.resources).type_queue.came(task.spec.suite)
         lane = self._enter(task)
         self.waiting += 1
-        lane.road.size += 1
+        lane.demand.size += 1
 
     def _enter(self, task: Task) -> Lane:
         lane = self._lane_of(task)
         lane.add(task)
-        road = lane.road
+        demand = lane.demand
         if lane.horizon is not None and task.order > lane.horizon:
             self._beyond[lane] = None
-        if road.cold is not None:
-            road.cold.horizon = min(road.cold.horizon or NOTHING, task.order)
-            road.cold.held = road.cold.held and lane.held
-            road.yard.offer(road.cold)
-        road.yard.offer(lane)
+        if demand.cold is not None:
+            demand.cold.horizon = min(demand.cold.horizon or NOTHING, task.order)
+            demand.cold.held = demand.cold.held and lane.held
+            demand.type_queue.offer(demand.cold)
+        demand.type_queue.offer(lane)
         return lane
 
     def remove(self, task: Task) -> None:
@@ -88,20 +88,20 @@ class Backlog:
             raise ValueError(f"task {task.spec.guid!r} does not wait")
         lane.remove(task)
         self.waiting -= 1
-        lane.road.size -= 1
-        lane.road.yard.went(task.spec.suite)
+        lane.demand.size -= 1
+        lane.demand.type_queue.went(task.spec.suite)
         if lane.goes_on and lane.size <= lane.portion // 4:
             self.to_read.runs_low(lane)
         self._tidy(lane)
 
     def serve(self, lane: Lane) -> None:
-        """Note that a lane had its turn. A road that had to be read again for that should have stayed."""
+        """Note that a lane had its turn. A demand that had to be read again for that should have stayed."""
         self._served += 1
-        road = lane.road
-        if road.wanted and road.spilled:
-            self._room += road.size - road.unread
-        road.used, road.wanted = self._served, False
-        road.yard.serve(lane)
+        demand = lane.demand
+        if demand.wanted and demand.spilled:
+            self._room += demand.size - demand.unread
+        demand.used, demand.wanted = self._served, False
+        demand.type_queue.serve(lane)
 
     def tasks(self) -> Iterator[Task]:
         """Go through every task in memory that is not finished."""
@@ -115,7 +115,7 @@ class Backlog:
 
     def suite_size(self, suite: str) -> int:
         """Count the waiting tasks of a suite."""
-        return sum(yard.waiting.get(suite, 0) for yard in self.yards.values())
+        return sum(type_queue.waiting.get(suite, 0) for type_queue in self.type_queues.values())
 
     def held(self, suite: str | None) -> bool:
         """Tell whether a suite's waiting tasks, and those to come, are kept from being dispatched."""
@@ -131,7 +131,7 @@ class Backlog:
             lane.held = True
 
     def ready(self, suite: str) -> None:
-        """Let a suite compete again. Where all of a cold road was held, its first task is paged in."""
+        """Let a suite compete again. Where all of a cold demand was held, its first task is paged in."""
         self.paused.discard(suite)
         self._let_go(suite)
 
@@ -140,17 +140,19 @@ class Backlog:
             return
         for lane in self.suite_lanes(suite):
             lane.held = False
-            lane.road.yard.offer(lane)
-            if (cold := lane.road.cold) is not None:
+            lane.demand.type_queue.offer(lane)
+            if (cold := lane.demand.cold) is not None:
                 cold.held = False
-                cold.road.yard.offer(cold)
-        roads = [road for road in self._unread_roads(suite) if road.cold is not None and road.cold.held]
-        self.to_read.ready(suite, roads)
+                cold.demand.type_queue.offer(cold)
+        demands = [
+            demand for demand in self._unread_demands(suite) if demand.cold is not None and demand.cold.held
+        ]
+        self.to_read.ready(suite, demands)
 
     def sweep(self, suite: str, below: int, spared: Iterable[int]) -> None:
         """Begin to go through a suite's waiting tasks of ids below one, and hold it back meanwhile."""
         found = [task for lane in self.suite_lanes(suite) for task in lane.tasks()]
-        stretches = [road.stretch(suite) for road in self._unread_roads(suite)]
+        stretches = [demand.stretch(suite) for demand in self._unread_demands(suite)]
         self.sweeps[suite] = Sweep(below, spared, found, stretches)
         self._hold(suite)
 
@@ -181,61 +183,61 @@ class Backlog:
 
     def awaited(self, resources: tuple[str, ...]) -> bool:
         """Tell whether any task, read or not, waits for just these resources."""
-        return any((kind, resources) in self._roads for kind in self.yards)
+        return any((kind, resources) in self._demands for kind in self.type_queues)
 
     # --- what is read ---
 
     def lay_up(self, unread: Unread) -> None:
-        """Note, as a reign begins, what waits on a road and is not read."""
-        road = self._road(unread.task_type, unread.resources)
-        road.size = road.unread = unread.count
+        """Note, as a leadership begins, what waits on a demand and is not read."""
+        demand = self._demand(unread.task_type, unread.resources)
+        demand.size = demand.unread = unread.count
         self.waiting += unread.count
         self.unread += unread.count
-        road.cool((-unread.best, 0), held=False)
+        demand.cool((-unread.best, 0), held=False)
 
     def lay_up_suite(self, task_type: str, suite: str | None, count: int) -> None:
         """Count what waits of a suite and is not read."""
-        self.yards[task_type].came(suite, count)
+        self.type_queues[task_type].came(suite, count)
 
     def page_in(self, rows: Iterable[TaskRow]) -> None:
         """Take waiting tasks into memory that are not there."""
         for row in rows:
             if row.spec.guid not in self.by_guid:
                 task = self.by_guid[row.spec.guid] = Task(row.spec)
-                road = self._enter(task).road
+                demand = self._enter(task).demand
                 self.unread -= 1
-                road.unread -= 1
-                if not road.unread:
-                    self._all_read(road)
+                demand.unread -= 1
+                if not demand.unread:
+                    self._all_read(demand)
 
-    def _all_read(self, road: Road) -> None:
-        road.warm()
-        for lane in list(road.known.values()):
+    def _all_read(self, demand: Demand) -> None:
+        demand.warm()
+        for lane in list(demand.known.values()):
             self._reach(lane, None)
 
     def _reach(self, lane: Lane, horizon: Order | None) -> None:
-        if lane.stands:  # or it was empty, and the last of its road has just been read
+        if lane.stands:  # or it was empty, and the last of its demand has just been read
             lane.reach(horizon)
-            lane.road.yard.offer(lane)
+            lane.demand.type_queue.offer(lane)
             self._tidy(lane)
 
-    def read_road(self, road: Road, rows: Sequence[TaskRow], each: int) -> None:
-        """Take in the first tasks of each suite of a cold road, at most ``each``."""
+    def read_demand(self, demand: Demand, rows: Sequence[TaskRow], each: int) -> None:
+        """Take in the first tasks of each suite of a cold demand, at most ``each``."""
         self.page_in(rows)
         found = Counter(row.spec.suite for row in rows)
         last = {row.spec.suite: row.spec.order for row in rows}
-        road.warm()
-        road.wanted = True
-        full = {suite for suite, count in found.items() if count == each and road.unread}
+        demand.warm()
+        demand.wanted = True
+        full = {suite for suite, count in found.items() if count == each and demand.unread}
         # A suite of which all that was read is being reserved has no lane yet.
-        for lane in dict.fromkeys([*road.known.values(), *(self._lane(road, suite) for suite in full)]):
+        for lane in dict.fromkeys([*demand.known.values(), *(self._lane(demand, suite) for suite in full)]):
             lane.portion = each
             self._reach(lane, last[lane.suite] if lane.suite in full and not lane.avoid else None)
 
     def read_lane(self, lane: Lane, rows: Sequence[TaskRow]) -> None:
         """Take in the tasks of a lane that follow its horizon, at most its portion."""
         self.page_in(rows)
-        more = lane.road.unread and len(rows) == lane.portion
+        more = lane.demand.unread and len(rows) == lane.portion
         self._reach(lane, rows[-1].spec.order if more else None)
 
     # --- what is to be read ---
@@ -245,9 +247,13 @@ class Backlog:
         """Whether the next turn is to begin at once, with reading: it is urgent, or done in steps."""
         return bool(self.to_read or self.sweeps)
 
-    def _unread_roads(self, suite: str) -> Iterator[Road]:
-        """Go through the roads on which something of a suite may be unread."""
-        return (road for road in self._roads.values() if road.unread and suite in road.yard.waiting)
+    def _unread_demands(self, suite: str) -> Iterator[Demand]:
+        """Go through the demands on which something of a suite may be unread."""
+        return (
+            demand
+            for demand in self._demands.values()
+            if demand.unread and suite in demand.type_queue.waiting
+        )
 
     # --- what is spilled ---
 
@@ -265,32 +271,36 @@ class Backlog:
 
     def _spill_beyond(self) -> None:
         lanes, self._beyond = self._beyond, {}
-        kept = {lane.road: lane.road.first() for lane in lanes if lane.road.cold is not None}
+        kept = {lane.demand: lane.demand.first() for lane in lanes if lane.demand.cold is not None}
         for lane in lanes:
-            self._spill(lane.beyond(), kept.get(lane.road))
+            self._spill(lane.beyond(), kept.get(lane.demand))
             self._tidy(lane)
 
     def _make_room(self) -> None:
-        """Let roads go cold: those that are short first, and of them those not served for longest."""
-        roads = [road for road in self._roads.values() if road.cold is None and road.size - road.unread > 1]
-        idle = {road: road.idle for road in roads}
-        for road in sorted(roads, key=lambda road: (not idle[road], road.used)):
-            if road.wanted and not idle[road]:
+        """Let demands go cold: those that are short first, and of them those not served for longest."""
+        demands = [
+            demand
+            for demand in self._demands.values()
+            if demand.cold is None and demand.size - demand.unread > 1
+        ]
+        idle = {demand: demand.idle for demand in demands}
+        for demand in sorted(demands, key=lambda demand: (not idle[demand], demand.used)):
+            if demand.wanted and not idle[demand]:
                 continue
             if self.waiting - self.unread <= self._room * 3 // 4:
                 break
-            self._cool(road)
+            self._cool(demand)
         # Not again in each turn where there is not more to spill.
         self._full = max(self._room, (self.waiting - self.unread) * 5 // 4)
 
-    def _cool(self, road: Road) -> None:
-        """Spill all of a road but what stands for it."""
-        lanes = list(road.known.values())
+    def _cool(self, demand: Demand) -> None:
+        """Spill all of a demand but what stands for it."""
+        lanes = list(demand.known.values())
         orders = [task.order for lane in lanes for task in lane.tasks()]
         orders += [lane.horizon for lane in lanes if lane.horizon is not None]
-        kept = road.first()
-        road.cool(min(orders), held=all(lane.key() is None for lane in lanes))
-        road.spilled = True
+        kept = demand.first()
+        demand.cool(min(orders), held=all(lane.key() is None for lane in lanes))
+        demand.spilled = True
         for lane in lanes:
             self._spill(lane.beyond(), kept)
             self._tidy(lane)
@@ -300,55 +310,55 @@ class Backlog:
             lane = task.lane
             if lane is not None and task is not kept and not self._pinned(task):
                 lane.remove(task)
-                lane.road.unread += 1
+                lane.demand.unread += 1
                 self.unread += 1
                 del self.by_guid[task.spec.guid]
 
-    # --- lanes and roads ---
+    # --- lanes and demands ---
 
     def _lane_of(self, task: Task) -> Lane:
         spec = task.spec
-        return self._lane(self._road(spec.task_type, spec.resources), spec.suite, task.avoid)
+        return self._lane(self._demand(spec.task_type, spec.resources), spec.suite, task.avoid)
 
-    def _lane(self, road: Road, suite: str | None, avoid: frozenset[str] = frozenset()) -> Lane:
-        lane = road.known.get((suite, avoid))
+    def _lane(self, demand: Demand, suite: str | None, avoid: frozenset[str] = frozenset()) -> Lane:
+        lane = demand.known.get((suite, avoid))
         if lane is None:
-            horizon = None if road.cold is None else NOTHING
-            lane = road.known[suite, avoid] = Lane(road, suite, avoid, horizon)
+            horizon = None if demand.cold is None else NOTHING
+            lane = demand.known[suite, avoid] = Lane(demand, suite, avoid, horizon)
             lane.held = self.held(suite)
-            road.yard.open(lane)
+            demand.type_queue.open(lane)
             if suite is not None:
                 self._suites.setdefault(suite, {})[lane] = None
         return lane
 
-    def _road(self, task_type: str, resources: tuple[str, ...]) -> Road:
-        road = self._roads.get((task_type, resources))
-        if road is None:
-            yard = self.yards.get(task_type)
-            if yard is None:
-                yard = self.yards[task_type] = Yard(task_type, self.front)
-            yard.roads += 1
-            road = self._roads[task_type, resources] = Road(yard, resources)
-        return road
+    def _demand(self, task_type: str, resources: tuple[str, ...]) -> Demand:
+        demand = self._demands.get((task_type, resources))
+        if demand is None:
+            type_queue = self.type_queues.get(task_type)
+            if type_queue is None:
+                type_queue = self.type_queues[task_type] = TypeQueue(task_type, self.front)
+            type_queue.demands += 1
+            demand = self._demands[task_type, resources] = Demand(type_queue, resources)
+        return demand
 
     def _tidy(self, lane: Lane) -> None:
         """Drop an empty lane, so that memory follows what waits and not what once did."""
-        road = lane.road
+        demand = lane.demand
         if lane.size == 0 and not lane.goes_on and lane.stands:
-            road.yard.close(lane)
-            del road.known[lane.suite, lane.avoid]
+            demand.type_queue.close(lane)
+            del demand.known[lane.suite, lane.avoid]
             self._leave_suite(lane)
-        key = (road.yard.task_type, road.resources)
-        if road.size == 0 and self._roads.get(key) is road:
-            del self._roads[key]
-            road.warm()
-            self._close(road.yard)
+        key = (demand.type_queue.task_type, demand.resources)
+        if demand.size == 0 and self._demands.get(key) is demand:
+            del self._demands[key]
+            demand.warm()
+            self._close(demand.type_queue)
 
-    def _close(self, yard: Yard) -> None:
-        yard.roads -= 1
-        if not yard.roads:
-            del self.yards[yard.task_type]
-            self.front.drop(yard)
+    def _close(self, type_queue: TypeQueue) -> None:
+        type_queue.demands -= 1
+        if not type_queue.demands:
+            del self.type_queues[type_queue.task_type]
+            self.front.drop(type_queue)
 
     def _leave_suite(self, lane: Lane) -> None:
         if lane.suite is not None:

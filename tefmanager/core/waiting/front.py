@@ -1,6 +1,6 @@
 """One order for all worker types: who is next where they compete, and what that costs where they do not.
 
-Each type has a *yard*; those whose workers are free compete with the places of their best lanes. Lanes that
+Each type has a *type queue*; those whose workers are free compete with the places of their best lanes. Lanes that
 are short of the same resource stand in one *stand*, whatever their type: there the line of each type sleeps
 until the resource has something to give and no other line's turn is earlier. So what is given back wakes
 one line and not one of each type.
@@ -17,7 +17,7 @@ from tefmanager.core.waiting.lazyqueue import LazyQueue
 from tefmanager.core.waiting.rotation import Turns
 
 if TYPE_CHECKING:
-    from tefmanager.core.waiting.type_queues import Line, Yard
+    from tefmanager.core.waiting.type_queues import Line, TypeQueue
 
 
 class Sleepers:
@@ -160,7 +160,7 @@ class Front:
 
     def __init__(self) -> None:
         self._turn = 0
-        self._queue: LazyQueue[Yard | Stand] = LazyQueue(lambda who: who.key())
+        self._queue: LazyQueue[TypeQueue | Stand] = LazyQueue(lambda who: who.key())
         self._stands: dict[str, Stand] = {}
 
     def best(self, gives: Callable[[str], bool], busy: Callable[[str], object]) -> Lane | None:
@@ -190,15 +190,15 @@ class Front:
         if line is None:
             self._queue.discard(stand)  # until it is woken
         else:
-            line.yard.awake(line)
+            line.type_queue.awake(line)
 
-    def offer(self, yard: Yard) -> None:
+    def offer(self, type_queue: TypeQueue) -> None:
         """Let a type compete, or move it forward, after its best lane changed or a worker became free."""
-        self._queue.expect(yard)
+        self._queue.expect(type_queue)
 
-    def drop(self, yard: Yard) -> None:
+    def drop(self, type_queue: TypeQueue) -> None:
         """Nothing waits for a type any more; or it is to compete no more until it is offered again."""
-        self._queue.discard(yard)
+        self._queue.discard(type_queue)
 
     def now(self) -> int:
         """Count the turns of all suites of all types."""
@@ -216,7 +216,7 @@ class Front:
     def serve(self, lane: Lane) -> None:
         """Note that a lane's suite has its turn."""
         self._turn += 1
-        for name in lane.road.resources:
+        for name in lane.demand.resources:
             if (stand := self._stands.get(name)) is not None:
                 stand.turns.served(lane.suite)
 
@@ -225,7 +225,7 @@ class Front:
         stand = self._stands.get(name)
         if stand is not None:
             for line in stand.reconsider():
-                line.yard.again(line)
+                line.type_queue.again(line)
             self._queue.expect(stand)
 
     def emptied(self, stand: Stand) -> None:

@@ -1,12 +1,12 @@
-"""Lanes and roads: who waits for what.
+"""Lanes and demands: who waits for what.
 
 A *lane* holds the tasks that are alike in all that decides whether they can run: task type, resources,
 suite and the workers they avoid. Only the head of a lane competes.
 
 Not all of a lane need be in memory: what is *unread* stands in the database alone. A lane has a *horizon*
 up to which everything is in memory, and when all that has been dispatched it is *dry*. The lanes of one
-type that need the same resources are a *road*; it is *cold* where not even all its lanes are known. Dry
-lanes and cold roads compete with the earliest place that something unread may have, so that nobody
+type that need the same resources are a *demand*; it is *cold* where not even all its lanes are known. Dry
+lanes and cold demands compete with the earliest place that something unread may have, so that nobody
 overtakes it; when it comes up it has to be read.
 """
 
@@ -20,7 +20,7 @@ from tefmanager.core.model.entities import Task
 from tefmanager.core.model.values import NOTHING, Order, Stretch
 
 if TYPE_CHECKING:
-    from tefmanager.core.waiting.type_queues import Line, Yard
+    from tefmanager.core.waiting.type_queues import Line, TypeQueue
 
 Place: TypeAlias = tuple[float, int, float, int]
 """Least goes first: priority; those with a claim before those without; claim or turn of the suite; age."""
@@ -41,9 +41,9 @@ class Lane:
     line: Line
 
     def __init__(
-        self, road: Road, suite: str | None, avoid: frozenset[str], horizon: Order | None = None
+        self, demand: Demand, suite: str | None, avoid: frozenset[str], horizon: Order | None = None
     ) -> None:
-        self.road = road
+        self.demand = demand
         self.suite = suite
         self.avoid = avoid
         self.held = False
@@ -58,8 +58,8 @@ class Lane:
 
     @property
     def goes_on(self) -> bool:
-        """Whether, on a road that is not cold, something unread may follow."""
-        return self.horizon is not None and self.road.cold is None
+        """Whether, on a demand that is not cold, something unread may follow."""
+        return self.horizon is not None and self.demand.cold is None
 
     def add(self, task: Task) -> None:
         """Put a task in its place; one that was here before gets its old place."""
@@ -126,29 +126,29 @@ class Lane:
         return self._earliest() if first is None else first[0]
 
     def _earliest(self) -> Place | None:
-        """Return what no place of an unread task goes before; on a cold road only the road has one."""
-        if self.horizon is None or self.road.cold not in (None, self):
+        """Return what no place of an unread task goes before; on a cold demand only the demand has one."""
+        if self.horizon is None or self.demand.cold not in (None, self):
             return None
         priority, age = self.horizon
-        return (priority, 0, 0, 0) if self is self.road.cold else (priority, 1, 0, age)
+        return (priority, 0, 0, 0) if self is self.demand.cold else (priority, 1, 0, age)
 
 
-class Road:
+class Demand:
     """The lanes of one task type that need the same resources.
 
     Attributes:
         size: how many tasks wait on it, unread ones too.
         unread: how many of them are not in memory.
         known: its lanes that are in memory, by suite and avoided workers.
-        cold: a lane that stands for all that is unread on a cold road; its horizon goes before all tasks
-            of the road. None where the road is not cold.
+        cold: a lane that stands for all that is unread on a cold demand; its horizon goes before all tasks
+            of the demand. None where the demand is not cold.
         wanted: it was read because it came up, and has not been served since.
-        spilled: it was cold before, and not only because the reign began so.
+        spilled: it was cold before, and not only because the leadership began so.
         used: when it was served last, as the backlog counts.
     """
 
-    def __init__(self, yard: Yard, resources: tuple[str, ...]) -> None:
-        self.yard = yard
+    def __init__(self, type_queue: TypeQueue, resources: tuple[str, ...]) -> None:
+        self.type_queue = type_queue
         self.resources = resources
         self.size = 0
         self.unread = 0
@@ -165,10 +165,10 @@ class Road:
 
     def stretch(self, suite: str | None, after: Order = NOTHING, at_most: int = 0) -> Stretch:
         """Return a part of what waits on it of a suite, to be read."""
-        return Stretch(self.yard.task_type, self.resources, suite, after, at_most)
+        return Stretch(self.type_queue.task_type, self.resources, suite, after, at_most)
 
     def first(self) -> Task | None:
-        """Return the first task in memory that may go: it waits for all of a cold road."""
+        """Return the first task in memory that may go: it waits for all of a cold demand."""
         lanes = (lane for lane in self.known.values() if not lane.held)
         tasks = (task for lane in lanes for task in lane.tasks() if not task.aside)
         return min(tasks, key=lambda task: task.place, default=None)
@@ -180,10 +180,10 @@ class Road:
         self.wanted = False
         for lane in self.known.values():
             lane.reach(NOTHING)
-        self.yard.open(self.cold)
+        self.type_queue.open(self.cold)
 
     def warm(self) -> None:
         """Let each lane stand for itself again."""
         if self.cold is not None:
-            self.yard.close(self.cold)
+            self.type_queue.close(self.cold)
             self.cold = None

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from tefmanager.core.model.values import Stretch
-from tefmanager.core.waiting.lanes import Lane, Road
+from tefmanager.core.waiting.lanes import Demand, Lane
 from tefmanager.core.waiting.sweeps import STRETCHES
 
 READ_AT_ONCE = 2_000
@@ -17,7 +17,7 @@ LOW_TOGETHER = 50
 
 
 class ReadList:
-    """Lanes that are dry or low, cold roads that came up, and suites that were readied.
+    """Lanes that are dry or low, cold demands that came up, and suites that were readied.
 
     Args:
         most: tasks that are read of a lane at a time.
@@ -27,7 +27,7 @@ class ReadList:
         self._most = most
         self._dry: dict[Lane, None] = {}
         self._low: dict[Lane, None] = {}
-        self._readied: deque[tuple[str, Road]] = deque()
+        self._readied: deque[tuple[str, Demand]] = deque()
 
     def __bool__(self) -> bool:
         """Tell whether it is worth while to read something now."""
@@ -39,29 +39,29 @@ class ReadList:
         return bool(self._dry)
 
     def ask(self, lane: Lane) -> None:
-        """A lane that is dry, or stands for a cold road, has come up."""
+        """A lane that is dry, or stands for a cold demand, has come up."""
         self._dry[lane] = None
 
     def runs_low(self, lane: Lane) -> None:
         """A lane has not much left in memory."""
         self._low[lane] = None
 
-    def ready(self, suite: str, roads: Iterable[Road]) -> None:
-        """A suite was readied, and may be the only one to compete on some cold roads."""
-        self._readied.extend((suite, road) for road in roads)
+    def ready(self, suite: str, demands: Iterable[Demand]) -> None:
+        """A suite was readied, and may be the only one to compete on some cold demands."""
+        self._readied.extend((suite, demand) for demand in demands)
 
     def readied(self) -> list[Stretch]:
-        """Return what is to be read because suites were readied: the first task on each of some roads."""
+        """Return what is to be read because suites were readied: the first task on each of some demands."""
         stretches: list[Stretch] = []
         while self._readied and len(stretches) < STRETCHES:
-            suite, road = self._readied.popleft()
-            if road.cold is not None and road.cold.held:
-                stretches.append(road.stretch(suite, at_most=1))
+            suite, demand = self._readied.popleft()
+            if demand.cold is not None and demand.cold.held:
+                stretches.append(demand.stretch(suite, at_most=1))
         return stretches
 
-    def roads(self) -> list[Road]:
-        """Return the cold roads that have come up."""
-        return [lane.road for lane in self._dry if lane.road.cold is lane]
+    def demands(self) -> list[Demand]:
+        """Return the cold demands that have come up."""
+        return [lane.demand for lane in self._dry if lane.demand.cold is lane]
 
     def lanes(self) -> list[Lane]:
         """Return lanes that are dry, with some that are low; ``portion`` says how much is to be read.

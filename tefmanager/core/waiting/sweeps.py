@@ -20,12 +20,12 @@ STRETCHES = 50
 class Sweep:
     """The tasks of a suite that waited at a time and are still to be gone through.
 
-    Those in memory come first. The others are read from the roads on which something was unread then; a
+    Those in memory come first. The others are read from the demands on which something was unread then; a
     task that comes into memory by another way is met there, too. The suite is held back until all is done.
 
     Args:
         found: the suite's tasks in memory.
-        stretches: of the suite, one for each of those roads.
+        stretches: of the suite, one for each of those demands.
 
     Attributes:
         below: tasks of this id and above came later and are none of them.

@@ -1,6 +1,6 @@
-"""Lines and yards: whose turn it is.
+"""Lines and type queues: whose turn it is.
 
-A lane stands in a *line*: in its yard's line of those that may go, or, once it was found short of a
+A lane stands in a *line*: in its type queue's line of those that may go, or, once it was found short of a
 resource, in the line at that resource. There it costs nothing while the resource has nothing to give, and
 when it has, only the lane whose turn it is steps forward, of all types (`front`). So the price of a
 dispatch grows neither with the backlog nor with the number of lanes or types.
@@ -62,7 +62,7 @@ class Line:
     """Lanes of one type that stand in line at one place.
 
     Args:
-        turns: when each suite of the yard was served last.
+        turns: when each suite of the type queue was served last.
         stand: where those of all types stand that are short of the same resource, or None: they may go.
 
     Attributes:
@@ -74,8 +74,8 @@ class Line:
     best: Lane
     place: Place
 
-    def __init__(self, yard: Yard, turns: Turns, stand: Stand | None = None) -> None:
-        self.yard = yard
+    def __init__(self, type_queue: TypeQueue, turns: Turns, stand: Stand | None = None) -> None:
+        self.type_queue = type_queue
         self.stand = stand
         self.bed: Sleepers | None = None
         self._turns = turns
@@ -166,12 +166,12 @@ class Line:
                 self.offer(lane)
 
 
-class Yard:
+class TypeQueue:
     """All that waits for one worker type.
 
     Attributes:
         waiting: its tasks by suite, unread ones too.
-        roads: how many roads it has.
+        demands: how many demands it has.
         top: the line whose place `key` has returned.
     """
 
@@ -180,7 +180,7 @@ class Yard:
     def __init__(self, task_type: str, front: Front) -> None:
         self.task_type = task_type
         self.waiting: Counter[str | None] = Counter()
-        self.roads = 0
+        self.demands = 0
         self._front = front
         self._turns = Turns(front.now)
         self._ready = Line(self, self._turns)
@@ -267,12 +267,12 @@ class Yard:
 
     def step_forward(self, lane: Lane) -> bool:
         """Tell whether a lane is the first of those that need the same resources."""
-        first = self._first.get(lane.road.resources)
+        first = self._first.get(lane.demand.resources)
         if first is not None and first is not lane:
             place, mine = (self._place(one) for one in (first, lane))
             if place is not None and mine is not None and place < mine:
                 return False
-        self._first[lane.road.resources] = lane
+        self._first[lane.demand.resources] = lane
         return True
 
     def _place(self, lane: Lane) -> Place | None:
@@ -280,8 +280,8 @@ class Yard:
         return None if key is None else _among_suites(key, self._turns[lane.suite])
 
     def _step_back(self, lane: Lane) -> None:
-        if self._first.get(lane.road.resources) is lane:
-            del self._first[lane.road.resources]
+        if self._first.get(lane.demand.resources) is lane:
+            del self._first[lane.demand.resources]
 
     def _leave(self, lane: Lane) -> None:
         line = lane.line

@@ -1,5 +1,5 @@
--- name: begin_reign
--- Begin a reign: its number is one more than any before it, also than $1, and its life is new. Numbers to come are above all in the
+-- name: begin_leadership
+-- Begin a leadership: its number is one more than any before it, also than $1, and its life is new. Numbers to come are above all in the
 -- rows, and the last 16 lives are remembered.
 update {t}manager
 set epoch = greatest(epoch, $1::bigint) + 1,
@@ -29,7 +29,7 @@ values (
 on conflict do nothing;
 
 -- name: turn
--- Fence and begin a turn of reign $1, which follows on its $6 others; the rest changes where it is given.
+-- Fence and begin a turn of leadership $1, which follows on its $6 others; the rest changes where it is given.
 with turn as (
     update {t}manager
     set turns = turns + 1,
@@ -41,13 +41,13 @@ with turn as (
     where epoch = $1::bigint and turns = $6::bigint
     returning 1
 )
-select {t}expect('TEF01', 'reign ' || $1::bigint, 1, (select count(*) from turn));
+select {t}expect('TEF01', 'leadership ' || $1::bigint, 1, (select count(*) from turn));
 
 -- name: look
--- Fail unless the manager's row is as reign $1 left it with its turn $2.
+-- Fail unless the manager's row is as leadership $1 left it with its turn $2.
 select {t}expect(
     'TEF01',
-    'reign ' || $1::bigint,
+    'leadership ' || $1::bigint,
     1,
     (select count(*) from {t}manager where epoch = $1::bigint and turns = $2::bigint)
 );

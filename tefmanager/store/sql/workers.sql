@@ -53,7 +53,7 @@ select guid, below, spared, commands, stopped, over from {t}stopped_suites order
 select state, task_ids, attempt_ids, date_part('epoch', state_since), date_part('epoch', calendar) from {t}manager;
 
 -- name: load_workers
--- Read the collective.
+-- Read the workers.
 select name, worker_type, exchange_name, status, date_part('epoch', since), date_part('epoch', heard)
 from {t}workers
 order by name;

@@ -8,8 +8,8 @@ create table {t}upgrades (
     constraint {t}upgrades_pkey primary key (number)
 );
 
--- One row. Its epoch is the number of the present reign; turns counts the transactions that wrote. The grid's identity is
--- made here once and goes with a dump; lives are the random names of the last reigns, newest first.
+-- One row. Its epoch is the number of the present leadership; turns counts the transactions that wrote. The grid's identity is
+-- made here once and goes with a dump; lives are the random names of the last leaderships, newest first.
 -- The calendar tells what is old, and is not moved by clocks that jump; it is written when it has moved for some minutes.
 create table {t}manager (
     single boolean not null default true,
@@ -54,7 +54,7 @@ create table {t}tasks (
     properties bytea,
     constraint {t}tasks_pkey primary key (id),
     constraint {t}tasks_guid unique (guid) deferrable initially deferred,
-    constraint {t}tasks_state check (state in ('waiting', 'dispatched', 'working', 'dying')),
+    constraint {t}tasks_state check (state in ('waiting', 'dispatched', 'working', 'dead_lettering')),
     constraint {t}tasks_priority check (priority > '-infinity' and priority < 'infinity'),
     constraint {t}tasks_time_limit check (time_limit > 0),
     constraint {t}tasks_attempts check (attempts >= 0),
@@ -62,7 +62,7 @@ create table {t}tasks (
     constraint {t}tasks_in_flight check (
         case state
             when 'waiting' then attempt is null and worker is null
-            when 'dying' then true
+            when 'dead_lettering' then true
             else attempt is not null and worker is not null and dispatched is not null
         end
     )

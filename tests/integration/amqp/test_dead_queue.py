@@ -49,7 +49,7 @@ def shower(shown: list[Lying]) -> Take:
     return look
 
 
-def bury(channel: BlockingChannel, queue: str, *guids: str) -> None:
+def dead_letter(channel: BlockingChannel, queue: str, *guids: str) -> None:
     """Put dead tasks into a queue, as the manager does."""
     for guid in guids:
         headers: dict[str, Any] = {"x-tef-guid": guid, "x-tef-reason": "ü", "x-tef-attempts": ATTEMPTS}
@@ -91,7 +91,7 @@ async def test_what_is_passed_over_stays(
     dead = f"{unique}.dead"
     with foreign_channel(services) as channel:
         channel.queue_declare(dead, durable=True, arguments=arguments)
-        bury(channel, dead, *guids)
+        dead_letter(channel, dead, *guids)
         async with publishing(endpoint_of(services)) as (publisher, _):
             shown: list[Lying] = []
             for _ in range(6):
@@ -114,7 +114,7 @@ async def test_only_the_first_messages(services: Services, unique: str) -> None:
     dead = f"{unique}.dead"
     with foreign_channel(services) as channel:
         channel.queue_declare(dead, durable=True)
-        bury(channel, dead, *"abcde")
+        dead_letter(channel, dead, *"abcde")
         async with publishing(endpoint_of(services)) as (publisher, _):
             seen: set[object] = set()
             for _ in range(3):
@@ -139,7 +139,7 @@ async def test_several_at_once(services: Services, unique: str) -> None:
     dead = f"{unique}.dead"
     with foreign_channel(services) as channel:
         channel.queue_declare(dead, durable=True)
-        bury(channel, dead, *guids)
+        dead_letter(channel, dead, *guids)
         async with publishing(endpoint_of(services)) as (publisher, _):
             walks = [later(publisher.sift(dead.encode(), wanted(guid))) for guid in [*guids, "?"]]
             assert await gatherResults(walks) == [None] * 11
@@ -153,7 +153,7 @@ async def test_somebody_else_at_the_queue(services: Services, unique: str) -> No
     dead = f"{unique}.dead"
     with foreign_channel(services) as channel:
         channel.queue_declare(dead, durable=True)
-        bury(channel, dead, *guids)
+        dead_letter(channel, dead, *guids)
         async with publishing(endpoint_of(services)) as (publisher, _):
             shown: list[object] = []
             held: list[Any] = []
@@ -181,11 +181,11 @@ async def test_a_queue_that_takes_nothing_back(services: Services, unique: str) 
         channel.queue_declare(
             dead, durable=True, arguments={"x-max-length": 2, "x-overflow": "reject-publish"}
         )
-        bury(channel, dead, "a", "b")
+        dead_letter(channel, dead, "a", "b")
         async with publishing(endpoint_of(services)) as (publisher, _):
 
             def look(lying: Lying) -> bool:
-                bury(channel, dead, "c", "d")  # somebody else is quicker
+                dead_letter(channel, dead, "c", "d")  # somebody else is quicker
                 return False
 
             reason = await publisher.sift(dead.encode(), look)
@@ -234,7 +234,7 @@ async def test_a_lost_connection(services: Services, unique: str) -> None:
     dead = f"{unique}.dead"
     with foreign_channel(services) as channel:
         channel.queue_declare(dead, durable=True)
-        bury(channel, dead, *guids)
+        dead_letter(channel, dead, *guids)
         async with publishing(endpoint_of(services)) as (publisher, states):
             await until(lambda: states.count(LinkState.CONNECTED))
 

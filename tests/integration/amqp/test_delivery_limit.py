@@ -63,13 +63,13 @@ def full(services: Services, daemon: Daemon, when: str) -> Iterator[None]:
 
 @pytest.mark.parametrize(
     ("when", "told"),
-    [("true", "WAITING_FOR|database"), ("new.guid <> 'probe'", "REIGN_LOST|")],
+    [("true", "WAITING_FOR|database"), ("new.guid <> 'probe'", "LEADERSHIP_LOST|")],
     ids=["seen by the probe", "not seen by it"],
 )
 def test_no_message_is_dropped(
     services: Services, tmp_path: Path, unique: str, vhost: str, when: str, told: str
 ) -> None:
-    """While it lasts no reign begins, or each risks one message; all tasks are taken in when it is over."""
+    """While it lasts no leadership begins, or each risks one message; all tasks are taken in when it is over."""
     url = {"TEF_AMQP_URL_DEV": services.amqp_url + vhost}
     with running(Daemon(services, tmp_path, unique, variables=url)) as daemon:
         grid = Grid(services.amqp_url, daemon.prefix, vhost)
@@ -77,10 +77,10 @@ def test_no_message_is_dropped(
             for _ in range(COUNT):
                 grid.task("kind")
             daemon.log.wait(told, count=1 if when == "true" else 2)
-            lost = len(daemon.log.events("REIGN_LOST|"))
+            lost = len(daemon.log.events("LEADERSHIP_LOST|"))
             if when == "true":
                 time.sleep(4.0)  # none begins again: every one would put messages at risk
-                assert len(daemon.log.events("REIGN_LOST|")) == lost == 1
+                assert len(daemon.log.events("LEADERSHIP_LOST|")) == lost == 1
                 assert "No space left on device" in daemon.log.events(told)[-1]
         accepted = daemon.log.wait("TASK_ACCEPTED|", COUNT)
         assert len({line.split("|")[2] for line in accepted}) == COUNT

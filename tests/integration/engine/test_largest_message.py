@@ -54,7 +54,7 @@ def check_others(grid: Grid, daemon: Daemon) -> None:
     grid.wait(lambda: len(worker.received) >= len(guids), "the others")
     grid.settle()
     assert [received.guid for received in worker.received] == guids
-    assert daemon.logged(("REIGN_LOST|", "BROKER_LOST|", "DISPATCH_UNCERTAIN|", "TASK_DEAD|")) == []
+    assert daemon.logged(("LEADERSHIP_LOST|", "BROKER_LOST|", "DISPATCH_UNCERTAIN|", "TASK_DEAD|")) == []
 
 
 @pytest.mark.parametrize("limit", [RABBITMQ_4, RABBITMQ_4 - 1])
@@ -119,4 +119,4 @@ def test_answers(services: Services, daemon: Daemon, grid: Grid) -> None:
     daemon.stop()
     daemon.start()  # or it would believe in the limit for a minute
     assert len(grid.workers()) > len(workers)
-    assert daemon.logged(("REIGN_LOST|", "DISPATCH_UNCERTAIN|", "TASK_DEAD|")) == []
+    assert daemon.logged(("LEADERSHIP_LOST|", "DISPATCH_UNCERTAIN|", "TASK_DEAD|")) == []

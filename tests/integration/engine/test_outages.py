@@ -29,7 +29,7 @@ BACK = 20.0
 
 LOSSES = {
     "rabbitmq": ("BROKER_LOST|consumer", "BROKER_LOST|publisher"),
-    "postgresql": ("REIGN_LOST|",),
+    "postgresql": ("LEADERSHIP_LOST|",),
     "etcd": ("RESOURCES_LOST|",),
 }
 """What the log says, by the service that is gone."""
@@ -165,7 +165,7 @@ async def test_nothing_is_there_at_first(own: Services, tmp_path: Path, unique: 
         daemon.log.wait(WAITS["postgresql"])
         daemon.log.wait(WAITS["rabbitmq"])
         await mends.pop("postgresql")()
-        daemon.log.wait("REIGN_BEGUN|", timeout=BACK)
+        daemon.log.wait("LEADERSHIP_GAINED|", timeout=BACK)
         daemon.log.wait(WAITS["etcd"], timeout=BACK)
         await mends.pop("rabbitmq")()
         daemon.log.wait("BROKER_CONNECTED|consumer", timeout=BACK)

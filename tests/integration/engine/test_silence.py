@@ -292,7 +292,7 @@ def test_a_commit_hangs(scene: Scene) -> None:
         guid = scene.grid.task(worker.worker_type)
         until(lambda: scene.http.get("/ready").status == 503, "not being ready", TOLD)
         scene.told("database", "statement")
-        scene.daemon.log.wait("REIGN_LOST|")
+        scene.daemon.log.wait("LEADERSHIP_LOST|")
     assert worker.expect(TOLD).guid == guid
     scene.over("database")
 

@@ -28,7 +28,7 @@ def points(v2: Iterable[int], v3: Iterable[int] = (0, 1, 2)) -> pytest.MarkDecor
     return pytest.mark.parametrize(("api", "requests"), both)
 
 
-class Dying(HttpClient):
+class DeadLettering(HttpClient):
     """A client of which nothing is heard any more after ``left`` requests that write."""
 
     left = 0
@@ -65,11 +65,11 @@ async def started(reservations: EtcdReservations) -> Observer:
 
 async def die_after(reservations: EtcdReservations, requests: int, work: Iterable[Any]) -> bool:
     """Let work go on until it has sent so many requests, then kill; tell whether it was done before."""
-    dying: Any = reservations._http
-    dying.__class__ = Dying
-    dying.left = requests
+    dead_lettering: Any = reservations._http
+    dead_lettering.__class__ = DeadLettering
+    dead_lettering.left = requests
     calls = DeferredList([Deferred.fromCoroutine(one) for one in work], consumeErrors=True)
-    await _until(lambda: dying.left == 0 or calls.called)
+    await _until(lambda: dead_lettering.left == 0 or calls.called)
     done = bool(calls.called)
     await reservations.stop()
     return done
@@ -192,12 +192,12 @@ async def test_answers_that_do_not_come(api: str, services: Services, unique: st
     reservations = twin.reservations("tef.dev")
     reservations._http._timeout = 0.3
     observer = await started(reservations)
-    dying: Any = reservations._http
-    dying.__class__ = Deaf
-    dying.left = requests
+    dead_lettering: Any = reservations._http
+    dead_lettering.__class__ = Deaf
+    dead_lettering.left = requests
     with pytest.raises(ReservationsLost):
         await reservations.reserve(CLAIMS)
-    dying.__class__ = HttpClient
+    dead_lettering.__class__ = HttpClient
     assert len(observer.lost) == 1
     await observer.until(lambda: observer.calls[-1] == "read")
     await reservations.release(CLAIMS)

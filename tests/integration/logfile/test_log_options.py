@@ -97,7 +97,7 @@ def test_standard_output_that_nobody_reads(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("way", ["option", "variable", "file"])
-def test_ways_to_name_the_file(tmp_path: Path, way: str) -> None:
+def test_policy_to_name_the_file(tmp_path: Path, way: str) -> None:
     """By option, environment and INI file; a relative name counts from where twistd was started."""
     (tmp_path / "x.ini").write_text("[tef-manager]\nlog-file = <env>.log\n")
     options = {"option": ["--log-file=dev.log"], "variable": [], "file": ["--config=x.ini"]}[way]

@@ -41,7 +41,7 @@ def check_alive(daemon: Daemon, http: Http, grid: Grid) -> None:
     worker.say("offline")
     grid.settle()
     assert http.get("/api/events").status == http.get("/health").status == 200
-    assert not daemon.log.events("REIGN_LOST|")
+    assert not daemon.log.events("LEADERSHIP_LOST|")
 
 
 def test_texts_that_took_long(both: tuple[Daemon, Http], grid: Grid) -> None:

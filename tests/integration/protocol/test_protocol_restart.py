@@ -16,7 +16,7 @@ from tests.integration.grid_etcd import APIS, Shared
 from tests.services import Services
 
 TAKEOVER = 5.0
-"""Seconds after the active manager's death in which the standby must reign."""
+"""Seconds after the active manager's death in which the standby must leadership."""
 
 
 @pytest.fixture(params=APIS)
@@ -308,7 +308,7 @@ def test_standby(
         grid.settle()
         assert not standby.log.events("DISPATCH|")
         end(daemon, how)
-        standby.log.wait("REIGN_BEGUN|", timeout=TAKEOVER)
+        standby.log.wait("LEADERSHIP_GAINED|", timeout=TAKEOVER)
         standby.wait_ready()
         worker.finish(again)
         later = grid.task(worker.worker_type)
@@ -323,13 +323,13 @@ def test_standby(
 
 
 def test_two_start_at_once(services: Services, tmp_path: Path, unique: str) -> None:
-    """On a database without tables one of two makes them and reigns; the other waits, and succeeds it."""
+    """On a database without tables one of two makes them and leaderships; the other waits, and succeeds it."""
     both = [Daemon(services, tmp_path / name, unique, *CALM, "--etcd-api=v3") for name in "ab"]
     try:
         for each in both:
             each.start(ready=False)
-        until(lambda: any(each.log.events("REIGN_BEGUN|") for each in both))
-        active, standby = sorted(both, key=lambda each: not each.log.events("REIGN_BEGUN|"))
+        until(lambda: any(each.log.events("LEADERSHIP_GAINED|") for each in both))
+        active, standby = sorted(both, key=lambda each: not each.log.events("LEADERSHIP_GAINED|"))
         standby.log.wait("WAITING_FOR|another manager is active")
         active.stop()
         standby.wait_ready()
@@ -352,7 +352,7 @@ def test_end_while_waiting(services: Services, daemon: Daemon, tmp_path: Path, u
 
 
 def test_session_with_database_lost(services: Services, grid: Grid, daemon: Daemon) -> None:
-    """A reign whose session with the database is gone ends, and another begins: nothing sent is lost."""
+    """A leadership whose session with the database is gone ends, and another begins: nothing sent is lost."""
     worker, received = in_flight(grid)
     connection = psycopg2.connect(**services.database)
     connection.autocommit = True
@@ -366,7 +366,7 @@ def test_session_with_database_lost(services: Services, grid: Grid, daemon: Daem
     worker.finish(received)
     grid.wait(lambda: len(worker.received) == 6, "all tasks")
     assert [one.guid for one in worker.received[1:]] == guids
-    daemon.log.wait("REIGN_BEGUN|2|")
+    daemon.log.wait("LEADERSHIP_GAINED|2|")
     grid.settle()
     assert all(outcomes(daemon, guid) == ["completed"] for guid in (received.guid, *guids))
 

@@ -35,7 +35,7 @@ def outcome(daemon: Daemon, guid: str) -> str | None:
 
 @pytest.mark.parametrize("status", [*FREE, "working", "task_complete"])
 def test_first_status_registers(grid: Grid, daemon: Daemon, status: str) -> None:
-    """Whatever the first status of an unknown name is, but offline, it joins the collective."""
+    """Whatever the first status of an unknown name is, but offline, it joins the workers."""
     worker = ReadmeWorker(grid, fresh("type"))
     worker.say(status)
     assert worker.status == (
@@ -47,7 +47,7 @@ def test_first_status_registers(grid: Grid, daemon: Daemon, status: str) -> None
 
 
 def test_offline_does_not_register(grid: Grid) -> None:
-    """One that leaves without having come is not in the collective."""
+    """One that leaves without having come is not in the workers."""
     worker = ReadmeWorker(grid, fresh("type"))
     worker.say("offline")
     assert worker.status is None

@@ -47,14 +47,14 @@ Turns take tasks in, begin, and complete them, whichever it is at the time.
 CASES = [(point, passes) for point in CrashPoint for passes in PASSES.get(point, (0,))]
 
 TAKEOVER = (
-    CrashPoint.REIGN_BEGUN,
-    CrashPoint.REIGN_LOADED,
-    CrashPoint.REIGN_CONSUMING,
-    CrashPoint.REIGN_RECONCILED,
+    CrashPoint.LEADERSHIP_GAINED,
+    CrashPoint.LEADERSHIP_LOADED,
+    CrashPoint.LEADERSHIP_CONSUMING,
+    CrashPoint.LEADERSHIP_RECONCILED,
 )
 """Steps that a standby takes when it takes over."""
 
-AT_THE_END = (CrashPoint.STOPPING, CrashPoint.REIGN_ENDING)
+AT_THE_END = (CrashPoint.STOPPING, CrashPoint.LEADERSHIP_ENDING)
 """Steps that only a stop comes to."""
 
 EXCUSES = ("DISPATCH_TIMEOUT|", "DISPATCH_UNCERTAIN|", "TASK_RELEASED|")

@@ -17,12 +17,12 @@ from tests.services import Services
 OPTIONS = ("--dispatch-interval=2", "--dispatch-timeout=3", "--missing-interval=60")
 
 TAKEOVER = 15.0
-"""Seconds after which the standby must reign."""
+"""Seconds after which the standby must leadership."""
 
 
 @pytest.mark.parametrize("api", APIS)
 def test_frozen_and_thawed(services: Services, tmp_path: Path, unique: str, api: str) -> None:
-    """The standby reigns within 15 s; the old one, thawed, does nothing more, and stands by."""
+    """The standby leaderships within 15 s; the old one, thawed, does nothing more, and stands by."""
     options = (*OPTIONS, f"--etcd-api={api}")
     first = Daemon(services, tmp_path / "first", unique, *options)
     second = Daemon(services, tmp_path / "second", unique, *options)
@@ -35,13 +35,13 @@ def test_frozen_and_thawed(services: Services, tmp_path: Path, unique: str, api:
             second.log.wait("WAITING_FOR|")
             workers = at_the_ready(grid, 6)
             guids = frozen_in_mid_work(first, grid, workers, [each.name for each in resources])
-            second.log.wait("REIGN_BEGUN|", timeout=TAKEOVER)
+            second.log.wait("LEADERSHIP_GAINED|", timeout=TAKEOVER)
             grid.wait(lambda: len(done(second)) > 20, "the second one at work", 60.0)
             said = len(first.log.lines)
             sent = {received.guid for worker in workers for received in worker.received}
             os.kill(first.pid, signal.SIGCONT)
             grid.wait(lambda: done(first, second) >= set(guids), "all tasks", 60.0)
-            first.log.wait("REIGN_LOST|")
+            first.log.wait("LEADERSHIP_LOST|")
             first.log.wait("WAITING_FOR|another manager is active")
             # What it had sent before it froze, and heard of only now, it may still tell.
             told = {guid_of(line) for line in first.log.lines[said:] if " info DISPATCH|" in line}

@@ -61,7 +61,7 @@ def supervised(services: Services, folder: Path, name: str, systemd: Systemd, *o
 
 
 def test_life(services: Services, tmp_path: Path, systemd: Systemd) -> None:
-    """It is ready when it reigns, then tells how it stands, that it lives, and in the end that it stops."""
+    """It is ready when it leads, then tells how it stands, that it lives, and in the end that it stops."""
     daemon = supervised(services, tmp_path / "d", fresh("life"), systemd)
     with running(daemon):
         assert systemd.wait("READY=1") == f"READY=1\nMAINPID={daemon.pid}"

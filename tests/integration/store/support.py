@@ -50,7 +50,7 @@ def store(database: dict[str, Any], prefix: str, lock_name: str = "", **options:
 async def told_first(subject: Store) -> list[str]:
     """Return what a store says it waits for, then let it be."""
     told: list[str] = []
-    waiting = Deferred.fromCoroutine(subject.reign(told.append))
+    waiting = Deferred.fromCoroutine(subject.leadership(told.append))
     await until(lambda: bool(told))
     await deferLater(reactor, 0.1)  # several more attempts, which must not be told again
     waiting.cancel()

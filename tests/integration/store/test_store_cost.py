@@ -32,7 +32,7 @@ from tefmanager.core.model.values import (
 )
 from tefmanager.interfaces.store import MOST_ATTEMPTS
 from tefmanager.store import Store, rows
-from tefmanager.store.leadership import MOST_COUNTED, Reign
+from tefmanager.store.leadership import MOST_COUNTED, Leadership
 from tefmanager.store.queries import Query, load_queries
 from tefmanager.store.silence import Silence
 from tests.contract.stores import RealTwin
@@ -112,7 +112,9 @@ class Filled:
         self.count = count
         self.twin = RealTwin(services.database, prefix)
         store = Store(reactor, services.database, prefix, prefix, silence=Silence(3600.0))
-        self.reign = cast(Reign, pytest_twisted.blockon(soon(store.reign(lambda text: None))))
+        self.leadership = cast(
+            Leadership, pytest_twisted.blockon(soon(store.leadership(lambda text: None)))
+        )
         for statement in FILLED:
             text = statement.format(t="{t}", count=count, suites=SUITES, old=int(OLD))
             self.twin.ask(text)
@@ -120,15 +122,15 @@ class Filled:
 
     def close(self) -> None:
         """End the session and remove the tables."""
-        pytest_twisted.blockon(soon(self.reign.end()))
+        pytest_twisted.blockon(soon(self.leadership.end()))
         self.twin.close()
 
     async def touched(self, name: str, values: tuple[object, ...]) -> dict[str, int]:
         """Return what a statement touches, by the server's own account; it is undone."""
-        await self.reign._session.run("begin")
+        await self.leadership._session.run("begin")
         explain = b"explain (analyze, buffers, timing off, format json) "
-        [(found,)] = await self.reign._session.run(explain + self.reign._call(name, *values))
-        await self.reign._session.run("rollback")
+        [(found,)] = await self.leadership._session.run(explain + self.leadership._call(name, *values))
+        await self.leadership._session.run("rollback")
         plan = (found if isinstance(found, list) else json.loads(found))[0]["Plan"]
         nodes = list(_nodes(plan))
         return {
@@ -183,8 +185,8 @@ WORKER = WorkerRow("w", "x", "w", WorkerStatus.IDLE, 1.0)
 
 CASES: dict[str, Case] = {
     # a turn
-    "turn": lambda it: (it.reign.epoch, None, None, None, None, it.reign._turns, None),
-    "look": lambda it: (it.reign.epoch, it.reign._turns),
+    "turn": lambda it: (it.leadership.epoch, None, None, None, None, it.leadership._turns, None),
+    "look": lambda it: (it.leadership.epoch, it.leadership._turns),
     "accept_tasks": lambda it: (
         rows.accepted_json(
             [(task(10**9 + n, guid), b"{}") for n, guid in enumerate(("new", "ended-50"))], {}
@@ -192,7 +194,7 @@ CASES: dict[str, Case] = {
     ),
     "update_tasks": lambda it: (
         rows.changed_json(
-            [task(it.count + n, f"waits-{n}", state=TaskState.DYING) for n in (1, 500, 1000)]
+            [task(it.count + n, f"waits-{n}", state=TaskState.DEAD_LETTERING) for n in (1, 500, 1000)]
         ),
     ),
     "end_attempts": lambda it: (rows.as_json([attempt(10**9), attempt(10**9 + 1)]),),
@@ -225,7 +227,7 @@ CASES: dict[str, Case] = {
     # what is tidied up
     "forget": lambda it: (OLD, 500),
     # how a leadership begins, but for reading what waits
-    "begin_reign": lambda it: (0,),
+    "begin_leadership": lambda it: (0,),
     "make_row": lambda it: (None,),
     "probe": lambda it: ("Ym9keQ==",),
     "load_manager": lambda it: (),
@@ -272,8 +274,8 @@ async def test_a_statement_that_reads_everything_is_seen(filled: tuple[Filled, F
     counts = []
     for each in filled:
         query = Query("all_of_it", "", f"select count(*) from {each.twin._prefix}history", 0)
-        await each.reign._session.run(query.prepare)
-        each.reign._queries = {**each.reign._queries, query.name: query}
+        await each.leadership._session.run(query.prepare)
+        each.leadership._queries = {**each.leadership._queries, query.name: query}
         counts.append(await each.touched("all_of_it", ()))
     little, much = counts
     assert much["rows"] > 50 * little["rows"]

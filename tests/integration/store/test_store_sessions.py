@@ -100,7 +100,7 @@ async def test_a_pooler_of_sessions(
 ) -> None:
     """It is as good as the server itself, also where no second session is to be had."""
     with pooled(services.database, tmp_path, "session", size) as database:
-        begun = await soon(store(database, prefix).reign(silent))
+        begun = await soon(store(database, prefix).leadership(silent))
         await begun.commit(Changes(accepted=[(task(1), b"body")]))
         assert [row.spec.id for row in (await begun.load()).tasks] == [1]
         await begun.end()
@@ -160,7 +160,7 @@ async def test_hostile_defaults(
     login = role({**quoted, "search_path": "public"})
     database = {**services.database, **login, "client_encoding": "LATIN1", "target_session_attrs": "any"}
     said = logged()
-    begun = await soon(store(database, prefix).reign(silent))
+    begun = await soon(store(database, prefix).leadership(silent))
     assert "synchronous_commit is off for this role or database; this session sets it to on" in said()
     written = task(1)
     spec = {"guid": "\u20ac\\'\U0001f600", "suite": "\u00fc\\", "received": 1234567890.123456}
@@ -228,8 +228,8 @@ def written() -> set[tuple[str, str]]:
 async def test_a_role_that_may_not_write_all(
     services: Services, twin: RealTwin, prefix: str, role: Callable[[Mapping[str, str]], dict[str, str]]
 ) -> None:
-    """Whatever right is missing: no reign begins that would only give its messages back."""
-    first = await soon(store(services.database, prefix).reign(silent))
+    """Whatever right is missing: no leadership begins that would only give its messages back."""
+    first = await soon(store(services.database, prefix).leadership(silent))
     await first.end()
     login = role({"search_path": "public"})
     database = {**services.database, **login}
@@ -242,7 +242,7 @@ async def test_a_role_that_may_not_write_all(
         [text] = await told_first(store(database, prefix))
         assert text.endswith(f"permission denied for table {prefix}{table}"), right
         twin.ask(f"grant {right} on {{t}}{table} to {login['user']}")
-    begun = await soon(store(database, prefix).reign(silent))
+    begun = await soon(store(database, prefix).leadership(silent))
     await begun.end()
 
 
@@ -251,7 +251,7 @@ async def test_tables_in_another_schema(
     services: Services, twin: RealTwin, prefix: str, role: Callable[[Mapping[str, str]], dict[str, str]]
 ) -> None:
     """A search path that changed makes no second set of tables."""
-    first = await soon(store(services.database, prefix).reign(silent))
+    first = await soon(store(services.database, prefix).leadership(silent))
     await first.end()
     login = role({"search_path": '"$user", public'})
     [text] = await told_first(store({**services.database, **login}, prefix))
@@ -269,7 +269,7 @@ async def test_functions_of_others(
     trap = "public.to_timestamp(double precision)"
     twin.ask(f"create function {trap} returns timestamptz language sql return now() - interval '99 years'")
     try:
-        begun = await soon(store({**services.database, **login}, prefix).reign(silent))
+        begun = await soon(store({**services.database, **login}, prefix).leadership(silent))
         await begun.commit(Changes(accepted=[(task(1), b"")]))
         assert (await begun.load()).tasks == (task(1),)
         await begun.end()
@@ -283,5 +283,5 @@ async def test_the_environment_beats_no_file(
 ) -> None:
     """PGHOSTADDR does not lead elsewhere than the host that is named."""
     monkeypatch.setenv("PGHOSTADDR", "127.0.0.9")
-    begun = await soon(store(services.database, prefix).reign(silent))
+    begun = await soon(store(services.database, prefix).leadership(silent))
     await begun.end()

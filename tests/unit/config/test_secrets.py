@@ -185,11 +185,14 @@ def test_lines_and_tracebacks(secret: str) -> None:
 
     globalLogPublisher.addObserver(observer)
     try:
-        emit(catalogue.RESOURCES_LOST(f"a host that says {secret}"), catalogue.REIGN_LOST(7, f"{secret}|"))
+        emit(
+            catalogue.RESOURCES_LOST(f"a host that says {secret}"),
+            catalogue.LEADERSHIP_LOST(7, f"{secret}|"),
+        )
     finally:
         globalLogPublisher.removeObserver(observer)
     texts = [event["line"].text for event in events]
-    assert texts == ["RESOURCES_LOST|a host that says ***", "REIGN_LOST|7|***\\x7c"]
+    assert texts == ["RESOURCES_LOST|a host that says ***", "LEADERSHIP_LOST|7|***\\x7c"]
     failure = Failure(ValueError(f"can't use {secret}"))  # type: ignore[no-untyped-call]
     event = {"log_level": LogLevel.critical, "log_format": "bad", "log_failure": failure}
     assert "can't use ***" in line_of(TextForm(), event)

@@ -107,7 +107,7 @@ def test_a_suite_that_goes_on_is_finished_again() -> None:
     assert [message["completed"] for message in finished(grid)] == [1, 2]
 
 
-def test_a_suite_outlasts_a_reign() -> None:
+def test_a_suite_outlasts_a_leadership() -> None:
     """Tasks that ended before it are counted, and those that waited then are waited for, read or not."""
     for memory in (10, 1):
         limits = Limits()
@@ -121,8 +121,8 @@ def test_a_suite_outlasts_a_reign() -> None:
         assert [message["completed"] for message in finished(grid)] == [4]
 
 
-def test_a_suite_that_was_over_before_the_reign_is_counted_on() -> None:
-    """What history has of it counts though no task of it was there when the reign began."""
+def test_a_suite_that_was_over_before_the_leadership_is_counted_on() -> None:
+    """What history has of it counts though no task of it was there when the leadership began."""
     grid = Grid().on(FakeDatabase()).submit("a", suite="s").suite("stop_suite", "s").restart()
     grid.submit("b", suite="s").suite("stop_suite", "s")
     assert [message["stopped"] for message in finished(grid)] == [1, 2]
@@ -132,8 +132,8 @@ def test_a_suite_outlasts_its_history() -> None:
     """Where history is kept for a shorter time than a suite lasts, what memory has counted is told."""
     grid = Grid().on(FakeDatabase()).say("w", "ready").submit("a", suite="s").submit("b", suite="s")
     grid.say("w", "working", "a").say("w", "ready")
-    assert grid.reign is not None
-    assert finish(grid.reign.forget(grid.now.wall + 1, 10)) == 1
+    assert grid.leadership is not None
+    assert finish(grid.leadership.forget(grid.now.wall + 1, 10)) == 1
     grid.say("w", "working", "b").say("w", "ready")
     assert [message["completed"] for message in finished(grid)] == [2]
 

@@ -22,7 +22,7 @@ class SlowDeadQueue(Grid):
     """The dead queue has not confirmed anything yet."""
 
     def _answers(self, effect: effects.Effect) -> list[events.Event]:
-        return [] if isinstance(effect, effects.Bury) else super()._answers(effect)
+        return [] if isinstance(effect, effects.DeadLetter) else super()._answers(effect)
 
 
 def returned(attempt: int) -> events.Event:
@@ -94,7 +94,7 @@ def test_unconfirmed_dispatches_are_no_attempts(settled: Callable[[int], events.
     assert grid.core.backlog.by_guid["T"].attempts <= 1
 
 
-def test_dispatches_of_past_reigns_are_no_attempts() -> None:
+def test_dispatches_of_past_leaderships_are_no_attempts() -> None:
     """Nobody knows whether they were ever sent: managers that die before they send kill no task."""
     grid = Grid(PATIENT, confirm=False).on(FakeDatabase()).submit("T").say("a", "idle")
     for _ in range(7):
@@ -178,25 +178,25 @@ def test_completion_on_the_way_to_the_dead_queue() -> None:
     """Its copy may be there already: it is dead in history, too, and in no other way anywhere."""
     grid = SlowDeadQueue(Limits(max_attempts=1, time_limit=10.0, missing_interval=1e9)).submit("T")
     grid.say("w", "idle").say("w", "working").wait(11)
-    [buried] = [effect for effect in grid.effects if isinstance(effect, effects.Bury)]
+    [dead_lettered] = [effect for effect in grid.effects if isinstance(effect, effects.DeadLetter)]
     grid.say("w", "task_complete")
     assert grid.outcomes == {}
     assert grid.logged("COMPLETION_IGNORED|w|T|the task is on its way to the dead queue")
-    grid.turn(events.Buried(buried.task_id, buried.guid))
+    grid.turn(events.DeadLettered(dead_lettered.task_id, dead_lettered.guid))
     assert grid.outcomes == {"T": Outcome.DEAD}
 
 
 @pytest.mark.parametrize("named", ["T", None])
 def test_completion_on_the_way_to_the_dead_queue_after_a_restart(named: str | None) -> None:
-    """The same, from whoever says it, for a manager that has read that the task is dying."""
+    """The same, from whoever says it, for a manager that has read that the task is dead-lettering."""
     limits = Limits(max_attempts=1, time_limit=10.0, missing_interval=1e9)
     grid = (
         SlowDeadQueue(limits).on(FakeDatabase()).submit("T").say("w", "idle").say("w", "working").wait(11)
     )
     grid.restart().say("w", "task_complete", named).say("stranger", "task_complete", "T")
     assert grid.outcomes == {}
-    buried = [effect for effect in grid.effects if isinstance(effect, effects.Bury)]
-    assert grid.turn(events.Buried(buried[-1].task_id, "T")).outcomes == {"T": Outcome.DEAD}
+    dead_lettered = [effect for effect in grid.effects if isinstance(effect, effects.DeadLetter)]
+    assert grid.turn(events.DeadLettered(dead_lettered[-1].task_id, "T")).outcomes == {"T": Outcome.DEAD}
 
 
 # --- a worker that leaves and comes back ---
@@ -231,7 +231,7 @@ def test_goodbye_told_again_counts_if_nothing_follows(at: str, crash: bool) -> N
     assert grid.guids_sent == ["T"], "it gets nothing meanwhile"
     grid = grid.restart() if crash else grid
     grid.wait(2.1)
-    assert grid.core.workforce.get("w") is None and sorted(grid.waiting()) == ["T", "U"]
+    assert grid.core.workers.get("w") is None and sorted(grid.waiting()) == ["T", "U"]
 
 
 @pytest.mark.parametrize("crash", [False, True])

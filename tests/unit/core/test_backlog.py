@@ -119,15 +119,15 @@ def bookings(grid: Grid) -> list[tuple[int, str, str]]:
 
 
 def lines(grid: Grid) -> Counter[str]:
-    """Return the log; who has waited for a resource on a cold road is the first that is in memory."""
+    """Return the log; who has waited for a resource on a cold demand is the first that is in memory."""
     return Counter(line for line in grid.lines if not line.startswith("RESOURCE_WAIT"))
 
 
 def counts_are_right(grid: Grid) -> None:
     """Hold what is counted against the rows."""
-    assert grid.reign is not None
+    assert grid.leadership is not None
     backlog = grid.core.backlog
-    rows = [row for row, _ in grid.reign._database.rows.tasks.values()]
+    rows = [row for row, _ in grid.leadership._database.rows.tasks.values()]
     asked = grid.core.attempts.reserving.values()
     booked = {attempt.task.spec.guid for attempt in asked if attempt.live}
     waiting = [row for row in rows if row.state == "waiting" and row.spec.guid not in booked]
@@ -137,12 +137,14 @@ def counts_are_right(grid: Grid) -> None:
     for suite in SUITES[1:]:
         assert suite is not None
         assert backlog.suite_size(suite) == sum(row.spec.suite == suite for row in waiting)
-    roads = {(road.yard.task_type, road.resources): road for road in backlog._roads.values()}
-    for key, road in roads.items():
+    demands = {
+        (demand.type_queue.task_type, demand.resources): demand for demand in backlog._demands.values()
+    }
+    for key, demand in demands.items():
         mine = [row for row in waiting if (row.spec.task_type, row.spec.resources) == key]
-        assert road.size == len(mine)
-        assert road.unread == sum(row in unread for row in mine)
-    assert sum(road.size for road in roads.values()) == backlog.waiting
+        assert demand.size == len(mine)
+        assert demand.unread == sum(row in unread for row in mine)
+    assert sum(demand.size for demand in demands.values()) == backlog.waiting
 
 
 @settings(max_examples=600)
@@ -179,8 +181,8 @@ def test_everything_is_done_in_the_end(history: list[Step]) -> None:
                 part.say(name, status, worker_type=worker_type)
         part.wait(31)
         assert len(part.outcomes) > done or part.time < 10_000
-    assert part.reign is not None
-    assert part.reign._database.rows.tasks == {}
+    assert part.leadership is not None
+    assert part.leadership._database.rows.tasks == {}
 
 
 # --- single things ---
@@ -202,7 +204,7 @@ def in_memory(grid: Grid) -> list[str]:
 def test_a_small_backlog_asks_for_nothing() -> None:
     """Up to the limit no query is ever made."""
     part = grid(Memory(tasks=10))
-    part.reign = None  # whoever asks finds nobody
+    part.leadership = None  # whoever asks finds nobody
     for number in range(10):
         part.submit(f"g{number}", suite="A")
     part.suite("pause_suite", "A").suite("ready_suite", "A")
@@ -219,7 +221,7 @@ def test_memory_is_bounded() -> None:
     assert part.core.backlog.waiting == 500
 
 
-def test_a_cold_road_is_not_read_while_it_is_short() -> None:
+def test_a_cold_demand_is_not_read_while_it_is_short() -> None:
     """One task stands for it: it waits, loses patience and claims, as the first in line does."""
     part = filled(Memory(tasks=1, first=1, most=2), 9, resources=["p", "q"])
     part.resource("p", 0).say("w", "idle")
@@ -231,22 +233,22 @@ def test_a_cold_road_is_not_read_while_it_is_short() -> None:
     assert part.resource("p", 1).guids_sent == ["g0"]
 
 
-def test_a_suite_that_holds_a_whole_road() -> None:
-    """A road on which only paused suites wait is read once, and again when one of them is readied."""
+def test_a_suite_that_holds_a_whole_demand() -> None:
+    """A demand on which only paused suites wait is read once, and again when one of them is readied."""
     part = filled(Memory(tasks=1, first=1, most=2), 9, suite="A")
     part.submit("c", suite="C").submit("d", suite="D").submit("b", suite="B", resources=["p"])
     for suite in "ACD":
         part.suite("pause_suite", suite)
     part.say("w", "idle")
     assert part.guids_sent == ["b"]
-    cold = [road.cold for road in part.core.backlog._roads.values()]
+    cold = [demand.cold for demand in part.core.backlog._demands.values()]
     assert [lane is not None and lane.held for lane in cold] == [True]
     part.say("w", "task_complete").say("w", "idle").suite("ready_suite", "B")
     assert in_memory(part) == []
     assert part.suite("ready_suite", "C").guids_sent == ["b", "c"]
 
 
-def test_a_new_task_wakes_a_road_that_was_held() -> None:
+def test_a_new_task_wakes_a_demand_that_was_held() -> None:
     """One of a suite that is not paused may go."""
     part = filled(Memory(tasks=1, first=1, most=2), 9, suite="A")
     part.suite("pause_suite", "A").say("w", "idle").submit("b", suite="B")
@@ -273,7 +275,7 @@ def test_stopping_a_suite_stops_all_of_it() -> None:
     part = filled(Memory(tasks=1, first=1, most=2), 9, suite="A").suite("stop_suite", "A")
     assert part.logged("SUITE_STOPPED") == ["SUITE_STOPPED|A|9"]
     assert len(part.outcomes) == 9
-    assert part.core.backlog._roads == {}
+    assert part.core.backlog._demands == {}
 
 
 def test_counts_of_suites_know_of_all() -> None:
@@ -289,14 +291,14 @@ def test_what_follows_a_task_that_is_being_reserved() -> None:
     part.submit("b", suite="B", resources=["p"]).submit("c", suite="C", resources=["p"])
     part.restart().resource("p", 9)
     part.be_late().say("w", "idle")
-    assert [road.cold is None for road in part.core.backlog._roads.values()] == [False]
+    assert [demand.cold is None for demand in part.core.backlog._demands.values()] == [False]
     for name in ("v", "x", "y"):
         part.say(name, "idle")
     assert part.be_in_time() is part
     assert part.guids_sent == ["g0", "b", "c", "g1"]
 
 
-def test_a_dry_lane_of_a_road_that_goes_cold() -> None:
+def test_a_dry_lane_of_a_demand_that_goes_cold() -> None:
     """What is unread in it still goes before tasks of lower priority."""
     part = filled(Memory(tasks=0, first=1, most=1), 2, suite="A", priority=5.0)
     part.submit("b", suite="B").submit("c", suite="C").submit(

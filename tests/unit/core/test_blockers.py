@@ -32,7 +32,7 @@ def test_a_type_that_no_worker_has() -> None:
     assert grid.say("v", "idle", worker_type="T").guids_sent == ["A"]
 
 
-def test_a_worker_that_is_busy_is_no_obstacle() -> None:
+def test_a_worker_that_is_busy_is_no_blocker() -> None:
     """Neither is one that is missing, since it may come back."""
     grid = Grid().say("w", "working")
     assert warnings(grid, "A") == ()
@@ -41,7 +41,7 @@ def test_a_worker_that_is_busy_is_no_obstacle() -> None:
 
 
 def test_a_resource_that_gives_nothing() -> None:
-    """A limit of 0, a resource that is closed and a window that closes it all are obstacles."""
+    """A limit of 0, a resource that is closed and a window that closes it all are blockers."""
     shut = Window("night", 0, 1440, available=False)
     entries = {
         "zero": Resource("zero", limit=0),
@@ -56,7 +56,7 @@ def test_a_resource_that_gives_nothing() -> None:
 
 
 def test_a_resource_without_an_entry() -> None:
-    """It is an obstacle only where such resources hold tasks back."""
+    """It is a blocker only where such resources hold tasks back."""
     grid = Grid(Limits(hold_unknown=True)).say("w", "idle")
     assert warnings(grid, "A", resources=["typo"]) == ("resource typo has no entry in Etcd",)
     assert warnings(Grid().say("w", "idle"), "A", resources=["typo"]) == ()
@@ -95,7 +95,7 @@ def test_slashes_that_lead_nowhere(odd: str) -> None:
 def test_names_that_resemble_are_bounded() -> None:
     """Memory does not grow with what clients make up."""
     grid = Grid(resources={"r": Resource("r", limit=1)}).say("w", "idle")
-    found = grid.core.intake.obstacles.resembling
+    found = grid.core.intake.blockers.resembling
     for number in range(REMEMBERED + 10):
         found.look("R" + " " * number)
     assert len(found.found) == REMEMBERED
@@ -106,7 +106,7 @@ def test_resources_that_were_not_read() -> None:
     assert warnings(Grid(grant=False).say("w", "idle"), "A", resources=["r"]) == ()
 
 
-def test_the_log_tells_of_an_obstacle_once() -> None:
+def test_the_log_tells_of_a_blocker_once() -> None:
     """It tells of it again where it was gone in between; senders are told each time."""
     grid = Grid()
     assert warnings(grid, "A") == warnings(grid, "B") == ("no worker of type t is known",)
@@ -116,7 +116,7 @@ def test_the_log_tells_of_an_obstacle_once() -> None:
     assert len(grid.logged("TASK_CANNOT_RUN")) == 2
 
 
-def test_obstacles_are_forgotten() -> None:
+def test_blockers_are_forgotten() -> None:
     """Memory does not grow with every type that somebody misspells."""
     grid = Grid()
     for number in range(REMEMBERED + 2):

@@ -127,7 +127,7 @@ def test_a_jump_forgets_no_worker() -> None:
     grid = Jumping(Limits(forget_after=DAY))
     grid.say("w", "idle").wait(100.0)
     grid.jump = YEARS
-    assert grid.turn(events.Pass()).core.workforce.get("w") is not None
+    assert grid.turn(events.Pass()).core.workers.get("w") is not None
     grid.jump = 0.0
     assert grid.wait(10.0).turn(events.Pass()).logged("WORKER_FORGOTTEN") == []
 
@@ -140,7 +140,7 @@ def test_who_goes_missing_while_the_clock_is_behind_is_not_forgotten() -> None:
     assert grid.say("w", "idle").wait(100.0).status("w") == "missing"
     grid.jump = 0.0
     assert grid.wait(10.0).turn(events.Pass()).restart().turn(events.Pass()).status("w") == "missing"
-    assert grid.wait(2 * DAY).turn(events.Pass()).core.workforce.get("w") is None
+    assert grid.wait(2 * DAY).turn(events.Pass()).core.workers.get("w") is None
 
 
 def test_a_jump_ends_no_limit() -> None:
@@ -169,5 +169,5 @@ def test_waits_since_before_the_present_leader() -> None:
     [told] = resources(grid.core, grid.now).resources
     assert [(each.guid, each.since) for each in told.waiters] == [("T", began)]
     grid.resource("db", 1).say("w", "idle")
-    row = next(row for row, _ in grid.reign._database.rows.tasks.values()) if grid.reign else None
+    row = next(row for row, _ in grid.leadership._database.rows.tasks.values()) if grid.leadership else None
     assert row is not None and (row.state, row.short_since) == ("dispatched", None)

@@ -75,11 +75,11 @@ def test_types_and_suites_that_are_over() -> None:
             finish(grid, name, kind)
     grid.say("w", "offline").say("v", "offline")
     core = grid.core
-    assert (core.backlog.yards, core.backlog._roads, core.backlog._suites) == ({}, {}, {})
+    assert (core.backlog.type_queues, core.backlog._demands, core.backlog._suites) == ({}, {}, {})
     assert list(core.backlog.shortages()) == []
     assert len(core.backlog.front._queue._entries) < 20
     assert (core.pool.waits, core.pool._claims, core.pool._claims_of) == ({}, {}, {})
-    assert (core.workforce._free, core.workforce._types) == ({}, {})
+    assert (core.workers._free, core.workers._types) == ({}, {})
 
 
 def test_tasks_that_are_over_leave_no_timers() -> None:

@@ -92,7 +92,7 @@ def test_nothing_idles_that_somebody_can_use(history: list[Step], patience: floa
 def check_use(grid: Grid) -> None:
     """See that every task that waits has a reason to, if a worker is free that it may go to."""
     waiting = [task for task in grid.core.backlog.tasks() if task.lane is not None]
-    free = {worker.name for worker in grid.core.workforce if worker.free}
+    free = {worker.name for worker in grid.core.workers if worker.free}
     for task in waiting:
         if free - task.avoid:
             assert any(short(grid, name, task, waiting) for name in task.spec.resources), task.spec.guid

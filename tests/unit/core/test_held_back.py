@@ -134,7 +134,7 @@ def test_unread_tasks_are_not_read_for_nothing(memory: int) -> None:
 
 
 def test_a_restart_forgets() -> None:
-    """The next reign tries at once, and tells anew."""
+    """The next leadership tries at once, and tells anew."""
     made = grid()
     made.on(FakeDatabase()).say("w", "idle").submit("A", resources=["bad"])
     made.refuses = False
@@ -209,12 +209,12 @@ def test_a_task_with_a_reason_of_its_own() -> None:
 def test_a_task_that_was_sent_is_set_aside_when_it_comes_back() -> None:
     """What could not be delivered for a reason of its own does not go to the next worker at once."""
     made = grid().say("w", "idle").submit("A").submit("B")
-    task, worker = made.core.backlog.by_guid["A"], made.core.workforce.get("w")
+    task, worker = made.core.backlog.by_guid["A"], made.core.workers.get("w")
     assert task.attempt is not None
     assert worker is not None
     made.core.attempts.hold_back(task, "too large", made.now)
     made.core.attempts.take_back(task.attempt, AttemptEnd.UNDELIVERED, made.now)
-    made.core.workforce.changed(worker, made.now)
+    made.core.workers.changed(worker, made.now)
     made.turn()
     assert made.guids_sent == ["A", "B"]
 

@@ -149,9 +149,9 @@ def test_broker_that_does_not_tell(silent: Callable[[dict[str, Audience | None]]
     assert watched.sent == [("w", "T")]
 
 
-def test_hearing_again() -> None:
+def test_liveness_again() -> None:
     """After a time in which nobody could be heard everyone has time to connect again."""
     watched = grid(at="working")
     watched.found["w"] = DESERTED
-    watched.wait(19.0).turn(events.HearingAgain())
+    watched.wait(19.0).turn(events.DeliveriesResumed())
     assert watched.wait(19.0).sent == [("w", "T")]

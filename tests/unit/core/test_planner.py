@@ -395,9 +395,9 @@ def check(grid: Grid, submitted: list[str]) -> None:
     assert set(grid.held) <= set(core.attempts.in_flight)
     assert not core.attempts.reserving
     assert not core.pool.pending
-    for worker in core.workforce:
+    for worker in core.workers:
         assert sum(attempt.live for attempt in worker.queue) <= 1
-        assert worker.free == (worker in core.workforce.free(worker.worker_type))
+        assert worker.free == (worker in core.workers.free(worker.worker_type))
 
 
 def test_a_claim_goes_before_the_turn_of_a_suite() -> None:

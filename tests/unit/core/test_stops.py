@@ -20,7 +20,7 @@ IN_MEMORY, IN_ROWS = Memory(), Memory(tasks=3, first=1, most=2)
 
 
 def grid_with(memory: Memory, count: int, suite: str = "S") -> Grid:
-    """Return a grid that begins on so many waiting tasks of a suite, on three roads."""
+    """Return a grid that begins on so many waiting tasks of a suite, on three demands."""
     database = FakeDatabase()
     for id in range(1, count + 1):
         names = (("p",), ("q",), ())[id % 3]
@@ -46,14 +46,14 @@ def one_turn(grid: Grid, *happened: events.Event) -> None:
 
 def in_rows(grid: Grid) -> list[str]:
     """Return the tasks that the database knows, in memory or not."""
-    assert grid.reign is not None
-    return [row.spec.guid for row, _ in grid.reign._database.rows.tasks.values()]
+    assert grid.leadership is not None
+    return [row.spec.guid for row, _ in grid.leadership._database.rows.tasks.values()]
 
 
 def rows(grid: Grid) -> dict[str, StopRow]:
     """Return what the database knows of suites that were stopped."""
-    assert grid.reign is not None
-    return grid.reign._database.rows.stops
+    assert grid.leadership is not None
+    return grid.leadership._database.rows.stops
 
 
 @pytest.mark.parametrize("memory", [IN_MEMORY, IN_ROWS])
@@ -65,7 +65,7 @@ def test_a_large_suite_is_stopped_in_steps(memory: Memory) -> None:
     assert grid.outcomes == dict.fromkeys((f"g{id}" for id in range(1, MANY + 1)), Outcome.STOPPED)
     assert grid.logged("SUITE_STOPPED") == [f"SUITE_STOPPED|S|{MANY}"]
     assert len(grid.logged("TASK_STOPPED")) == MANY
-    assert (grid.core.backlog.waiting, grid.core.backlog.unread, grid.core.backlog._roads) == (0, 0, {})
+    assert (grid.core.backlog.waiting, grid.core.backlog.unread, grid.core.backlog._demands) == (0, 0, {})
 
 
 def test_memory_does_not_fill_with_what_is_stopped() -> None:
@@ -84,7 +84,7 @@ def test_other_work_goes_on_meanwhile(memory: Memory) -> None:
     one_turn(grid, stop())
     later = submitted("later", suite="S", priority=9.0)
     one_turn(grid, later, submitted("other", suite="T"), reported("w", "idle"))
-    for _ in range(2):  # on each road whose tasks are not in memory something might go before it
+    for _ in range(2):  # on each demand whose tasks are not in memory something might go before it
         one_turn(grid)
     one_turn(grid)
     assert (grid.guids_sent, grid.logged("SUITE_STOPPED")) == (["other"], [])
@@ -186,7 +186,7 @@ def test_a_command_that_comes_again_stops_nothing_new(restart: bool) -> None:
     grid = grid_after_a_stop()
     if restart:
         grid.restart()
-    grid.turn(events.HearingAgain(), stop(redelivered=True))
+    grid.turn(events.DeliveriesResumed(), stop(redelivered=True))
     assert grid.outcomes == {"before": Outcome.STOPPED}
     assert grid.waiting() == ["after"]
     assert grid.logged("SUITE_STOPPED") == ["SUITE_STOPPED|S|1"]
@@ -196,14 +196,14 @@ def test_a_command_that_comes_again_and_again() -> None:
     """Each time its acknowledgement may be lost."""
     grid = grid_after_a_stop()
     for _ in range(3):
-        grid.turn(events.HearingAgain(), stop(redelivered=True))
-    assert grid.restart().turn(events.HearingAgain(), stop(redelivered=True)).waiting() == ["after"]
+        grid.turn(events.DeliveriesResumed(), stop(redelivered=True))
+    assert grid.restart().turn(events.DeliveriesResumed(), stop(redelivered=True)).waiting() == ["after"]
 
 
 def test_another_command_is_another_command() -> None:
     """One that is not delivered again stops what waits, and so does one more than there were."""
     assert grid_after_a_stop().turn(stop()).waiting() == []
-    grid = grid_after_a_stop().turn(events.HearingAgain(), stop(redelivered=True))
+    grid = grid_after_a_stop().turn(events.DeliveriesResumed(), stop(redelivered=True))
     assert grid.turn(stop(redelivered=True)).waiting() == []
     grid = grid_after_a_stop().turn(stop(redelivered=True))  # on the channel that delivered the first one
     assert grid.waiting() == []
@@ -212,18 +212,18 @@ def test_another_command_is_another_command() -> None:
 def test_a_command_of_which_nothing_is_known() -> None:
     """It was delivered to a manager that died of something else before it could handle it."""
     grid = Grid().on(FakeDatabase()).submit("before", suite="S")
-    grid.turn(events.HearingAgain(), stop(redelivered=True))
+    grid.turn(events.DeliveriesResumed(), stop(redelivered=True))
     assert grid.outcomes == {"before": Outcome.STOPPED}
 
 
 def test_what_is_remembered_is_forgotten_again() -> None:
     """When no command can come again, its row goes; a channel that is lost before that keeps it longer."""
     grid = grid_after_a_stop()
-    grid.wait(KEPT - 10).turn(events.HearingAgain()).wait(20)
+    grid.wait(KEPT - 10).turn(events.DeliveriesResumed()).wait(20)
     assert list(rows(grid)) == ["S"]
     grid.wait(2 * KEPT)
     assert (rows(grid), grid.core.stops._stops) == ({}, {})
-    assert grid.turn(events.HearingAgain(), stop(redelivered=True)).waiting() == []
+    assert grid.turn(events.DeliveriesResumed(), stop(redelivered=True)).waiting() == []
 
 
 def test_what_is_remembered_is_bounded() -> None:

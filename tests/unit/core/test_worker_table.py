@@ -197,7 +197,7 @@ def test_working_complete_redelivered_of_the_task_before() -> None:
 
 
 def at_work_since_before() -> Grid:
-    """Worker w works at task T since before this reign, which has not heard it say so."""
+    """Worker w works at task T since before this leadership, which has not heard it say so."""
     spec = TaskSpec(1, "T", "t", 1.0, (), None, None, 0.0)
     task = TaskRow(spec, TaskState.WORKING, 1, attempt=1, worker="w", dispatched=0.0, started=0.0)
     worker = WorkerRow("w", "t", "w", WorkerStatus.WORKING, 0.0)
@@ -260,7 +260,7 @@ def test_doubt_against_what_was_heard_waits_for_new_words_after_a_crash_too() ->
 def test_offline(start: Callable[[], Grid]) -> None:
     """The worker is removed, T is released and queued again."""
     grid = start().say("w", "offline")
-    assert grid.core.workforce.get("w") is None
+    assert grid.core.workers.get("w") is None
     assert grid.waiting() == ["T"]
     assert grid.logged("CONTROL_SUCCESS|WORKER_OFFLINE|w")
     assert grid.say("v", "idle").sent[-1] == ("v", "T")
@@ -529,7 +529,7 @@ def test_missing_for_long() -> None:
     grid.say("back", "idle").wait(3500.0).say("new", "idle").say("back", "idle")
     grid.wait(100.0).turn(events.Pass())
     assert grid.logged("WORKER_FORGOTTEN") == ["WORKER_FORGOTTEN|old|t"]
-    assert sorted(worker.name for worker in grid.core.workforce) == ["back", "new"]
+    assert sorted(worker.name for worker in grid.core.workers) == ["back", "new"]
 
 
 def test_short_dispatch_timeout() -> None:
@@ -542,7 +542,7 @@ def test_short_dispatch_timeout() -> None:
 def test_registration_needs_a_type() -> None:
     """An unknown worker without a type is not taken in; a known one may leave it out."""
     grid = Grid().say("w", "idle", worker_type=None)
-    assert grid.core.workforce.get("w") is None
+    assert grid.core.workers.get("w") is None
     assert grid.logged("CONTROL_FAILED|PARSE_JSON|MISSING_WORKER_TYPE|w")
     grid.say("w", "idle").say("w", "working", worker_type=None)
     assert grid.logged("WORKER_REGISTERED|w|t|w")
@@ -564,7 +564,7 @@ def test_known_name_with_another_type() -> None:
 def test_unknown_status_changes_nothing() -> None:
     """It is logged; the worker does not even become known by it."""
     grid = Grid().say("w", "dancing")
-    assert grid.core.workforce.get("w") is None
+    assert grid.core.workers.get("w") is None
     assert grid.logged("CONTROL_FAILED|UNKNOWN_STATUS|w|dancing")
 
 

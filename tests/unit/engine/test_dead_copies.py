@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 
 from tefmanager.core.model import events
 from tefmanager.core.model.dead_copies import Copy
-from tefmanager.core.model.effects import Bury
+from tefmanager.core.model.effects import DeadLetter
 from tefmanager.core.model.values import Changes, Finish, Outcome, TaskRow, TaskSpec
 from tefmanager.engine.deadcopies import AT_ONCE, PAUSES, SETTLES, DeadCopies
 from tefmanager.inquiry.questions import DropDeadMessages, GetDeadMessages
@@ -75,13 +75,13 @@ class Rig:
         self.clock = Clock()
         self.queue = Queue()
         self.told = Told()
-        self.reign = FakeDatabase().crown("test")
+        self.leadership = FakeDatabase().crown("test")
         self.posted: list[events.Event] = []
         self.dead = DeadCopies(
             self.clock,
             self.queue,  # type: ignore[arg-type]
             b"dead",
-            self.reign,
+            self.leadership,
             self.posted.append,
             self._run,
             self._run,
@@ -89,7 +89,7 @@ class Rig:
         )
         self.ids = {guid: id for id, guid in enumerate(guids, 1)}
         accepted = [(_row(id, guid), guid.encode()) for guid, id in self.ids.items()]
-        finish(self.reign.commit(Changes(accepted=accepted)))
+        finish(self.leadership.commit(Changes(accepted=accepted)))
 
     def _run(self, coroutine: Coroutine[Any, Any, None], what: str) -> None:
         Deferred.fromCoroutine(coroutine).addErrback(lambda failure: failure.raiseException())
@@ -97,7 +97,7 @@ class Rig:
     def die(self, *guids: str, again: bool = False) -> None:
         """Let tasks die."""
         for guid in guids:
-            self.dead.bury(Bury(self.ids[guid], guid, "given back once", again=again))
+            self.dead.dead_letter(DeadLetter(self.ids[guid], guid, "given back once", again=again))
         self.turn()
 
     def turn(self) -> None:
@@ -109,7 +109,7 @@ class Rig:
 
     def _write(self, event: events.Event) -> None:
         match event:
-            case events.Buried(id, _, copy):
+            case events.DeadLettered(id, _, copy):
                 self._commit(Changes(finished={id: Finish(Outcome.DEAD, 1.0, 1, copy)}))
                 self.dead.written([id] if copy is not Copy.THERE else [])
             case events.CopiesKnown(copies):
@@ -118,14 +118,14 @@ class Rig:
             case events.CopiesWanted(wanted):
                 self._commit(Changes(copies={id: Copy.DOUBT for id, _, _ in wanted}))
                 for each in wanted:
-                    self.dead.bury(Bury(*each, late=True))
+                    self.dead.dead_letter(DeadLetter(*each, late=True))
 
     def _commit(self, changes: Changes) -> None:
-        finish(self.reign.commit(changes))
+        finish(self.leadership.commit(changes))
 
     def settle(self, *guids: str) -> None:
         """Let nobody want them any more."""
-        finish(self.reign.settle(guids))
+        finish(self.leadership.settle(guids))
         self.dead.look()
         self.turn()
 
@@ -138,7 +138,7 @@ class Rig:
     @property
     def listed(self) -> list[str]:
         """Guids of the dead tasks that are listed."""
-        return sorted(row.finished.row.spec.guid for row in finish(self.reign.dead(1000))[1])
+        return sorted(row.finished.row.spec.guid for row in finish(self.leadership.dead(1000))[1])
 
 
 def _row(id: int, guid: str) -> TaskRow:

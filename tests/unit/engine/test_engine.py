@@ -147,13 +147,13 @@ class Rig:
         self.acks = Acks(self.database)
         self.etcd = Asked()
         self.publisher = publisher or Quiet()
-        self.reign = self.database.crown("test")
-        self.core = Core(Limits(), finish(self.reign.load()), self.now())
+        self.leadership = self.database.crown("test")
+        self.core = Core(Limits(), finish(self.leadership.load()), self.now())
         self.engine = Engine(
             self.clock,
             self.now,
             self.core,
-            self.reign,
+            self.leadership,
             cast(IConsumer, self.acks),
             cast(IPublisher, self.publisher),
             cast(IReservations, self.etcd),
@@ -165,7 +165,7 @@ class Rig:
             history=1.0,
             meter=NoMeter(),
         )
-        self.reign.watch(self.engine.lose)
+        self.leadership.watch(self.engine.lose)
         self.ended: list[object] = []
         self._tag = 0
         Deferred.fromCoroutine(self.engine.run()).addBoth(self.ended.append)
@@ -434,7 +434,7 @@ def test_addresses_that_no_worker_has(name: str) -> None:
         status = {"type": "worker_status", "name": worker, "worker_type": "x", "status": "idle"}
         rig.deliver({**status, "exchange_name": name})
     rig.go_on()
-    assert [(each.name, each.exchange_name) for each in rig.core.workforce] == [("w", "w")]
+    assert [(each.name, each.exchange_name) for each in rig.core.workers] == [("w", "w")]
     rig.submit("g")
     assert rig.core.backlog.by_guid["g"].state == "dispatched"
 

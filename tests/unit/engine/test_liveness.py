@@ -6,7 +6,7 @@ from math import inf
 
 import pytest
 
-from tefmanager.engine.liveness import PROBE_INTERVAL, Deafness, Hearing
+from tefmanager.engine.liveness import PROBE_INTERVAL, Liveness, LivenessCheck
 from tefmanager.support.outages import Service
 from tests.unit.support.outages import Told
 
@@ -14,41 +14,41 @@ from tests.unit.support.outages import Told
 def test_a_probe_tells_up_to_when_all_was_heard() -> None:
     """What was said before the probe was sent has been heard when it comes back, however late."""
     sent: list[str] = []
-    hearing = Hearing("7", sent.append)
-    assert hearing.until == -inf
-    assert hearing.ask(100.0) == 100.0 + PROBE_INTERVAL
-    hearing.came(sent[0])
-    assert hearing.until == 100.0
+    liveness = Liveness("7", sent.append)
+    assert liveness.until == -inf
+    assert liveness.ask(100.0) == 100.0 + PROBE_INTERVAL
+    liveness.came(sent[0])
+    assert liveness.until == 100.0
 
 
 def test_one_probe_at_a_time() -> None:
     """While one is under way no other is sent, until it must be taken for lost."""
     sent: list[str] = []
-    hearing = Hearing("7", sent.append)
-    hearing.ask(100.0)
-    hearing.ask(105.0)
+    liveness = Liveness("7", sent.append)
+    liveness.ask(100.0)
+    liveness.ask(105.0)
     assert sent == ["7.1"]
-    hearing.ask(110.0)
+    liveness.ask(110.0)
     assert sent == ["7.1", "7.2"]
-    hearing.came("7.1")
-    assert hearing.until == 100.0
-    hearing.came("7.2")
-    assert hearing.until == 110.0
-    hearing.ask(111.0)
+    liveness.came("7.1")
+    assert liveness.until == 100.0
+    liveness.came("7.2")
+    assert liveness.until == 110.0
+    liveness.ask(111.0)
     assert sent[-1] == "7.3"
 
 
 def test_others_probes_mean_nothing() -> None:
-    """A probe of the reign before, or one told twice, changes nothing."""
+    """A probe of the leadership before, or one told twice, changes nothing."""
     sent: list[str] = []
-    hearing = Hearing("7", sent.append)
-    hearing.ask(100.0)
-    hearing.came("6.1")
-    assert hearing.until == -inf
-    hearing.came("7.1")
-    hearing.ask(200.0)
-    hearing.came("7.1")
-    assert hearing.until == 100.0
+    liveness = Liveness("7", sent.append)
+    liveness.ask(100.0)
+    liveness.came("6.1")
+    assert liveness.until == -inf
+    liveness.came("7.1")
+    liveness.ask(200.0)
+    liveness.came("7.1")
+    assert liveness.until == 100.0
 
 
 class Rig:
@@ -61,15 +61,15 @@ class Rig:
         self.sent = 0
         self.delivered = 0
         self.renewed: list[float] = []
-        self.hearing = Hearing("7", self._send)
+        self.liveness = Liveness("7", self._send)
         self.probed = "it was nacked"
-        self._deafness = Deafness(self.hearing, self.outages, self, self._renew, lambda: 0.0)
+        self._liveness_check = LivenessCheck(self.liveness, self.outages, self, self._renew, lambda: 0.0)
 
     def _send(self, token: str) -> None:
         self.sent += 1
         if self.works:
             self.delivered += 1
-            self.hearing.came(token)
+            self.liveness.came(token)
 
     def _renew(self, reason: str) -> None:
         self.renewed.append(self.told.time)
@@ -79,7 +79,7 @@ class Rig:
         for _ in range(seconds):
             self.told.time += 1
             self.delivered += delivered
-            self._deafness.look(self.told.time, self.delivered)
+            self._liveness_check.look(self.told.time, self.delivered)
             self.outages.remind()
         return self.told.logged()
 
@@ -145,5 +145,5 @@ def test_probes_that_do_not_come_back_are_not_remembered_for_ever() -> None:
     rig = Rig()
     rig.works = False
     rig.wait(10_000)
-    assert rig.hearing.unanswered == 1.0
-    assert len(rig.hearing._sent) <= 100
+    assert rig.liveness.unanswered == 1.0
+    assert len(rig.liveness._sent) <= 100

@@ -15,7 +15,7 @@ from tefmanager.engine.releases import KEPT, Releases
 from tefmanager.interfaces.etcd import IReservations, ReservationsLost
 from tefmanager.protocol import catalogue
 from tefmanager.protocol.catalogue import Line
-from tefmanager.support.taskgroup import Nursery
+from tefmanager.support.taskgroup import TaskGroup
 
 DENIED = "resource bad: Etcd refuses: permission denied"
 
@@ -43,9 +43,9 @@ class Rig:
         self.told: list[str] = []
         self.free: list[int] = []
         self.failures: list[object] = []
-        nursery = Nursery(self.failures.append)
+        task_group = TaskGroup(self.failures.append)
         patch.setattr(releases, "emit", self._emit)
-        self.releases = Releases(self.clock, cast(IReservations, self.etcd), self._post, nursery.run)
+        self.releases = Releases(self.clock, cast(IReservations, self.etcd), self._post, task_group.run)
 
     def _emit(self, *lines: Line) -> None:
         self.told += [line.text for line in lines]

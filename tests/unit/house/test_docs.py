@@ -192,7 +192,7 @@ def drawn() -> dict[tuple[str, str], str]:
 
 def state_of(grid: Grid) -> str:
     """Return worker w's state, as the drawing names it."""
-    worker = grid.core.workforce.get("w")
+    worker = grid.core.workers.get("w")
     if worker is None:
         return "[*]"
     unnamed = {WorkerStatus.WORKING: "busy", WorkerStatus.DISPATCHED: "doubtful"}

@@ -42,7 +42,7 @@ def test_status_counts_what_waits_and_who_works() -> None:
     grid = Grid().say("w", "idle").submit("A", suite="s").say("w", "working", "A")
     grid.submit("B", suite="s", priority=5.0).submit("C", task_type="x").wait(10)
     told = inquiry.status(grid.core, grid.now)
-    assert (told.state, told.working, told.dispatched, told.dying) == ("running", 1, 0, 0)
+    assert (told.state, told.working, told.dispatched, told.dead_lettering) == ("running", 1, 0, 0)
     assert told.workers == {"idle": 0, "dispatched": 0, "working": 1, "stalled": 0, "missing": 0}
     assert told.worker_types == {"t": 0}
     assert told.waiting.total == 2
@@ -60,7 +60,7 @@ def test_long_priorities_are_told_apart() -> None:
 
 
 def test_status_tells_since_when_the_state_is() -> None:
-    """Also in the next reign; one that was set before anybody kept that has no known beginning."""
+    """Also in the next leadership; one that was set before anybody kept that has no known beginning."""
     grid = Grid().on(FakeDatabase())
     assert inquiry.status(grid.core, grid.now).state_since is None
     grid.wait(5).set_state(ManagerState.PAUSED).wait(5).set_state(ManagerState.PAUSED)
@@ -311,8 +311,8 @@ def test_a_task_that_is_unread() -> None:
     """Its row is enough to explain it."""
     grid = unread_grid()
     known = grid.core.backlog.by_guid
-    assert grid.reign is not None
-    [row] = finish(grid.reign.tasks([next(f"T{n}" for n in range(40) if f"T{n}" not in known)]))
+    assert grid.leadership is not None
+    [row] = finish(grid.leadership.tasks([next(f"T{n}" for n in range(40) if f"T{n}" not in known)]))
     told = explain(grid, row.spec.guid, row)
     assert [reason.kind for reason in told.reasons] == ["no_worker"]
     assert not told.ahead_complete

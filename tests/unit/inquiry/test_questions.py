@@ -107,7 +107,7 @@ def test_a_guid_is_missing() -> None:
 def grid_on_rows(tasks: int = 50_000) -> tuple[Grid, Inquirer]:
     """Return a grid with a database, and who answers for it."""
     grid = Grid(Limits(memory=Memory(tasks=tasks, first=1, most=2))).on(FakeDatabase())
-    assert grid.reign is not None
+    assert grid.leadership is not None
     return grid, inquirer_of(grid)
 
 
@@ -123,12 +123,12 @@ class DeadQueue:
 
 def inquirer_of(grid: Grid) -> Inquirer:
     """Return who answers for a grid."""
-    assert grid.reign is not None
+    assert grid.leadership is not None
 
     async def resubmit(tasks: Sequence[TaskSubmitted]) -> None:
         grid.turn(*tasks)
 
-    return Inquirer(grid.core, grid.reign, Told().outages, resubmit, cast(DeadCopies, DeadQueue()))
+    return Inquirer(grid.core, grid.leadership, Told().outages, resubmit, cast(DeadCopies, DeadQueue()))
 
 
 def answer(grid: Grid, inquirer: Inquirer, question: Question) -> Any:
@@ -185,17 +185,17 @@ def test_dead_tasks_that_are_sent_again() -> None:
     assert answer(grid, inquirer, RetryDead(("A", "B", "C", "A"))) == inquiry.Retried(("A",), ())
     assert answer(grid, inquirer, RetryDead(("A",))) == inquiry.Retried((), ())
     assert grid.logged("TASK_ACCEPTED|t|A|1|") == ["TASK_ACCEPTED|t|A|1|"] * 2
-    assert grid.reign is not None
-    [again] = finish(grid.reign.tasks(["A"]))
+    assert grid.leadership is not None
+    [again] = finish(grid.leadership.tasks(["A"]))
     assert (again.attempts, again.spec.resources) == (0, ("r",))
-    assert finish(grid.reign.message(again.spec.id)) == Stored(event.body, b"beside")
+    assert finish(grid.leadership.message(again.spec.id)) == Stored(event.body, b"beside")
     assert answer(grid, inquirer, GetDead()) == inquiry.DeadTasks(0, ())
 
 
 def test_dead_tasks_until_they_are_settled() -> None:
     """They are told with how they ended; that they were settled is told once, and logged."""
     grid = Grid(Limits(max_attempts=1)).on(FakeDatabase())
-    assert grid.reign is not None
+    assert grid.leadership is not None
     inquirer = inquirer_of(grid)
     grid.say("w", "idle").submit("A", suite="s").say("w", "working").say("w", "offline").submit("B")
     [told] = answer(grid, inquirer, GetDead()).tasks
@@ -254,7 +254,7 @@ def test_too_many_questions() -> None:
 
 
 def test_nobody_waits_for_an_answer_any_more() -> None:
-    """One who gave up is passed over, and one whose reign ends is let go."""
+    """One who gave up is passed over, and one whose leadership ends is let go."""
     grid, inquirer = grid_on_rows()
     failed: list[Failure] = []
     inquirer.ask(GetStatus()).addErrback(failed.append).cancel()

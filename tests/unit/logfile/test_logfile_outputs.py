@@ -90,7 +90,7 @@ def test_a_file_that_is_there_is_appended_to(path: Path, timers: Timers) -> None
 
 
 def test_a_torn_line_is_ended(path: Path, timers: Timers) -> None:
-    """What a dying machine left does not swallow the next line."""
+    """What a dead-lettering machine left does not swallow the next line."""
     path.write_bytes(b"before\nto")
     FileOutput(path, timers, render).write(b"a\n")
     assert path.read_bytes() == b"before\nto\na\n"

@@ -1,4 +1,4 @@
-"""The manager goes on trying, whatever goes wrong between two reigns."""
+"""The manager goes on trying, whatever goes wrong between two leaderships."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tefmanager.core.model.identity import Life
 from tefmanager.core.model.limits import Limits
 from tefmanager.core.model.values import Moment
 from tefmanager.interfaces.amqp import IConsumer, IPublisher
-from tefmanager.interfaces.policy import Queues, Ways
-from tefmanager.interfaces.store import IReign, SchemaTooNew
+from tefmanager.interfaces.policy import Policy, Queues
+from tefmanager.interfaces.store import ILeadership, SchemaTooNew
 from tefmanager.service.manager import Manager
 
 
@@ -26,7 +26,7 @@ class Failing:
         self.errors = list(errors)
         self.asked = 0
 
-    async def reign(self, on_wait: Callable[[str], None], room: int = 0) -> IReign:
+    async def leadership(self, on_wait: Callable[[str], None], room: int = 0) -> ILeadership:
         """Fail, or wait."""
         self.asked += 1
         if self.errors:
@@ -49,8 +49,8 @@ class Idle:
 
 
 def no_reservations(_: Life) -> NoReturn:
-    """There is no reign, so nobody may ask for them."""
-    raise AssertionError("reservations without a reign")
+    """There is no leadership, so nobody may ask for them."""
+    raise AssertionError("reservations without a leadership")
 
 
 def manager(store: Failing, clock: Clock, given_up: list[str]) -> Manager:
@@ -66,13 +66,13 @@ def manager(store: Failing, clock: Clock, given_up: list[str]) -> Manager:
         cast(IConsumer, Idle()),
         cast(IPublisher, Idle()),
         no_reservations,
-        Ways(Limits(), Queues(b"own", b"dead", b"rejected")),
+        Policy(Limits(), Queues(b"own", b"dead", b"rejected")),
         given_up.append,
     )
 
 
 def test_an_unexpected_error_is_not_the_end(expected_errors: Callable[..., None]) -> None:
-    """It is logged, and another reign is tried for."""
+    """It is logged, and another leadership is tried for."""
     expected_errors(RuntimeError)
     clock, given_up = Clock(), list[str]()
     store = Failing([RuntimeError("one"), RuntimeError("two")])

@@ -205,7 +205,7 @@ def test_dead_tasks_are_those_of_a_picture_ago() -> None:
     answer.callback(found := inquiry.DeadTasks(0, ()))
     rig.time += FRESH
     assert rig.view.overview().dead is found
-    rig.source.asked[-1][1].cancel()  # the reign is over
+    rig.source.asked[-1][1].cancel()  # the leadership is over
     rig.time += FRESH
     assert rig.view.overview().dead is None
     assert len(rig.source.asked) == 3

@@ -8,34 +8,34 @@ from twisted.python.failure import Failure
 
 from tefmanager.core.model.values import Changes
 from tefmanager.interfaces.store import StoreLost
-from tests.fakes.store import Breaks, FakeDatabase, FakeReign, FakeStore
+from tests.fakes.store import Breaks, FakeDatabase, FakeLeadership, FakeStore
 
 
-def now(awaited: Deferred[FakeReign]) -> FakeReign:
+def now(awaited: Deferred[FakeLeadership]) -> FakeLeadership:
     """Return the result that a Deferred has already."""
-    results: list[FakeReign] = []
+    results: list[FakeLeadership] = []
     awaited.addCallback(results.append)
     [result] = results
     return result
 
 
-def begin(database: FakeDatabase) -> FakeReign:
-    """Begin to reign, with nobody in the way."""
-    return now(Deferred.fromCoroutine(FakeStore(database).reign(lambda text: None)))
+def begin(database: FakeDatabase) -> FakeLeadership:
+    """Begin to leadership, with nobody in the way."""
+    return now(Deferred.fromCoroutine(FakeStore(database).leadership(lambda text: None)))
 
 
 @pytest.mark.parametrize("breaks", Breaks)
 def test_a_commit_loses_its_session(breaks: Breaks) -> None:
-    """Before or after it took effect; the next reign sees which."""
+    """Before or after it took effect; the next leadership sees which."""
     database = FakeDatabase()
-    reign = begin(database)
+    leadership = begin(database)
     database.breaks = breaks
     failed: list[Failure] = []
-    commit = Deferred.fromCoroutine(reign.commit(Changes(paused=["suite"])))
+    commit = Deferred.fromCoroutine(leadership.commit(Changes(paused=["suite"])))
     commit.addErrback(failed.append)
     assert [failure.type for failure in failed] == [StoreLost]
     assert database.rows.paused == ({"suite"} if breaks is Breaks.AFTER else set())
-    assert begin(database).epoch > reign.epoch
+    assert begin(database).epoch > leadership.epoch
 
 
 def test_a_database_that_goes_away() -> None:
@@ -45,7 +45,7 @@ def test_a_database_that_goes_away() -> None:
     begin(database).watch(lost.append)
     database.go_away("gone")
     told: list[str] = []
-    waiting = Deferred.fromCoroutine(FakeStore(database).reign(told.append))
+    waiting = Deferred.fromCoroutine(FakeStore(database).leadership(told.append))
     assert ([str(error) for error in lost], told, waiting.called) == (["gone"], ["gone"], False)
     database.come_back()
     assert now(waiting).epoch == 2
@@ -61,6 +61,6 @@ def test_commits_that_are_held() -> None:
 
 
 async def _hold_and_commit(database: FakeDatabase) -> None:
-    reign = begin(database)
+    leadership = begin(database)
     database.hold()
-    await reign.commit(Changes(paused=["suite"]))
+    await leadership.commit(Changes(paused=["suite"]))

@@ -46,10 +46,10 @@ def test_a_late_answer_to_an_old_question_shortens_nothing() -> None:
 
 
 def test_who_waits_is_told() -> None:
-    """A lapsed lease is waited for; a renewal or the end of the reign is the answer."""
+    """A lapsed lease is waited for; a renewal or the end of the leadership is the answer."""
     clock = Clock()
     lease = Lease(7.0, clock.seconds)
-    assert asked(lease) == [False]  # nobody reigns
+    assert asked(lease) == [False]  # nobody leaderships
     lease.renew(0.0)
     assert asked(lease) == [True]
     clock.advance(8.0)
@@ -80,7 +80,7 @@ def test_who_gives_up_waiting_is_forgotten() -> None:
 
 
 def test_unlimited() -> None:
-    """Where there is no reign it always holds."""
+    """Where there is no leadership it always holds."""
     assert Lease.unlimited().holds
     assert asked(Lease.unlimited()) == [True]
 

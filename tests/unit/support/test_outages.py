@@ -21,7 +21,7 @@ from tefmanager.support.outages import (
     Service,
     Steps,
 )
-from tefmanager.support.taskgroup import Nursery
+from tefmanager.support.taskgroup import TaskGroup
 from tests.unit.grid import Grid
 from tests.unit.support.outages import Told
 
@@ -161,23 +161,23 @@ def test_steps_that_do_not_end() -> None:
     assert [each.service for each in told.outages.now()] == ["etcd"]
 
 
-def test_what_a_nursery_waits_for() -> None:
+def test_what_a_task_group_waits_for() -> None:
     """The oldest of each kind counts, in looks; what is younger is not told."""
-    nursery = Nursery(lambda failure: failure.raiseException())
+    task_group = TaskGroup(lambda failure: failure.raiseException())
     waiting: list[Deferred[None]] = [Deferred() for _ in range(3)]
 
     async def wait(number: int) -> None:
         await waiting[number]
 
-    nursery.run(wait(0), "a")
-    assert nursery.look(2) == {}
-    nursery.run(wait(1), "b")
-    nursery.run(wait(2), "a")
-    assert nursery.look(2) == {"a": 2}
-    assert nursery.look(2) == {"a": 3, "b": 2}
+    task_group.run(wait(0), "a")
+    assert task_group.look(2) == {}
+    task_group.run(wait(1), "b")
+    task_group.run(wait(2), "a")
+    assert task_group.look(2) == {"a": 2}
+    assert task_group.look(2) == {"a": 3, "b": 2}
     waiting[0].callback(None)
-    assert nursery.look(2) == {"b": 3, "a": 3}
-    nursery.cancel()
+    assert task_group.look(2) == {"b": 3, "a": 3}
+    task_group.cancel()
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ class Full(Grid):
     """A grid whose dead queue takes nothing."""
 
     def _answers(self, effect: effects.Effect) -> list[events.Event]:
-        return [] if isinstance(effect, effects.Bury) else super()._answers(effect)
+        return [] if isinstance(effect, effects.DeadLetter) else super()._answers(effect)
 
 
 def test_a_dead_queue_that_takes_nothing() -> None:
@@ -260,7 +260,10 @@ def test_a_dead_queue_that_takes_nothing() -> None:
     told = Told()
     told.outages.began(Service.QUEUE, "a message was nacked", "tef.dead")
     found = explained(grid, told)
-    assert (found.task.state, [each.kind for each in found.reasons]) == ("dying", ["queue_refuses"])
+    assert (found.task.state, [each.kind for each in found.reasons]) == (
+        "dead_lettering",
+        ["queue_refuses"],
+    )
     assert "queue tef.dead: a message was nacked, for 0 s: " in found.text
     for state, kinds in (("dead", ["queue_refuses"]), ("completed", [])):
         over = inquiry.explain_finished(replace(found.task, state=state), told.outages.now())
