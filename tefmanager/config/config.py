@@ -1,6 +1,6 @@
 """Environment, options and files, made into one frozen `Config`; all that is wrong is told at once. Pure.
 
-The settings themselves are described in `tefmanager.config.settings`, the reference is ``docs/configuration.md``.
+`tefmanager.config.settings` describes the settings; the reference is ``docs/configuration.md``.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from tefmanager.core.model.dead_copies import Copy
 from tefmanager.core.model.effects import DeadLetter, Effect, KeepCopies, Reserve
 from tefmanager.core.model.entities import Attempt, Phase, Task
 from tefmanager.core.model.limits import Limits
-from tefmanager.core.model.timers import Timers
+from tefmanager.core.model.timers import Timers, next_minute
 from tefmanager.core.model.values import Changes, Moment, Outcome, Snapshot, SuiteEnds
 from tefmanager.core.planner import Planner
 from tefmanager.core.running.attempts import Attempts
@@ -34,8 +34,6 @@ from tefmanager.core.stops import Stops
 from tefmanager.core.waiting.backlog import Backlog
 from tefmanager.protocol import catalogue
 from tefmanager.protocol.messages import ManagerState
-
-_MINUTE = 60.0
 
 
 class Core:
@@ -106,7 +104,7 @@ class Core:
             events.Pass: self._pass,
             events.LimitsChanged: self._limits_changed,
         }
-        self.timers.at(self._next_minute(now), self._minute)
+        self.timers.at(next_minute(now), self._minute)
 
     @property
     def state(self) -> ManagerState:
@@ -398,8 +396,4 @@ class Core:
     def _minute(self, now: Moment) -> None:
         """Limits may follow the time of day: let those who wait for such resources look again."""
         self.backlog.wake(self.pool.beside(self.pool.timed(self.backlog.shortages())))
-        self.timers.at(self._next_minute(now), self._minute)
-
-    def _next_minute(self, now: Moment) -> float:
-        past = now.local.second + now.local.microsecond / 1e6
-        return now.monotonic + _MINUTE - past
+        self.timers.at(next_minute(now), self._minute)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from tefmanager.core.books.counters import Numbers
+from tefmanager.core.books.ledger import Ledger
 from tefmanager.core.model.entities import Attempt, Phase, Task, Worker
 from tefmanager.core.model.values import (
     AttemptEnd,
@@ -17,21 +19,55 @@ from tefmanager.core.model.values import (
     WorkerRow,
     WorkerStatus,
 )
+from tefmanager.core.running.attempts import Attempts
+from tefmanager.core.running.departures import Departures
+from tefmanager.core.running.workers import Workers
+from tefmanager.core.stops import Stops
+from tefmanager.core.waiting.backlog import Backlog
 
-if TYPE_CHECKING:
-    from tefmanager.core.core import Core
+
+class Parts(Protocol):
+    """The parts of a core that are made from rows."""
+
+    @property
+    def attempts(self) -> Attempts:
+        """Takes up what was in flight."""
+
+    @property
+    def backlog(self) -> Backlog:
+        """Takes in what waits."""
+
+    @property
+    def departures(self) -> Departures:
+        """Watches the silence of workers."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """Takes down what changes."""
+
+    @property
+    def numbers(self) -> Numbers:
+        """Gives out numbers for attempts."""
+
+    @property
+    def stops(self) -> Stops:
+        """Goes on with stops that were under way."""
+
+    @property
+    def workers(self) -> Workers:
+        """Takes in the workers."""
 
 
-def load(core: Core, snapshot: Snapshot, now: Moment) -> list[Attempt]:
+def load(core: Parts, snapshot: Snapshot, now: Moment) -> list[Attempt]:
     """Fill a new core and return the attempts whose references must be compared with Etcd's.
 
     The manager heard nobody while it was away, so silence is counted from now.
     """
     core.backlog.paused.update(snapshot.paused_suites)
     for unread in snapshot.unread:
-        core.backlog.lay_up(unread)
+        core.backlog.count_unread(unread)
     for (task_type, suite), count in snapshot.unread_suites.items():
-        core.backlog.lay_up_suite(task_type, suite, count)
+        core.backlog.count_unread_suite(task_type, suite, count)
         core.attempts.suites.came(suite, count)
     for row in snapshot.workers:
         core.workers.restore(_worker(row, now))
@@ -84,7 +120,7 @@ def _task(row: TaskRow) -> Task:
     )
 
 
-def _attempt(core: Core, task: Task, row: TaskRow, now: Moment) -> Attempt:
+def _attempt(core: Parts, task: Task, row: TaskRow, now: Moment) -> Attempt:
     """Take up an attempt in flight. Its worker's row is there: it goes no earlier than its task.
 
     Whether the broker has a dispatch that was not begun, no row says: that would be a write for each task.
@@ -117,7 +153,7 @@ def _attempt(core: Core, task: Task, row: TaskRow, now: Moment) -> Attempt:
     return attempt
 
 
-def _unresolved(core: Core, row: AttemptRow, now: Moment) -> None:
+def _unresolved(core: Parts, row: AttemptRow, now: Moment) -> None:
     """Remember what was taken from a worker that may still have it."""
     worker = core.workers.get(row.worker)
     task = core.backlog.by_guid.get(row.guid)

@@ -12,7 +12,7 @@ from tefmanager.core.running.attempts import Attempts
 from tefmanager.core.running.workers import Workers
 from tefmanager.core.sharing.pool import Pool, Wait, is_resource
 from tefmanager.core.waiting.backlog import Backlog
-from tefmanager.core.waiting.lanes import Lane
+from tefmanager.core.waiting.lanes import InLine, Lane, PagedOut
 from tefmanager.protocol import catalogue
 
 
@@ -83,15 +83,15 @@ class Planner:
 
     def _plan(self, now: Moment) -> bool:
         """Serve one lane after the other; tell whether nothing came up that must be read first."""
-        aside: list[Lane] = []
+        aside: list[InLine] = []
         gives = partial(self._pool.gives, now=now)
-        while (lane := self._backlog.front.best(gives, self._workers.busy)) is not None:
+        while (lane := self._backlog.best(gives, self._workers.busy)) is not None:
             task = lane.head()
             worker = self._worker_for(lane, task, now)
             if worker is None:
-                lane.line.set_aside(lane)
+                lane.wait_list.set_aside(lane)
                 aside.append(lane)
-            elif task is not None:
+            elif isinstance(lane, Lane) and task is not None:
                 self._serve(lane, task, worker, now)
             elif self._must_read(lane, now):
                 break
@@ -99,7 +99,7 @@ class Planner:
             lane.demand.type_queue.offer(lane)
         return not self._backlog.to_read.urgent
 
-    def _worker_for(self, lane: Lane, task: Task | None, now: Moment) -> Worker | None:
+    def _worker_for(self, lane: InLine, task: Task | None, now: Moment) -> Worker | None:
         """Return the worker that has been free longest, of those that the head of a lane may have."""
         free = self._workers.free(lane.demand.type_queue.task_type)
         kept = self._pool.keeps(task, now) if task is not None and self._pool.claimed else ()
@@ -107,13 +107,13 @@ class Planner:
             return next(iter(free))
         return next((one for one in free if one.name not in lane.avoid and one not in kept), None)
 
-    def _must_read(self, lane: Lane, now: Moment) -> bool:
+    def _must_read(self, lane: InLine, now: Moment) -> bool:
         """What is first in a lane is not in memory: have it read, unless the lane is short for anyone.
 
-        A cold demand is parked without being read, if somebody is there to wait for it.
+        A demand that is paged out is parked without being read, if somebody is there to wait for it.
         """
         short = self._pool.lacking(lane.demand.resources, now)
-        first = lane.demand.first() if lane is lane.demand.cold else None
+        first = lane.demand.first() if isinstance(lane, PagedOut) else None
         if short is None or (first is None and is_resource(short)):
             self._backlog.to_read.ask(lane)
             return True
@@ -131,11 +131,11 @@ class Planner:
         self._pool.yield_to(task, now)
         self._attempts.book(task, worker, now)
         self._pool.let_pass(task.spec.task_type, now)
-        waits_at = lane.line.short if lane.stands else None
+        waits_at = lane.wait_list.short if lane.stands else None
         if waits_at is not None and self._pool.gives(waits_at, now):
             type_queue.unpark(lane)
 
-    def _park(self, lane: Lane, task: Task | None, short: str, now: Moment) -> None:
+    def _park(self, lane: InLine, task: Task | None, short: str, now: Moment) -> None:
         type_queue = lane.demand.type_queue
         type_queue.park(lane, short)
         if task is None or not is_resource(short) or task.spec.id in self._pool.waits:
@@ -159,5 +159,4 @@ class Planner:
         if self._pool.waits.get(wait.task.spec.id) is wait:
             self._pool.claim(wait)
             if wait.task.lane is not None:
-                wait.task.lane.move(wait.task)
-                wait.task.lane.demand.type_queue.offer(wait.task.lane)
+                wait.task.lane.advance(wait.task)

@@ -135,7 +135,8 @@ def _oldest(waiting: Mapping[str, Any], now: float) -> str:
 
 
 def _flight(answer: Mapping[str, Any]) -> str:
-    return f"{answer['dispatched']} dispatched, {answer['working']} working, {answer['dead_lettering']} dead-lettering"
+    dead_lettering = f"{answer['dead_lettering']} dead-lettering"
+    return f"{answer['dispatched']} dispatched, {answer['working']} working, {dead_lettering}"
 
 
 def _counts_all(counts: Mapping[str, int]) -> str:

@@ -157,9 +157,9 @@ class Effector:
         """Publish, and measure, what has been logged."""
         now = time()
         for effect in effects:
-            if isinstance(effect, Log) and (topic := effect.line.event.topic):
+            if isinstance(effect, Log) and (topic := effect.line.type.topic):
                 self._publisher.announce(topic, partial(announcement, effect, now))
-                if effect.line.event is catalogue.DISPATCH and effect.about is not None:
+                if effect.line.type is catalogue.DISPATCH and effect.about is not None:
                     self._meter.dispatched(now - effect.about.received, now)
 
     @property

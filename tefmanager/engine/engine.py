@@ -40,8 +40,7 @@ from tefmanager.inquiry.inquirer import Inquirer
 from tefmanager.inquiry.questions import Question
 from tefmanager.interfaces.amqp import Delivery, IConsumer, IPublisher
 from tefmanager.interfaces.etcd import IReservations
-from tefmanager.interfaces.meter import IMeter
-from tefmanager.interfaces.policy import Queues
+from tefmanager.interfaces.policy import Policy
 from tefmanager.interfaces.store import ILeadership, StoreLost
 from tefmanager.logfile.emit import emit
 from tefmanager.protocol import catalogue
@@ -64,15 +63,13 @@ class Engine:
         clocks: reads the clocks.
         core: loaded from this leadership's rows.
         outages: is told what is awaited for too long.
-        poison: fingerprints of messages that brought a leadership down; redelivered ones are rejected, once.
+        policy: what is configured.
+        poison: fingerprints of messages that ended a leadership; redelivered ones are rejected, once.
         careful: turns to begin with that take in one item each, to find out which message is to blame.
-        message_limit: bytes that a message may have.
-        history: seconds that finished tasks stay in history.
-        meter: is told what is measured.
 
     Attributes:
         core: as given.
-        history: as given; may be changed.
+        history: seconds that finished tasks stay in history; may be changed.
         room: bytes of bodies that are being committed, or that could not be.
     """
 
@@ -87,21 +84,18 @@ class Engine:
         consumer: IConsumer,
         publisher: IPublisher,
         reservations: IReservations,
-        queues: Queues,
+        policy: Policy,
         outages: Outages,
         *,
         poison: set[bytes],
         careful: int,
-        message_limit: int,
-        history: float,
-        meter: IMeter,
     ) -> None:
         self._clock = clock
         self._clocks = clocks
         self.core = core
-        self._leadership, self._meter = leadership, meter
+        self._leadership, self._meter = leadership, policy.meter
         self._consumer = consumer
-        self._careful, self.history = careful, history
+        self._careful, self.history = careful, policy.history
         self._inbox: deque[Arrival] = deque()
         self._open: Turn | None = None
         self._committing: Turn | None = None
@@ -112,11 +106,12 @@ class Engine:
         self._stopping = self._overtime = self._tidy = False
         self._task_group = TaskGroup(self._fail, self._wakeup.call)
         self._liveness = Liveness(f"{leadership.epoch}", lambda token: self._effector.probe(token))
-        around = (self._fail, self._wakeup.call, meter, outages)
+        queues, own = policy.queues, policy.queues.own
+        around = (self._fail, self._wakeup.call, policy.meter, outages)
         self._effector = Effector(clock, publisher, reservations, queues, self.post, leadership, *around)
         self._inquirer = Inquirer(core, leadership, outages, self._resubmit, self._effector.dead)
-        self._rejections = Rejections(clock, publisher, queues.own, self._effector.reject, consumer.ack)
-        self._renewals = Renewals(publisher, queues.own, consumer.ack, self._put)
+        self._rejections = Rejections(clock, publisher, own, self._effector.reject, consumer.ack)
+        self._renewals = Renewals(publisher, own, consumer.ack, self._put)
         self._liveness_check = LivenessCheck(
             self._liveness, outages, self._effector, self._connect_anew, random
         )
@@ -125,8 +120,8 @@ class Engine:
             leadership,
             self._liveness,
             poison,
-            message_limit,
-            queues.names,
+            policy.message_limit,
+            policy.queues.names,
             self._asked,
             self._effector.etcd_is_back,
         )
@@ -227,7 +222,7 @@ class Engine:
     async def _something_to_do(self) -> None:
         """Wait for an event, or for the time at which something is due."""
         self._check()
-        while not (self._inbox or self._inquirer or self.core.backlog.hungry or self._done()):
+        while not (self._inbox or self._inquirer or self.core.backlog.needs_rows or self._done()):
             due = self._next_look()
             if due is not None and due <= self._clocks().monotonic:
                 return
@@ -290,7 +285,7 @@ class Engine:
             raise
 
     async def _gather(self, turn: Turn) -> None:
-        if self.core.backlog.hungry or (self._inbox and self._reception.needs_rows(self._inbox[0])):
+        if self.core.backlog.needs_rows or (self._inbox and self._reception.needs_rows(self._inbox[0])):
             await self._settled()
             await self._take_in_with_rows(turn, self._batch(TURN_SIZE))
         else:

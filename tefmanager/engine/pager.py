@@ -30,7 +30,7 @@ class Pager:
 
     async def prepare(self, messages: Iterable[object]) -> None:
         """Page in what the messages of a turn name, and what the last turn could not plan without."""
-        if not self._backlog.unread and not self._backlog.hungry:
+        if not self._backlog.unread and not self._backlog.needs_rows:
             return
         await self._named(messages)
         await self._sweep()
@@ -65,7 +65,7 @@ class Pager:
     async def _read_lanes(self) -> None:
         lanes = self._backlog.to_read.lanes()
         stretches = [
-            lane.demand.stretch(lane.suite, lane.horizon or NOTHING, lane.portion) for lane in lanes
+            lane.demand.stretch(lane.suite, lane.loaded_up_to or NOTHING, lane.batch) for lane in lanes
         ]
         if lanes:
             for lane, rows in zip(lanes, await self._leadership.following(stretches), strict=True):

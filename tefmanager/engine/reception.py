@@ -18,7 +18,7 @@ from tefmanager.core.model.values import Moment
 from tefmanager.engine.deliveries import event_of, reply_to, was_renewed, was_set_aside
 from tefmanager.engine.liveness import Liveness
 from tefmanager.engine.pager import Pager
-from tefmanager.inquiry.questions import CHANGING, Question
+from tefmanager.inquiry.questions import CHANGING, PARSERS, Question
 from tefmanager.interfaces.amqp import Delivery
 from tefmanager.interfaces.store import ILeadership, StoreConflict, StoreLost
 from tefmanager.logfile.emit import emit
@@ -63,7 +63,7 @@ class Arrival(NamedTuple):
     """Something that came in, and what it says, if it is a message."""
 
     item: Item
-    parsed: Parsed | None
+    parsed: Parsed | Question | None
 
 
 class Rejected(NamedTuple):
@@ -97,7 +97,7 @@ class Reception:
     """Takes arrivals into turns.
 
     Args:
-        poison: fingerprints of messages that brought a leadership down; redelivered ones are rejected, once.
+        poison: fingerprints of messages that ended a leadership; redelivered ones are rejected, once.
         message_limit: bytes that a message may have.
         own: names of queues and exchanges that no worker can have.
         ask: is given questions, and where the answers go; None where nobody wants one.
@@ -143,7 +143,9 @@ class Reception:
             return Arrival(item, _failed_on(item))
         if at_risk(item):
             emit(catalogue.DELIVERY_LIMIT_NEAR(item.given_back, catalogue.readable(item.body)[:SHOWN]))
-        parsed = parse(item.body, self._message_limit, self._core.attempts.limits.excerpt)
+        parsed: Parsed | Question = parse(
+            item.body, self._message_limit, self._core.attempts.limits.excerpt, PARSERS
+        )
         if isinstance(parsed, WorkerMessage) and self._is_own(parsed.exchange_name):
             reason = _NOT_A_WORKER_S.format(parsed.exchange_name)
             parsed = Invalid(catalogue.INVALID_FIELD(parsed.name, reason))
@@ -184,7 +186,12 @@ class Reception:
             self._reconciled()
 
     def _deliver(
-        self, turn: Turn, delivery: Delivery, parsed: Parsed | None, finished: frozenset[str], now: Moment
+        self,
+        turn: Turn,
+        delivery: Delivery,
+        parsed: Parsed | Question | None,
+        finished: frozenset[str],
+        now: Moment,
     ) -> None:
         if delivery.session != self._session:
             self._session = delivery.session

@@ -14,7 +14,7 @@ from tefmanager.etcd.owner import Keys, Sign, sign, signs, taken
 from tefmanager.etcd.refusals import NotLetIn, RequestRefused
 from tefmanager.interfaces.etcd import ReservationsLost
 from tefmanager.protocol import catalogue
-from tefmanager.protocol.catalogue import Line
+from tefmanager.protocol.catalogue import LoggedEvent
 
 TELL_EVERY = 30.0
 """Seconds between two lines that say the same."""
@@ -36,7 +36,7 @@ class Owner(Struct, frozen=True):
     life: Life
     machine: str
     ttl: int
-    tell: Callable[[Line], None] = lambda line: None
+    tell: Callable[[LoggedEvent], None] = lambda line: None
 
 
 class OwnerKeys(Protocol):
@@ -92,7 +92,7 @@ class Ownership:
         self._margin = margin
         self._known: Keys | None = None
         self._until = -inf
-        self._told: tuple[Line, float] | None = None
+        self._told: tuple[LoggedEvent, float] | None = None
 
     @property
     def holds(self) -> bool:
@@ -151,7 +151,7 @@ class Ownership:
         self._tell(owner, catalogue.ETCD_TAKEN(self._keys.folder, found.rival, theirs, ours))
         raise ReservationsLost(f"{self._keys.folder} is used by {found.rival}: {theirs}; here is {ours}")
 
-    def _tell(self, owner: Owner, line: Line) -> None:
+    def _tell(self, owner: Owner, line: LoggedEvent) -> None:
         if self._told is None or self._told[0] != line or self._clock() >= self._told[1] + TELL_EVERY:
             self._told = (line, self._clock())
             owner.tell(line)

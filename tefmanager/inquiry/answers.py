@@ -123,8 +123,8 @@ class TaskInfo(Struct, frozen=True):
 
     Attributes:
         guid, task_type, priority, resources, suite: as its sender said.
-        state: ``waiting``, ``reserving``, ``dispatched``, ``working`` or ``dead_lettering``; where it is finished
-            ``completed``, ``stopped`` or ``dead``.
+        state: ``waiting``, ``reserving``, ``dispatched``, ``working`` or ``dead_lettering``; where it is
+            finished ``completed``, ``stopped`` or ``dead``.
         received: when it came in.
         attempts: how many attempts have been made, the present one included.
         attempt: number of the present attempt, as in lock keys, or None.

@@ -204,9 +204,9 @@ def _short(core: Core, task: Task, entry: Resource, now: Moment) -> Reason | Non
 
 def _ahead(core: Core, task: Task) -> tuple[int, bool]:
     """Count waiting tasks of the type that go before, suites' turns aside; tell whether all were seen."""
-    kind, place = task.spec.task_type, task.place
+    kind, rank = task.spec.task_type, task.rank
     seen = list(islice(core.backlog.tasks(), LOOK_AT))
     count = sum(
-        other.lane is not None and other.spec.task_type == kind and other.place < place for other in seen
+        other.lane is not None and other.spec.task_type == kind and other.rank < rank for other in seen
     )
     return count, len(seen) == len(core.backlog.by_guid) and not core.backlog.unread

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
@@ -15,7 +15,6 @@ from tefmanager.core.core import Core
 from tefmanager.core.model import events
 from tefmanager.core.model.effects import ReplyTo
 from tefmanager.core.model.values import FinishedRow, Moment, Outcome, TaskRow
-from tefmanager.engine.deadcopies import DeadCopies
 from tefmanager.inquiry.questions import (
     DropDeadMessages,
     ExplainTask,
@@ -55,6 +54,16 @@ class TooManyQuestions(Exception):
     """So many questions wait that no other is taken."""
 
 
+class DeadQueue(Protocol):
+    """The dead queue, as far as questions are about it."""
+
+    def look(self) -> None:
+        """See what is to be done with copies: dead tasks were settled."""
+
+    async def others(self, question: GetDeadMessages | DropDeadMessages) -> inquiry.QueuedMessages:
+        """Go through its messages that are no copies of dead tasks; drop those that are meant."""
+
+
 class Inquirer:
     """One leadership's answers.
 
@@ -67,7 +76,7 @@ class Inquirer:
     """
 
     def __init__(
-        self, core: Core, leadership: ILeadership, outages: Outages, resubmit: Resubmit, dead: DeadCopies
+        self, core: Core, leadership: ILeadership, outages: Outages, resubmit: Resubmit, dead: DeadQueue
     ) -> None:
         self._core = core
         self._resubmit = resubmit

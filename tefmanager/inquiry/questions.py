@@ -13,6 +13,10 @@ import msgspec.structs
 from msgspec import Meta, Struct
 
 from tefmanager.core.model.values import WorkerStatus
+from tefmanager.protocol import catalogue
+from tefmanager.protocol.catalogue import cut, readable
+from tefmanager.protocol.fields import LONGEST_LIST, Bad, Fields, is_missing, type_of, value_of
+from tefmanager.protocol.messages import LONGEST_REASON, Invalid
 
 MOST = 1000
 """Things that one answer lists, at most."""
@@ -204,3 +208,17 @@ def _texts(question: Question) -> Iterator[str]:
 def _is_storable(text: str) -> bool:
     """Tell whether the database can hold a text, and so may be asked for it."""
     return "\0" not in text and text == text.encode(errors="ignore").decode()
+
+
+def _parse(fields: Fields, body: bytes) -> Question | Invalid:
+    kind = type_of(fields)
+    if is_missing(fields.data) and QUESTIONS[kind] in OF_A_TASK:
+        return Invalid(catalogue.NO_DATA(readable(body)))
+    try:
+        return read_question(kind, value_of(fields.data, "data", LONGEST_LIST))
+    except (Bad, ValueError) as error:
+        return Invalid(catalogue.INVALID_DATA(cut(str(error), LONGEST_REASON), readable(body)))
+
+
+PARSERS = dict.fromkeys(QUESTIONS, _parse)
+"""For `tefmanager.protocol.messages.parse`: what a message of each of these types asks."""

@@ -64,7 +64,7 @@ def _counted(core: Core, wanted: TaskFilter) -> int:
 
 
 def _likely(task: Task) -> tuple[bool, tuple[float, int, int, int]]:
-    return task.state is TaskState.WAITING, task.place
+    return task.state is TaskState.WAITING, task.rank
 
 
 def state_of(task: Task) -> str:

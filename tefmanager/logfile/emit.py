@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from twisted.logger import LogLevel, globalLogPublisher
 
 from tefmanager.config.secrets import KNOWN
-from tefmanager.protocol.catalogue import Line
+from tefmanager.protocol.catalogue import LoggedEvent
 
 MORE = "tef_more"
 """Key of an event that tells that another one follows at once, so that both may be written together."""
@@ -16,7 +16,7 @@ MORE = "tef_more"
 _LEVELS = {level.name: level for level in LogLevel.iterconstants()}
 
 
-def emit(*lines: Line) -> None:
+def emit(*lines: LoggedEvent) -> None:
     """Log lines, all with the time of now; when this returns they are in the log."""
     now = time()
     last = len(lines) - 1
@@ -24,17 +24,17 @@ def emit(*lines: Line) -> None:
         # What Logger.emit would publish, in a quarter of its time. Those who want the text make it.
         globalLogPublisher(
             {
-                "log_level": _LEVELS[line.event.level],
+                "log_level": _LEVELS[line.type.level],
                 "log_namespace": "tefmanager",
                 "log_format": "{line}",
                 "log_time": now,
-                "line": line if line.event.level == "info" else _without_secrets(line),
+                "line": line if line.type.level == "info" else _without_secrets(line),
                 MORE: index < last,
             }
         )
 
 
-def _without_secrets(line: Line) -> Line:
+def _without_secrets(line: LoggedEvent) -> LoggedEvent:
     """Return a line that may hold texts of services without what nobody may see."""
     values = tuple(KNOWN.hide(value) if isinstance(value, str) else value for value in line.values)
     return line if values == line.values else replace(line, values=values)

@@ -6,7 +6,7 @@ import json
 import math
 from datetime import datetime
 
-from tefmanager.protocol.catalogue import Line, cut, one_line
+from tefmanager.protocol.catalogue import LoggedEvent, cut, one_line
 
 LONGEST_TEXT = 8000
 """Characters that are logged of a text that is no event, such as a traceback. Even if each of them has to
@@ -52,7 +52,7 @@ class TextForm:
         self._stamps = Stamps()
         self._bare = bare
 
-    def line(self, time: float, level: str, line: Line) -> str:
+    def line(self, time: float, level: str, line: LoggedEvent) -> str:
         """Return an event of the catalogue on one line."""
         return line.text if self._bare else f"{self._stamps.stamp(time)} {level} {line.text}"
 
@@ -72,14 +72,14 @@ class JsonForm:
         self._stamps = Stamps()
         self._encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
-    def line(self, time: float, level: str, line: Line) -> str:
+    def line(self, time: float, level: str, line: LoggedEvent) -> str:
         """Return an event of the catalogue on one line."""
         found: dict[str, object] = {
             "time": self._stamps.stamp(time),
             "level": level,
-            "event": line.event.name,
+            "event": line.type.name,
         }
-        for name, value in zip(line.event.fields, line.values, strict=True):
+        for name, value in zip(line.type.fields, line.values, strict=True):
             found[name] = _as_json(name, value)
         return self._encoded(found)
 
@@ -112,7 +112,7 @@ class JournalForm:
     def __init__(self, inner: TextForm | JsonForm) -> None:
         self._inner = inner
 
-    def line(self, time: float, level: str, line: Line) -> str:
+    def line(self, time: float, level: str, line: LoggedEvent) -> str:
         """Return an event of the catalogue on one line."""
         return f"<{_PRIORITIES[level]}>{self._inner.line(time, level, line)}"
 

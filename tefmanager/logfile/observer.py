@@ -23,7 +23,7 @@ from tefmanager.config.secrets import KNOWN
 from tefmanager.logfile.emit import MORE
 from tefmanager.logfile.forms import Form
 from tefmanager.logfile.outputs import Output
-from tefmanager.protocol.catalogue import Line
+from tefmanager.protocol.catalogue import LoggedEvent
 
 _log = Logger("python")
 
@@ -48,7 +48,7 @@ def line_of(form: Form, event: LogEvent) -> str:
     """Return an event on one line."""
     time, level = event.get("log_time") or now(), level_of(event).name
     line = event.get("line")
-    if isinstance(line, Line):
+    if isinstance(line, LoggedEvent):
         return form.line(time, level, line)
     text = eventAsText(event, includeTimestamp=False, includeSystem=False)
     return form.other(time, level, str(event.get("log_namespace", "-")), KNOWN.hide(text.strip("\n")))

@@ -17,7 +17,7 @@ from threading import RLock
 from typing import TypeAlias
 
 from tefmanager.protocol import catalogue
-from tefmanager.protocol.catalogue import Line
+from tefmanager.protocol.catalogue import LoggedEvent
 
 KEPT = 256 * 1024
 """Bytes that are kept while they can't be written."""
@@ -36,7 +36,7 @@ _PIECE = select.PIPE_BUF
 
 
 Later: TypeAlias = Callable[[float, Callable[[], None]], object]
-Render: TypeAlias = Callable[[Line], bytes]
+Render: TypeAlias = Callable[[LoggedEvent], bytes]
 
 
 class Output:

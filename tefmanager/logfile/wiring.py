@@ -17,7 +17,7 @@ from tefmanager.config.kinds import LogFormat
 from tefmanager.logfile.forms import Form, JournalForm, JsonForm, TextForm
 from tefmanager.logfile.observer import LogObserver, take_in_everything
 from tefmanager.logfile.outputs import FileOutput, Later, StreamOutput
-from tefmanager.protocol.catalogue import Line
+from tefmanager.protocol.catalogue import LoggedEvent
 
 _STDOUT = 1
 
@@ -89,5 +89,5 @@ def form_for(wanted: LogFormat, *, journal: bool = False) -> Form:
     return JournalForm(TextForm(bare=True)) if journal else TextForm()
 
 
-def _renderer(form: Form) -> Callable[[Line], bytes]:
-    return lambda line: (form.line(time(), line.event.level, line) + "\n").encode()
+def _renderer(form: Form) -> Callable[[LoggedEvent], bytes]:
+    return lambda line: (form.line(time(), line.type.level, line) + "\n").encode()

@@ -54,10 +54,10 @@ def readable(body: bytes) -> str:
     return text if len(body) <= LONGEST_FIELD * 4 else f"{text}… ({len(body)} bytes)"
 
 
-class Line(Struct, frozen=True):
+class LoggedEvent(Struct, frozen=True):
     """One event that happened, to be logged once the turn has committed."""
 
-    event: Event
+    type: EventType
     values: tuple[object, ...]
 
     @property
@@ -71,26 +71,28 @@ class Line(Struct, frozen=True):
             and fields.count("|") == len(self.values) - 1
             and len(fields) <= LONGEST_FIELD
         ):
-            return f"{self.event.name}|{fields}"
-        return "|".join((self.event.name, *(escape(value) for value in self.values)))
+            return f"{self.type.name}|{fields}"
+        return "|".join((self.type.name, *(escape(value) for value in self.values)))
 
     def __str__(self) -> str:
         return self.text
 
 
-def quoting(line: Line, at_most: int) -> Line:
+def quoting(line: LoggedEvent, at_most: int) -> LoggedEvent:
     """Return a line that has no more than so many characters of the message that it is about."""
-    if _MESSAGE not in line.event.fields:
+    if _MESSAGE not in line.type.fields:
         return line
-    at = line.event.fields.index(_MESSAGE)
-    return Line(line.event, (*line.values[:at], cut(str(line.values[at]), at_most), *line.values[at + 1 :]))
+    at = line.type.fields.index(_MESSAGE)
+    return LoggedEvent(
+        line.type, (*line.values[:at], cut(str(line.values[at]), at_most), *line.values[at + 1 :])
+    )
 
 
 _MESSAGE = "message"
 """The field of an event that holds what somebody sent, with whatever secrets are in that."""
 
 
-class Event(Struct, frozen=True):
+class EventType(Struct, frozen=True):
     """A kind of log line.
 
     Attributes:
@@ -105,100 +107,106 @@ class Event(Struct, frozen=True):
     level: str = "info"
     topic: str = ""
 
-    def __call__(self, *values: object) -> Line:
+    def __call__(self, *values: object) -> LoggedEvent:
         """Return the line for these fields."""
         if len(values) != len(self.fields):
             raise TypeError(f"{self.name} takes {self.fields}, got {len(values)} values")
-        return Line(self, values)
+        return LoggedEvent(self, values)
 
 
 _ATTEMPT = ("task_type", "guid", "worker", "attempt")
 
-STATE_CHANGE = Event("STATE_CHANGE", ("old", "new"), topic="manager.state")
-DISPATCH = Event("DISPATCH", ("task_type", "guid", "worker"), topic="task.dispatched")
-DISPATCH_FAILED = Event("DISPATCH_FAILED", ("task_type", "guid", "worker", "reason"), "warn")
-WORKER_OFFLINE = Event("CONTROL_SUCCESS|WORKER_OFFLINE", ("worker",), topic="worker.offline")
-MISSING_EXCHANGE_NAME = Event("CONTROL_FAILED|PARSE_JSON|MISSING_EXCHANGE_NAME", ("worker",), "warn")
-MISSING_NAME = Event("CONTROL_WARN|PARSE_JSON|MISSING_NAME", ("exchange",), "warn")
-MISSING_STATUS = Event("CONTROL_FAILED|PARSE_JSON|MISSING_STATUS", ("worker",), "warn")
-NO_DATA = Event("INVALID_JSON|NO_DATA", ("message",), "warn")
-INVALID_STATE = Event("INVALID_JSON|INVALID_STATE", ("state", "message"), "warn")
-MESSAGE_INVALID_JSON = Event("MESSAGE_ERROR|INVALID_JSON", ("reason", "message"), "warn")
+STATE_CHANGE = EventType("STATE_CHANGE", ("old", "new"), topic="manager.state")
+DISPATCH = EventType("DISPATCH", ("task_type", "guid", "worker"), topic="task.dispatched")
+DISPATCH_FAILED = EventType("DISPATCH_FAILED", ("task_type", "guid", "worker", "reason"), "warn")
+WORKER_OFFLINE = EventType("CONTROL_SUCCESS|WORKER_OFFLINE", ("worker",), topic="worker.offline")
+MISSING_EXCHANGE_NAME = EventType("CONTROL_FAILED|PARSE_JSON|MISSING_EXCHANGE_NAME", ("worker",), "warn")
+MISSING_NAME = EventType("CONTROL_WARN|PARSE_JSON|MISSING_NAME", ("exchange",), "warn")
+MISSING_STATUS = EventType("CONTROL_FAILED|PARSE_JSON|MISSING_STATUS", ("worker",), "warn")
+NO_DATA = EventType("INVALID_JSON|NO_DATA", ("message",), "warn")
+INVALID_STATE = EventType("INVALID_JSON|INVALID_STATE", ("state", "message"), "warn")
+MESSAGE_INVALID_JSON = EventType("MESSAGE_ERROR|INVALID_JSON", ("reason", "message"), "warn")
 
-UNKNOWN_TYPE = Event("MESSAGE_ERROR|UNKNOWN_TYPE", ("type", "message"), "warn")
-INVALID_DATA = Event("INVALID_JSON|INVALID_DATA", ("reason", "message"), "warn")
-MISSING_WORKER_TYPE = Event("CONTROL_FAILED|PARSE_JSON|MISSING_WORKER_TYPE", ("worker",), "warn")
-INVALID_FIELD = Event("CONTROL_FAILED|PARSE_JSON|INVALID_FIELD", ("worker", "reason"), "warn")
-UNKNOWN_STATUS = Event("CONTROL_FAILED|UNKNOWN_STATUS", ("worker", "status"), "warn")
+UNKNOWN_TYPE = EventType("MESSAGE_ERROR|UNKNOWN_TYPE", ("type", "message"), "warn")
+INVALID_DATA = EventType("INVALID_JSON|INVALID_DATA", ("reason", "message"), "warn")
+MISSING_WORKER_TYPE = EventType("CONTROL_FAILED|PARSE_JSON|MISSING_WORKER_TYPE", ("worker",), "warn")
+INVALID_FIELD = EventType("CONTROL_FAILED|PARSE_JSON|INVALID_FIELD", ("worker", "reason"), "warn")
+UNKNOWN_STATUS = EventType("CONTROL_FAILED|UNKNOWN_STATUS", ("worker", "status"), "warn")
 
-TASK_ACCEPTED = Event("TASK_ACCEPTED", ("task_type", "guid", "priority", "suite"), topic="task.accepted")
-TASK_CANNOT_RUN = Event("TASK_CANNOT_RUN", ("task_type", "guid", "reason"), "warn")
-TASK_DUPLICATE = Event("TASK_DUPLICATE", ("task_type", "guid", "state"), "warn")
-TASK_REJECTED = Event("TASK_REJECTED", ("reason", "message"), "warn")
-TASK_WORKING = Event("TASK_WORKING", _ATTEMPT, topic="task.working")
-TASK_COMPLETED = Event("TASK_COMPLETED", _ATTEMPT, topic="task.completed")
-TASK_RELEASED = Event("TASK_RELEASED", (*_ATTEMPT, "reason"), "warn", "task.released")
-TASK_REGAINED = Event("TASK_REGAINED", _ATTEMPT, topic="task.regained")
-TASK_STOPPED = Event("TASK_STOPPED", ("task_type", "guid", "suite"), topic="task.stopped")
-TASK_DEAD = Event("TASK_DEAD", ("task_type", "guid", "attempts"), "error", "task.dead")
-DEAD_NOT_QUEUED = Event("DEAD_NOT_QUEUED", ("guid", "reason"), "warn")
-DEAD_SETTLED = Event("DEAD_SETTLED", ("guid",))
-DISPATCH_TIMEOUT = Event("DISPATCH_TIMEOUT", _ATTEMPT, "warn")
-QUEUE_DESERTED = Event("QUEUE_DESERTED", ("worker", "worker_type", "address"), "warn")
-DISPATCH_UNCONFIRMED = Event("DISPATCH_UNCONFIRMED", _ATTEMPT, "warn")
-DISPATCH_UNCERTAIN = Event("DISPATCH_UNCERTAIN", _ATTEMPT, "warn")
-COMPLETION_IGNORED = Event("COMPLETION_IGNORED", ("worker", "guid", "reason"), "warn")
+TASK_ACCEPTED = EventType(
+    "TASK_ACCEPTED", ("task_type", "guid", "priority", "suite"), topic="task.accepted"
+)
+TASK_CANNOT_RUN = EventType("TASK_CANNOT_RUN", ("task_type", "guid", "reason"), "warn")
+TASK_DUPLICATE = EventType("TASK_DUPLICATE", ("task_type", "guid", "state"), "warn")
+TASK_REJECTED = EventType("TASK_REJECTED", ("reason", "message"), "warn")
+TASK_WORKING = EventType("TASK_WORKING", _ATTEMPT, topic="task.working")
+TASK_COMPLETED = EventType("TASK_COMPLETED", _ATTEMPT, topic="task.completed")
+TASK_RELEASED = EventType("TASK_RELEASED", (*_ATTEMPT, "reason"), "warn", "task.released")
+TASK_REGAINED = EventType("TASK_REGAINED", _ATTEMPT, topic="task.regained")
+TASK_STOPPED = EventType("TASK_STOPPED", ("task_type", "guid", "suite"), topic="task.stopped")
+TASK_DEAD = EventType("TASK_DEAD", ("task_type", "guid", "attempts"), "error", "task.dead")
+DEAD_NOT_QUEUED = EventType("DEAD_NOT_QUEUED", ("guid", "reason"), "warn")
+DEAD_SETTLED = EventType("DEAD_SETTLED", ("guid",))
+DISPATCH_TIMEOUT = EventType("DISPATCH_TIMEOUT", _ATTEMPT, "warn")
+QUEUE_DESERTED = EventType("QUEUE_DESERTED", ("worker", "worker_type", "address"), "warn")
+DISPATCH_UNCONFIRMED = EventType("DISPATCH_UNCONFIRMED", _ATTEMPT, "warn")
+DISPATCH_UNCERTAIN = EventType("DISPATCH_UNCERTAIN", _ATTEMPT, "warn")
+COMPLETION_IGNORED = EventType("COMPLETION_IGNORED", ("worker", "guid", "reason"), "warn")
 
-WORKER_REGISTERED = Event(
+WORKER_REGISTERED = EventType(
     "WORKER_REGISTERED", ("worker", "worker_type", "exchange"), topic="worker.registered"
 )
-WORKER_UPDATED = Event("WORKER_UPDATED", ("worker", "worker_type", "exchange"), topic="worker.updated")
-WORKER_MISSING = Event("WORKER_MISSING", ("worker", "worker_type"), "warn", "worker.missing")
-WORKER_STALLED = Event("WORKER_STALLED", ("worker", "worker_type", "guid"), "warn", "worker.stalled")
-WORKER_BACK = Event("WORKER_BACK", ("worker", "worker_type", "was"), topic="worker.back")
-WORKER_FORGOTTEN = Event("WORKER_FORGOTTEN", ("worker", "worker_type"), topic="worker.forgotten")
+WORKER_UPDATED = EventType("WORKER_UPDATED", ("worker", "worker_type", "exchange"), topic="worker.updated")
+WORKER_MISSING = EventType("WORKER_MISSING", ("worker", "worker_type"), "warn", "worker.missing")
+WORKER_STALLED = EventType("WORKER_STALLED", ("worker", "worker_type", "guid"), "warn", "worker.stalled")
+WORKER_BACK = EventType("WORKER_BACK", ("worker", "worker_type", "was"), topic="worker.back")
+WORKER_FORGOTTEN = EventType("WORKER_FORGOTTEN", ("worker", "worker_type"), topic="worker.forgotten")
 
-SUITE_PAUSED = Event("SUITE_PAUSED", ("suite", "waiting"), topic="suite.paused")
-SUITE_READIED = Event("SUITE_READIED", ("suite", "waiting"), topic="suite.readied")
-SUITE_STOPPED = Event("SUITE_STOPPED", ("suite", "stopped"), topic="suite.stopped")
-SUITE_FINISHED = Event("SUITE_FINISHED", ("suite", "completed", "stopped", "dead"), topic="suite.finished")
+SUITE_PAUSED = EventType("SUITE_PAUSED", ("suite", "waiting"), topic="suite.paused")
+SUITE_READIED = EventType("SUITE_READIED", ("suite", "waiting"), topic="suite.readied")
+SUITE_STOPPED = EventType("SUITE_STOPPED", ("suite", "stopped"), topic="suite.stopped")
+SUITE_FINISHED = EventType(
+    "SUITE_FINISHED", ("suite", "completed", "stopped", "dead"), topic="suite.finished"
+)
 
-RESOURCE_WAIT = Event("RESOURCE_WAIT", ("task_type", "guid", "resource"))
-RESOURCE_UNLIMITED = Event("RESOURCE_UNLIMITED", ("task_type", "guid", "reason"), "warn")
-RESOURCE_INVALID = Event("RESOURCE_INVALID", ("resource", "fault"), "warn")
-RESERVATION_TAKEN = Event("RESERVATION_TAKEN", ("task_type", "guid", "worker", "attempt", "resources"))
-RESERVATION_GIVEN_BACK = Event("RESERVATION_GIVEN_BACK", ("attempt", "resources"), "warn")
-RESERVATION_FAILED = Event("RESERVATION_FAILED", ("task_type", "guid", "attempt", "reason"), "warn")
-RESERVATION_KEPT = Event("RESERVATION_KEPT", ("attempt", "resources", "reason"), "warn")
+RESOURCE_WAIT = EventType("RESOURCE_WAIT", ("task_type", "guid", "resource"))
+RESOURCE_UNLIMITED = EventType("RESOURCE_UNLIMITED", ("task_type", "guid", "reason"), "warn")
+RESOURCE_INVALID = EventType("RESOURCE_INVALID", ("resource", "fault"), "warn")
+RESERVATION_TAKEN = EventType("RESERVATION_TAKEN", ("task_type", "guid", "worker", "attempt", "resources"))
+RESERVATION_GIVEN_BACK = EventType("RESERVATION_GIVEN_BACK", ("attempt", "resources"), "warn")
+RESERVATION_FAILED = EventType("RESERVATION_FAILED", ("task_type", "guid", "attempt", "reason"), "warn")
+RESERVATION_KEPT = EventType("RESERVATION_KEPT", ("attempt", "resources", "reason"), "warn")
 
-WAITING_FOR = Event("WAITING_FOR", ("what", "seconds", "meaning"), "warn")
-WAITED_FOR = Event("WAITED_FOR", ("what", "seconds"))
-LEADERSHIP_GAINED = Event("LEADERSHIP_GAINED", ("epoch", "tasks", "workers"))
-LEADERSHIP_LOST = Event("LEADERSHIP_LOST", ("epoch", "reason"), "error")
-RESOURCES_READ = Event("RESOURCES_READ", ("resources",))
-RESOURCES_REPLACED = Event("RESOURCES_REPLACED", ("reason",), "warn")
-RESOURCES_LOST = Event("RESOURCES_LOST", ("reason",), "warn")
-ETCD_TAKEN = Event("ETCD_TAKEN", ("keys", "by", "theirs", "ours"), "error")
-ETCD_UNGUARDED = Event("ETCD_UNGUARDED", ("keys", "reason"), "warn")
-BROKER_CONNECTED = Event("BROKER_CONNECTED", ("connection", "broker"))
-BROKER_LOST = Event("BROKER_LOST", ("connection", "reason"), "warn")
-BROKER_WAITING = Event("BROKER_WAITING", ("connection", "reason"), "warn")
-BROKER_BLOCKED = Event("BROKER_BLOCKED", ("connection", "reason"), "warn")
-BROKER_UNBLOCKED = Event("BROKER_UNBLOCKED", ("connection", "broker"))
-CHANNEL_CLOSED = Event("CHANNEL_CLOSED", ("connection", "reason"), "warn")
-DELIVERY_LIMIT_NEAR = Event("DELIVERY_LIMIT_NEAR", ("given_back", "message"), "error")
-DELIVERIES_LOST = Event("DELIVERIES_LOST", ("reason",), "warn")
-QUESTION_FAILED = Event("QUESTION_FAILED", ("reason",), "error")
-REPLY_FAILED = Event("REPLY_FAILED", ("reply_to", "outcome"), "warn")
-HISTORY_REMOVED = Event("HISTORY_REMOVED", ("tasks",))
-HTTP_TOKEN_WRONG = Event("HTTP_TOKEN_WRONG", ("peer", "times"), "warn")
-HTTP_LISTENING = Event("HTTP_LISTENING", ("address",))
-HTTP_UNAVAILABLE = Event("HTTP_UNAVAILABLE", ("address", "reason"), "warn")
-CONFIG_WARNING = Event("CONFIG_WARNING", ("reason",), "warn")
-RELOADED = Event("RELOADED", ("changed", "pending"))
-RELOAD_FAILED = Event("RELOAD_FAILED", ("reason",), "error")
-LOG_LOST = Event("LOG_LOST", ("lines", "reason"), "error")
-LOG_NOT_REOPENED = Event("LOG_NOT_REOPENED", ("file", "reason"), "warn")
+WAITING_FOR = EventType("WAITING_FOR", ("what", "seconds", "meaning"), "warn")
+WAITED_FOR = EventType("WAITED_FOR", ("what", "seconds"))
+LEADERSHIP_GAINED = EventType("LEADERSHIP_GAINED", ("epoch", "tasks", "workers"))
+LEADERSHIP_LOST = EventType("LEADERSHIP_LOST", ("epoch", "reason"), "error")
+RESOURCES_READ = EventType("RESOURCES_READ", ("resources",))
+RESOURCES_REPLACED = EventType("RESOURCES_REPLACED", ("reason",), "warn")
+RESOURCES_LOST = EventType("RESOURCES_LOST", ("reason",), "warn")
+ETCD_TAKEN = EventType("ETCD_TAKEN", ("keys", "by", "theirs", "ours"), "error")
+ETCD_UNGUARDED = EventType("ETCD_UNGUARDED", ("keys", "reason"), "warn")
+BROKER_CONNECTED = EventType("BROKER_CONNECTED", ("connection", "broker"))
+BROKER_LOST = EventType("BROKER_LOST", ("connection", "reason"), "warn")
+BROKER_WAITING = EventType("BROKER_WAITING", ("connection", "reason"), "warn")
+BROKER_BLOCKED = EventType("BROKER_BLOCKED", ("connection", "reason"), "warn")
+BROKER_UNBLOCKED = EventType("BROKER_UNBLOCKED", ("connection", "broker"))
+CHANNEL_CLOSED = EventType("CHANNEL_CLOSED", ("connection", "reason"), "warn")
+DELIVERY_LIMIT_NEAR = EventType("DELIVERY_LIMIT_NEAR", ("given_back", "message"), "error")
+DELIVERIES_LOST = EventType("DELIVERIES_LOST", ("reason",), "warn")
+QUESTION_FAILED = EventType("QUESTION_FAILED", ("reason",), "error")
+REPLY_FAILED = EventType("REPLY_FAILED", ("reply_to", "outcome"), "warn")
+HISTORY_REMOVED = EventType("HISTORY_REMOVED", ("tasks",))
+HTTP_TOKEN_WRONG = EventType("HTTP_TOKEN_WRONG", ("peer", "times"), "warn")
+HTTP_LISTENING = EventType("HTTP_LISTENING", ("address",))
+HTTP_UNAVAILABLE = EventType("HTTP_UNAVAILABLE", ("address", "reason"), "warn")
+CONFIG_WARNING = EventType("CONFIG_WARNING", ("reason",), "warn")
+RELOADED = EventType("RELOADED", ("changed", "pending"))
+RELOAD_FAILED = EventType("RELOAD_FAILED", ("reason",), "error")
+LOG_LOST = EventType("LOG_LOST", ("lines", "reason"), "error")
+LOG_NOT_REOPENED = EventType("LOG_NOT_REOPENED", ("file", "reason"), "warn")
 
-CATALOGUE: tuple[Event, ...] = tuple(value for value in globals().values() if isinstance(value, Event))
+CATALOGUE: tuple[EventType, ...] = tuple(
+    value for value in globals().values() if isinstance(value, EventType)
+)
 """Every event there is."""

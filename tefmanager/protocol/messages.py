@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import TypeAlias
+from types import MappingProxyType
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Struct
 
-from tefmanager.inquiry.questions import OF_A_TASK, QUESTIONS, Question, read_question
 from tefmanager.protocol import catalogue
-from tefmanager.protocol.catalogue import LONGEST_FIELD, Line, cut, quoting, readable
+from tefmanager.protocol.catalogue import LONGEST_FIELD, LoggedEvent, cut, quoting, readable
 from tefmanager.protocol.fields import (
     LONGEST_LIST,
     LONGEST_NAME,
@@ -42,6 +43,8 @@ MOST_SUITES = 1000
 """Suites in a control message."""
 
 DEFAULT_PRIORITY = 1.0
+
+NO_OTHERS: Mapping[str, Any] = MappingProxyType({})
 
 
 class TaskMessage(Struct, frozen=True):
@@ -110,12 +113,12 @@ class Invalid(Struct, frozen=True):
         rejected: why it belongs in the queue of rejected messages, or None where it does not.
     """
 
-    line: Line
+    line: LoggedEvent
     rejected: str | None = None
 
 
 Parsed: TypeAlias = (
-    TaskMessage | WorkerMessage | SetState | GetWorkers | DispatchTasks | SuiteCommand | Question | Invalid
+    TaskMessage | WorkerMessage | SetState | GetWorkers | DispatchTasks | SuiteCommand | Invalid
 )
 
 
@@ -126,24 +129,38 @@ _INTEGER = re.compile(rb"0|-?[1-9][0-9]*")
 """A whole number as JSON has it."""
 
 
-def parse(body: bytes, size_limit: int, excerpt: int = LONGEST_FIELD) -> Parsed:
+Other = TypeVar("Other")
+"""What messages say of which only the caller knows the types."""
+
+
+def parse(
+    body: bytes,
+    size_limit: int,
+    excerpt: int = LONGEST_FIELD,
+    others: Mapping[str, Callable[[Fields, bytes], Other | Invalid]] = NO_OTHERS,
+) -> Parsed | Other:
     """Return what a message of at most ``size_limit`` bytes says.
 
-    What is to be logged of a bad one has at most ``excerpt`` characters of it.
+    What is to be logged of a bad one has at most ``excerpt`` characters of it. ``others`` has parsers of
+    further types of messages, by type.
     """
-    found = _parsed(body, size_limit)
+    found = _parsed(body, size_limit, others)
     if isinstance(found, Invalid):
         return Invalid(quoting(found.line, excerpt), found.rejected)
     return found
 
 
-def _parsed(body: bytes, size_limit: int) -> Parsed:
+def _parsed(
+    body: bytes, size_limit: int, others: Mapping[str, Callable[[Fields, bytes], Other | Invalid]]
+) -> Parsed | Other:
     if len(body) > size_limit:
         return _not_json(f"{len(body)} bytes, at most {size_limit} are taken", body)
     try:
         body.decode()
         fields = read_fields(body)
-        return _PARSERS.get(type_of(fields), _unknown)(fields, body)
+        kind = type_of(fields)
+        other = others.get(kind)
+        return _PARSERS.get(kind, _unknown)(fields, body) if other is None else other(fields, body)
     except UnicodeDecodeError as error:
         return _not_json(f"not UTF-8: {error.reason} at byte {error.start}", body)
     except msgspec.ValidationError as error:
@@ -335,16 +352,6 @@ def _suites(raw: msgspec.Raw) -> list[str]:
     return [_name(_guid(each, "a suite in data"), "a suite in data") for each in found]
 
 
-def _question(fields: Fields, body: bytes) -> Parsed:
-    kind = type_of(fields)
-    if is_missing(fields.data) and QUESTIONS[kind] in OF_A_TASK:
-        return Invalid(catalogue.NO_DATA(readable(body)))
-    try:
-        return read_question(kind, value_of(fields.data, "data", LONGEST_LIST))
-    except (Bad, ValueError) as error:
-        return Invalid(catalogue.INVALID_DATA(cut(str(error), LONGEST_REASON), readable(body)))
-
-
 _PARSERS = {
     "task": _task,
     "worker_status": _worker,
@@ -354,5 +361,4 @@ _PARSERS = {
     "pause_suite": _suite,
     "ready_suite": _suite,
     "stop_suite": _suite,
-    **dict.fromkeys(QUESTIONS, _question),
 }

@@ -50,7 +50,7 @@ _CAREFUL = 2000
 messages that come again then."""
 
 _MOST_ROOM = 32 * 1024 * 1024
-"""Bytes that a database must have room for, at most, before a leadership begins: what could not be written."""
+"""Bytes for which a database must have room, at most, before a leadership begins: what it had none for."""
 
 _LOOK = 1.0
 """Seconds between two looks at what has lasted too long."""
@@ -258,13 +258,10 @@ class Manager(Service):
             self._consumer,
             self._publisher,
             reservations,
-            self._policy.queues,
+            self._policy,
             self.outages,
             poison=self._poison,
             careful=careful,
-            message_limit=self._policy.message_limit,
-            history=self._policy.history,
-            meter=self._policy.meter,
         )
 
     async def _end(self, leadership: ILeadership) -> None:

@@ -1,4 +1,4 @@
-"""Makes the manual pages of the same texts as ``--help``: ``python -m tefmanager.service.manpages FOLDER``."""
+"""Makes the manual pages from the texts of ``--help``: ``python -m tefmanager.service.manpages FOLDER``."""
 
 from __future__ import annotations
 

@@ -280,7 +280,11 @@ ROUTES = (
         },
     ),
     Route(
-        "GET", "tasks/{guid}", "A task, with all its attempts", _of_a_task("get_task"), inquiry.TaskDetail
+        "GET",
+        "tasks/{guid}",
+        "A task, with its last 1,000 attempts",
+        _of_a_task("get_task"),
+        inquiry.TaskDetail,
     ),
     Route(
         "GET",

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IReactorTime
 
 from tefmanager.protocol import catalogue
-from tefmanager.protocol.catalogue import Line
+from tefmanager.protocol.catalogue import LoggedEvent
 
 DELAY = 1.0
 """Seconds after which a wrong token is refused; one connection can try one at a time."""
@@ -25,7 +25,9 @@ class Gate:
         tell: logs a line.
     """
 
-    def __init__(self, clock: IReactorTime, token: bytes | None, tell: Callable[[Line], None]) -> None:
+    def __init__(
+        self, clock: IReactorTime, token: bytes | None, tell: Callable[[LoggedEvent], None]
+    ) -> None:
         self._clock = clock
         self._token = token
         self._tell = tell

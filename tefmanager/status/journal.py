@@ -9,7 +9,7 @@ from twisted.application.service import Service
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from zope.interface import implementer
 
-from tefmanager.protocol.catalogue import Line, quoting
+from tefmanager.protocol.catalogue import LoggedEvent, quoting
 from tefmanager.status.meter import Meter
 
 LAST = 50
@@ -46,15 +46,15 @@ class Journal:
     """
 
     def __init__(self, meter: Meter) -> None:
-        self.last: deque[tuple[float, str, Line]] = deque(maxlen=LAST)
+        self.last: deque[tuple[float, str, LoggedEvent]] = deque(maxlen=LAST)
         self._meter = meter
 
     def __call__(self, event: LogEvent) -> None:
         """Take in an event."""
         line = event.get("line")
-        if isinstance(line, Line):
+        if isinstance(line, LoggedEvent):
             time = float(event.get("log_time") or now())
-            self.last.append((time, line.event.level, quoting(line, 0)))
+            self.last.append((time, line.type.level, quoting(line, 0)))
             self._meter.logged(line, time)
         elif getattr(event.get("log_level"), "name", "") == "critical":
             self._meter.failed()

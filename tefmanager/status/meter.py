@@ -12,7 +12,7 @@ from zope.interface import implementer
 
 from tefmanager.interfaces.meter import IMeter
 from tefmanager.protocol import catalogue
-from tefmanager.protocol.catalogue import Line
+from tefmanager.protocol.catalogue import LoggedEvent
 
 SLOT = 10.0
 """Seconds that one sample of the last hour stands for."""
@@ -143,9 +143,9 @@ class Meter:
         """See `IMeter.conflicted`."""
         self.counts["reservation_conflicts", ""] += 1
 
-    def logged(self, line: Line, time: float) -> None:
+    def logged(self, line: LoggedEvent, time: float) -> None:
         """Count an event of the log."""
-        name = line.event.name
+        name = line.type.name
         if (found := _BY_FIELD.get(name)) is not None:
             self.counts[found[0], str(line.values[found[1]])] += 1
         if (by_type := _BY_TYPE.get(name)) is not None:

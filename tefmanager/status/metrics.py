@@ -94,7 +94,10 @@ class ManagerCollector(Collector):
             "dead_lettering": status.dead_lettering,
         }
         yield _gauges(
-            "tef_tasks_in_flight", "Tasks that are with workers, or dead-lettering", "state", flight
+            "tef_tasks_in_flight",
+            "Tasks that are with workers, or on their way to the dead queue",
+            "state",
+            flight,
         )
         yield _gauges("tef_workers", "Workers", "status", status.workers)
         states = {state.value: int(state.value == status.state) for state in ManagerState}

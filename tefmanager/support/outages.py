@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from tefmanager.core.model.values import Moment
 from tefmanager.protocol import catalogue
-from tefmanager.protocol.catalogue import Line
+from tefmanager.protocol.catalogue import LoggedEvent
 
 INTERVAL = 30.0
 """Seconds between two lines about an outage that lasts; one that is back within them is the same one."""
@@ -174,7 +174,7 @@ class Outages:
         tell: logs a line.
     """
 
-    def __init__(self, clocks: Callable[[], Moment], tell: Callable[[Line], object]) -> None:
+    def __init__(self, clocks: Callable[[], Moment], tell: Callable[[LoggedEvent], object]) -> None:
         self._clocks = clocks
         self._tell = tell
         self._entries: dict[tuple[Service, str], _Entry] = {}

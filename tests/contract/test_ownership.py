@@ -15,7 +15,7 @@ from tefmanager.core.model.reservations import Claim
 from tefmanager.etcd.owner import Rival
 from tefmanager.etcd.ownership import Owner, forget
 from tefmanager.interfaces.etcd import IReservations, ReservationsLost
-from tefmanager.protocol.catalogue import Line
+from tefmanager.protocol.catalogue import LoggedEvent
 from tests.contract.etcds import CLOCK, FakeTwin, Observer, RealTwin, Twin
 
 PREFIX = "tef.dev"
@@ -46,7 +46,7 @@ class Managers:
     def __init__(self, twin: Twin) -> None:
         self._twin = twin
         self._started: list[IReservations] = []
-        self.taken: list[Line] = []
+        self.taken: list[LoggedEvent] = []
 
     def start(self, life: Life, prefix: str = PREFIX, ttl: int = LONG) -> tuple[IReservations, Observer]:
         """Start the reservations of a manager."""

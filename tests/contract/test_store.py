@@ -383,7 +383,7 @@ BACKLOG = [
 
 @pytest_twisted.ensureDeferred
 async def test_a_large_backlog_is_counted(leadership: ILeadership) -> None:
-    """What waits is counted by demands and by suites, but for the first of each demand; the others are read."""
+    """What waits is counted by demand and by suite; only the first task of each demand is read."""
     await leadership.commit(Changes(accepted=[(row, b"") for row in BACKLOG]))
     assert await leadership.load(len(BACKLOG)) == await leadership.load()
     found = await leadership.load(len(BACKLOG) - 1)

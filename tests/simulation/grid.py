@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from tefmanager.core.model.limits import Limits, Memory
 from tefmanager.interfaces.policy import Policy, Queues
 from tefmanager.logfile.emit import emit
-from tefmanager.protocol.catalogue import Line
+from tefmanager.protocol.catalogue import LoggedEvent
 from tefmanager.service.manager import Manager
 from tefmanager.support.lease import Lease
 from tefmanager.support.outages import NOT_YET, Outages, Service
@@ -128,7 +128,7 @@ class Grid(Faults, Hands, LimitSteps):
         self.managers.append((process, manager, reservations))
         manager.startService()
 
-    def _told(self, process: Process, line: Line) -> None:
+    def _told(self, process: Process, line: LoggedEvent) -> None:
         self.silence.heard(process, line)
         emit(line)
 

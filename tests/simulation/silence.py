@@ -12,7 +12,7 @@ from tests.simulation.broker import Broker
 from tests.simulation.observer import Observer
 
 if TYPE_CHECKING:
-    from tefmanager.protocol.catalogue import Line
+    from tefmanager.protocol.catalogue import LoggedEvent
     from tefmanager.service.manager import Manager
     from tests.fakes.store import FakeDatabase
     from tests.simulation.etcd import SimReservations
@@ -58,9 +58,9 @@ class Silence:
         self._since: dict[Away, float] = {}
         self._told: dict[tuple[str, str], float] = {}
 
-    def heard(self, process: Process, line: Line) -> None:
+    def heard(self, process: Process, line: LoggedEvent) -> None:
         """A manager logs what it waits for."""
-        if line.event.name == "WAITING_FOR":
+        if line.type.name == "WAITING_FOR":
             service = str(line.values[0]).partition(" ")[0].rstrip(":")
             self._told[process.name, service] = process.world.time
 

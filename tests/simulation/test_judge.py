@@ -29,9 +29,9 @@ from tefmanager.core.running.departures import Departures
 from tefmanager.core.running.reports import Reports
 from tefmanager.core.sharing.pool import Pool
 from tefmanager.core.stops import Stops
-from tefmanager.core.waiting.front import Front, Sleepers
-from tefmanager.core.waiting.rotation import Turns
-from tefmanager.core.waiting.type_queues import Line
+from tefmanager.core.waiting.rotation import Rotation
+from tefmanager.core.waiting.type_queues import Front, TypeQueue
+from tefmanager.core.waiting.wait_lists import SleepingLists, WaitList
 from tefmanager.engine import effector
 from tefmanager.engine.deadcopies import DeadCopies
 from tefmanager.engine.engine import Engine
@@ -211,18 +211,20 @@ def stop_for_pause(patch: MonkeyPatch) -> None:
 
 def type_by_type(patch: MonkeyPatch) -> None:
     """One type after the other, whatever waits at a resource that they share."""
-    across, asleep = Line.across, Sleepers._place
+    across, asleep = WaitList.across, SleepingLists._rank
 
-    def first(line: Line, place: Any) -> Any:
-        return place and (-1e9, *place[1:]) if line.type_queue.task_type == "x" else place
+    def first(wait_list: WaitList, rank: Any) -> Any:
+        queue = wait_list.owner
+        favoured = isinstance(queue, TypeQueue) and queue.task_type == "x"
+        return rank and (-1e9, *rank[1:]) if favoured else rank
 
-    patch.setattr(Line, "across", lambda line: first(line, across(line)))
-    patch.setattr(Sleepers, "_place", lambda self, line: first(line, asleep(self, line)))
+    patch.setattr(WaitList, "across", lambda line: first(line, across(line)))
+    patch.setattr(SleepingLists, "_rank", lambda self, line: first(line, asleep(self, line)))
 
 
 def count_no_turns(patch: MonkeyPatch) -> None:
     """Among equals the oldest is first, of whatever suite."""
-    patch.setattr(Turns, "served", nothing)
+    patch.setattr(Rotation, "served", nothing)
 
 
 def stop_again(patch: MonkeyPatch) -> None:
@@ -679,7 +681,7 @@ def look_at_all_that_waits(patch: MonkeyPatch) -> None:
     plan = Core.plan
 
     def planned(self: Core, now: Moment) -> None:
-        min((task.place for task in self.backlog.by_guid.values()), default=None)
+        min((task.rank for task in self.backlog.by_guid.values()), default=None)
         plan(self, now)
 
     patch.setattr(Core, "plan", planned)

@@ -83,7 +83,7 @@ class Grid:
         todo = list(happened)
         while True:
             wanted = self._plan(todo)
-            while self.core.backlog.hungry:  # the next turn begins before anything comes of the effects
+            while self.core.backlog.needs_rows:  # the next turn begins before anything comes of the effects
                 wanted += self._plan([])
             todo = self._carry_out(wanted)
             if not todo:

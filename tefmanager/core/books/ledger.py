@@ -21,7 +21,7 @@ from tefmanager.core.model.values import (
     TaskSpec,
     TaskState,
 )
-from tefmanager.protocol.catalogue import Line
+from tefmanager.protocol.catalogue import LoggedEvent
 
 
 class Ledger:
@@ -137,7 +137,7 @@ class Ledger:
         self._reservations = [each for each in self._reservations if each.attempt >= numbered]
         return early
 
-    def log(self, line: Line, about: TaskSpec | None = None) -> None:
+    def log(self, line: LoggedEvent, about: TaskSpec | None = None) -> None:
         """Log a line after the commit; ``about`` is the task it tells of."""
         self._effects.append(Log(line, about))
 

@@ -7,7 +7,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from tefmanager.core.model.values import TaskSpec, WorkerStatus
-from tefmanager.protocol.catalogue import Line
+from tefmanager.protocol.catalogue import LoggedEvent
 
 
 class ReplyTo(Struct, frozen=True):
@@ -20,7 +20,7 @@ class ReplyTo(Struct, frozen=True):
 class Log(Struct, frozen=True):
     """Write a line to the log, and publish it where somebody listens. ``about`` is the task it tells of."""
 
-    line: Line
+    line: LoggedEvent
     about: TaskSpec | None = None
 
 

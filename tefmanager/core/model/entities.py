@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from math import inf
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from tefmanager.core.model.timers import Timer
 from tefmanager.core.model.values import (
     NOTHING,
     AttemptEnd,
@@ -22,10 +23,6 @@ from tefmanager.core.model.values import (
     WorkerStatus,
 )
 
-if TYPE_CHECKING:
-    from tefmanager.core.model.timers import Timer
-    from tefmanager.core.waiting.lanes import Lane
-
 
 class Phase(StrEnum):
     """Where an attempt is. The first is known to memory alone: its task still waits in the database."""
@@ -33,6 +30,20 @@ class Phase(StrEnum):
     RESERVING = "reserving"
     DISPATCHED = "dispatched"
     WORKING = "working"
+
+
+class Waiting(Protocol):
+    """Where a task waits in line, as far as those need to know it who only move the task: its lane."""
+
+    @property
+    def held(self) -> bool:
+        """Whether nothing in it competes, its suite being paused."""
+
+    def move(self, task: Task) -> None:
+        """Give a task of it the place that is its now."""
+
+    def advance(self, task: Task) -> None:
+        """The same, and let the lane compete with it."""
 
 
 class Task(Struct, eq=False):
@@ -57,7 +68,7 @@ class Task(Struct, eq=False):
     avoid: frozenset[str] = frozenset()
     state: TaskState = TaskState.WAITING
     attempt: Attempt | None = None
-    lane: Lane | None = None
+    lane: Waiting | None = None
     claim: int | None = None
     order: Order = NOTHING
     aside: bool = False
@@ -68,8 +79,8 @@ class Task(Struct, eq=False):
         self.order = self.spec.order
 
     @property
-    def place(self) -> tuple[float, int, int, int]:
-        """Its place among tasks of its lane: those with a claim go before their equals, as claims do."""
+    def rank(self) -> tuple[float, int, int, int]:
+        """Its rank among tasks of its lane: those with a claim go before their equals, as claims do."""
         priority, age = self.order
         return (priority, 1, 0, age) if self.claim is None else (priority, 0, self.claim, age)
 

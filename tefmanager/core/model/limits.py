@@ -10,8 +10,8 @@ class Memory:
     """How much of the backlog is in memory.
 
     Attributes:
-        tasks: waiting tasks above which demands go cold. It becomes more where those that went cold are read
-            again and again: memory follows what is in use.
+        tasks: waiting tasks above which demands go cold. It becomes more where those that went cold are
+            read again and again: memory follows what is in use.
         first: tasks that are read of each suite when a demand is read.
         most: tasks that are read of a lane at a time: it begins with ``first``, and doubles when the lane
             runs dry.

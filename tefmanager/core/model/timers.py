@@ -10,6 +10,8 @@ from tefmanager.core.model.values import Moment
 
 Check = Callable[[Moment], None]
 
+MINUTE = 60.0
+
 
 class Timer:
     """A check that is due at a time, unless it was cancelled."""
@@ -65,3 +67,8 @@ class Timers:
                 self._cancelled -= 1
             else:
                 check(now)
+
+
+def next_minute(now: Moment) -> float:
+    """Return the monotonic time at which the local clock begins its next minute."""
+    return now.monotonic + MINUTE - now.local.second - now.local.microsecond / 1e6

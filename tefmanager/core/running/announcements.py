@@ -17,8 +17,8 @@ ROOM = 4 * 1024 * 1024
 def announcement(log: Log, time: float) -> bytes:
     """Return the message for an event that has a topic. ``time`` is the unix time to put into it."""
     line = log.line
-    found: dict[str, object] = {"event": line.event.topic, "time": time}
-    for name, value in zip(line.event.fields, line.values, strict=True):
+    found: dict[str, object] = {"event": line.type.topic, "time": time}
+    for name, value in zip(line.type.fields, line.values, strict=True):
         found[name] = value if isinstance(value, int) else str(value)
     if log.about is not None:
         found["suite"] = log.about.suite

@@ -115,8 +115,7 @@ class Attempts:
     def _try_again(self, task: Task, _: HeldBack, __: Moment) -> bool:
         task.aside = False
         if task.lane is not None:
-            task.lane.move(task)
-            task.lane.demand.type_queue.offer(task.lane)
+            task.lane.advance(task)
         return True
 
     # --- dispatched and working: in the database ---
@@ -310,7 +309,7 @@ class Attempts:
         self.releasing[attempt_id] = resources
         self._ledger.release(Release(attempt_id, resources))
 
-    def log(self, event: catalogue.Event, attempt: Attempt, *more: object) -> None:
+    def log(self, event: catalogue.EventType, attempt: Attempt, *more: object) -> None:
         """Log what became of an attempt."""
         spec = attempt.task.spec
         self._ledger.log(event(spec.task_type, spec.guid, attempt.worker.name, attempt.id, *more), spec)

@@ -93,7 +93,7 @@ class Reports:
         if event.reply is not None:
             self._ledger.do(Reply(event.reply, True if problem is None else problem.text))
 
-    def _handle(self, event: WorkerReported, now: Moment) -> catalogue.Line | None:
+    def _handle(self, event: WorkerReported, now: Moment) -> catalogue.LoggedEvent | None:
         message = event.message
         if message.status == OFFLINE:
             self._departures.offline(message.name, now, again=event.redelivered)

@@ -205,7 +205,7 @@ class Pool:
         if not claims or not self.ready:
             return kept
         yielded = [wait for wait in claims.values() if wait.yielded and _goes_before(wait.task, task)]
-        for wait in sorted(yielded, key=lambda wait: wait.task.place):
+        for wait in sorted(yielded, key=lambda wait: wait.task.rank):
             if self._may_be_met(wait, now):
                 free = self._workers(task.spec.task_type)
                 worker = next((one for one in free if one not in kept and _fits(one, wait.task)), None)

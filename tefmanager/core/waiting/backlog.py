@@ -1,28 +1,28 @@
 """The backlog: every task that is not finished, and which of the waiting ones are in memory.
 
-Up to a limit all of them are. Beyond it whole demands go cold: their tasks are *spilled*, that is forgotten,
-since they stand in the database too, but for one that waits for its demand, and those about which more is
-known than their rows say. A cold demand that comes up while its resources are free is read again: the
-first tasks of each suite, and of each lane the next ones before it runs dry.
+Up to a limit all of them are. Beyond it whole demands are paged out: their tasks are *evicted*, that is
+forgotten, since they stand in the database too, but for one that waits for its demand, and those about
+which more is known than their rows say. A demand that is paged out that comes up while its resources are
+free is read again: the first tasks of each suite, and of each lane the next ones before it runs out.
 
-Memory and rows agree only between two turns: then, before anything else happens, what the turn will need is
-*paged in*. A task that came back this way, or is new, is spilled again at the end of the turn if it is not
-near the head of its lane. What is counted here counts unread tasks as well.
+Memory and rows agree only between two turns: then, before anything else happens, what the turn will need
+is *paged in*. A task that came back this way, or is new, is evicted again at the end of the turn if it is
+not near the head of its lane. What is counted here counts unread tasks as well.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import cast
 
 from tefmanager.core.model.entities import Task
 from tefmanager.core.model.limits import Memory
 from tefmanager.core.model.values import NOTHING, Order, TaskRow, Unread
-from tefmanager.core.waiting.front import Front
-from tefmanager.core.waiting.lanes import Demand, Lane
+from tefmanager.core.waiting.lanes import Demand, InLine, Lane
 from tefmanager.core.waiting.readlist import ReadList
 from tefmanager.core.waiting.sweeps import Sweep
-from tefmanager.core.waiting.type_queues import TypeQueue
+from tefmanager.core.waiting.type_queues import Front, TypeQueue
 
 
 class Backlog:
@@ -72,33 +72,37 @@ class Backlog:
         lane = self._lane_of(task)
         lane.add(task)
         demand = lane.demand
-        if lane.horizon is not None and task.order > lane.horizon:
+        if lane.loaded_up_to is not None and task.order > lane.loaded_up_to:
             self._beyond[lane] = None
-        if demand.cold is not None:
-            demand.cold.horizon = min(demand.cold.horizon or NOTHING, task.order)
-            demand.cold.held = demand.cold.held and lane.held
-            demand.type_queue.offer(demand.cold)
+        if demand.paged_out is not None:
+            demand.paged_out.first = min(demand.paged_out.first, task.order)
+            demand.paged_out.held = demand.paged_out.held and lane.held
+            demand.type_queue.offer(demand.paged_out)
         demand.type_queue.offer(lane)
         return lane
 
     def remove(self, task: Task) -> None:
         """Take a waiting task out of its lane."""
         lane = task.lane
-        if lane is None:
-            raise ValueError(f"task {task.spec.guid!r} does not wait")
+        if not isinstance(lane, Lane):
+            raise ValueError(f"task {task.spec.guid!r} does not wait")  # noqa: TRY004 - it is in no lane
         lane.remove(task)
         self.waiting -= 1
         lane.demand.size -= 1
         lane.demand.type_queue.went(task.spec.suite)
-        if lane.goes_on and lane.size <= lane.portion // 4:
+        if lane.goes_on and lane.size <= lane.batch // 4:
             self.to_read.runs_low(lane)
         self._tidy(lane)
+
+    def best(self, gives: Callable[[str], bool], busy: Callable[[str], object]) -> InLine | None:
+        """Return what is next among all types, as `Front.best` does: nothing else ever competes here."""
+        return cast(InLine | None, self.front.best(gives, busy))
 
     def serve(self, lane: Lane) -> None:
         """Note that a lane had its turn. A demand that had to be read again for that should have stayed."""
         self._served += 1
         demand = lane.demand
-        if demand.wanted and demand.spilled:
+        if demand.wanted and demand.evicted:
             self._room += demand.size - demand.unread
         demand.used, demand.wanted = self._served, False
         demand.type_queue.serve(lane)
@@ -131,7 +135,7 @@ class Backlog:
             lane.held = True
 
     def ready(self, suite: str) -> None:
-        """Let a suite compete again. Where all of a cold demand was held, its first task is paged in."""
+        """Let a suite compete again. Where all of a paged-out demand was held, its first task is read."""
         self.paused.discard(suite)
         self._let_go(suite)
 
@@ -141,11 +145,13 @@ class Backlog:
         for lane in self.suite_lanes(suite):
             lane.held = False
             lane.demand.type_queue.offer(lane)
-            if (cold := lane.demand.cold) is not None:
-                cold.held = False
-                cold.demand.type_queue.offer(cold)
+            if (paged_out := lane.demand.paged_out) is not None:
+                paged_out.held = False
+                paged_out.demand.type_queue.offer(paged_out)
         demands = [
-            demand for demand in self._unread_demands(suite) if demand.cold is not None and demand.cold.held
+            demand
+            for demand in self._unread_demands(suite)
+            if demand.paged_out is not None and demand.paged_out.held
         ]
         self.to_read.ready(suite, demands)
 
@@ -187,15 +193,15 @@ class Backlog:
 
     # --- what is read ---
 
-    def lay_up(self, unread: Unread) -> None:
+    def count_unread(self, unread: Unread) -> None:
         """Note, as a leadership begins, what waits on a demand and is not read."""
         demand = self._demand(unread.task_type, unread.resources)
         demand.size = demand.unread = unread.count
         self.waiting += unread.count
         self.unread += unread.count
-        demand.cool((-unread.best, 0), held=False)
+        demand.page_out((-unread.best, 0), held=False)
 
-    def lay_up_suite(self, task_type: str, suite: str | None, count: int) -> None:
+    def count_unread_suite(self, task_type: str, suite: str | None, count: int) -> None:
         """Count what waits of a suite and is not read."""
         self.type_queues[task_type].came(suite, count)
 
@@ -211,39 +217,39 @@ class Backlog:
                     self._all_read(demand)
 
     def _all_read(self, demand: Demand) -> None:
-        demand.warm()
-        for lane in list(demand.known.values()):
-            self._reach(lane, None)
+        demand.resume()
+        for lane in list(demand.lanes.values()):
+            self._load_up_to(lane, None)
 
-    def _reach(self, lane: Lane, horizon: Order | None) -> None:
+    def _load_up_to(self, lane: Lane, loaded_up_to: Order | None) -> None:
         if lane.stands:  # or it was empty, and the last of its demand has just been read
-            lane.reach(horizon)
+            lane.load_up_to(loaded_up_to)
             lane.demand.type_queue.offer(lane)
             self._tidy(lane)
 
     def read_demand(self, demand: Demand, rows: Sequence[TaskRow], each: int) -> None:
-        """Take in the first tasks of each suite of a cold demand, at most ``each``."""
+        """Take in the first tasks of each suite of a demand that is paged out, at most ``each``."""
         self.page_in(rows)
         found = Counter(row.spec.suite for row in rows)
         last = {row.spec.suite: row.spec.order for row in rows}
-        demand.warm()
+        demand.resume()
         demand.wanted = True
         full = {suite for suite, count in found.items() if count == each and demand.unread}
         # A suite of which all that was read is being reserved has no lane yet.
-        for lane in dict.fromkeys([*demand.known.values(), *(self._lane(demand, suite) for suite in full)]):
-            lane.portion = each
-            self._reach(lane, last[lane.suite] if lane.suite in full and not lane.avoid else None)
+        for lane in dict.fromkeys([*demand.lanes.values(), *(self._lane(demand, suite) for suite in full)]):
+            lane.batch = each
+            self._load_up_to(lane, last[lane.suite] if lane.suite in full and not lane.avoid else None)
 
     def read_lane(self, lane: Lane, rows: Sequence[TaskRow]) -> None:
-        """Take in the tasks of a lane that follow its horizon, at most its portion."""
+        """Take in the tasks of a lane that follow its load limit, at most its portion."""
         self.page_in(rows)
-        more = lane.demand.unread and len(rows) == lane.portion
-        self._reach(lane, rows[-1].spec.order if more else None)
+        more = lane.demand.unread and len(rows) == lane.batch
+        self._load_up_to(lane, rows[-1].spec.order if more else None)
 
     # --- what is to be read ---
 
     @property
-    def hungry(self) -> bool:
+    def needs_rows(self) -> bool:
         """Whether the next turn is to begin at once, with reading: it is urgent, or done in steps."""
         return bool(self.to_read or self.sweeps)
 
@@ -255,12 +261,12 @@ class Backlog:
             if demand.unread and suite in demand.type_queue.waiting
         )
 
-    # --- what is spilled ---
+    # --- what is evicted ---
 
     def close(self) -> None:
-        """Spill, at the end of a turn, what need not be in memory."""
+        """Evict, at the end of a turn, what need not be in memory."""
         if self._beyond:
-            self._spill_beyond()
+            self._evict_beyond()
         if self.waiting <= self.memory.tasks:
             self._room = self.memory.tasks
         in_memory = self.waiting - self.unread
@@ -269,19 +275,19 @@ class Backlog:
         elif in_memory > self._full:
             self._make_room()
 
-    def _spill_beyond(self) -> None:
+    def _evict_beyond(self) -> None:
         lanes, self._beyond = self._beyond, {}
-        kept = {lane.demand: lane.demand.first() for lane in lanes if lane.demand.cold is not None}
+        kept = {lane.demand: lane.demand.first() for lane in lanes if lane.demand.paged_out is not None}
         for lane in lanes:
-            self._spill(lane.beyond(), kept.get(lane.demand))
+            self._evict(lane.beyond(), kept.get(lane.demand))
             self._tidy(lane)
 
     def _make_room(self) -> None:
-        """Let demands go cold: those that are short first, and of them those not served for longest."""
+        """Page out demands: first those that are short, and of them those not served for longest."""
         demands = [
             demand
             for demand in self._demands.values()
-            if demand.cold is None and demand.size - demand.unread > 1
+            if demand.paged_out is None and demand.size - demand.unread > 1
         ]
         idle = {demand: demand.idle for demand in demands}
         for demand in sorted(demands, key=lambda demand: (not idle[demand], demand.used)):
@@ -289,26 +295,26 @@ class Backlog:
                 continue
             if self.waiting - self.unread <= self._room * 3 // 4:
                 break
-            self._cool(demand)
-        # Not again in each turn where there is not more to spill.
+            self._page_out(demand)
+        # Not again in each turn where there is not more to evict.
         self._full = max(self._room, (self.waiting - self.unread) * 5 // 4)
 
-    def _cool(self, demand: Demand) -> None:
-        """Spill all of a demand but what stands for it."""
-        lanes = list(demand.known.values())
+    def _page_out(self, demand: Demand) -> None:
+        """Evict all of a demand but what stands for it."""
+        lanes = list(demand.lanes.values())
         orders = [task.order for lane in lanes for task in lane.tasks()]
-        orders += [lane.horizon for lane in lanes if lane.horizon is not None]
+        orders += [lane.loaded_up_to for lane in lanes if lane.loaded_up_to is not None]
         kept = demand.first()
-        demand.cool(min(orders), held=all(lane.key() is None for lane in lanes))
-        demand.spilled = True
+        demand.page_out(min(orders), held=all(lane.key() is None for lane in lanes))
+        demand.evicted = True
         for lane in lanes:
-            self._spill(lane.beyond(), kept)
+            self._evict(lane.beyond(), kept)
             self._tidy(lane)
 
-    def _spill(self, tasks: Iterable[Task], kept: Task | None) -> None:
+    def _evict(self, tasks: Iterable[Task], kept: Task | None) -> None:
         for task in tasks:
             lane = task.lane
-            if lane is not None and task is not kept and not self._pinned(task):
+            if isinstance(lane, Lane) and task is not kept and not self._pinned(task):
                 lane.remove(task)
                 lane.demand.unread += 1
                 self.unread += 1
@@ -321,10 +327,10 @@ class Backlog:
         return self._lane(self._demand(spec.task_type, spec.resources), spec.suite, task.avoid)
 
     def _lane(self, demand: Demand, suite: str | None, avoid: frozenset[str] = frozenset()) -> Lane:
-        lane = demand.known.get((suite, avoid))
+        lane = demand.lanes.get((suite, avoid))
         if lane is None:
-            horizon = None if demand.cold is None else NOTHING
-            lane = demand.known[suite, avoid] = Lane(demand, suite, avoid, horizon)
+            loaded_up_to = None if demand.paged_out is None else NOTHING
+            lane = demand.lanes[suite, avoid] = Lane(demand, suite, avoid, loaded_up_to)
             lane.held = self.held(suite)
             demand.type_queue.open(lane)
             if suite is not None:
@@ -346,12 +352,12 @@ class Backlog:
         demand = lane.demand
         if lane.size == 0 and not lane.goes_on and lane.stands:
             demand.type_queue.close(lane)
-            del demand.known[lane.suite, lane.avoid]
+            del demand.lanes[lane.suite, lane.avoid]
             self._leave_suite(lane)
         key = (demand.type_queue.task_type, demand.resources)
         if demand.size == 0 and self._demands.get(key) is demand:
             del self._demands[key]
-            demand.warm()
+            demand.resume()
             self._close(demand.type_queue)
 
     def _close(self, type_queue: TypeQueue) -> None:

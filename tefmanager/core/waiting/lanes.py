@@ -1,65 +1,54 @@
 """Lanes and demands: who waits for what.
 
 A *lane* holds the tasks that are alike in all that decides whether they can run: task type, resources,
-suite and the workers they avoid. Only the head of a lane competes.
+suite and the workers they avoid. Only the head of a lane competes. The lanes of one type that need the
+same resources are a *demand*.
 
-Not all of a lane need be in memory: what is *unread* stands in the database alone. A lane has a *horizon*
-up to which everything is in memory, and when all that has been dispatched it is *dry*. The lanes of one
-type that need the same resources are a *demand*; it is *cold* where not even all its lanes are known. Dry
-lanes and cold demands compete with the earliest place that something unread may have, so that nobody
-overtakes it; when it comes up it has to be read.
+Not all of a lane need be in memory: an *unread* task stands in the database alone. A lane is *loaded up
+to* some order, and *drained* when all that was loaded has been dispatched. A demand is *paged out* where
+not even all its lanes are known. Drained lanes and paged-out demands compete with the earliest rank that
+something unread may have, so that nothing overtakes it; when it comes up it has to be read.
 """
 
 from __future__ import annotations
 
 import heapq
 from itertools import count
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from tefmanager.core.model.entities import Task
 from tefmanager.core.model.values import NOTHING, Order, Stretch
-
-if TYPE_CHECKING:
-    from tefmanager.core.waiting.type_queues import Line, TypeQueue
-
-Place: TypeAlias = tuple[float, int, float, int]
-"""Least goes first: priority; those with a claim before those without; claim or turn of the suite; age."""
+from tefmanager.core.waiting.type_queues import TypeQueue
+from tefmanager.core.waiting.wait_lists import Competitor, Rank
 
 
-class Lane:
+class Lane(Competitor):
     """Waiting tasks that are alike, in the order in which they are to be dispatched.
 
     Attributes:
-        held: its suite is paused.
+        demand: whose lane it is.
         size: how many of its tasks are in memory.
-        horizon: everything up to there is in memory; None where all is.
-        portion: how many tasks were read of it last.
-        line: where it stands, or stood last.
-        stands: whether it does.
+        loaded_up_to: everything up to there is in memory; None where all is.
+        batch: how many of its tasks were read last.
     """
 
-    line: Line
-
     def __init__(
-        self, demand: Demand, suite: str | None, avoid: frozenset[str], horizon: Order | None = None
+        self, demand: Demand, suite: str | None, avoid: frozenset[str], loaded_up_to: Order | None = None
     ) -> None:
+        super().__init__(demand.resources, suite, avoid)
         self.demand = demand
-        self.suite = suite
-        self.avoid = avoid
-        self.held = False
         self.size = 0
-        self.horizon = horizon
-        self.portion = 0
-        self.stands = False
-        self._heap: list[tuple[Place, int, Task]] = []
+        self.loaded_up_to = loaded_up_to
+        self.batch = 0
+        self._heap: list[tuple[Rank, int, Task]] = []
         self._beyond: dict[Task, None] = {}
         self._aside: dict[Task, None] = {}
         self._ties = count()
 
     @property
     def goes_on(self) -> bool:
-        """Whether, on a demand that is not cold, something unread may follow."""
-        return self.horizon is not None and self.demand.cold is None
+        """Whether, on a demand that is not paged out, something unread may follow."""
+        return self.loaded_up_to is not None and self.demand.paged_out is None
 
     def add(self, task: Task) -> None:
         """Put a task in its place; one that was here before gets its old place."""
@@ -73,12 +62,21 @@ class Lane:
         self._aside.pop(task, None)
         self._put(task)
 
+    def advance(self, task: Task) -> None:
+        """Give one of its tasks the place that is its now, and compete with it."""
+        self.move(task)
+        self.demand.type_queue.offer(self)
+
     def _put(self, task: Task) -> None:
         """Let a task stand in line, if nothing unread can go before it."""
         if task.aside:
             self._aside[task] = None
-        elif self.horizon is None or task.order <= self.horizon or task.place < (self.horizon[0], 1, 0, 0):
-            heapq.heappush(self._heap, (task.place, next(self._ties), task))
+        elif (
+            self.loaded_up_to is None
+            or task.order <= self.loaded_up_to
+            or task.rank < (self.loaded_up_to[0], 1, 0, 0)
+        ):
+            heapq.heappush(self._heap, (task.rank, next(self._ties), task))
         else:
             self._beyond[task] = None
 
@@ -90,14 +88,14 @@ class Lane:
         self._aside.pop(task, None)
 
     def head(self) -> Task | None:
-        """Return the task whose turn it is in this lane, or None where it is empty or dry."""
+        """Return the task whose turn it is in this lane, or None where it is empty or drained."""
         first = self._first()
         return None if first is None else first[-1]
 
-    def _first(self) -> tuple[Place, int, Task] | None:
+    def _first(self) -> tuple[Rank, int, Task] | None:
         while self._heap:
-            place, _, task = self._heap[0]
-            if task.lane is self and place[2] == (task.claim or 0) and not task.aside:
+            rank, _, task = self._heap[0]
+            if task.lane is self and rank[2] == (task.claim or 0) and not task.aside:
                 return self._heap[0]
             heapq.heappop(self._heap)
         return None
@@ -111,26 +109,47 @@ class Lane:
         """Return those of its tasks in memory that have to wait until what goes before them is read."""
         return list(self._beyond)
 
-    def reach(self, horizon: Order | None) -> None:
-        """Change the horizon."""
-        self.horizon = horizon
+    def load_up_to(self, loaded_up_to: Order | None) -> None:
+        """Change the load limit."""
+        self.loaded_up_to = loaded_up_to
         tasks, self._heap, self._beyond, self._aside = self.tasks(), [], {}, {}
         for task in tasks:
             self._put(task)
 
-    def key(self) -> Place | None:
-        """Return its place among its suite's lanes, or None where it does not compete."""
+    def key(self) -> Rank | None:
+        """Return its rank among its suite's lanes, or None where it does not compete."""
         if self.held:
             return None
         first = self._first()
-        return self._earliest() if first is None else first[0]
+        return self._of_unread() if first is None else first[0]
 
-    def _earliest(self) -> Place | None:
-        """Return what no place of an unread task goes before; on a cold demand only the demand has one."""
-        if self.horizon is None or self.demand.cold not in (None, self):
+    def _of_unread(self) -> Rank | None:
+        """Return a rank before all its unread tasks, unless its paged-out demand competes for them."""
+        if self.loaded_up_to is None or self.demand.paged_out is not None:
             return None
-        priority, age = self.horizon
-        return (priority, 0, 0, 0) if self is self.demand.cold else (priority, 1, 0, age)
+        priority, age = self.loaded_up_to
+        return (priority, 1, 0, age)
+
+
+class PagedOut(Competitor):
+    """A demand of which not even all lanes are known: it competes as a whole, and is read when it comes up.
+
+    Attributes:
+        demand: which.
+        first: order before all its tasks that are unread.
+    """
+
+    def __init__(self, demand: Demand, first: Order) -> None:
+        super().__init__(demand.resources, None, frozenset())
+        self.demand = demand
+        self.first = first
+
+    def key(self) -> Rank | None:
+        """Return a rank before all its tasks, or None while nobody but paused suites wait."""
+        return None if self.held else (self.first[0], 0, 0, 0)
+
+    def head(self) -> None:
+        """Return None: which of its tasks is first is not known."""
 
 
 class Demand:
@@ -139,11 +158,10 @@ class Demand:
     Attributes:
         size: how many tasks wait on it, unread ones too.
         unread: how many of them are not in memory.
-        known: its lanes that are in memory, by suite and avoided workers.
-        cold: a lane that stands for all that is unread on a cold demand; its horizon goes before all tasks
-            of the demand. None where the demand is not cold.
+        lanes: those in memory, by suite and avoided workers.
+        paged_out: what competes for all of it while it is paged out, or None.
         wanted: it was read because it came up, and has not been served since.
-        spilled: it was cold before, and not only because the leadership began so.
+        evicted: it was paged out for want of memory, and not only because the leadership began so.
         used: when it was served last, as the backlog counts.
     """
 
@@ -152,38 +170,42 @@ class Demand:
         self.resources = resources
         self.size = 0
         self.unread = 0
-        self.known: dict[tuple[str | None, frozenset[str]], Lane] = {}
-        self.cold: Lane | None = None
+        self.lanes: dict[tuple[str | None, frozenset[str]], Lane] = {}
+        self.paged_out: PagedOut | None = None
         self.wanted = False
-        self.spilled = False
+        self.evicted = False
         self.used = 0
 
     @property
     def idle(self) -> bool:
-        """Whether all its lanes that compete stand at resources that they are short of."""
-        return all(lane.line.short is not None or lane.key() is None for lane in self.known.values())
+        """Whether all its lanes that compete are short of a resource."""
+        return all(lane.wait_list.short is not None or lane.key() is None for lane in self.lanes.values())
 
     def stretch(self, suite: str | None, after: Order = NOTHING, at_most: int = 0) -> Stretch:
         """Return a part of what waits on it of a suite, to be read."""
         return Stretch(self.type_queue.task_type, self.resources, suite, after, at_most)
 
     def first(self) -> Task | None:
-        """Return the first task in memory that may go: it waits for all of a cold demand."""
-        lanes = (lane for lane in self.known.values() if not lane.held)
+        """Return the first task in memory that may go: it waits for all while the demand is paged out."""
+        lanes = (lane for lane in self.lanes.values() if not lane.held)
         tasks = (task for lane in lanes for task in lane.tasks() if not task.aside)
-        return min(tasks, key=lambda task: task.place, default=None)
+        return min(tasks, key=lambda task: task.rank, default=None)
 
-    def cool(self, horizon: Order, *, held: bool) -> None:
-        """Let one lane stand for all; ``held``: nobody but paused suites wait."""
-        self.cold = Lane(self, None, frozenset(), horizon)
-        self.cold.held = held
+    def page_out(self, first: Order, *, held: bool) -> None:
+        """Compete as a whole, with the order of its first task; ``held``: nobody but paused suites wait."""
+        self.paged_out = PagedOut(self, first)
+        self.paged_out.held = held
         self.wanted = False
-        for lane in self.known.values():
-            lane.reach(NOTHING)
-        self.type_queue.open(self.cold)
+        for lane in self.lanes.values():
+            lane.load_up_to(NOTHING)
+        self.type_queue.open(self.paged_out)
 
-    def warm(self) -> None:
-        """Let each lane stand for itself again."""
-        if self.cold is not None:
-            self.type_queue.close(self.cold)
-            self.cold = None
+    def resume(self) -> None:
+        """Let each lane compete for itself again."""
+        if self.paged_out is not None:
+            self.type_queue.close(self.paged_out)
+            self.paged_out = None
+
+
+InLine: TypeAlias = Lane | PagedOut
+"""What competes for a worker."""

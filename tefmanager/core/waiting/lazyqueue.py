@@ -33,8 +33,8 @@ class LazyQueue(Generic[T]):
         key = self._key(item)
         if key is None:
             return False
-        place = self._places.get(item)
-        if place is not None and place <= key:
+        rank = self._places.get(item)
+        if rank is not None and rank <= key:
             return False
         self._push(key, item)
         return self._entries[0][2] is item

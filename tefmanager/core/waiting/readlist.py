@@ -6,18 +6,18 @@ from collections import deque
 from collections.abc import Iterable
 
 from tefmanager.core.model.values import Stretch
-from tefmanager.core.waiting.lanes import Demand, Lane
+from tefmanager.core.waiting.lanes import Demand, InLine, Lane
 from tefmanager.core.waiting.sweeps import STRETCHES
 
 READ_AT_ONCE = 2_000
 """Tasks that are read before one turn because lanes run low."""
 
 LOW_TOGETHER = 50
-"""Lanes that are low for which it is worth while to read before one is dry."""
+"""Lanes that are low for which it is worth while to read before one is drained."""
 
 
 class ReadList:
-    """Lanes that are dry or low, cold demands that came up, and suites that were readied.
+    """Lanes that are drained or low, paged-out demands that came up, and suites that were readied.
 
     Args:
         most: tasks that are read of a lane at a time.
@@ -25,29 +25,29 @@ class ReadList:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._dry: dict[Lane, None] = {}
+        self._came_up: dict[InLine, None] = {}
         self._low: dict[Lane, None] = {}
         self._readied: deque[tuple[str, Demand]] = deque()
 
     def __bool__(self) -> bool:
         """Tell whether it is worth while to read something now."""
-        return bool(self._dry or self._readied)
+        return bool(self._came_up or self._readied)
 
     @property
     def urgent(self) -> bool:
         """Whether planning stopped because something must be read."""
-        return bool(self._dry)
+        return bool(self._came_up)
 
-    def ask(self, lane: Lane) -> None:
-        """A lane that is dry, or stands for a cold demand, has come up."""
-        self._dry[lane] = None
+    def ask(self, competitor: InLine) -> None:
+        """A lane that is drained, or a demand that is paged out, has come up."""
+        self._came_up[competitor] = None
 
     def runs_low(self, lane: Lane) -> None:
         """A lane has not much left in memory."""
         self._low[lane] = None
 
     def ready(self, suite: str, demands: Iterable[Demand]) -> None:
-        """A suite was readied, and may be the only one to compete on some cold demands."""
+        """A suite was readied, and may be the only one to compete on some paged-out demands."""
         self._readied.extend((suite, demand) for demand in demands)
 
     def readied(self) -> list[Stretch]:
@@ -55,30 +55,31 @@ class ReadList:
         stretches: list[Stretch] = []
         while self._readied and len(stretches) < STRETCHES:
             suite, demand = self._readied.popleft()
-            if demand.cold is not None and demand.cold.held:
+            if demand.paged_out is not None and demand.paged_out.held:
                 stretches.append(demand.stretch(suite, at_most=1))
         return stretches
 
     def demands(self) -> list[Demand]:
-        """Return the cold demands that have come up."""
-        return [lane.demand for lane in self._dry if lane.demand.cold is lane]
+        """Return the paged-out demands that have come up."""
+        return [each.demand for each in self._came_up if each.demand.paged_out is each]
 
     def lanes(self) -> list[Lane]:
-        """Return lanes that are dry, with some that are low; ``portion`` says how much is to be read.
+        """Return lanes that are drained, with some that are low; ``batch`` says how much is to be read.
 
-        One that ran dry before there was an occasion to read it gets more from now on.
+        One that ran out before there was an occasion to read it gets more from now on.
         """
-        dry, self._dry = self._dry, {}
-        if not dry and len(self._low) < LOW_TOGETHER:
+        came_up, self._came_up = self._came_up, {}
+        drained = {each: None for each in came_up if isinstance(each, Lane)}
+        if not came_up and len(self._low) < LOW_TOGETHER:
             return []
         lanes: list[Lane] = []
         room = READ_AT_ONCE
-        for lane in [*dry, *(lane for lane in self._low if lane not in dry)]:
+        for lane in [*drained, *(lane for lane in self._low if lane not in drained)]:
             if room <= 0:
                 break
             self._low.pop(lane, None)
             if lane.goes_on and lane.stands:
-                lane.portion = min(lane.portion * 2, self._most) if lane in dry else lane.portion
-                room -= lane.portion
+                lane.batch = min(lane.batch * 2, self._most) if lane in drained else lane.batch
+                room -= lane.batch
                 lanes.append(lane)
         return lanes

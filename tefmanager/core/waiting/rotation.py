@@ -12,7 +12,7 @@ be longer than the last, if ever new ones came.
 """
 
 
-class Turns:
+class Rotation:
     """When each suite was served last: the one with the least number is next.
 
     A suite that comes, or comes back, begins at the present turn, as if it had just been served; or later,
@@ -24,30 +24,30 @@ class Turns:
 
     def __init__(self, now: Callable[[], int]) -> None:
         self._now = now
-        self._turns: dict[str | None, float] = {}
+        self._rotation: dict[str | None, float] = {}
         self._gate = 0.0
         self._came_at = -1
         self._came = 0
 
     def __getitem__(self, suite: str | None) -> float:
         """Return the turn of a suite that waits; of any other the first one."""
-        return self._turns.get(suite, 0.0)
+        return self._rotation.get(suite, 0.0)
 
     def came(self, suite: str | None) -> None:
         """A suite waits that did not."""
         now = self._now()
         if now != self._came_at:
             later = self._gate + self._came / NEWCOMERS
-            self._gate = max(now, min(later, now + len(self._turns) / NEWCOMERS))
+            self._gate = max(now, min(later, now + len(self._rotation) / NEWCOMERS))
             self._came_at, self._came = now, 0
         self._came += 1
-        self._turns[suite] = self._gate
+        self._rotation[suite] = self._gate
 
     def served(self, suite: str | None) -> None:
         """A suite has the present turn."""
-        if suite in self._turns:
-            self._turns[suite] = self._now()
+        if suite in self._rotation:
+            self._rotation[suite] = self._now()
 
     def went(self, suite: str | None) -> None:
         """A suite does not wait any more."""
-        del self._turns[suite]
+        del self._rotation[suite]

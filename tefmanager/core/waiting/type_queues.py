@@ -1,169 +1,22 @@
-"""Lines and type queues: whose turn it is.
+"""Type queues, and the one order of all worker types: who is next.
 
-A lane stands in a *line*: in its type queue's line of those that may go, or, once it was found short of a
-resource, in the line at that resource. There it costs nothing while the resource has nothing to give, and
-when it has, only the lane whose turn it is steps forward, of all types (`front`). So the price of a
-dispatch grows neither with the backlog nor with the number of lanes or types.
+A *type queue* is all that waits for one worker type. Those of which a worker is free compete with the
+ranks of their best competitors; resource queues compete beside them, and wake the next list of a type. So
+the price of a dispatch grows neither with the backlog nor with the number of competitors or types.
 
-Whose turn it is: the highest priority; among equals those who claim their resources, in the order of their
-claims; then the suite that was served longest ago; within a suite the oldest. In a type its turns count,
-and those at the resource that a lane is short of; between types only the latter.
+Who is next: the highest priority; among equals those that claim their resources, in the order of their
+claims; then the suite that was served longest ago; within a suite the oldest. In a type its own rotation
+counts, and that of the resource that a competitor is short of; between types only the latter.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Callable, KeysView, Mapping
 
-from tefmanager.core.waiting.front import Front, Sleepers, Stand
-from tefmanager.core.waiting.lanes import Lane, Place
 from tefmanager.core.waiting.lazyqueue import LazyQueue
-from tefmanager.core.waiting.rotation import Turns
-
-
-class _SuiteLanes:
-    """The lanes of one suite in one line.
-
-    Args:
-        line: it.
-
-    Attributes:
-        best: the lane whose place `key` has returned.
-        place: the same, turns aside.
-    """
-
-    best: Lane
-    place: Place
-
-    def __init__(self, suite: str | None, line: Line) -> None:
-        self.count = 0
-        self.lanes: LazyQueue[Lane] = LazyQueue(Lane.key)
-        self._suite = suite
-        self._line = line
-
-    def key(self) -> Place | None:
-        """Return the place of its best lane among those of all suites."""
-        first = self.lanes.first()
-        if first is None:
-            return None
-        place, self.best = first
-        self.place = place
-        return _among_suites(place, self._line.turn(self._suite))
-
-
-def _among_suites(place: Place, turn: float) -> Place:
-    """Return a lane's place among those of all suites, its own having been served at this turn."""
-    priority, unclaimed, claim, age = place
-    return (priority, unclaimed, turn if unclaimed else claim, age)
-
-
-class Line:
-    """Lanes of one type that stand in line at one place.
-
-    Args:
-        turns: when each suite of the type queue was served last.
-        stand: where those of all types stand that are short of the same resource, or None: they may go.
-
-    Attributes:
-        best: the lane whose place `key` has returned.
-        place: the same, turns aside.
-        bed: among whom it sleeps, or slept last.
-    """
-
-    best: Lane
-    place: Place
-
-    def __init__(self, type_queue: TypeQueue, turns: Turns, stand: Stand | None = None) -> None:
-        self.type_queue = type_queue
-        self.stand = stand
-        self.bed: Sleepers | None = None
-        self._turns = turns
-        self._suites: dict[str | None, _SuiteLanes] = {}
-        self._queue: LazyQueue[_SuiteLanes] = LazyQueue(_SuiteLanes.key)
-        self._passed_over: list[Lane] = []
-
-    def __bool__(self) -> bool:
-        """Tell whether any lane stands here."""
-        return bool(self._suites)
-
-    def __len__(self) -> int:
-        """Count the lanes that stand here."""
-        return sum(suite.count for suite in self._suites.values())
-
-    def key(self) -> Place | None:
-        """Return the place of the lane whose turn it is, or None."""
-        first = self._queue.first()
-        if first is None:
-            return None
-        place, suite = first
-        self.best, self.place = suite.best, suite.place
-        return cast(Place, place)
-
-    @property
-    def short(self) -> str | None:
-        """The resource that they were found short of, or None."""
-        return None if self.stand is None else self.stand.name
-
-    def turn(self, suite: str | None) -> float:
-        """Return when a suite was served last by a worker of this type, or with what is short here."""
-        turn = self._turns[suite]
-        return turn if self.stand is None else max(turn, self.stand.turns[suite])
-
-    def across(self) -> Place | None:
-        """Return the place of the same lane among those of all types: by the turns at its resource."""
-        place = self.key()
-        if place is None or self.stand is None or not place[1]:
-            return place
-        priority, unclaimed, _, age = place
-        return (priority, unclaimed, self.stand.turns[self.best.suite], age)
-
-    def enter(self, lane: Lane) -> None:
-        """Let a lane stand here."""
-        lane.line, lane.stands = self, True
-        suite = self._suites.get(lane.suite)
-        if suite is None:
-            suite = self._suites[lane.suite] = _SuiteLanes(lane.suite, self)
-        suite.count += 1
-        if self.stand is not None:
-            self.stand.came(lane.suite)
-        self.offer(lane)
-
-    def offer(self, lane: Lane) -> None:
-        """Let one of its lanes compete, or move it forward, after its head or its state changed."""
-        suite = self._suites[lane.suite]
-        if suite.lanes.offer(lane) or suite not in self._queue:
-            self._queue.offer(suite)
-
-    def leave(self, lane: Lane) -> None:
-        """Let a lane go."""
-        suite = self._suites[lane.suite]
-        lane.stands = False
-        suite.lanes.discard(lane)
-        suite.count -= 1
-        if self.stand is not None:
-            self.stand.went(lane.suite)
-        if not suite.count:
-            self._queue.discard(suite)
-            del self._suites[lane.suite]
-
-    def set_aside(self, lane: Lane) -> None:
-        """Keep a lane from competing until it is offered again."""
-        self._suites[lane.suite].lanes.discard(lane)
-
-    def pass_over(self, lane: Lane) -> None:
-        """Keep a lane from competing until all are reconsidered."""
-        self.set_aside(lane)
-        self._passed_over.append(lane)
-        if self.stand is not None:
-            self.stand.passed_over(self)
-
-    def reconsider(self) -> None:
-        """Let the lanes that were passed over compete again."""
-        lanes, self._passed_over = self._passed_over, []
-        for lane in lanes:
-            if lane.stands and lane.line is self:
-                self.offer(lane)
+from tefmanager.core.waiting.rotation import Rotation
+from tefmanager.core.waiting.wait_lists import Competitor, Rank, ResourceQueue, WaitList, among_suites
 
 
 class TypeQueue:
@@ -172,73 +25,73 @@ class TypeQueue:
     Attributes:
         waiting: its tasks by suite, unread ones too.
         demands: how many demands it has.
-        top: the line whose place `key` has returned.
+        top: the list whose rank `key` has returned.
     """
 
-    top: Line
+    top: WaitList
 
     def __init__(self, task_type: str, front: Front) -> None:
         self.task_type = task_type
         self.waiting: Counter[str | None] = Counter()
         self.demands = 0
         self._front = front
-        self._turns = Turns(front.now)
-        self._ready = Line(self, self._turns)
-        self._short: dict[str, Line] = {}
-        self._lines: LazyQueue[Line] = LazyQueue(Line.key)
-        self._first: dict[tuple[str, ...], Lane] = {}
+        self._rotation = Rotation(front.now)
+        self._ready = WaitList(self, self._rotation)
+        self._short: dict[str, WaitList] = {}
+        self._wait_lists: LazyQueue[WaitList] = LazyQueue(WaitList.key)
+        self._first: dict[tuple[str, ...], Competitor] = {}
 
-    def key(self) -> Place | None:
-        """Return the place of its best lane among those of all types, or None."""
-        first = self._lines.first()
+    def key(self) -> Rank | None:
+        """Return the rank of its best competitor among those of all types, or None."""
+        first = self._wait_lists.first()
         if first is None:
             return None
         self.top = first[1]
         return self.top.across()
 
-    def offer(self, lane: Lane) -> None:
-        """Let a lane compete, or move it forward, after its head or its state changed."""
-        lane.line.offer(lane)
-        self.awake(lane.line)
+    def offer(self, competitor: Competitor) -> None:
+        """Let a competitor compete, or move it forward, after its head or its state changed."""
+        competitor.wait_list.offer(competitor)
+        self.awake(competitor.wait_list)
 
-    def awake(self, line: Line) -> None:
-        """Let a line compete."""
-        self._lines.expect(line)
+    def awake(self, wait_list: WaitList) -> None:
+        """Let a list compete."""
+        self._wait_lists.expect(wait_list)
         self._front.offer(self)
 
-    def sleep(self, line: Line) -> None:
-        """Let a line wait until its resource has something to give and it is its turn."""
-        self._lines.discard(line)
-        if line.stand is not None:
-            line.stand.sleep(line)
+    def sleep(self, wait_list: WaitList) -> None:
+        """Let a list wait until its resource has something to give and it is its turn."""
+        self._wait_lists.discard(wait_list)
+        if wait_list.resource_queue is not None:
+            wait_list.resource_queue.sleep(wait_list)
 
-    def again(self, line: Line) -> None:
-        """Some of a line's lanes compete again: now, if it is awake, or when it wakes."""
-        if line in self._lines:
-            self.awake(line)
+    def again(self, wait_list: WaitList) -> None:
+        """Some of a list's competitors compete again: now, if it is awake, or when it wakes."""
+        if wait_list in self._wait_lists:
+            self.awake(wait_list)
         else:
-            self.sleep(line)
+            self.sleep(wait_list)
 
-    def serve(self, lane: Lane) -> None:
-        """Note that a lane's suite has its turn."""
-        self._front.serve(lane)
-        self._turns.served(lane.suite)
-        self._step_back(lane)
+    def serve(self, competitor: Competitor) -> None:
+        """Note that a competitor's suite has its turn."""
+        self._front.serve(competitor)
+        self._rotation.served(competitor.suite)
+        self._step_back(competitor)
 
-    def open(self, lane: Lane) -> None:
-        """Take in a new lane."""
-        self._ready.enter(lane)
+    def open(self, competitor: Competitor) -> None:
+        """Take in a new competitor."""
+        self._ready.enter(competitor)
         self.awake(self._ready)
 
-    def close(self, lane: Lane) -> None:
-        """Drop a lane."""
-        self._leave(lane)
-        self._step_back(lane)
+    def close(self, competitor: Competitor) -> None:
+        """Drop a competitor."""
+        self._leave(competitor)
+        self._step_back(competitor)
 
     def came(self, suite: str | None, tasks: int = 1) -> None:
         """Count tasks of a suite that wait now."""
         if not self.waiting[suite]:
-            self._turns.came(suite)
+            self._rotation.came(suite)
         self.waiting[suite] += tasks
 
     def went(self, suite: str | None) -> None:
@@ -246,53 +99,138 @@ class TypeQueue:
         self.waiting[suite] -= 1
         if not self.waiting[suite]:
             del self.waiting[suite]
-            self._turns.went(suite)
+            self._rotation.went(suite)
 
-    def park(self, lane: Lane, name: str) -> None:
-        """Let a lane stand in the line at a resource that it is short of."""
-        if lane.line.short == name:
-            lane.line.pass_over(lane)
+    def park(self, competitor: Competitor, name: str) -> None:
+        """Let a competitor stand in the list at a resource that it is short of."""
+        if competitor.wait_list.short == name:
+            competitor.wait_list.pass_over(competitor)
         else:
-            self._leave(lane)
-            line = self._short.get(name)
-            if line is None:
-                line = self._short[name] = Line(self, self._turns, self._front.stand(name))
-            line.enter(lane)
-            self.again(line)
+            self._leave(competitor)
+            wait_list = self._short.get(name)
+            if wait_list is None:
+                wait_list = self._short[name] = WaitList(
+                    self, self._rotation, self._front.resource_queue(name)
+                )
+            wait_list.enter(competitor)
+            self.again(wait_list)
 
-    def unpark(self, lane: Lane) -> None:
-        """Let a lane stand among those that may go."""
-        self._leave(lane)
-        self.open(lane)
+    def unpark(self, competitor: Competitor) -> None:
+        """Let a competitor stand among those that may go."""
+        self._leave(competitor)
+        self.open(competitor)
 
-    def step_forward(self, lane: Lane) -> bool:
-        """Tell whether a lane is the first of those that need the same resources."""
-        first = self._first.get(lane.demand.resources)
-        if first is not None and first is not lane:
-            place, mine = (self._place(one) for one in (first, lane))
-            if place is not None and mine is not None and place < mine:
+    def step_forward(self, competitor: Competitor) -> bool:
+        """Tell whether a competitor is the first of those that need the same resources."""
+        first = self._first.get(competitor.resources)
+        if first is not None and first is not competitor:
+            rank, mine = (self._rank(one) for one in (first, competitor))
+            if rank is not None and mine is not None and rank < mine:
                 return False
-        self._first[lane.demand.resources] = lane
+        self._first[competitor.resources] = competitor
         return True
 
-    def _place(self, lane: Lane) -> Place | None:
-        key = lane.key()
-        return None if key is None else _among_suites(key, self._turns[lane.suite])
+    def _rank(self, competitor: Competitor) -> Rank | None:
+        key = competitor.key()
+        return None if key is None else among_suites(key, self._rotation[competitor.suite])
 
-    def _step_back(self, lane: Lane) -> None:
-        if self._first.get(lane.demand.resources) is lane:
-            del self._first[lane.demand.resources]
+    def _step_back(self, competitor: Competitor) -> None:
+        if self._first.get(competitor.resources) is competitor:
+            del self._first[competitor.resources]
 
-    def _leave(self, lane: Lane) -> None:
-        line = lane.line
-        line.leave(lane)
-        if line.stand is not None and not line:
-            del self._short[line.stand.name]
-            self._lines.discard(line)
-            line.stand.leave(line)
-            if not line.stand:
-                self._front.emptied(line.stand)
+    def _leave(self, competitor: Competitor) -> None:
+        wait_list = competitor.wait_list
+        wait_list.leave(competitor)
+        if wait_list.resource_queue is not None and not wait_list:
+            del self._short[wait_list.resource_queue.name]
+            self._wait_lists.discard(wait_list)
+            wait_list.resource_queue.leave(wait_list)
+            if not wait_list.resource_queue:
+                self._front.emptied(wait_list.resource_queue)
 
     def standing(self) -> Mapping[str, int]:
-        """Count the lanes at each resource that they are short of."""
-        return {name: len(line) for name, line in self._short.items()}
+        """Count the competitors at each resource that they are short of."""
+        return {name: len(wait_list) for name, wait_list in self._short.items()}
+
+
+class Front:
+    """Who is next among all types."""
+
+    def __init__(self) -> None:
+        self._served = 0
+        self._queue: LazyQueue[TypeQueue | ResourceQueue] = LazyQueue(lambda who: who.key())
+        self._resource_queues: dict[str, ResourceQueue] = {}
+
+    def best(self, gives: Callable[[str], bool], busy: Callable[[str], object]) -> Competitor | None:
+        """Return the competitor whose turn it is, of those that may go, or None.
+
+        ``gives`` tells whether a resource has one to give, ``busy`` whether nobody of a type is free.
+        """
+        while (top := self._queue.top()) is not None:
+            if not isinstance(top, ResourceQueue) and busy(top.task_type):
+                self._queue.discard(top)  # until one of its workers is free
+            elif (first := self._queue.first()) is None:
+                break
+            elif isinstance(who := first[1], ResourceQueue):
+                self._call(who, gives)
+            elif busy(who.task_type):
+                self._queue.discard(who)
+            else:
+                wait_list = who.top
+                if wait_list.resource_queue is None or gives(wait_list.resource_queue.name):
+                    return wait_list.best
+                who.sleep(wait_list)
+        return None
+
+    def _call(self, resource_queue: ResourceQueue, gives: Callable[[str], bool]) -> None:
+        """Wake the next list at a resource that has something to give."""
+        wait_list = resource_queue.wake() if gives(resource_queue.name) else None
+        if wait_list is None:
+            self._queue.discard(resource_queue)  # until it is woken
+        else:
+            wait_list.owner.awake(wait_list)
+
+    def offer(self, type_queue: TypeQueue) -> None:
+        """Let a type compete, or move it forward: its best competitor changed, or a worker became free."""
+        self._queue.expect(type_queue)
+
+    def drop(self, type_queue: TypeQueue) -> None:
+        """Nothing waits for a type any more; or it is to compete no more until it is offered again."""
+        self._queue.discard(type_queue)
+
+    def now(self) -> int:
+        """Count the turns of all suites of all types."""
+        return self._served
+
+    # --- at resources ---
+
+    def resource_queue(self, name: str) -> ResourceQueue:
+        """Return where competitors stand that are short of a resource."""
+        resource_queue = self._resource_queues.get(name)
+        if resource_queue is None:
+            resource_queue = self._resource_queues[name] = ResourceQueue(name, self.now)
+        return resource_queue
+
+    def serve(self, competitor: Competitor) -> None:
+        """Note that a competitor's suite has its turn."""
+        self._served += 1
+        for name in competitor.resources:
+            if (resource_queue := self._resource_queues.get(name)) is not None:
+                resource_queue.rotation.served(competitor.suite)
+
+    def wake(self, name: str) -> None:
+        """Let those that are short of a resource compete, as long as it has something to give."""
+        resource_queue = self._resource_queues.get(name)
+        if resource_queue is not None:
+            for wait_list in resource_queue.reconsider():
+                wait_list.owner.again(wait_list)
+            self._queue.expect(resource_queue)
+
+    def emptied(self, resource_queue: ResourceQueue) -> None:
+        """Nobody is short of a resource any more."""
+        self._queue.discard(resource_queue)
+        del self._resource_queues[resource_queue.name]
+
+    def shortages(self) -> KeysView[str]:
+        """Return the resources at which competitors stand."""
+        return self._resource_queues.keys()

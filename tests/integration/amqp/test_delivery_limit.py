@@ -69,7 +69,7 @@ def full(services: Services, daemon: Daemon, when: str) -> Iterator[None]:
 def test_no_message_is_dropped(
     services: Services, tmp_path: Path, unique: str, vhost: str, when: str, told: str
 ) -> None:
-    """While it lasts no leadership begins, or each risks one message; all tasks are taken in when it is over."""
+    """Meanwhile no leadership begins, or each risks one message; afterwards all tasks are taken in."""
     url = {"TEF_AMQP_URL_DEV": services.amqp_url + vhost}
     with running(Daemon(services, tmp_path, unique, variables=url)) as daemon:
         grid = Grid(services.amqp_url, daemon.prefix, vhost)

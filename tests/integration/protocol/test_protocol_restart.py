@@ -323,7 +323,7 @@ def test_standby(
 
 
 def test_two_start_at_once(services: Services, tmp_path: Path, unique: str) -> None:
-    """On a database without tables one of two makes them and leaderships; the other waits, and succeeds it."""
+    """On a database without tables one of two makes them and leads; the other waits, and succeeds it."""
     both = [Daemon(services, tmp_path / name, unique, *CALM, "--etcd-api=v3") for name in "ab"]
     try:
         for each in both:
@@ -352,7 +352,7 @@ def test_end_while_waiting(services: Services, daemon: Daemon, tmp_path: Path, u
 
 
 def test_session_with_database_lost(services: Services, grid: Grid, daemon: Daemon) -> None:
-    """A leadership whose session with the database is gone ends, and another begins: nothing sent is lost."""
+    """A leadership that lost its database session ends, another begins, and nothing sent is lost."""
     worker, received = in_flight(grid)
     connection = psycopg2.connect(**services.database)
     connection.autocommit = True

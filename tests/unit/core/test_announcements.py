@@ -23,7 +23,7 @@ OF_TASKS = {"task_type", "guid"}
 
 def announced(grid: Grid) -> list[dict[str, object]]:
     """Return all that would be published."""
-    logs = [effect for effect in grid.effects if isinstance(effect, Log) and effect.line.event.topic]
+    logs = [effect for effect in grid.effects if isinstance(effect, Log) and effect.line.type.topic]
     return [json.loads(announcement(log, TIME)) for log in logs]
 
 

@@ -119,7 +119,7 @@ def bookings(grid: Grid) -> list[tuple[int, str, str]]:
 
 
 def lines(grid: Grid) -> Counter[str]:
-    """Return the log; who has waited for a resource on a cold demand is the first that is in memory."""
+    """Return the log; of a paged-out demand the first task in memory is told to wait."""
     return Counter(line for line in grid.lines if not line.startswith("RESOURCE_WAIT"))
 
 
@@ -208,7 +208,7 @@ def test_a_small_backlog_asks_for_nothing() -> None:
     for number in range(10):
         part.submit(f"g{number}", suite="A")
     part.suite("pause_suite", "A").suite("ready_suite", "A")
-    assert (part.core.backlog.unread, part.core.backlog.hungry) == (0, False)
+    assert (part.core.backlog.unread, part.core.backlog.needs_rows) == (0, False)
     assert part.say("w", "idle").guids_sent == ["g0"]
 
 
@@ -221,7 +221,7 @@ def test_memory_is_bounded() -> None:
     assert part.core.backlog.waiting == 500
 
 
-def test_a_cold_demand_is_not_read_while_it_is_short() -> None:
+def test_a_paged_out_demand_is_not_read_while_it_is_short() -> None:
     """One task stands for it: it waits, loses patience and claims, as the first in line does."""
     part = filled(Memory(tasks=1, first=1, most=2), 9, resources=["p", "q"])
     part.resource("p", 0).say("w", "idle")
@@ -241,8 +241,8 @@ def test_a_suite_that_holds_a_whole_demand() -> None:
         part.suite("pause_suite", suite)
     part.say("w", "idle")
     assert part.guids_sent == ["b"]
-    cold = [demand.cold for demand in part.core.backlog._demands.values()]
-    assert [lane is not None and lane.held for lane in cold] == [True]
+    paged_out = [demand.paged_out for demand in part.core.backlog._demands.values()]
+    assert [lane is not None and lane.held for lane in paged_out] == [True]
     part.say("w", "task_complete").say("w", "idle").suite("ready_suite", "B")
     assert in_memory(part) == []
     assert part.suite("ready_suite", "C").guids_sent == ["b", "c"]
@@ -291,14 +291,14 @@ def test_what_follows_a_task_that_is_being_reserved() -> None:
     part.submit("b", suite="B", resources=["p"]).submit("c", suite="C", resources=["p"])
     part.restart().resource("p", 9)
     part.be_late().say("w", "idle")
-    assert [demand.cold is None for demand in part.core.backlog._demands.values()] == [False]
+    assert [demand.paged_out is None for demand in part.core.backlog._demands.values()] == [False]
     for name in ("v", "x", "y"):
         part.say(name, "idle")
     assert part.be_in_time() is part
     assert part.guids_sent == ["g0", "b", "c", "g1"]
 
 
-def test_a_dry_lane_of_a_demand_that_goes_cold() -> None:
+def test_a_drained_lane_of_a_demand_that_is_paged_out() -> None:
     """What is unread in it still goes before tasks of lower priority."""
     part = filled(Memory(tasks=0, first=1, most=1), 2, suite="A", priority=5.0)
     part.submit("b", suite="B").submit("c", suite="C").submit(
@@ -321,7 +321,7 @@ def test_planning_seldom_stops(suites: int, most: int) -> None:
     def watched(now: Moment) -> None:
         nonlocal stops
         plan(now)
-        stops += part.core.backlog.hungry
+        stops += part.core.backlog.needs_rows
 
     part.core.plan = watched  # type: ignore[method-assign]
     while len(part.sent) < 300:

@@ -72,7 +72,7 @@ def test_memory_does_not_fill_with_what_is_stopped() -> None:
     """Of tasks that are not in memory one step at a time comes in."""
     grid = grid_with(IN_ROWS, MANY)
     one_turn(grid, stop())
-    while grid.core.backlog.hungry:
+    while grid.core.backlog.needs_rows:
         assert len(grid.core.backlog.by_guid) <= STEP
         one_turn(grid)
 

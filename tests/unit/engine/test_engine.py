@@ -35,8 +35,7 @@ from tefmanager.interfaces.amqp import (
     tell_nobody,
 )
 from tefmanager.interfaces.etcd import IReservations
-from tefmanager.interfaces.meter import NoMeter
-from tefmanager.interfaces.policy import Queues
+from tefmanager.interfaces.policy import Policy, Queues
 from tefmanager.interfaces.store import StoreLost
 from tests.fakes.store import FakeDatabase
 from tests.unit.grid import finish
@@ -157,13 +156,15 @@ class Rig:
             cast(IConsumer, self.acks),
             cast(IPublisher, self.publisher),
             cast(IReservations, self.etcd),
-            Queues(b"own", b"dead", b"rejected", frozenset({"events"})),
+            Policy(
+                Limits(),
+                Queues(b"own", b"dead", b"rejected", frozenset({"events"})),
+                message_limit=message_limit,
+                history=1.0,
+            ),
             Told().outages,
             poison={fingerprint(body) for body in poison},
             careful=0,
-            message_limit=message_limit,
-            history=1.0,
-            meter=NoMeter(),
         )
         self.leadership.watch(self.engine.lose)
         self.ended: list[object] = []

@@ -14,7 +14,7 @@ from tefmanager.engine import releases
 from tefmanager.engine.releases import KEPT, Releases
 from tefmanager.interfaces.etcd import IReservations, ReservationsLost
 from tefmanager.protocol import catalogue
-from tefmanager.protocol.catalogue import Line
+from tefmanager.protocol.catalogue import LoggedEvent
 from tefmanager.support.taskgroup import TaskGroup
 
 DENIED = "resource bad: Etcd refuses: permission denied"
@@ -47,7 +47,7 @@ class Rig:
         patch.setattr(releases, "emit", self._emit)
         self.releases = Releases(self.clock, cast(IReservations, self.etcd), self._post, task_group.run)
 
-    def _emit(self, *lines: Line) -> None:
+    def _emit(self, *lines: LoggedEvent) -> None:
         self.told += [line.text for line in lines]
 
     def _post(self, event: events.Event) -> None:

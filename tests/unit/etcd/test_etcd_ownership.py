@@ -12,7 +12,7 @@ from tefmanager.etcd.owner import Found, Keys, Rival, folder, signs, taken
 from tefmanager.etcd.ownership import Owner, Ownership
 from tefmanager.etcd.refusals import NotLetIn, RequestRefused
 from tefmanager.interfaces.etcd import ReservationsLost
-from tefmanager.protocol.catalogue import Line
+from tefmanager.protocol.catalogue import LoggedEvent
 from tests.fakes.reservations import FakeOwnerKeys
 
 OURS = Life("grid", "two", ("one",), "here", "tef at db1")
@@ -37,7 +37,7 @@ def failure_of(ownership: Ownership) -> str:
 
 def test_it_is_told_every_thirty_seconds() -> None:
     """In one line with both databases and machines, and anew when it comes again."""
-    clock, told = Clock(), list[Line]()
+    clock, told = Clock(), list[LoggedEvent]()
     keys = FakeOwnerKeys("/managers/tef", clock)
     owner = Owner(OURS, "beta", 24, told.append)
     ownership = Ownership(owner, keys, clock.seconds, 1.0)
@@ -71,7 +71,7 @@ class Unwritable(FakeOwnerKeys):
 @pytest.mark.parametrize("closed", [Unreadable, Unwritable])
 def test_a_missing_right_is_told_and_stops_nothing(closed: type[FakeOwnerKeys]) -> None:
     """The sign of life is a precaution: it is told every thirty seconds, however often it is tried."""
-    clock, told = Clock(), list[Line]()
+    clock, told = Clock(), list[LoggedEvent]()
     ownership = Ownership(
         Owner(OURS, "beta", 24, told.append), closed("/managers/tef", clock), clock.seconds, 1.0
     )

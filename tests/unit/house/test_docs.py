@@ -16,6 +16,7 @@ from tefmanager.core.model import events
 from tefmanager.core.model.values import AttemptEnd, WorkerStatus
 from tefmanager.core.running.reports import TABLE, Holds, Word
 from tefmanager.ctl.main import cli
+from tefmanager.inquiry.questions import PARSERS
 from tefmanager.protocol.catalogue import CATALOGUE
 from tefmanager.protocol.messages import Invalid, parse
 from tests.paths import ROOT
@@ -253,7 +254,7 @@ def examples(language: str) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("page", "example"), examples("json"))
 def test_messages_by_example(page: str, example: str) -> None:
     """Every message shown on a page is one that the manager takes."""
-    assert not isinstance(parse(example.encode(), 10_000), Invalid)
+    assert not isinstance(parse(example.encode(), 10_000, others=PARSERS), Invalid)
 
 
 def options_of(command: click.Command) -> set[str]:
@@ -285,6 +286,7 @@ def test_options_that_pages_name(page: Path) -> None:
     known = {f"--{name}" for name in SETTINGS} | options_of(cli)
     foreign = {"--logfile", "--syslog", "--logger", "--enable-v2", "--pidfile", "--help", "--reactor"}
     foreign |= {"--user", "--username"}  # of etcdctl
+    foreign |= {"--folder", "--only"}  # of script/chaos
     found = set(re.findall(r"`(--[a-z][a-z0-9-]+)", page.read_text()))
     assert found <= known | foreign
 

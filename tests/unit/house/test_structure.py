@@ -6,14 +6,25 @@ import ast
 import re
 import statistics
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import pytest
 
 from tests.paths import ROOT
+from tests.unit.house.rooms import (
+    CORE_FLOORS,
+    FLOORS,
+    Function,
+    Module,
+    arrows,
+    heights,
+    modules_below,
+    package,
+    room_of,
+    within,
+)
 
 LONGEST_MODULE = 400
 LONGEST_FUNCTION = 60
@@ -23,84 +34,35 @@ MEDIAN_FUNCTION = 8
 
 PURE = (
     "tefmanager.core",
-    "tefmanager.inquiry",
-    "tefmanager.protocol.messages",
     "tefmanager.protocol",
-    "tefmanager.inquiry.questions",
-    "tefmanager.protocol.catalogue",
+    *(
+        f"tefmanager.config.{path.stem}"
+        for path in sorted((ROOT / "tefmanager/config").glob("*.py"))
+        if path.stem != "options"  # it reads the command line as Twisted does
+    ),
+    "tefmanager.support.outages",
     "tefmanager.logfile.forms",
-    "tefmanager.config.secrets",
-    "tefmanager.config.config",
-    "tefmanager.config.http_settings",
-    "tefmanager.config.libpq",
-    "tefmanager.config.reload",
-    "tefmanager.config.sources",
-    "tefmanager.config.tls_settings",
-    "tefmanager.config.settings",
-    "tefmanager.config.kinds",
-    "tefmanager.config.database_yml",
-    "tefmanager.config.endpoints",
     "tefmanager.engine.liveness",
-    "tefmanager.config.tls_files",
+    *(
+        f"tefmanager.inquiry.{name}"
+        for name in (
+            "answers",
+            "explain",
+            "questions",
+            "resource_answers",
+            "status_answers",
+            "task_answers",
+            "worker_answers",
+        )
+    ),
 )
 VALUE_LIBRARIES = {"msgspec", "yaml"}
-ADAPTERS = ("tefmanager.amqp", "tefmanager.store", "tefmanager.etcd")
-SHARED = (
-    "tefmanager.interfaces",
-    "tefmanager.support.backoff",
-    "tefmanager.support.lease",
-    "tefmanager.support.tls",
-)
-"""What adapters and the engine have in common."""
-WIRING = ("tefmanager.tap", "tefmanager.service.sandboxed", "tefmanager.demo", "tefmanager.ctl")
-"""Who builds adapters, or servers for them."""
 OUTSIDE_WORLD = {"asyncio", "logging", "os", "random", "socket", "subprocess", "threading", "time", "uuid"}
 """What the core has no business with: the same inputs give the same outputs."""
-
-Function = ast.FunctionDef | ast.AsyncFunctionDef
-
-
-@dataclass(frozen=True)
-class Module:
-    """A module: its dotted name, its file and what is in it."""
-
-    name: str
-    path: Path
-    tree: ast.Module
-
-    @property
-    def lines(self) -> int:
-        return len(self.path.read_text().splitlines())
-
-    def imports(self) -> Iterator[str]:
-        """Go through the dotted names it imports, wherever in it; ``from a import b`` gives ``a.b``."""
-        for node in ast.walk(self.tree):
-            if isinstance(node, ast.Import):
-                yield from (alias.name for alias in node.names)
-            elif isinstance(node, ast.ImportFrom):
-                start = "." * node.level + (node.module or "")
-                yield from (f"{start}.{alias.name}" for alias in node.names)
-
-    def functions(self) -> Iterator[Function]:
-        """Go through its functions and methods, inner ones too."""
-        return (node for node in ast.walk(self.tree) if isinstance(node, Function))
-
-
-def modules_below(folder: str) -> list[Module]:
-    """Return the modules in a folder of the checkout."""
-    paths = sorted((ROOT / folder).rglob("*.py"))
-    return [Module(dotted(path), path, ast.parse(path.read_text())) for path in paths]
-
-
-def dotted(path: Path) -> str:
-    """Return the dotted name of a file's module."""
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-
-
-@cache
-def package() -> list[Module]:
-    """Return the package's modules, the plugin included."""
-    return [*modules_below("tefmanager"), *modules_below("twisted_plugin")]
+WITHOUT_A_ROOM = {"house", "bench"}
+"""Folders of tests that look at the whole checkout, or at the benchmarks."""
+NAMED_TWICE = {"__init__", "__main__", *(path.stem for path in (ROOT / "tefmanager/interfaces").iterdir())}
+"""A contract has the name of what keeps it."""
 
 
 @cache
@@ -109,24 +71,65 @@ def tests() -> list[Module]:
     return modules_below("tests")
 
 
-def within(name: str, *places: str) -> bool:
-    """Tell whether a dotted name is one of the places or in one."""
-    return any(name == place or name.startswith(place + ".") for place in places)
+# --- rooms and floors ---
 
 
-def offences(importers: list[Module], *places: str) -> list[str]:
-    """Return "importer: imported" for each import of ours from outside the places."""
-    return [
-        f"{module.name}: {name}"
-        for module in importers
-        for name in module.imports()
-        if within(name, "tefmanager") and not within(name, *places)
-    ]
+@pytest.mark.parametrize(
+    ("house", "floors"), [("tefmanager", FLOORS), ("tefmanager.core", CORE_FLOORS)], ids=["package", "core"]
+)
+def test_every_room_has_its_floor(house: str, floors: tuple[tuple[str, ...], ...]) -> None:
+    """A module in no known room, such as a loose one beside the folders, is in the wrong place."""
+    assert sorted(arrows(house)) == sorted(room for floor in floors for room in floor)
 
 
-def adapter_of(name: str) -> str | None:
-    """Return the adapter that a module belongs to, or None."""
-    return next((adapter for adapter in ADAPTERS if within(name, adapter)), None)
+@pytest.mark.parametrize(
+    ("house", "floors"), [("tefmanager", FLOORS), ("tefmanager.core", CORE_FLOORS)], ids=["package", "core"]
+)
+def test_arrows_point_downwards(house: str, floors: tuple[tuple[str, ...], ...]) -> None:
+    """A room imports rooms of lower floors, and none of its own floor or above."""
+    level = {room: floor for floor, rooms in enumerate(floors) for room in rooms}
+    assert [
+        each
+        for room, others in arrows(house).items()
+        for other, imports in others.items()
+        if level[other] >= level[room]
+        for each in imports
+    ] == []
+
+
+def test_no_floor_is_higher_than_it_has_to_be() -> None:
+    """The floors are those that the imports make, so that nobody keeps a floor that has become needless."""
+    assert max(heights().values()) == len(FLOORS)
+
+
+def test_one_name_for_one_module() -> None:
+    """Modules of one name would be about different things."""
+    named = defaultdict(list)
+    for module in package():
+        named[module.path.stem].append(module.name)
+    assert {
+        name: where for name, where in named.items() if len(where) > 1 and name not in NAMED_TWICE
+    } == {}
+
+
+@pytest.mark.parametrize("kind", ["unit", "integration"])
+def test_tests_lie_in_the_rooms_they_test(kind: str) -> None:
+    """Whoever knows a room finds its tests in the folder of the same name."""
+    rooms = {room for floor in FLOORS for room in floor} | WITHOUT_A_ROOM
+    folders = {
+        module.path.parent
+        for module in modules_below(f"tests/{kind}")
+        if module.path.name.startswith("test_")
+    }
+    assert {folder.relative_to(ROOT / "tests" / kind).as_posix() for folder in folders} <= rooms
+
+
+def test_only_the_wiring_imports_adapters() -> None:
+    """Engine and manager know contracts, and never who keeps them; the command line has its own way in."""
+    assert {room for room, others in arrows().items() if {"amqp", "etcd", "store"} & others.keys()} == {
+        "ctl",
+        "tap",
+    }
 
 
 # --- who imports whom ---
@@ -153,64 +156,34 @@ def test_pure_modules_import_nothing_of_the_outside() -> None:
 
 def test_pure_modules_import_each_other_only() -> None:
     """Of ours, pure modules import pure ones."""
-    assert offences([module for module in package() if within(module.name, *PURE)], *PURE) == []
+    assert [
+        f"{module.name}: {name}"
+        for module in package()
+        if within(module.name, *PURE)
+        for name in module.imports()
+        if within(name, "tefmanager") and not within(name, *PURE)
+    ] == []
 
 
 def test_the_core_knows_no_clock() -> None:
-    """The core imports nothing that reads clocks, does I/O or throws dice."""
-    core = [
+    """The core, and what is told of it, reads no clocks, does no I/O and throws no dice."""
+    timeless = [
         module
         for module in package()
-        if within(module.name, "tefmanager.core", "tefmanager.inquiry", "tefmanager.engine.liveness")
+        if within(module.name, *PURE) and room_of(module.name) in ("core", "inquiry", "engine", "support")
     ]
     assert [
         f"{module.name}: {name}"
-        for module in core
+        for module in timeless
         for name in module.imports()
         if name.partition(".")[0] in OUTSIDE_WORLD
     ] == []
     assert [
         f"{module.name}:{node.lineno}"
-        for module in core
+        for module in timeless
         for node in ast.walk(module.tree)
         if isinstance(node, ast.Attribute) and node.attr in ("now", "utcnow", "today")
         if isinstance(node.value, ast.Name) and node.value.id in ("datetime", "date")
-    ] == []
-
-
-@pytest.mark.parametrize("adapter", ADAPTERS)
-def test_adapters_keep_to_themselves(adapter: str) -> None:
-    """An adapter imports pure modules, the contracts and itself; of the package, only its version."""
-    own = [module for module in package() if within(module.name, adapter)]
-    assert own
-    found = offences(own, *PURE, *SHARED, adapter)
-    assert [each for each in found if not each.endswith(": tefmanager")] == []
-
-
-def test_only_the_wiring_imports_adapters() -> None:
-    """Engine and manager know contracts, and never who keeps them."""
-    others = [
-        module
-        for module in package()
-        if adapter_of(module.name) is None and not within(module.name, *WIRING)
-    ]
-    assert [
-        f"{module.name}: {name}"
-        for module in others
-        for name in module.imports()
-        if within(name, *ADAPTERS)
-    ] == []
-
-
-def test_only_sandboxed_and_demo_import_the_sandbox() -> None:
-    """Nobody else starts servers."""
-    allowed = ("tefmanager.sandbox", "tefmanager.service.sandboxed", "tefmanager.demo")
-    assert [
-        f"{module.name}: {name}"
-        for module in package()
-        if not within(module.name, *allowed)
-        for name in module.imports()
-        if within(name, "tefmanager.sandbox")
     ] == []
 
 

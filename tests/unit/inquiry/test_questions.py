@@ -19,6 +19,7 @@ from tefmanager.core.model.values import WorkerStatus
 from tefmanager.engine.deadcopies import DeadCopies
 from tefmanager.inquiry.inquirer import AT_ONCE, MOST_ASKED, Inquirer, TooManyQuestions
 from tefmanager.inquiry.questions import (
+    PARSERS,
     DropDeadMessages,
     ExplainTask,
     GetDead,
@@ -42,7 +43,7 @@ from tests.unit.support.outages import Told
 
 def read(type: str, **fields: object) -> object:
     """Parse a control message."""
-    return parse(json.dumps({"type": type, **fields}).encode(), 1_000_000)
+    return parse(json.dumps({"type": type, **fields}).encode(), 1_000_000, others=PARSERS)
 
 
 @pytest.mark.parametrize(

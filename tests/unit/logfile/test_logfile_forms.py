@@ -21,7 +21,7 @@ from tefmanager.protocol.catalogue import (
     LONGEST_FIELD,
     TASK_ACCEPTED,
     TASK_COMPLETED,
-    Line,
+    LoggedEvent,
     escape,
     plain,
 )
@@ -60,7 +60,7 @@ def test_a_time_is_written_to_the_millisecond(first: float, second: float) -> No
 @given(st.tuples(ANYTHING | st.integers(), ANYTHING, ANYTHING))
 def test_looking_at_all_fields_at_once_changes_nothing(values: tuple[object, ...]) -> None:
     """A line's text is its name and each field escaped by itself."""
-    line = Line(DISPATCH, values)
+    line = LoggedEvent(DISPATCH, values)
     assert line.text == "|".join(["DISPATCH", *map(escape, values)])
 
 

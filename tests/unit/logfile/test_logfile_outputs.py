@@ -15,7 +15,7 @@ import pytest
 
 from tefmanager.logfile import outputs
 from tefmanager.logfile.outputs import KEPT, PATIENCE, FileOutput, StreamOutput
-from tefmanager.protocol.catalogue import Line
+from tefmanager.protocol.catalogue import LoggedEvent
 
 
 class Timers:
@@ -35,7 +35,7 @@ class Timers:
             call()
 
 
-def render(line: Line) -> bytes:
+def render(line: LoggedEvent) -> bytes:
     """Make the bytes of a line about the log."""
     return f"{line.text}\n".encode()
 

@@ -13,7 +13,7 @@ from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from zope.interface import implementer
 
 from tefmanager.inquiry.questions import QUESTIONS
-from tefmanager.interfaces.amqp import Delivered, Delivery, Message, Tell, tell_nobody
+from tefmanager.interfaces.amqp import Delivered, Delivery, Message, Take, Tell, tell_nobody
 from tefmanager.logfile.forms import JsonForm, TextForm
 from tefmanager.logfile.observer import line_of
 from tefmanager.status.journal import Journal
@@ -145,6 +145,10 @@ class Heard(Quiet):
         """Keep it."""
         self.sent.append((queue, message))
         return Delivered.CONFIRMED
+
+    async def sift(self, queue: bytes, take: Take, at_most: int | None = None) -> str | None:
+        """Find nothing in it."""
+        return None
 
 
 @implementer(ILogObserver)

@@ -65,13 +65,13 @@ def made_elsewhere(name: str, tree: ast.Module) -> Iterator[str]:
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom) and node.module == "tefmanager.protocol.catalogue"
         for alias in node.names
-        if alias.name in ("Event", "Line")
+        if alias.name in ("EventType", "LoggedEvent")
     }
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
         called = ast.unparse(node.func)
-        if called in taken or called in ("loglines.Event", "loglines.Line"):
+        if called in taken or called in ("catalogue.EventType", "catalogue.LoggedEvent"):
             yield f"{name}:{node.lineno} {called}"
 
 
@@ -98,16 +98,16 @@ def test_all_events_of_the_module_are_in_the_catalogue() -> None:
     """None is made inside a function or a class, where it would be left out."""
     (tree,) = [tree for name, tree in trees() if name == "tefmanager/protocol/catalogue.py"]
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    assert len([call for call in calls if ast.unparse(call.func) == "Event"]) == len(CATALOGUE)
+    assert len([call for call in calls if ast.unparse(call.func) == "EventType"]) == len(CATALOGUE)
 
 
 @pytest.mark.parametrize(
     "source",
     [
-        "from tefmanager.protocol.catalogue import Event\nNEW = Event('NEW')",
-        "from tefmanager.protocol.catalogue import Line as L, Event as E\nE('NEW')",
-        "from tefmanager import loglines\nloglines.Event('NEW')",
-        "from tefmanager import loglines\nloglines.Line(loglines.DISPATCH, ())",
+        "from tefmanager.protocol.catalogue import EventType\nNEW = EventType('NEW')",
+        "from tefmanager.protocol.catalogue import LoggedEvent as L, EventType as E\nE('NEW')",
+        "from tefmanager.protocol import catalogue\ncatalogue.EventType('NEW')",
+        "from tefmanager.protocol import catalogue\ncatalogue.LoggedEvent(catalogue.DISPATCH, ())",
         "log.warn('TASK_EATEN|{guid}', guid=1)",
         "self._log.failure('TASK_EATEN')",
     ],
@@ -125,6 +125,6 @@ def test_every_event_is_logged_somewhere() -> None:
         node.attr
         for _, tree in trees()
         for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute) and ast.unparse(node.value).endswith("loglines")
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value).endswith("catalogue")
     }
     assert names - used == set()

@@ -12,7 +12,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from tefmanager.core.model.limits import Limits
-from tefmanager.protocol.catalogue import Line
+from tefmanager.protocol.catalogue import LoggedEvent
 from tefmanager.status import stream as streams
 from tefmanager.status.api import LONGEST_BODY
 from tefmanager.status.gate import DELAY, LOG_INTERVAL, Gate
@@ -53,7 +53,7 @@ class Page:
     def __init__(self, most: int = 10, listeners: int = 3) -> None:
         self.clock = Clock()
         self.source = Source(Grid(Limits()).core)
-        self.lines: list[Line] = []
+        self.lines: list[LoggedEvent] = []
         meter, told = Meter(), Told(100.0)
         journal = Journal(meter)
         view = View(self.source, told.now, meter, journal, told.outages, stuck=24.0, actions=True)

@@ -18,7 +18,7 @@ from tefmanager.core.model.limits import Limits
 from tefmanager.core.model.resources import Resource
 from tefmanager.inquiry.questions import GetDead
 from tefmanager.protocol import catalogue
-from tefmanager.protocol.catalogue import Line
+from tefmanager.protocol.catalogue import LoggedEvent
 from tefmanager.protocol.messages import DispatchTasks
 from tefmanager.status.api import ROUTES, Refused
 from tefmanager.status.journal import LAST, Journal
@@ -92,7 +92,7 @@ def test_a_clock_that_is_set_back() -> None:
 # --- the journal ---
 
 
-def heard(*lines: Line) -> Journal:
+def heard(*lines: LoggedEvent) -> Journal:
     """Return a journal that has heard these lines."""
     journal = Journal(Meter())
     for line in lines:
@@ -147,7 +147,7 @@ def test_no_messages_are_shown() -> None:
     journal = heard(*quoted)
     assert all(secret in line.text for line in quoted)
     assert not any("s3cret" in line.text for _, _, line in journal.last)
-    assert [line.event for _, _, line in journal.last] == [line.event for line in quoted]
+    assert [line.type for _, _, line in journal.last] == [line.type for line in quoted]
 
 
 def test_errors_are_counted() -> None:

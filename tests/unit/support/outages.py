@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from tefmanager.core.model.values import Moment
-from tefmanager.protocol.catalogue import Line
+from tefmanager.protocol.catalogue import LoggedEvent
 from tefmanager.support.outages import Outages
 
 
@@ -19,7 +19,7 @@ class Told:
 
     def __init__(self, time: float = 0.0) -> None:
         self.time = time
-        self.lines: list[Line] = []
+        self.lines: list[LoggedEvent] = []
         self.outages = Outages(self.now, self.lines.append)
 
     def now(self) -> Moment:
