@@ -26,7 +26,7 @@ from tefmanager.core.model.values import AttemptEnd, Changes, Moment, Stretch, T
 from tefmanager.core.planner import Planner
 from tefmanager.core.running.attempts import Attempts
 from tefmanager.core.running.departures import Departures
-from tefmanager.core.running.reports import Reports
+from tefmanager.core.running.reports import UNHELD, Reports, Word
 from tefmanager.core.sharing.pool import Pool
 from tefmanager.core.stops import Stops
 from tefmanager.core.waiting.rotation import Rotation
@@ -201,7 +201,8 @@ def spoil_bodies(patch: MonkeyPatch) -> None:
 
 def never_free(patch: MonkeyPatch) -> None:
     """A worker that says it is free is not listened to."""
-    patch.setattr(Reports, "_free", nothing)
+    for word in (Word.READY, Word.IDLE):
+        patch.setitem(UNHELD, word, nothing)
 
 
 def stop_for_pause(patch: MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """What workers say: the table of worker states.
 
-`TABLE` is the one place that says what happens; ``docs/protocol.md`` draws it, and a test keeps the
-two the same. The two vocabularies in the field differ in what *free* is called: ``ready`` (which ends
+`UNHELD` and `HELD` are the one place that says what happens; ``docs/protocol.md`` draws them, and a test
+keeps page and tables the same. The two vocabularies in the field differ in what *free* is called: ``ready`` (which ends
 a task, too) and ``idle`` (which does not).
 
 A worker's messages name no task in one of the vocabularies. What they mean then is the oldest dispatch
@@ -10,6 +10,7 @@ that is not settled, since a worker takes its queue in order.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 
 from tefmanager.core.books.ledger import Ledger
@@ -46,26 +47,6 @@ class Holds(StrEnum):
     DISPATCHED = "dispatched"
     WORKING = "working"
     TAKEN = "taken away"
-
-
-TABLE: dict[tuple[Holds, Word], str] = {
-    (Holds.NOTHING, Word.READY): "free",
-    (Holds.NOTHING, Word.IDLE): "free",
-    (Holds.NOTHING, Word.WORKING): "busy",
-    (Holds.NOTHING, Word.TASK_COMPLETE): "unmatched",
-    (Holds.DISPATCHED, Word.READY): "heartbeat",
-    (Holds.DISPATCHED, Word.IDLE): "heartbeat",
-    (Holds.DISPATCHED, Word.WORKING): "start",
-    (Holds.DISPATCHED, Word.TASK_COMPLETE): "quick",
-    (Holds.WORKING, Word.READY): "done_and_free",
-    (Holds.WORKING, Word.IDLE): "quiet",
-    (Holds.WORKING, Word.WORKING): "carry_on",
-    (Holds.WORKING, Word.TASK_COMPLETE): "done",
-    (Holds.TAKEN, Word.READY): "free",
-    (Holds.TAKEN, Word.IDLE): "free",
-    (Holds.TAKEN, Word.WORKING): "regain",
-    (Holds.TAKEN, Word.TASK_COMPLETE): "late",
-}
 
 
 class Reports:
@@ -112,8 +93,10 @@ class Reports:
 
     def _act(self, worker: Worker, word: Word, event: WorkerReported, now: Moment) -> None:
         meant = self._meant(worker, word, event.message.task)
-        action = getattr(self, f"_{TABLE[self._holding(meant), word]}")
-        action(worker, meant, event, now)
+        if meant is None:
+            UNHELD[word](self, worker, None, event, now)
+        else:
+            HELD[self._holding(meant), word](self, worker, meant, event, now)
 
     def _meant(self, worker: Worker, word: Word, guid: str | None) -> Attempt | None:
         """Return the attempt a message is about."""
@@ -137,9 +120,7 @@ class Reports:
         meant.phase = Phase.DISPATCHED
         return live
 
-    def _holding(self, attempt: Attempt | None) -> Holds:
-        if attempt is None:
-            return Holds.NOTHING
+    def _holding(self, attempt: Attempt) -> Holds:
         return Holds(attempt.phase.value) if attempt.live else Holds.TAKEN
 
     # --- who it is ---
@@ -166,7 +147,7 @@ class Reports:
         self._ledger.log(catalogue.WORKER_REGISTERED(worker.name, worker.worker_type, worker.exchange_name))
         return worker
 
-    # --- the table's actions; each takes (worker, the attempt meant, the event, now) ---
+    # --- the actions of the tables; each takes (worker, the attempt meant, the event, now) ---
 
     def _free(self, worker: Worker, meant: Attempt | None, event: WorkerReported, now: Moment) -> None:
         idle = event.message.status == Word.IDLE
@@ -308,3 +289,28 @@ class Reports:
 
     def _waits(self, attempt: Attempt | None, state: TaskState) -> bool:
         return state is TaskState.WAITING and (attempt is None or attempt.phase is Phase.RESERVING)
+
+
+UNHELD: dict[Word, Callable[[Reports, Worker, None, WorkerReported, Moment], None]] = {
+    Word.READY: Reports._free,
+    Word.IDLE: Reports._free,
+    Word.WORKING: Reports._busy,
+    Word.TASK_COMPLETE: Reports._unmatched,
+}
+"""What follows from a word of a worker for which the manager holds nothing."""
+
+HELD: dict[tuple[Holds, Word], Callable[[Reports, Worker, Attempt, WorkerReported, Moment], None]] = {
+    (Holds.DISPATCHED, Word.READY): Reports._heartbeat,
+    (Holds.DISPATCHED, Word.IDLE): Reports._heartbeat,
+    (Holds.DISPATCHED, Word.WORKING): Reports._start,
+    (Holds.DISPATCHED, Word.TASK_COMPLETE): Reports._quick,
+    (Holds.WORKING, Word.READY): Reports._done_and_free,
+    (Holds.WORKING, Word.IDLE): Reports._quiet,
+    (Holds.WORKING, Word.WORKING): Reports._carry_on,
+    (Holds.WORKING, Word.TASK_COMPLETE): Reports._done,
+    (Holds.TAKEN, Word.READY): Reports._free,
+    (Holds.TAKEN, Word.IDLE): Reports._free,
+    (Holds.TAKEN, Word.WORKING): Reports._regain,
+    (Holds.TAKEN, Word.TASK_COMPLETE): Reports._late,
+}
+"""What follows from a word about an attempt."""
