@@ -1,8 +1,8 @@
 """What workers say: the table of worker states.
 
 `UNHELD` and `HELD` are the one place that says what happens; ``docs/protocol.md`` draws them, and a test
-keeps page and tables the same. The two vocabularies in the field differ in what *free* is called: ``ready`` (which ends
-a task, too) and ``idle`` (which does not).
+keeps page and tables the same. The two vocabularies in the field differ in what *free* is called:
+``ready`` (which ends a task, too) and ``idle`` (which does not).
 
 A worker's messages name no task in one of the vocabularies. What they mean then is the oldest dispatch
 that is not settled, since a worker takes its queue in order.
