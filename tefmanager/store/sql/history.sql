@@ -1,15 +1,18 @@
 -- name: finished
 -- Tell which of the guids $1 are in history.
-select distinct guid from {t}history where guid = any ($1::text[]);
+select guid from unnest($1::text[]) as asked (guid)
+where exists (select from {t}history as h where h.guid = asked.guid);
 
 -- name: load_history
 -- Read the tasks in history of the guids $1, of each guid the last one.
-select distinct on (guid)
-    id, guid, task_type, priority, resources, suite, time_limit, date_part('epoch', received),
-    attempts, outcome, date_part('epoch', finished_at)
-from {t}history
-where guid = any ($1::text[])
-order by guid, id desc;
+select
+    h.id, h.guid, h.task_type, h.priority, h.resources, h.suite, h.time_limit, date_part('epoch', h.received),
+    h.attempts, h.outcome, date_part('epoch', h.finished_at)
+from (select distinct guid from unnest($1::text[]) as each (guid)) as asked
+cross join lateral (
+    select * from {t}history as its where its.guid = asked.guid order by its.id desc limit 1
+) as h
+order by h.guid;
 
 -- name: suite_ends
 -- Tell how many tasks in history the suites $1 have of each outcome.

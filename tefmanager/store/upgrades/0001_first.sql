@@ -122,7 +122,7 @@ create table {t}history (
     constraint {t}history_outcome check (outcome in ('completed', 'stopped', 'dead'))
 );
 
-create index {t}history_guid on {t}history (guid);
+create index {t}history_guid on {t}history (guid, id);
 -- What may be forgotten, oldest first.
 create index {t}history_finished on {t}history (finished_at, id) where outcome <> 'dead' or settled or again;
 

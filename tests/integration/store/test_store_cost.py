@@ -65,6 +65,14 @@ FILLED = (
     from generate_series(1, {count}) as n
     """,
     """
+    insert into {t}history (
+        id, guid, task_type, priority, resources, suite, received, attempts, outcome, finished_at, body,
+        settled, again
+    )
+    select 10000000 + n, 'often', 'x', 1, '{{}}', null, now(), 1, 'completed', now(), 'body', false, false
+    from generate_series(1, {count}) as n
+    """,
+    """
     insert into {t}attempts (
         id, task_id, guid, number, worker, dispatched, ended, outcome, unresolved
     )
@@ -211,13 +219,13 @@ CASES: dict[str, Case] = {
     "write_stops": lambda it: (rows.as_json([StopRow("S2", 5)]),),
     "forget_stops": lambda it: (["S1"],),
     # what is read before a turn
-    "finished": lambda it: (["ended-1", "ended-1000", "waits-1", "new"],),
+    "finished": lambda it: (["ended-1", "ended-1000", "often", "waits-1", "new"],),
     "load_guids": lambda it: (["waits-1", "waits-1000", "new"],),
     "load_heads": lambda it: ("x", ["db"], "", 500, 2),
     "load_following": lambda it: (rows.stretches_json([LANE, DEEP]),),
     "suite_ends": lambda it: (["S1", "S2", "new"],),
     # what people ask
-    "load_history": lambda it: (["ended-1", "ended-1000", "waits-1"],),
+    "load_history": lambda it: (["ended-1", "ended-1000", "often", "waits-1"],),
     "load_attempts": lambda it: (it.count - 1, MOST_ATTEMPTS),
     "load_dead": lambda it: (20, MOST_COUNTED),
     "message": lambda it: (50,),
