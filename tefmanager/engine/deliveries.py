@@ -92,10 +92,15 @@ _ANSWER = 2048
 
 
 class Answers:
-    """Answers messages. Who asks much and takes nothing fills no memory."""
+    """Answers messages. Who asks much and takes nothing fills no memory.
 
-    def __init__(self, publisher: IPublisher) -> None:
+    Args:
+        own: the manager's own queues: nobody reads answers there, and they would be in the way of others.
+    """
+
+    def __init__(self, publisher: IPublisher, own: frozenset[str]) -> None:
         self._publisher = publisher
+        self._own = own
         self._answering = 0
 
     async def reply(self, to: ReplyTo, response: object, warnings: Sequence[str] = ()) -> None:
@@ -106,6 +111,8 @@ class Answers:
 
     async def _answer(self, to: ReplyTo, response: object, warnings: Sequence[str]) -> str:
         """Send an answer and return what became of it."""
+        if to.queue.decode("utf-8", "replace") in self._own:
+            return "dropped: the queue is one of the manager's own"
         if self._answering >= 2 * ANSWERS:
             return "dropped: so many answers are under way already"
         if self._answering >= ANSWERS:

@@ -99,7 +99,7 @@ class Effector:
         self._task_group = TaskGroup(on_failure, on_idle)
         self._questions = TaskGroup(on_failure)  # no stop waits for their answers
         self._to_reserve: list[Claim] = []
-        self._answers = Answers(publisher)
+        self._answers = Answers(publisher, queues.names)
         self._outages = outages
         self._steps = Steps(outages)
         self.dead = DeadCopies(

@@ -140,6 +140,15 @@ def test_reply_to_nowhere(grid: Grid, daemon: Daemon) -> None:
     assert daemon.alive
 
 
+@pytest.mark.parametrize("kind", ["", ".dead", ".rejected"], ids=["own", "dead", "rejected"])
+def test_reply_to_a_queue_of_the_manager(grid: Grid, daemon: Daemon, kind: str) -> None:
+    """An answer is put in no queue that is read by the manager, or for it."""
+    address = f"{grid.queue}{kind}"
+    grid.send({"type": "get_workers"}, reply_to=address, correlation_id="x")
+    daemon.log.wait(f"REPLY_FAILED|{address}|dropped: the queue is one of the manager's own")
+    assert grid.ask({"type": "get_workers"})["response"] == []
+
+
 def test_direct_reply_to(grid: Grid) -> None:
     """A client may use RabbitMQ's pseudo queue for its replies."""
     replies: list[bytes] = []
