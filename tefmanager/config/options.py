@@ -19,18 +19,19 @@ COLUMN = 31
 """Where the help texts begin."""
 
 INTRODUCTION = (
-    "Sends each test task to a free worker of its type, when all its shared resources are free. "
-    "What is not given here is taken from the environment, then from the file that --config names, "
-    "then from the defaults in brackets. Times are seconds and may be fractions."
+    "Sends each test task to a free worker of its type as soon as all its shared resources are free. "
+    "An option that is not given here is taken from the environment, then from the file that --config "
+    "names, then from the defaults in brackets. Times are in seconds and may be fractions."
 )
 
 FAREWELL = (
-    "Each option may also be set as TEF_MANAGER_<OPTION> in the environment (TEF_MANAGER_TIME_LIMIT=600). "
-    "Passwords belong there or in the file, since ps shows the command line: TEF_AMQP_URL_<ENV>, or "
-    "TEF_AMQP_USER_<ENV> and TEF_AMQP_PASSWORD_<ENV>; PostgreSQL's is in database_<env>.yml."
+    "Each option can also be set in the environment as TEF_MANAGER_<OPTION> (TEF_MANAGER_TIME_LIMIT=600). "
+    "Put passwords there or in the file, because ps shows the command line. RabbitMQ's password is in "
+    "TEF_AMQP_URL_<ENV>, or in TEF_AMQP_USER_<ENV> and TEF_AMQP_PASSWORD_<ENV>; PostgreSQL's is in "
+    "database_<env>.yml."
 )
 
-OWN = [("--help", "Show this."), ("--version", "Show the version.")]
+OWN = [("--help", "Show this help."), ("--version", "Show the version.")]
 
 
 def _given_once() -> list[Setting[Any]]:

@@ -18,23 +18,24 @@ ENV = Setting(
     "env",
     kinds.ENVIRONMENT,
     "dev",
-    "Environment, any case: dev, test or prod. Names the variables and files of the services.",
+    "Environment: dev, test or prod, in any case. It is part of the names of variables, files, queues and "
+    "tables.",
     ("TEF_ENV",),
 )
 SANDBOX = Setting(
     "sandbox",
     kinds.FLAG,
     "no",
-    "Start a private RabbitMQ, PostgreSQL and Etcd in a temporary folder and run on these; "
-    "what is set for the services is left aside.",
+    "Start a private RabbitMQ, PostgreSQL and Etcd in a temporary folder and use these. All settings for "
+    "other servers are ignored.",
 )
 
 AMQP_URL = Setting(
     "amqp-url",
     kinds.URL,
     "",
-    "RabbitMQ: amqp:// or amqps://, user information percent-encoded; several, separated by commas, are "
-    "tried in turn. On the command line it must not hold a password.",
+    "URL of RabbitMQ: amqp:// or amqps://, with user and password percent-encoded. Several URLs, separated "
+    "by commas, are tried one after the other. On the command line it must not contain a password.",
     ("TEF_AMQP_URL_<ENV>",),
     default_note="none, required",
     secret=True,
@@ -43,7 +44,7 @@ AMQP_USER = Setting(
     "amqp-user",
     kinds.TEXT,
     "",
-    "User at RabbitMQ, instead of the URL's.",
+    "User for RabbitMQ. It replaces the user in the URL.",
     ("TEF_AMQP_USER_<ENV>",),
     default_note="from the URL, else guest",
     option=False,
@@ -52,7 +53,7 @@ AMQP_PASSWORD = Setting(
     "amqp-password",
     kinds.TEXT,
     "",
-    "Password at RabbitMQ, instead of the URL's.",
+    "Password for RabbitMQ. It replaces the password in the URL.",
     ("TEF_AMQP_PASSWORD_<ENV>",),
     default_note="from the URL, else guest",
     option=False,
@@ -62,7 +63,7 @@ AMQP_CA = Setting(
     "amqp-ca",
     kinds.FILE,
     "",
-    "PEM file with the certificates of the CAs that amqps:// trusts, instead of the URL's cacertfile.",
+    "PEM file with the CA certificates to trust for amqps://. It replaces cacertfile in the URL.",
     ("TEF_AMQP_CA_<ENV>",),
     default_note="from the URL, else the system's",
 )
@@ -70,7 +71,7 @@ AMQP_CERT = Setting(
     "amqp-cert",
     kinds.FILE,
     "",
-    "PEM file with our certificate for amqps://, instead of the URL's certfile and keyfile.",
+    "PEM file with the manager's certificate for amqps://. It replaces certfile and keyfile in the URL.",
     ("TEF_AMQP_CERT_<ENV>",),
     default_note="from the URL, else none",
 )
@@ -86,21 +87,21 @@ DB_CONFIG = Setting(
     "db-config",
     kinds.FOLDER,
     "",
-    "Folder that holds database_<env>.yml, which says how to reach PostgreSQL.",
+    "Folder with the file database_<env>.yml, which says how to connect to PostgreSQL.",
     default_note="none, required",
 )
 ETCD_HOST = Setting(
     "etcd-host",
     kinds.HOSTS,
     "127.0.0.1",
-    "Etcd: host or host:port; several members of a cluster separated by commas.",
+    "Etcd, as host or host:port. Separate the members of a cluster by commas.",
     ("TEF_ETCD_HOST_<ENV>",),
 )
 ETCD_PORT = Setting(
     "etcd-port",
     kinds.PORT,
     "",
-    "Etcd's port, for the hosts that come without one.",
+    "Port of Etcd, for hosts that are given without one.",
     ("TEF_ETCD_PORT_<ENV>",),
     default_note="2379, then 4001",
 )
@@ -108,13 +109,14 @@ ETCD_API = Setting(
     "etcd-api",
     kinds.ETCD_API,
     "auto",
-    "Etcd's interface: v2, v3, or auto, which takes v2 where the resources' base key exists there.",
+    "API of Etcd: v2, v3 or auto. With auto, the manager uses v2 if the base key of the resources exists "
+    "there, and v3 otherwise.",
 )
 ETCD_TLS = Setting(
     "etcd-tls",
     kinds.FLAG,
     "",
-    "Speak https to Etcd.",
+    "Use https for Etcd.",
     ("TEF_ETCD_TLS_<ENV>",),
     default_note="yes with etcd-ca or etcd-cert, else no",
 )
@@ -122,7 +124,7 @@ ETCD_CA = Setting(
     "etcd-ca",
     kinds.FILE,
     "",
-    "PEM file with the certificates of the CAs that are trusted to know Etcd.",
+    "PEM file with the CA certificates to trust for Etcd.",
     ("TEF_ETCD_CA_<ENV>",),
     default_note="the system's",
 )
@@ -130,7 +132,7 @@ ETCD_CERT = Setting(
     "etcd-cert",
     kinds.FILE,
     "",
-    "PEM file with our certificate for Etcd.",
+    "PEM file with the manager's certificate for Etcd.",
     ("TEF_ETCD_CERT_<ENV>",),
     default_note="none",
 )
@@ -146,7 +148,7 @@ ETCD_USER = Setting(
     "etcd-user",
     kinds.TEXT,
     "",
-    "User at Etcd.",
+    "User for Etcd.",
     ("TEF_ETCD_USER_<ENV>",),
     default_note="none",
     option=False,
@@ -155,7 +157,7 @@ ETCD_PASSWORD = Setting(
     "etcd-password",
     kinds.TEXT,
     "",
-    "Password at Etcd.",
+    "Password for Etcd.",
     ("TEF_ETCD_PASSWORD_<ENV>",),
     default_note="none",
     option=False,
@@ -166,138 +168,146 @@ NAME_PREFIX = Setting(
     "name-prefix",
     kinds.NAME_PREFIX,
     "tef.<env>",
-    "What the names of the manager's queues begin with. Managers with different ones run side by side.",
+    "First part of the names of the manager's queues. Managers with different prefixes do not affect each "
+    "other.",
 )
 IN_QUEUE = Setting(
     "in-queue",
     kinds.QUEUE_NAME,
     "<prefix>.manager",
-    "Queue that the manager takes its messages from.",
+    "Queue from which the manager consumes messages.",
 )
 BIND = Setting(
     "bind",
     kinds.BINDINGS,
     "",
-    "Bind that queue to a topic exchange of another program, with a routing key; repeatable.",
+    "Bind that queue to a topic exchange of another program: exchange and routing key. Repeatable.",
     default_note="none",
     repeatable=True,
 )
 MESSAGE_LIMIT = Setting(
-    "message-limit", kinds.BYTES, "16777216", "Longest message that is taken for a task, in bytes."
+    "message-limit", kinds.BYTES, "16777216", "Largest message that the manager accepts, in bytes."
 )
 NO_EVENTS = Setting(
     "no-events",
     kinds.FLAG,
     "no",
-    "Publish nothing to <prefix>.manager.events, the exchange on which others follow what happens.",
+    "Publish no events to the exchange <prefix>.manager.events, which other programs can listen to.",
 )
 
 WORKER_UPDATE_INTERVAL = Setting(
-    "worker-update-interval", kinds.SECONDS, "30", "Seconds in which a worker should be heard once."
+    "worker-update-interval",
+    kinds.SECONDS,
+    "30",
+    "Seconds within which each worker should send at least one message.",
 )
 MISSING_INTERVAL = Setting(
     "missing-interval",
     kinds.SECONDS,
     "",
-    "Seconds of silence after which a worker is missing and loses its task.",
+    "Seconds without a message after which a worker counts as missing and its task is taken from it.",
     default_note="3 x worker-update-interval",
 )
 TIME_LIMIT = Setting(
-    "time-limit", kinds.SECONDS, "600", "Seconds a task may be worked on, where it does not say itself."
+    "time-limit", kinds.SECONDS, "600", "Seconds that a task may run if it has no time limit of its own."
 )
 DISPATCH_TIMEOUT = Setting(
     "dispatch-timeout",
     kinds.SECONDS,
     "30",
-    "Seconds a worker has to say that it works on what it was sent.",
+    "Seconds within which a worker must report that it works on a task it was sent.",
 )
 RELEASE_GRACE = Setting(
     "release-grace",
     kinds.SECONDS,
     "2",
-    "Seconds after which a worker that says idle in the midst of a task has given the task up.",
+    "Seconds to wait for another message from a worker that reports idle during a task. After that, the "
+    "worker has given the task up.",
 )
 DISPATCH_INTERVAL = Setting(
     "dispatch-interval",
     kinds.SECONDS,
     "10",
-    "Seconds between the passes that dispatch whatever no event has dispatched.",
+    "Seconds between two regular passes that dispatch any task that should have been dispatched before.",
 )
 SILENCE_LIMIT = Setting(
     "silence-limit",
     kinds.SILENCE,
     "12",
-    "Seconds after which a service that does not answer is given up; and a frozen manager is succeeded.",
+    "Seconds after which the manager drops the connection to a service that does not answer, and after "
+    "which a standby replaces a manager that is frozen.",
 )
 PATIENCE = Setting(
     "patience",
     kinds.SECONDS,
     "10",
-    "Seconds a task is first in line and short of resources before it holds its claim on them.",
+    "Seconds that the first task in line waits for its resources before the manager keeps them for it, so "
+    "that other tasks no longer take them.",
 )
 
 MAX_ATTEMPTS = Setting(
     "max-attempts",
     kinds.COUNT,
     "5",
-    "How often a task is tried before it goes to the dead queue; 0: for ever.",
+    "Number of attempts after which a failing task goes to the dead queue. 0: no limit.",
 )
 UNKNOWN_RESOURCES = Setting(
     "unknown-resources",
     kinds.UNKNOWN_RESOURCES,
     "allow",
-    "What a resource without an entry in Etcd does: allow (it limits nothing) or wait (its tasks wait).",
+    "Tasks that name a resource without an entry in Etcd: allow (they run, the resource is unlimited) or "
+    "wait (they wait until there is an entry).",
 )
 HISTORY_DAYS = Setting(
-    "history-days", kinds.DAYS, "7", "Days for which finished tasks are kept in history; may be a fraction."
+    "history-days", kinds.DAYS, "7", "Days to keep finished tasks in history. May be a fraction."
 )
 
 LOG_FILE = Setting(
     "log-file",
     kinds.FILE,
     "",
-    "File to append the log to; it is opened anew on SIGHUP, and when it was renamed or removed.",
+    "File to append the log to. The manager reopens it on SIGHUP, and when it was renamed or removed.",
     default_note="none: standard output, or what twistd's own options say",
 )
 LOG_FORMAT = Setting(
     "log-format",
     kinds.LOG_FORMAT,
     "text",
-    "What a line of the log is: text, or json, an object with the same fields.",
+    "Format of the log: text, or json, where each line is an object with the same fields.",
 )
 LOG_LEVEL = Setting(
     "log-level",
     kinds.LOG_LEVEL,
     "info",
-    "Least important level that is logged: debug, info, warn or error.",
+    "Lowest level that is logged: debug, info, warn or error.",
 )
 
 LOG_EXCERPT = Setting(
     "log-excerpt",
     kinds.COUNT,
     "200",
-    "Characters that are logged of a message that nobody can use; 0: none.",
+    "Number of characters of an unusable message that are logged. 0: none.",
 )
 
 HTTP = Setting(
     "http",
     kinds.ENDPOINT,
     "tcp:8090:interface=127.0.0.1",
-    "Where the page, JSON and metrics are, as Twisted names places; empty: nowhere.",
+    "Address of the page, the JSON API and the metrics, as a Twisted endpoint. Empty: no HTTP.",
     may_be_empty=True,
 )
 HTTP_HOST = Setting(
     "http-host",
     kinds.HOST_NAMES,
     "",
-    "Names by which the page is reached, beside localhost and the address it listens at.",
+    "Host names at which the page is reached, in addition to localhost and the address it listens on.",
     default_note="none",
 )
 HTTP_TOKEN_FILE = Setting(
     "http-token-file",
     kinds.FILE,
     "",
-    "File with the token that lets the page do something.",
+    "File with the token that allows changes from the page.",
     default_note="none",
 )
 

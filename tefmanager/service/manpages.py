@@ -15,20 +15,20 @@ from tefmanager.config.options import FAREWELL, INTRODUCTION, OWN
 from tefmanager.config.settings import GROUPS, Setting
 from tefmanager.ctl.main import cli
 
-_DAEMON = "sends each test task to a free worker, when all its resources are free"
-_CONTROL = "asks a tef-manager how things stand, and tells it what to do"
+_DAEMON = "sends each test task to a free worker as soon as all its resources are free"
+_CONTROL = "query and control a tef-manager"
 
 _SIGNALS = """\
-SIGHUP: the log file is opened anew, and the configuration read again. What can change while it runs does; \
-the log says what waits for a restart.
+SIGHUP: the manager reopens its log file and reads its configuration again. Some settings take \
+effect at once; the log names those that need a restart.
 
-SIGTERM: what is under way is finished, within some seconds; what waits stays in the database. \
-The exit status is 0."""
+SIGTERM: the manager finishes what it is doing, within some seconds, and exits with status 0. Waiting \
+tasks stay in the database."""
 
 _FILES = """\
-/etc/tef-manager/tef-manager.ini: settings, one a line.
+/etc/tef-manager/tef-manager.ini: settings, one on each line.
 
-/etc/tef-manager/database_<env>.yml: how to reach PostgreSQL.
+/etc/tef-manager/database_<env>.yml: how to connect to PostgreSQL.
 
 /etc/default/tef-manager: environment variables of the service; those of tef-manager@NAME are in \
 /etc/default/tef-manager-NAME.
@@ -38,9 +38,10 @@ _FILES = """\
 /usr/share/doc/tef-manager: all other documentation."""
 
 _STATUS = """\
-0: it was told to end.
+0: the manager was stopped by a signal.
 
-1: the configuration is wrong, or the database is of a newer version; a line on standard error says what."""
+1: the configuration is wrong, or the database belongs to a newer version. A line on standard error \
+says more."""
 
 
 def main(folder: str) -> None:

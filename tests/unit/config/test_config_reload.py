@@ -81,7 +81,7 @@ def test_what_waits_for_a_restart() -> None:
 def test_the_page_says_what_may_change() -> None:
     """The reference lists just these settings."""
     page = (ROOT / "docs/configuration.md").read_text()
-    listed = re.search(r"^These count at once: (.+?)\.\n", page, re.MULTILINE | re.DOTALL)
+    listed = re.search(r"^These settings take effect at once: (.+?)\.\n", page, re.MULTILINE | re.DOTALL)
     assert listed is not None
     assert set(re.findall(r"`([a-z-]+)`", listed[1])) == LIVE
     assert set(SETTINGS) >= LIVE
