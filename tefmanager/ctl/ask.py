@@ -15,7 +15,7 @@ from tefmanager.ctl.tables import safe
 from tefmanager.inquiry.questions import MOST
 
 _limit = click.option(
-    "--limit", type=click.IntRange(1, MOST), default=100, show_default=True, help="List at most so many."
+    "--limit", type=click.IntRange(1, MOST), default=100, show_default=True, help="Maximum number of rows."
 )
 
 
@@ -32,7 +32,7 @@ def _given(**data: object) -> dict[str, object]:
 @click.command()
 @click.pass_obj
 def status(session: Session) -> None:
-    """Show the manager's state, and what waits and works.
+    """Show the manager's state, waiting tasks and workers.
 
     \b
     Example:
@@ -43,9 +43,11 @@ def status(session: Session) -> None:
 
 
 @click.command()
-@click.option("--type", "worker_type", metavar="TYPE", help="Only of this type.")
+@click.option("--type", "worker_type", metavar="TYPE", help="Only workers of this type.")
 @click.option(
-    "--status", type=click.Choice([each.value for each in WorkerStatus]), help="Only in this status."
+    "--status",
+    type=click.Choice([each.value for each in WorkerStatus]),
+    help="Only workers in this status.",
 )
 @_limit
 @click.pass_obj
@@ -61,12 +63,12 @@ def workers(session: Session, worker_type: str | None, status: str | None, limit
 
 
 @click.command()
-@click.option("--suite", metavar="GUID", help="Only of this suite.")
-@click.option("--type", "task_type", metavar="TYPE", help="Only of this type.")
+@click.option("--suite", metavar="GUID", help="Only tasks of this suite.")
+@click.option("--type", "task_type", metavar="TYPE", help="Only tasks of this type.")
 @click.option(
     "--state",
     type=click.Choice(["waiting", "reserving", "dispatched", "working", "dead_lettering"]),
-    help="Only in this state.",
+    help="Only tasks in this state.",
 )
 @_limit
 @click.pass_obj
@@ -75,7 +77,7 @@ def tasks(
 ) -> None:
     """List tasks that are not finished.
 
-    Those in flight come first, the others as they are likely to go.
+    Tasks that workers have come first, then waiting tasks in the order in which they are likely to run.
 
     \b
     Example:
@@ -90,7 +92,7 @@ def tasks(
 @click.argument("guid")
 @click.pass_obj
 def task(session: Session, guid: str) -> None:
-    """Show a task with all its attempts, also a finished one.
+    """Show a task and its attempts, even if it is finished.
 
     \b
     Example:
@@ -106,9 +108,9 @@ def task(session: Session, guid: str) -> None:
 @click.argument("guid")
 @click.pass_obj
 def explain(session: Session, guid: str) -> None:
-    """Tell why a task is not running.
+    """Explain why a task is not running.
 
-    Which other programs hold a resource that it is short of is read from Etcd.
+    If other programs hold a resource that the task needs, their names are read from Etcd.
 
     \b
     Example:
@@ -120,7 +122,9 @@ def explain(session: Session, guid: str) -> None:
     try:
         name_others(session, answer)
     except CtlError as error:
-        click.echo(f"which other programs hold its resources can't be read: {safe(str(error))}", err=True)
+        click.echo(
+            f"can't read from Etcd which other programs hold its resources: {safe(str(error))}", err=True
+        )
     show.show(session, answer, show.explanation(answer))
 
 

@@ -90,7 +90,7 @@ class Broker:
             raise CtlError(
                 Exit.MANAGER,
                 f"no manager takes messages from the queue {self.config.in_queue}"
-                f" ({found.message_count} wait in it): none runs, or each waits for something else,"
+                f" ({found.message_count} wait in it): no manager runs, or each one waits for a service,"
                 " such as PostgreSQL, and says so in its log (WAITING_FOR) and at /ready",
             )
 
@@ -104,7 +104,7 @@ class Broker:
         except AMQPError as error:
             return f"RabbitMQ: {_reason(error)}"
         if not found.consumer_count:
-            return f"it takes no messages from the queue {queue} any more"
+            return f"it no longer takes messages from the queue {queue}"
         if found.message_count:
             return f"it takes messages from the queue {queue}, but {found.message_count} wait there"
         return f"it takes messages from the queue {queue}, and may wait for PostgreSQL: see /ready"
@@ -114,7 +114,7 @@ class Broker:
         try:
             return self._channel.queue_declare(queue, passive=True).method
         except ChannelClosedByBroker as error:
-            text = f"no manager has been here, or the name prefix is another one: {error.reply_text}"
+            text = f"no manager has ever run here, or the name prefix is wrong: {error.reply_text}"
             raise CtlError(Exit.MANAGER, text) from None
 
     def _replies(self) -> str:
@@ -136,7 +136,9 @@ class Broker:
             self._channel.connection.process_data_events(time_limit=max(0.0, until - time.monotonic()))
             missing.difference_update(self._answers)
             if missing and not self._channel.is_open:
-                text = f"RabbitMQ does not let us publish to {self.config.in_queue}, or take answers"
+                text = (
+                    f"RabbitMQ does not allow us to publish to {self.config.in_queue}, or to read answers"
+                )
                 raise CtlError(Exit.BROKER, text)
             if len(self._answers) != known:
                 known, until = len(self._answers), time.monotonic() + self._patience
@@ -198,5 +200,5 @@ def _reason(error: BaseException) -> str:
     if isinstance(inner, BaseException) and inner is not error:
         return _reason(inner)
     if isinstance(error, AMQPConnectorStackTimeout):
-        return "nobody there speaks AMQP with us, or too slowly"
+        return "the server there does not speak AMQP, or is too slow"
     return str(error) or type(error).__name__

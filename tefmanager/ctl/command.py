@@ -14,7 +14,7 @@ from tefmanager.protocol.messages import ManagerState
 def set_state(session: Session, state: str) -> None:
     """Set the manager's state.
 
-    Only in running are tasks dispatched.
+    The manager sends tasks to workers only in the state running.
 
     \b
     Example:
@@ -41,9 +41,14 @@ def _tell(session: Session, type: str, data: str, done: str) -> None:
 
 COMMANDS = (
     set_state,
-    _suite_command("pause-suite", "pause_suite", "is paused", "Hold back a suite's waiting tasks."),
-    _suite_command("resume-suite", "ready_suite", "goes on", "Let a paused suite go on."),
     _suite_command(
-        "stop-suite", "stop_suite", "was stopped", "Remove a suite's waiting tasks. Those at work go on."
+        "pause-suite",
+        "pause_suite",
+        "is paused",
+        "Pause a suite: its waiting tasks are not sent to workers.",
+    ),
+    _suite_command("resume-suite", "ready_suite", "is resumed", "Resume a paused suite."),
+    _suite_command(
+        "stop-suite", "stop_suite", "was stopped", "Remove a suite's waiting tasks. Running ones go on."
     ),
 )

@@ -35,7 +35,7 @@ class Seconds(click.FloatRange):
         """Return the number. Complains of anything else."""
         found: float = super().convert(value, param, ctx)
         if math.isnan(found):  # it passes all comparisons
-            self.fail(f"{value} is no number of seconds", param, ctx)
+            self.fail(f"{value} is not a number of seconds", param, ctx)
         return found
 
 

@@ -36,18 +36,18 @@ def _read(message: str) -> object:
 
 @click.group()
 def dead() -> None:
-    """List, show, retry or drop tasks that are out of attempts."""
+    """List, show, retry or drop tasks that have no attempts left."""
 
 
 @dead.command("list")
 @click.option(
-    "--limit", type=click.IntRange(1, MOST), default=100, show_default=True, help="List at most so many."
+    "--limit", type=click.IntRange(1, MOST), default=100, show_default=True, help="Maximum number of rows."
 )
 @click.pass_obj
 def list_dead(session: Session, limit: int) -> None:
-    """List the dead tasks that nobody has sent again or dropped.
+    """List the dead tasks that nobody has retried or dropped.
 
-    What else is among the first messages of the dead queue is listed as well.
+    Other messages among the first ones of the dead queue are listed, too.
 
     \b
     Example:
@@ -64,7 +64,7 @@ def list_dead(session: Session, limit: int) -> None:
 
 def _warn(others: dict[str, Any]) -> None:
     if others["trouble"] is not None:
-        text = f"not all messages of the dead queue could be looked at: {others['trouble']}"
+        text = f"can't read all messages of the dead queue: {others['trouble']}"
         click.echo(safe(text), err=True)
 
 
@@ -72,7 +72,7 @@ def _warn(others: dict[str, Any]) -> None:
 @click.argument("guid")
 @click.pass_obj
 def show_dead(session: Session, guid: str) -> None:
-    """Show a dead task: its attempts and its message.
+    """Show the attempts and the message of a dead task.
 
     \b
     Example:
@@ -125,12 +125,13 @@ def _listed(broker: Broker) -> Iterator[list[str]]:
 
 @dead.command()
 @click.argument("guids", nargs=-1)
-@click.option("--all", "every", is_flag=True, help="All of them.")
+@click.option("--all", "every", is_flag=True, help="Retry all dead tasks.")
 @click.pass_obj
 def retry(session: Session, guids: tuple[str, ...], every: bool) -> None:
-    """Submit dead tasks again, as they came.
+    """Submit dead tasks again, with their original messages.
 
-    They begin with no attempts. The manager has their messages, whatever is in the dead queue.
+    Their attempts are counted from zero. The messages come from the manager's database, so this works
+    even if the dead queue is empty.
 
     \b
     Examples:
@@ -154,12 +155,12 @@ def retry(session: Session, guids: tuple[str, ...], every: bool) -> None:
 
 @dead.command()
 @click.argument("guids", nargs=-1)
-@click.option("--all", "every", is_flag=True, help="All of them, and all else that is in the dead queue.")
+@click.option("--all", "every", is_flag=True, help="Drop all dead tasks, and empty the dead queue.")
 @click.pass_obj
 def drop(session: Session, guids: tuple[str, ...], every: bool) -> None:
-    """Remove dead tasks from the queue and the list.
+    """Remove dead tasks from the list and the dead queue.
 
-    History still has them for a while. Other messages in the dead queue are removed by the names that
+    They stay in history for some days. To remove another message from the dead queue, use the name that
     tefctl dead list shows.
 
     \b

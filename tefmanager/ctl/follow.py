@@ -19,12 +19,12 @@ from tefmanager.protocol.catalogue import readable
 
 @click.command()
 @click.option(
-    "--key", "keys", multiple=True, default=["#"], help="Only events of this routing key. Repeatable."
+    "--key", "keys", multiple=True, default=["#"], help="Only events with this routing key. Repeatable."
 )
-@click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after so many events.")
+@click.option("--count", type=click.IntRange(min=1), metavar="N", help="Stop after N events.")
 @click.pass_obj
 def events(session: Session, keys: tuple[str, ...], count: int | None) -> None:
-    """Print what happens, one event a line, until Ctrl-C.
+    """Print events as they happen, until Ctrl-C.
 
     \b
     Examples:
@@ -48,7 +48,7 @@ def _listen(broker: Broker, keys: tuple[str, ...]) -> Iterator[bytes]:
         for key in keys:
             channel.queue_bind(queue, broker.config.events_exchange, key)
     except ChannelClosedByBroker as error:
-        raise CtlError(Exit.MANAGER, f"no manager has been here: {error.reply_text}") from None
+        raise CtlError(Exit.MANAGER, f"no manager has ever run here: {error.reply_text}") from None
     for _method, _properties, body in channel.consume(queue, auto_ack=True):
         yield body
 

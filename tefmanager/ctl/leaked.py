@@ -80,16 +80,16 @@ async def _mend(keys: resource_keys.Keys, leak: Leak, odd_keys: bool) -> bool:
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--odd-keys", is_flag=True, help="With --yes: release lock keys of another form, too.")
-@click.option("--yes", is_flag=True, help="Mend them; without this they are only listed.")
+@click.option("--odd-keys", is_flag=True, help="With --yes, also release lock keys of another form.")
+@click.option("--yes", is_flag=True, help="Mend them. Without this option they are only listed.")
 @click.pass_obj
 def leaked(session: Session, names: tuple[str, ...], odd_keys: bool, yes: bool) -> None:
-    """Show counts that lock keys don't account for.
+    """Show resources whose count does not match their lock keys.
 
-    A count may be higher than there are lock keys, because a program died, or lock keys may have a form
-    that tells neither who holds them nor since when. With --yes, counts are lowered to the lock keys. Be
-    sure that nobody uses these resources: a program may write no lock keys. A count that changes
-    meanwhile is left alone. Takes two seconds.
+    If a program dies, a resource's count may stay higher than the number of its lock keys. A lock key may
+    also have a form that does not say who holds it and since when. With --yes, each count is lowered to
+    the number of lock keys. First make sure that nobody uses these resources, because some programs may
+    write no lock keys. A count that changes meanwhile is left alone. The command takes two seconds.
 
     \b
     Examples:

@@ -14,22 +14,24 @@ from tefmanager.ctl.errors import CtlError, Exit
 from tefmanager.ctl.tables import safe
 
 MOST_PATIENCE = 86400.0
-"""Seconds that an answer may be waited for."""
+"""The longest time to wait for an answer, in seconds."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--env", metavar="ENV", help="dev, test or prod; as the manager's option.")
-@click.option("--config", metavar="FILE", help="The manager's file of settings; as the manager's option.")
-@click.option("--name-prefix", metavar="NAME", help="Which manager; as the manager's option.")
+@click.option("--env", metavar="ENV", help="Environment: dev, test or prod. Same as the manager's option.")
+@click.option("--config", metavar="FILE", help="The manager's INI file. Same as the manager's option.")
+@click.option(
+    "--name-prefix", metavar="NAME", help="The manager's name prefix. Same as the manager's option."
+)
 @click.option(
     "--timeout",
     type=Seconds(most=MOST_PATIENCE),
     default=10.0,
     show_default=True,
     metavar="SECONDS",
-    help="Wait so long for answers.",
+    help="Time to wait for an answer.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for use in scripts.")
 @click.version_option(__version__, prog_name="tefctl")
 @click.pass_context
 def cli(
@@ -40,10 +42,10 @@ def cli(
     timeout: float,
     as_json: bool,
 ) -> None:
-    """Ask a tef-manager how things stand, and tell it what to do.
+    """Query and control a tef-manager.
 
-    Which manager that is, is found as the manager does it: by its environment variables (TEF_ENV,
-    TEF_AMQP_URL_<ENV> …) or its file of settings.
+    tefctl finds the manager by the manager's own settings: its environment variables (TEF_ENV,
+    TEF_AMQP_URL_<ENV> …) or its INI file.
 
     \b
     Examples:
@@ -53,9 +55,9 @@ def cli(
       tefctl --json tasks --state working
 
     \b
-    Exit status: 0 done; 1 there is no such thing, or not all tasks were completed; 2 wrong command
-    line; 3 wrong configuration; 4 no broker; 5 no manager, or no answer; 6 no Etcd;
-    7 no PostgreSQL.
+    Exit status: 0 success; 1 not found, refused, or not all tasks completed; 2 wrong command line;
+    3 wrong configuration; 4 RabbitMQ unreachable; 5 no manager, or no answer; 6 Etcd unreachable;
+    7 PostgreSQL unreachable, or in use by an active manager.
     """
     options: dict[str, object] = {"env": env, "config": config, "name-prefix": name_prefix}
     context.obj = Session(options, timeout, as_json)

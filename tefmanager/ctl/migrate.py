@@ -28,24 +28,27 @@ _WAITING = ("ready", "paused")
 
 
 @click.command("import-original")
-@click.option("--submit", is_flag=True, help="Submit them; without this they are only counted.")
+@click.option("--submit", is_flag=True, help="Submit them. Without this option they are only counted.")
 @click.option(
-    "--in-progress", "lost", is_flag=True, help="Also those that workers had, and those without a status."
+    "--in-progress",
+    "lost",
+    is_flag=True,
+    help="Also submit tasks that workers had, and tasks without a status.",
 )
 @click.option(
     "--database",
     "file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="The Ruby manager's database_<env>.yml, if it is not the manager's own.",
+    help="The Ruby manager's database_<env>.yml, if it is not this manager's.",
 )
 @click.pass_obj
 def import_original(session: Session, submit: bool, lost: bool, file: Path | None) -> None:
     """Take over the waiting tasks of the Ruby manager.
 
-    Stop the Ruby manager before, and start this one. Its rows stay, with another status, so that
-    nothing is submitted twice, however often this is done. Suites of which it had paused tasks are
-    paused.
+    First stop the Ruby manager and start this one. The Ruby manager's rows are kept, but get another
+    status, so you can repeat the command and no task is submitted twice. Suites with paused tasks are
+    paused in this manager, too.
 
     \b
     Examples:
@@ -140,13 +143,13 @@ def _report(session: Session, counts: Counter[str], submit: bool, lost: bool) ->
 
 
 @click.command("hand-back")
-@click.option("--submit", is_flag=True, help="Do it; without this the tasks are only counted.")
+@click.option("--submit", is_flag=True, help="Hand them back. Without this option they are only counted.")
 @click.pass_obj
 def hand_back(session: Session, submit: bool) -> None:
     """Put waiting tasks back into the manager's queue.
 
-    For the Ruby manager. Stop all managers before. In history these tasks are stopped. What workers
-    have is left as it is.
+    From there the Ruby manager can take them. First stop all managers. In history, these tasks are marked
+    as stopped. Tasks that workers have are not touched.
 
     \b
     Examples:

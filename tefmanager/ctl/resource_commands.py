@@ -27,17 +27,17 @@ from tefmanager.inquiry.questions import MOST
 def resources() -> None:
     """List resources, and change them in Etcd.
 
-    That is done by the API that the manager uses, v2 or v3.
+    Changes are written by the API that the manager uses, v2 or v3.
     """
 
 
 @resources.command("list")
 @click.pass_obj
 def list_resources(session: Session) -> None:
-    """List the resources: what is held, by whom, and who waits.
+    """List the resources, with their holders.
 
-    Others are references held by other programs; a lane is all waiting tasks of the same type,
-    resources and suite, and those counted are short of the resource.
+    The column "others" counts references that other programs hold. A lane is all waiting tasks of the
+    same type, resources and suite; the column "lanes" counts the lanes that wait for the resource.
 
     \b
     Example:
@@ -61,9 +61,9 @@ def _name(_context: click.Context, _option: click.Parameter, value: str) -> str:
 @click.argument("limit", type=click.IntRange(min=-1))
 @click.pass_obj
 def set_limit(session: Session, name: str, limit: int) -> None:
-    """Set how many tasks may hold a resource; -1 is any number.
+    """Set how many tasks may hold a resource.
 
-    Makes the resource if there is none.
+    The limit -1 means no limit. Creates the resource if it does not exist.
 
     \b
     Examples:
@@ -77,9 +77,9 @@ def set_limit(session: Session, name: str, limit: int) -> None:
 @click.argument("name", callback=_name)
 @click.pass_obj
 def disable(session: Session, name: str) -> None:
-    """Close a resource: nobody gets a reference to it.
+    """Close a resource: nobody gets it until it is enabled again.
 
-    What is held stays.
+    Tasks that already hold it keep it.
 
     \b
     Example:
@@ -103,35 +103,36 @@ def enable(session: Session, name: str) -> None:
 
 @resources.group()
 def window() -> None:
-    """Spans of time in which a resource has another limit."""
+    """Set times of day at which a resource has another limit."""
 
 
 def _time(_context: click.Context, _option: click.Parameter, value: str) -> str:
     """Refuse what is no time of day."""
     if minute_of(value) is None:
-        raise click.BadParameter(f"{value!r} is no time of day, expected such as 22:00")
+        raise click.BadParameter(f"{value!r} is not a time of day, expected for example 22:00")
     return value
 
 
 @window.command("add")
 @click.argument("name", callback=_name)
 @click.argument("window_id", metavar="ID")
-@click.option(
-    "--from", "start", required=True, metavar="H:M", callback=_time, help="When it begins, in local time."
-)
+@click.option("--from", "start", required=True, metavar="H:M", callback=_time, help="Begin, in local time.")
 @click.option(
     "--to",
     "end",
     required=True,
     metavar="H:M",
     callback=_time,
-    help="When it ends; before --from: the next day.",
+    help="End, in local time. If it is before --from, the window ends on the next day.",
 )
 @click.option(
-    "--day", type=click.IntRange(-1, 6), default=-1, help="Weekday on which it begins, 0 is Sunday."
+    "--day",
+    type=click.IntRange(-1, 6),
+    default=-1,
+    help="Weekday on which it begins; 0 is Sunday, -1 every day.",
 )
-@click.option("--limit", type=click.IntRange(min=-1), help="The limit inside; -1 is none.")
-@click.option("--closed", is_flag=True, help="Nobody gets a reference inside.")
+@click.option("--limit", type=click.IntRange(min=-1), help="Limit during the window; -1: no limit.")
+@click.option("--closed", is_flag=True, help="Nobody gets the resource during the window.")
 @click.pass_obj
 def add_window(
     session: Session,
@@ -143,7 +144,7 @@ def add_window(
     limit: int | None,
     closed: bool,
 ) -> None:
-    """Add a window to a resource, or change the one of this ID.
+    """Add a window to a resource, or change the window with this ID.
 
     \b
     Examples:
@@ -191,16 +192,20 @@ def _names(paths: Mapping[str, object]) -> set[str]:
 
 @resources.command("release-stale")
 @click.option(
-    "--older-than", type=Seconds(zero=True), required=True, metavar="SECONDS", help="Held so long."
+    "--older-than",
+    type=Seconds(zero=True),
+    required=True,
+    metavar="SECONDS",
+    help="Minimum time for which they are held.",
 )
-@click.option("--client", metavar="PREFIX", help="Only of clients whose id begins so.")
-@click.option("--yes", is_flag=True, help="Release them; without this they are only listed.")
+@click.option("--client", metavar="PREFIX", help="Only clients whose id begins with PREFIX.")
+@click.option("--yes", is_flag=True, help="Release them. Without this option they are only listed.")
 @click.pass_obj
 def release_stale(session: Session, older_than: float, client: str | None, yes: bool) -> None:
-    """Give back what other programs have held for long.
+    """Release old references of other programs.
 
-    Be sure that these programs are gone. References of the manager are left alone: it gives back by
-    itself what belongs to no task.
+    First make sure that these programs are gone. This command never releases the manager's own
+    references: the manager itself releases those that belong to no task.
 
     \b
     Example:
@@ -216,7 +221,7 @@ def release_stale(session: Session, older_than: float, client: str | None, yes: 
     for each in found:
         made.add(each.resource, each.client, show.ago(each.since), show.clock(each.since))
     told = [{"resource": each.resource, "client": each.client, "since": each.since} for each in found]
-    show.show(session, told, made if found else "no such references")
+    show.show(session, told, made if found else "no references found")
     if found and not session.json:
         click.echo(f"{len(found)} released" if yes else f"{len(found)} found; --yes releases them")
 
@@ -229,9 +234,9 @@ def release_stale(session: Session, older_than: float, client: str | None, yes: 
 def migrate(session: Session) -> None:
     """Copy resources from Etcd's v2 API to its v3 API.
 
-    That can be done only while nothing is held. Keys that are in v3 already are left as they are, and
-    so is all that is in v2. Stop the manager and the other programs before, and set the manager's
-    --etcd-api to v3 after that.
+    This is possible only while no resource is held. Keys that already exist in v3 are not changed, and
+    nothing is removed from v2. First stop the manager and all other programs that use the resources.
+    Afterwards set the manager's --etcd-api to v3.
 
     \b
     Example:
@@ -244,7 +249,9 @@ def migrate(session: Session) -> None:
         old, new = await v2.read(), await v3.read()
         held = sorted({at.name for path in old if (at := tree.place(path)) is not None and at.is_lock})
         if held:
-            raise CtlError(Exit.NO, f"references are held: {', '.join(held)}; stop who holds them")
+            raise CtlError(
+                Exit.NO, f"references are held: {', '.join(held)}; stop the programs that hold them"
+            )
         values = {path: entry.value for path, entry in old.items() if tree.place(path) and path not in new}
         await v3.put(values)
         return len(values)

@@ -117,11 +117,11 @@ def status(answer: Mapping[str, Any]) -> RenderableType:
     made.add_row("in flight", cell(answer["dispatched"] + answer["working"]), cell(_flight(answer)))
     made.add_row("workers", cell(sum(answer["workers"].values())), cell(_counts(answer["workers"])))
     made.add_row("", "", cell(f"idle by type: {_counts_all(answer['worker_types'])}"))
-    etcd = "resources are read" if answer["etcd_ready"] else "away: tasks with resources wait"
+    etcd = "connected" if answer["etcd_ready"] else "unreachable: tasks with resources wait"
     made.add_row("Etcd", "", cell(etcd))
     for away in answer.get("outages", ()):
         name = " ".join(filter(None, (away["service"], away["about"])))
-        made.add_row("away", cell(name), cell(f"{away['cause']}, for {ago(away['since'], now)}"))
+        made.add_row("missing", cell(name), cell(f"{away['cause']}, for {ago(away['since'], now)}"))
         made.add_row("", "", cell(away["meaning"]))
     if short := answer["short"]:
         made.add_row("short of", cell(len(short)), cell(_some(short, len(short))))
@@ -204,13 +204,17 @@ def explanation(answer: Mapping[str, Any]) -> RenderableType:
     for reason in answer["reasons"]:
         parts.append(cell(f"• {reason['text']}"))
         for holder in reason.get("holders", ()):
-            whose = f"task {holder['guid']} at {holder['worker']}" if holder["guid"] else "being given back"
+            whose = (
+                f"task {holder['guid']} at {holder['worker']}"
+                if holder["guid"]
+                else "a task that is over; it is being released"
+            )
             since = f", for {ago(holder['since'])}" if holder["since"] else ""
             parts.append(cell(f"    held by {whose} (attempt {holder['attempt']}){since}"))
         if reason.get("others"):
             parts += [cell(text) for text in _by_others(reason)]
         parts += [
-            cell(f"    claimed by task {claim['guid']}, which waits for {ago(claim['since'])}")
+            cell(f"    kept for task {claim['guid']}, which has waited for {ago(claim['since'])}")
             for claim in reason.get("claims", ())
         ]
     if answer["ahead"]:
@@ -227,7 +231,7 @@ def _by_others(reason: Mapping[str, Any]) -> list[str]:
     left = reason["others"] - len(lines)
     if left <= 0:
         return lines
-    hint = "tefctl resources leaked tells of references without a lock key"
+    hint = "tefctl resources leaked shows references without a lock key"
     return [*lines, f"    held by other programs: {left}{' more' if lines else ''}; {hint}"]
 
 
@@ -245,7 +249,7 @@ def dead_messages(answer: Mapping[str, Any]) -> RenderableType:
     made = Rows("*message", "~guid", "what", "#bytes", "~begins")
     for each in answer["messages"]:
         made.add(each["name"], each["guid"], each["what"], each["size"], each["text"])
-    return Group(cell("\nin the dead queue, and no copies of dead tasks:"), made)
+    return Group(cell("\nother messages in the dead queue:"), made)
 
 
 def suites(answer: Mapping[str, Any]) -> RenderableType:
@@ -271,17 +275,17 @@ def resources(answer: Mapping[str, Any], most: int = HOLDERS) -> RenderableType:
         _with_total(made, len(answer["resources"]), answer["total"], "resources")
     ]
     if not answer["ready"]:
-        lines.append(cell("Etcd is away: this is how they were last seen"))
+        lines.append(cell("Etcd is unreachable: this is their last known state"))
     if answer["unknown"]:
         lines.append(cell(f"without an entry: {', '.join(answer['unknown'])}"))
     for name, existing in answer.get("resembling", {}).items():
-        lines.append(cell(f"{name!r} has no limit: is {existing!r} meant?"))
+        lines.append(cell(f"{name!r} has no entry: did you mean {existing!r}?"))
     return Group(*lines)
 
 
 def _holders(each: Mapping[str, Any], most: int) -> list[str]:
     """Return a line for each of the first that hold a resource."""
-    guids = [holder["guid"] or "(given back)" for holder in each["holders"]]
+    guids = [holder["guid"] or "(being released)" for holder in each["holders"]]
     told, left = guids[:most], len(guids) - most
     return [*told[:-1], f"{told[-1]} and {left} more"] if left > 0 else told
 

@@ -34,7 +34,7 @@ def read_tasks(name: str, text: bytes, limit: int) -> list[tuple[str, bytes]]:
     """
     found = [_checked(name, number, each, limit) for number, each in enumerate(_objects(name, text), 1)]
     if not found:
-        raise CtlError(Exit.NO, f"{name}: there is no task in it")
+        raise CtlError(Exit.NO, f"{name}: it contains no task")
     return found
 
 
@@ -44,7 +44,7 @@ def _objects(name: str, text: bytes) -> Iterator[object]:
     except ValueError as error:
         lines = [line for line in text.splitlines() if line.strip()]
         if len(lines) < 2:
-            raise CtlError(Exit.NO, f"{name}: this is no JSON: {error}") from None
+            raise CtlError(Exit.NO, f"{name}: not valid JSON: {error}") from None
         yield from (_line(name, number, line) for number, line in enumerate(lines, 1))
     else:
         yield from whole if isinstance(whole, list) else [whole]
@@ -54,7 +54,7 @@ def _line(name: str, number: int, line: bytes) -> object:
     try:
         return json.loads(line)
     except ValueError as error:
-        raise CtlError(Exit.NO, f"{name}: line {number} is no JSON: {error}") from None
+        raise CtlError(Exit.NO, f"{name}: line {number} is not valid JSON: {error}") from None
 
 
 def _checked(name: str, number: int, task: object, limit: int) -> tuple[str, bytes]:
@@ -66,20 +66,20 @@ def _checked(name: str, number: int, task: object, limit: int) -> tuple[str, byt
     if isinstance(parsed, TaskMessage):
         return parsed.guid, body
     reason = parsed.rejected if isinstance(parsed, Invalid) else None
-    raise CtlError(Exit.NO, f"{name}: task {number} can't be used: {reason or 'it is no task'}")
+    raise CtlError(Exit.NO, f"{name}: task {number} can't be used: {reason or 'it is not a task'}")
 
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.File("rb"))
 @click.option(
-    "--wait", is_flag=True, help="Wait until all are finished; exit status 1 if not all completed."
+    "--wait", is_flag=True, help="Wait until all are finished. Exit status 1 if not all completed."
 )
 @click.pass_obj
 def submit(session: Session, files: Sequence[BinaryIO], wait: bool) -> None:
-    """Send the tasks in FILES (- is standard input).
+    """Submit the tasks in FILES (- is standard input).
 
-    A file has one JSON object, a list of them, or one a line. What can't run as things are is taken all
-    the same, and warned of.
+    A file has one JSON object, a list of objects, or one object on each line. Tasks that can't run at the
+    moment (no worker of their type, or a closed resource) are accepted, with a warning.
 
     \b
     Examples:
@@ -115,7 +115,7 @@ def send_tasks(
             else:
                 refused.append((guid, str(answer["response"])))
     for text, count in warned.items():
-        click.echo(f"warning: {count} of the tasks can't run as things are: {safe(text)}", err=True)
+        click.echo(f"warning: {count} of the tasks can't run at the moment: {safe(text)}", err=True)
     for guid, text in refused:
         click.echo(f"not taken: {safe(guid)}: {safe(str(text))}", err=True)
     return taken, refused

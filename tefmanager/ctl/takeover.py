@@ -17,14 +17,17 @@ from tefmanager.etcd.v3owner import V3OwnerKeys
 
 
 @click.command("take-over")
-@click.option("--yes", is_flag=True, help="Forget it; without this it is only told who it is.")
+@click.option(
+    "--yes", is_flag=True, help="Take over. Without this option, only show which grid uses the lock keys."
+)
 @click.pass_obj
 def take_over(session: Session, yes: bool) -> None:
-    """Let this grid use the lock keys of another one that is gone.
+    """Let this grid use the lock keys of another grid that is gone.
 
-    For a manager whose log says ETCD_TAKEN: another database was in use with the same name prefix. The
-    waiting manager goes on within seconds, and gives back all references of the other grid, whose
-    workers may be using them still. It is refused while the other grid's manager is alive: stop that first.
+    Use it for a manager whose log says ETCD_TAKEN: another database was in use with the same name prefix.
+    The waiting manager goes on within seconds, and releases all references of the other grid, even if
+    workers of that grid still use them. The command is refused while the other grid's manager is alive.
+    Stop that manager first.
 
     \b
     Example:
@@ -46,6 +49,6 @@ def take_over(session: Session, yes: bool) -> None:
     if session.json:
         click.echo(json.dumps({"known": None if known is None else known.where, "forgotten": yes}))
     elif known is None:
-        click.echo("nobody uses the lock keys: the next manager that begins will")
+        click.echo("no grid uses the lock keys: the next manager that starts takes them")
     else:
-        click.echo(f"{known.where} is forgotten" if yes else f"{known.where} is known; --yes forgets it")
+        click.echo(f"released from {known.where}" if yes else f"used by {known.where}; --yes takes over")

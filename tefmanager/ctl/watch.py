@@ -62,14 +62,14 @@ def shared(room: int, wanted: Sequence[int]) -> list[int]:
     default=2.0,
     show_default=True,
     metavar="SECONDS",
-    help="Look so often.",
+    help="Time between two updates.",
 )
 @click.pass_obj
 def watch(session: Session, interval: float) -> None:
-    """Show it all, live, until Ctrl-C.
+    """Show the most important things live, until Ctrl-C.
 
-    That is status, tasks, workers and resources, as much as there is room for. While the manager or
-    RabbitMQ is away it says so, and goes on when they are back.
+    These are status, tasks, workers and resources, as many rows as fit on the terminal. While the
+    manager or RabbitMQ is unreachable, it says so, and goes on when they are back.
 
     \b
     Example:

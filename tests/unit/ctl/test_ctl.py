@@ -50,10 +50,10 @@ def test_one_task_in_a_file() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "this is no JSON"),
-        ("[]", "there is no task in it"),
-        ("nonsense", "this is no JSON"),
-        (f"{json.dumps(A)}\nnonsense", "line 2 is no JSON"),
+        ("", "not valid JSON"),
+        ("[]", "it contains no task"),
+        ("nonsense", "not valid JSON"),
+        (f"{json.dumps(A)}\nnonsense", "line 2 is not valid JSON"),
         (json.dumps([A, 7]), "task 2 can't be used"),
         (json.dumps([A, {"task_type": "t"}]), "task 2 can't be used: guid is missing"),
         (json.dumps({**A, "type": "set_state"}), "task 1 can't be used"),
@@ -86,7 +86,7 @@ def test_foreign_locks() -> None:
     ]
 
 
-LEAKED = "tefctl resources leaked tells of references without a lock key"
+LEAKED = "tefctl resources leaked shows references without a lock key"
 
 
 @pytest.mark.parametrize(
@@ -154,12 +154,15 @@ def test_names_stay_as_they_are() -> None:
         (["resources", "set-limit", "a//b", "1"], "can't be a resource's name"),
         (["resources", "set-limit", "a", "-2"], "-2 is not in the range"),
         (["--timeout", "0", "status"], "0.0 is not in the range 0.0<x<=86400.0"),
-        (["--timeout", "nan", "status"], "nan is no number of seconds"),
+        (["--timeout", "nan", "status"], "nan is not a number of seconds"),
         (["--timeout", "inf", "status"], "inf is not in the range"),
-        (["watch", "--interval", "nan"], "nan is no number of seconds"),
+        (["watch", "--interval", "nan"], "nan is not a number of seconds"),
         (["watch", "--interval", "0"], "0.0 is not in the range"),
         (["resources", "release-stale", "--older-than", "-1"], "-1.0 is not in the range"),
-        (["resources", "window", "add", "a", "w", "--from", "25:00", "--to", "1:00"], "is no time of day"),
+        (
+            ["resources", "window", "add", "a", "w", "--from", "25:00", "--to", "1:00"],
+            "is not a time of day",
+        ),
         (["resources", "window", "add", "a", "w", "--from", "2:00", "--to", "1:00"], "give --limit, or"),
         (["dead", "drop"], "give guids, or --all"),
         (["dead", "retry", "A", "--all"], "give guids, or --all"),
@@ -372,4 +375,4 @@ def test_what_is_no_broker() -> None:
         result = CliRunner().invoke(cli, ["--timeout=0.2", "status"], env={"TEF_AMQP_URL_DEV": url})
     assert isinstance(result.exception, CtlError)
     assert result.exception.status is Exit.BROKER
-    assert str(result.exception).endswith(": nobody there speaks AMQP with us, or too slowly")
+    assert str(result.exception).endswith(": the server there does not speak AMQP, or is too slow")
