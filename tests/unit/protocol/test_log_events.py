@@ -36,7 +36,7 @@ def test_the_page_says_when_and_what_to_do() -> None:
 
 def test_the_page_explains_every_field() -> None:
     """And none that there is not."""
-    explained = [word for row in table(PAGE, "field", "what it is") for word in words(row[0])]
+    explained = [word for row in table(PAGE, "field", "meaning") for word in words(row[0])]
     assert set(explained) == {field for event in CATALOGUE for field in event.fields}
     assert len(explained) == len(set(explained))
 
