@@ -31,7 +31,7 @@ manager_with_limits() {
 	cp -p database_prod.yml database_dev.yml
 	sed -i 's/^database: .*/database: small/' database_dev.yml
 	cp -p tef-manager.ini limits.ini
-	sed -i 's/^env = .*/env = dev/; s|^\(amqp-url = .*\)/$|\1/limits|' limits.ini
+	sed -i 's/^env = .*/env = dev/; s|^\(amqp-url = .*\)/$|\1/limits|; /^http =/d; /^message-limit =/d' limits.ini
 	printf '%s\n' 'http = tcp:8092:interface=127.0.0.1' 'message-limit = 67108864' >>limits.ini
 	systemctl start tef-manager@limits
 	END
