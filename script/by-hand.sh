@@ -38,7 +38,7 @@ services_start_by_hand() {
 	END
 }
 
-# What the README tells systemctl to do is done by hand.
+# What docs/install.md tells systemctl to do is done by hand.
 stand_in() {
     inside sh -c 'cat >/usr/local/bin/systemctl; chmod +x /usr/local/bin/systemctl' <<-'END'
 	#!/bin/sh -eu
@@ -85,7 +85,7 @@ without_systemd() {
     install_files
     check "its command says in one line what to set" has '/root/run-unit 2>&1 || true' \
         'tef-manager: TEF_AMQP_URL_PROD is not set.*database_prod.yml'
-    say "$RELEASE: following the README"
+    say "$RELEASE: following docs/install.md"
     set_up
     check "the manager leads" until_has "cat $LOG" 'LEADERSHIP_GAINED'
     check "it is the unit's user" is 'ps -o user:20= -p "$(cat /run/by-hand.pid)"' tef-manager

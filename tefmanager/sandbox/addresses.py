@@ -36,12 +36,13 @@ class Addresses:
         return f"http://{host}:{port}"
 
 
-def describe(addresses: Addresses, env: str = "dev") -> list[str]:
+def describe(addresses: Addresses, env: str = "dev", page: str = "") -> list[str]:
     """Return lines that say how to reach each server: what to export, and clients to try.
 
     Args:
         addresses: of the sandbox. Its passwords are in the lines; they open nothing else.
         env: ``dev``, ``test`` or ``prod``, whose variables are exported.
+        page: address of the manager's page; empty if there is none.
     """
     suffix = env.upper()
     host, port = addresses.etcd
@@ -50,6 +51,7 @@ def describe(addresses: Addresses, env: str = "dev") -> list[str]:
         f"  RabbitMQ    {addresses.amqp_url}",
         f"  PostgreSQL  {addresses.database_url}",
         f"  Etcd        {addresses.etcd_url}",
+        *([f"  Page        {page}"] if page else []),
         "For programs that use it:",
         f"  export TEF_ENV={env}",
         f"  export TEF_AMQP_URL_{suffix}={addresses.amqp_url}",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import socket
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from twisted.application.service import IService, Service
@@ -13,9 +16,13 @@ from twisted.python.failure import Failure
 
 from tefmanager.config.config import Config
 from tefmanager.sandbox import Sandbox, SandboxError, describe
+from tefmanager.sandbox.machine import HOST, free_ports
 from tefmanager.support.taskgroup import TaskGroup
 
 log = Logger()
+
+_TCP = re.compile(r"tcp:(?:port=)?([1-9]\d*)(?::interface=([\w.]+))?")
+"""A place for the page that has an address on this machine: port, interface."""
 
 
 class Sandboxed(Service):
@@ -53,9 +60,10 @@ class Sandboxed(Service):
         except SandboxError as error:
             self._give_up(str(error))
             return
-        for line in describe(found, self._config.env):
+        config = with_own_page(self._config)
+        for line in describe(found, config.env, page_address(config.http.endpoint)):
             _say(line)
-        self._inner = self._make(self._config.with_services(found.amqp_url, found.database, found.etcd))
+        self._inner = self._make(config.with_services(found.amqp_url, found.database, found.etcd))
         self._inner.startService()  # type: ignore[no-untyped-call]
 
     def _failed(self, failure: Failure) -> None:
@@ -75,6 +83,35 @@ class Sandboxed(Service):
             if stopping is not None:
                 await stopping
         await self._sandbox.stop()
+
+
+def with_own_page(config: Config) -> Config:
+    """Return a configuration whose page has a port of its own.
+
+    The default port may belong to another manager on this machine. Then the page gets a free one. A place
+    that somebody asked for stays as it is.
+    """
+    found = _TCP.fullmatch(config.http.endpoint)
+    if config.http.asked or found is None or _is_free(int(found[1])):
+        return config
+    [port] = free_ports(1)
+    return replace(config, http=replace(config.http, endpoint=f"tcp:{port}:interface={HOST}"))
+
+
+def page_address(endpoint: str) -> str:
+    """Return the page's address for an endpoint in Twisted's words; what is no plain TCP stays as it is."""
+    found = _TCP.fullmatch(endpoint)
+    return f"http://{found[2] or HOST}:{found[1]}/" if found else endpoint
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((HOST, port))
+        except OSError:
+            return False
+    return True
 
 
 def _say(line: str) -> None:

@@ -34,9 +34,9 @@ def _blocks(text: str) -> list[Block]:
     return [Block(match[1], match[2] or "", textwrap.dedent(match[3])) for match in _BLOCK.finditer(text)]
 
 
-def block(page: Path, where: str) -> Block:
-    """Return the one block of a page that has this name."""
-    [found] = [each for each in blocks(page) if each.where == where]
+def block(page: Path, where: str, kind: str = "") -> Block:
+    """Return the one block of a page that has this name, and this kind if one is given."""
+    [found] = [each for each in blocks(page) if each.where == where and kind in ("", each.kind)]
     return found
 
 
@@ -54,6 +54,8 @@ def comparable(text: str) -> str:
     text = re.sub(r"/\S+/tef-sandbox-\w+", "SANDBOX", text)
     text = re.sub(r"tef:\w{16}@", "tef:PASSWORD@", text)
     text = re.sub(r"~\d{10}~", "~TIME~", text)
+    text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "TIME", text)
+    text = re.sub(r" +$", "", text, flags=re.MULTILINE)
     return re.sub(r"(127\.0\.0\.1:|PORT_DEV=)\d+", r"\1PORT", text)
 
 
@@ -103,6 +105,10 @@ class Reader:
         self._folder = folder
         self._environment = environment
         self.terminals: dict[str, Terminal] = {}
+
+    def set(self, **variables: str) -> None:
+        """Set variables for all that is started from now on."""
+        self._environment |= variables
 
     def follow(self, block: Block) -> None:
         """Do what a block says, or see that it is so."""

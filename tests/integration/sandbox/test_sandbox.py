@@ -193,6 +193,7 @@ def test_the_description_can_be_pasted() -> None:
         "export TEF_ETCD_HOST_TEST=127.0.0.1 TEF_ETCD_PORT_TEST=6",
     ]
     assert any("postgresql://u:p@127.0.0.1:5/d" in line for line in describe(addresses))
+    assert "  Page        http://127.0.0.1:8090/" in describe(addresses, page="http://127.0.0.1:8090/")
 
 
 OWN = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -352,3 +353,37 @@ def test_links_lead_somewhere(page: str, target: str) -> None:
     assert file.exists()
     if anchor:
         assert anchor in anchors(file)
+
+
+# --- the front page and the index ---
+
+
+def test_the_readme_is_a_front_page() -> None:
+    """It stays shorter than 150 lines; everything else has a page of its own."""
+    assert len((ROOT / "README.md").read_text().splitlines()) < 150
+
+
+def test_every_page_is_in_the_index() -> None:
+    """The index names each page once, under one of the four kinds."""
+    index = (ROOT / "docs/README.md").read_text()
+    kinds = re.split(r"^## (.+)$", index, flags=re.MULTILINE)[1:]
+    assert kinds[::2] == ["Tutorial", "How-to", "Reference", "Explanation"]
+    named = [name for below in kinds[1::2] for name in re.findall(r"^\| \[([\w-]+\.md)\]\(", below, re.M)]
+    assert sorted([*named, "README.md"]) == sorted(page.name for page in (ROOT / "docs").glob("*.md"))
+
+
+def test_pictures_are_light() -> None:
+    """A picture of the page or of a terminal has at most 150 kB."""
+    pictures = list((ROOT / "docs/pictures").glob("*.png"))
+    assert {path.stem for path in pictures} == {"demo", "page"}
+    assert all(path.stat().st_size <= 150_000 for path in pictures)
+
+
+def test_badges_are_true() -> None:
+    """They say what the package's metadata say."""
+    metadata = configparser.ConfigParser()
+    metadata.read(ROOT / "setup.cfg")
+    needed = metadata["options"]["python_requires"].removeprefix(">=").strip()
+    for name, text in (("python", f"python: {needed} or later"), ("licence", "licence: MIT")):
+        assert f'aria-label="{text}"' in (ROOT / f"docs/pictures/{name}.svg").read_text()
+    assert metadata["metadata"]["license"] == "MIT"

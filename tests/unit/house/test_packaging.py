@@ -151,18 +151,24 @@ def test_settings_filled_in(setting: str) -> None:
     assert len(re.findall(rf"^#{setting.partition('=')[0]} = ", example, re.MULTILINE)) == 1
 
 
-def test_commands_of_the_readme_are_found() -> None:
-    """The section that the package's tests follow is there, with the commands in it."""
-    readme = (ROOT / "README.md").read_text()
-    section = re.search(r"^### All on one machine\n(.*?)^#", readme, re.MULTILINE | re.DOTALL)
+def all_on_one_machine() -> str:
+    """Return the section of install.md for a machine that has all services."""
+    page = (ROOT / "docs/install.md").read_text()
+    section = re.search(r"^### All on one machine\n(.*?)^##", page, re.MULTILINE | re.DOTALL)
     assert section is not None
-    assert len(re.findall("^```sh$", section[1], re.MULTILINE)) == 1
+    return section[1]
+
+
+def test_commands_for_one_machine_are_found() -> None:
+    """The section that the package's tests follow is there, with the commands in it."""
+    assert len(re.findall("^```sh$", all_on_one_machine(), re.MULTILINE)) == 1
+    assert "docs/install.md" in (DEBIAN / "tests/set-up").read_text()
     assert "### All on one machine$" in (DEBIAN / "tests/set-up").read_text()
 
 
-def test_no_password_of_the_readme_is_seen() -> None:
+def test_no_password_is_seen() -> None:
     """None stands on the command line of a program, and the user with the known password is gone."""
-    commands = section("README.md", "Install")
+    commands = all_on_one_machine()
     programs = [
         line for line in commands.splitlines() if re.match(r"(rabbitmqctl|runuser|systemctl|tefctl) ", line)
     ]
