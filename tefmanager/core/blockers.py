@@ -16,14 +16,15 @@ UNLIMITED = "unlimited"
 """What keys of names begin with that limit nothing."""
 
 REMEMBERED = 1000
-"""Obstacles of which it is remembered that the log told of them: the last ones."""
+"""Most blockers of which it is remembered that they were logged: the last ones."""
 
 
 class Blockers:
-    """Finds what no task's end removes: a type that no worker has, a resource that gives nothing.
+    """Finds what the end of another task does not remove, such as a type that no worker has.
 
-    The sender is told of each. The log tells of one once, with the first task it was found for, until it
-    was found to be gone: ten thousand tasks that are submitted before their workers come are no news.
+    The sender is warned of each blocker. The log has one line for a blocker, with the first task that it
+    concerns, until it is found to be gone. So ten thousand tasks that are submitted before their workers
+    come make one line.
 
     Attributes:
         resembling: the names that differ from an existing one by what nobody sees.

@@ -71,7 +71,7 @@ class Planner:
     def _send_again(self, worker: Worker, now: Moment) -> None:
         """Give a worker once more what it has not begun, and may not have got, if nobody else took it.
 
-        Not while the broker has not said what became of the last message: it would be sent again and again.
+        Not before the broker has said what became of the last message: else it would be sent for ever.
         """
         unconfirmed = any(attempt.id in self._attempts.unconfirmed for attempt in worker.queue)
         if unconfirmed or not worker.doubtful:
@@ -108,9 +108,9 @@ class Planner:
         return next((one for one in free if one.name not in lane.avoid and one not in kept), None)
 
     def _must_read(self, lane: InLine, now: Moment) -> bool:
-        """What is first in a lane is not in memory: have it read, unless the lane is short for anyone.
+        """Have a lane read whose first task is not in memory, unless its resources have nothing to give.
 
-        A demand that is paged out is parked without being read, if somebody is there to wait for it.
+        A paged-out demand that is short is parked unread, if a task in memory can stand for it.
         """
         short = self._pool.lacking(lane.demand.resources, now)
         first = lane.demand.first() if isinstance(lane, PagedOut) else None
@@ -147,7 +147,7 @@ class Planner:
             self._watch(wait)
 
     def _watch(self, wait: Wait) -> None:
-        """Look at a task when its patience is over; what needs one resource only is served in its turn."""
+        """Look at a task when its patience is over. A task of one resource is served in its turn."""
         if len(wait.task.spec.resources) > 1 and wait.task.claim is None:
             self._timers.cancel(wait.timer)
             due = wait.since + self._patience

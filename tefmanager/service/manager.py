@@ -119,7 +119,7 @@ class Manager(Service):
     def stopService(self) -> Deferred[None]:
         """Finish what is under way, hand over, disconnect; for some seconds at most.
 
-        After that it is as if the process had died: whoever leaderships next puts everything in order.
+        After that it is as if the process had died: the next leader puts everything in order.
         """
         super().stopService()  # type: ignore[no-untyped-call]
         stopped: Deferred[None] = Deferred()
@@ -193,7 +193,7 @@ class Manager(Service):
         return self._clocks().monotonic - began
 
     async def _outlive(self, leadership: ILeadership) -> None:
-        """Leadership until it ends, whatever ends it."""
+        """Lead until the leadership ends, whatever ends it."""
         try:
             await self._leadership(leadership)
         except CancelledError:
@@ -292,7 +292,7 @@ class Manager(Service):
         self.outages.drop(Away.STEP)
 
     def change(self, policy: Policy) -> None:
-        """Go about the work in other ways from now on; queues and meter stay."""
+        """Work by another policy from now on; queues and meter stay."""
         self._policy = replace(policy, queues=self._policy.queues, meter=self._policy.meter)
         for calls, interval in self._loops.items():
             calls.interval = interval()

@@ -2,7 +2,7 @@
 
 The database gives the lock of a manager that it has not heard for some time to a standby. A manager that
 was frozen, its process or its whole machine, does not know: when it thaws it would finish what it was about
-to do, while another leaderships. So each answer of the database is a lease, shorter than the database's
+to do, while another one leads. So each answer of the database is a lease, shorter than the database's
 patience: what only the active manager may do is done while it holds, and waits otherwise.
 """
 

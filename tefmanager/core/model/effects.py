@@ -81,11 +81,11 @@ class LookAt(Struct, frozen=True):
 
 
 class DeadLetter(Struct, frozen=True):
-    """Put a task into the queue of the dead, with its history.
+    """Put a task's copy into the dead queue, with its history.
 
     Attributes:
-        again: its copy may be there already: somebody has to look first.
-        late: it is in history by now, and only lacks the copy.
+        again: the copy may be there already, so somebody has to look first.
+        late: the task is in history by now; only the copy is missing.
     """
 
     task_id: int
@@ -96,7 +96,7 @@ class DeadLetter(Struct, frozen=True):
 
 
 class KeepCopies(Struct, frozen=True):
-    """What the queue of the dead has of the dead tasks ``ids`` was written: there may be more to do."""
+    """Look whether more is to be done, now that it is written what the dead queue has of ``ids``."""
 
     ids: tuple[int, ...]
 

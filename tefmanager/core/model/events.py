@@ -140,7 +140,7 @@ class DeadLettered(Struct, frozen=True):
 
 
 class CopiesKnown(Struct, frozen=True):
-    """What the queue of the dead has of dead tasks, by id."""
+    """What the dead queue has of dead tasks, by id."""
 
     copies: Mapping[int, Copy | None]
 

@@ -10,11 +10,11 @@ class Memory:
     """How much of the backlog is in memory.
 
     Attributes:
-        tasks: waiting tasks above which demands go cold. It becomes more where those that went cold are
-            read again and again: memory follows what is in use.
-        first: tasks that are read of each suite when a demand is read.
-        most: tasks that are read of a lane at a time: it begins with ``first``, and doubles when the lane
-            runs dry.
+        tasks: waiting tasks above which demands are paged out. The backlog raises it when evicted demands
+            have to be read again, so that memory follows what is in use.
+        first: tasks of each suite that are read when a demand is read.
+        most: tasks of a lane that are read at a time, at most. The number begins with ``first``, and
+            doubles when the lane is drained.
     """
 
     tasks: int = 50_000

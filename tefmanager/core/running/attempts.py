@@ -80,7 +80,7 @@ class Attempts:
         self._ledger.reserve(Reserve(attempt.id, attempt.wants))
 
     def answered(self, attempt_id: int) -> Attempt | None:
-        """Etcd has answered for an attempt, or will not; return it, or None where nobody asked."""
+        """Note that Etcd has answered for an attempt, or will not; return it, or None if nobody asked."""
         attempt = self.reserving.pop(attempt_id, None)
         if attempt is not None:
             self._pool.unbook(attempt)
@@ -102,8 +102,8 @@ class Attempts:
     def hold_back(self, task: Task, reason: str, now: Moment) -> None:
         """Keep one task from being tried for a while, for a reason of its own; all others go on.
 
-        It waits, or is about to. Its reason is logged once, and shown as long as it lasts. What is wrong
-        with its resources is wrong for all who need them: see `Pool.hold_back`.
+        The task waits, or is about to. The reason is logged once, and shown as long as it lasts. A fault
+        of its resources concerns all tasks that need them: see `Pool.hold_back`.
         """
         if self.held_back.hold(task, reason, now):
             self._ledger.log(catalogue.TASK_CANNOT_RUN(task.spec.task_type, task.spec.guid, reason))
@@ -153,13 +153,13 @@ class Attempts:
         self.deadlines.watch(attempt)
 
     def settle_doubt(self, attempt: Attempt) -> None:
-        """It is clear again what becomes of an attempt."""
+        """Note that an attempt is in doubt no longer."""
         if attempt.doubt is not None:
             attempt.doubt = None
             self._ledger.task(attempt.task)
 
     def doubt(self, attempt: Attempt, doubt: Doubt) -> None:
-        """What was told again may mean the end of an attempt: a crash must not take that along."""
+        """Write down that a redelivered message may mean the end of an attempt; a restart reads it."""
         if attempt.doubt is not doubt:
             attempt.doubt = doubt
             self._ledger.task(attempt.task)
@@ -171,13 +171,13 @@ class Attempts:
         self.log(catalogue.TASK_WORKING, attempt)
 
     def sent_only(self, attempt: Attempt, now: Moment) -> None:
-        """Its worker has begun anew: of what it was sent, it will say whether it works at it."""
+        """Count an attempt as dispatched only: its worker came back and has to say what it does."""
         attempt.quiet = attempt.started = None
         attempt.first_hand = False
         self._enter(attempt, Phase.DISPATCHED, now)
 
     def take_over(self, task: Task, worker: Worker, now: Moment) -> None:
-        """A worker evidently runs a task that waits: it is its again, and its references are owed."""
+        """Give a waiting task to a worker that evidently runs it; its references are owed."""
         if task.attempt is not None:
             self.unbook(task.attempt, now)
         self._backlog.remove(task)
@@ -191,7 +191,7 @@ class Attempts:
         self.log(catalogue.TASK_REGAINED, attempt)
 
     def owe(self, attempt: Attempt) -> None:
-        """An attempt runs without references: it is to have them before anybody else is given any."""
+        """Note that an attempt runs without its references: it gets them before anybody else gets any."""
         self.owed[attempt.id] = attempt
         self._pool.owe(attempt)
 
@@ -230,7 +230,7 @@ class Attempts:
         self.dead_letter(task)
 
     def dead_letter(self, task: Task, *, again: bool = False) -> None:
-        """Send a task to the queue of the dead; it moves to history when that has taken it, or refused.
+        """Send a task's copy to the dead queue; when that has taken or refused it, the task is history.
 
         ``again``: its copy may be there already.
         """
@@ -241,8 +241,8 @@ class Attempts:
     def complete(self, task: Task, by: Attempt, now: Moment) -> None:
         """A task is done, wherever it is; ``by`` is the attempt that did it, live or not.
 
-        One that is on its way to the dead queue is dead: its copy may be there already, in the hands of
-        others even, and nothing could take it back for certain.
+        A task on its way to the dead queue is dead: its copy may be there already, even in the hands of
+        others, and nothing could take it back for certain.
         """
         if task.state is TaskState.DEAD_LETTERING:
             reason = "the task is on its way to the dead queue"
@@ -277,7 +277,7 @@ class Attempts:
         self.suites.ended(task.spec.suite, outcome)
 
     def resolve(self, attempt: Attempt, now: Moment) -> None:
-        """A worker can have a task no longer that had been taken from it."""
+        """Note that a worker cannot have a task any more that was taken from it."""
         attempt.worker.queue.remove(attempt)
         self.deadlines.unwatch(attempt)
         self._ledger.resolved(attempt.id)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tefmanager.core.running.attempts import Attempts
 
 _HEARTBEATS = 3
-"""How many heartbeats a worker that is missing has left out."""
+"""Heartbeats that a worker has left out once it is missing."""
 
 
 class Deadlines:
@@ -76,9 +76,9 @@ class Deadlines:
     def seen_free(self, worker: Worker, now: Moment) -> None:
         """A worker says that it is free though something may stand in its queue.
 
-        If it has had time enough to begin that, it does not have it; unless it has just been started, and
-        is about to look. What was sent to it once more it would begin at once. What the broker has not
-        confirmed may come at any time.
+        If it has had enough time to begin the task, it does not have it, unless the worker has just been
+        started and is about to look into its queue. For a task that it had begun and given
+        up, no time has to pass. A message that the broker has not confirmed may come at any time.
         """
         for attempt in worker.queue:
             if attempt.id in self._attempts.unconfirmed:
@@ -91,12 +91,12 @@ class Deadlines:
                 self.watch(attempt)
 
     def ended_silently(self, attempt: Attempt, now: Moment) -> None:
-        """Its worker, which had it taken away amid its work, is free, unless it says otherwise in time."""
+        """Take a worker for free that said so during its work, unless it says otherwise in time."""
         attempt.seen_free = now.monotonic
         self.watch(attempt)
 
     def _settle(self, attempt: Attempt, now: Moment) -> None:
-        """A worker that was seen free after long enough, and has not begun, does not have it."""
+        """Settle an attempt whose worker said late enough that it is free, and has not begun."""
         worker = attempt.worker
         if attempt not in worker.queue or (attempt.phase is Phase.WORKING and not attempt.beats):
             return

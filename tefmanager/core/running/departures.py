@@ -56,9 +56,9 @@ class Departures:
             self._leave(worker, now)
 
     def _may_have_left(self, worker: Worker, now: Moment) -> None:
-        """It may have come back under the same name since, and have got a task: its next words tell.
+        """Wait for the next words of a worker that may have come back under the same name since.
 
-        What it has said since then comes again as well, or comes soon. Until then it gets nothing.
+        Whatever it has said since is delivered again as well, or comes soon. Until then it gets no task.
         """
         worker.leaving = now.monotonic
         if worker.booked is not None:
@@ -82,7 +82,7 @@ class Departures:
             self._leave(worker, now)
 
     def stays(self, worker: Worker, now: Moment, *, free: bool) -> None:
-        """It has not left, or has come back; ``free``: it works at nothing."""
+        """Note that a worker has not left, or has come back; ``free``: it says that it is free."""
         if worker.leaving is None:
             return
         worker.leaving = None
@@ -117,7 +117,7 @@ class Departures:
                 self._remove(worker, now)
 
     def undelivered(self, attempt: Attempt, reason: str, now: Moment) -> None:
-        """A dispatch reached no queue: undo it at once, and take the worker for missing."""
+        """Undo a dispatch that reached no queue, and take the worker for missing."""
         worker, spec = attempt.worker, attempt.task.spec
         self._ledger.log(catalogue.DISPATCH_FAILED(spec.task_type, spec.guid, worker.name, reason))
         if attempt.live:
@@ -127,7 +127,7 @@ class Departures:
             self._attempts.resolve(attempt, now)
 
     def unsendable(self, attempt: Attempt, reason: str, now: Moment) -> None:
-        """The broker takes no message like this one: undo its dispatch, and hold the task back."""
+        """Undo a dispatch whose message the broker refuses as such, and hold the task back."""
         worker, task = attempt.worker, attempt.task
         spec = task.spec
         self._ledger.log(catalogue.DISPATCH_FAILED(spec.task_type, spec.guid, worker.name, reason))

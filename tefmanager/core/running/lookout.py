@@ -1,4 +1,4 @@
-"""Whether anyone consumes a worker's queue still: what a killed worker held need not wait for long.
+"""Whether anyone still consumes a worker's queue, so that the task of a killed worker need not wait long.
 
 Nobody can ask a worker whether it is alive, but the broker knows who consumes its queue. It is asked about
 workers at which a task begins, to learn how they consume; and about silent ones, when somebody waits for
@@ -123,7 +123,7 @@ class Lookout:
     # --- silent ones ---
 
     def _look_round(self, now: Moment) -> None:
-        """Let those go that are gone, and have others looked at; all said by ``now`` was heard."""
+        """Let workers go that are gone, and look at other silent ones; all said by ``now`` was heard."""
         self._armed = False
         self._urgent.clear()
         for attempt in list(self._silent(now)):
@@ -134,7 +134,7 @@ class Lookout:
                 self._urgent.append(worker)
 
     def _silent(self, now: Moment) -> Iterator[Attempt]:
-        """Go through what others wait for and silent workers hold, if it is known how they consume."""
+        """Go through attempts of silent workers that others wait for, if it is known how they consume."""
         waited: set[str] | None = None
         for attempt in self._attempts.in_flight.values():
             worker, seen = attempt.worker, attempt.worker.seen

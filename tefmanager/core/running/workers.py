@@ -1,4 +1,4 @@
-"""The collective of workers: who is there, and who is free."""
+"""All workers: who is there, and who is free."""
 
 from __future__ import annotations
 
@@ -72,19 +72,19 @@ class Workers:
         stalled: bool | None = None,
         missing: bool | None = None,
     ) -> None:
-        """Change what is given of a worker's state, and note what follows from it."""
+        """Change the given parts of a worker's state, and note its new status."""
         worker.busy = worker.busy if busy is None else busy
         worker.stalled = worker.stalled if stalled is None else stalled
         worker.missing = worker.missing if missing is None else missing
         self.changed(worker, now)
 
     def changed(self, worker: Worker, now: Moment) -> None:
-        """Note a worker's new status, if it is new, and whether it is free; nothing of one that is gone."""
+        """Note a worker's status, if it changed, and whether it is free. Does nothing if it is gone."""
         if self._workers.get(worker.name) is not worker:
             return
         if (status := worker.status) is not worker.shown:
             worker.shown = status
-            # While the clock is behind, who goes missing would count as missing for years afterwards.
+            # Dated by a clock that is behind, it would have been missing for years once that is right.
             worker.since = max(now.wall, self.day) if worker.missing else now.wall
             self._ledger.worker(worker)
         self._sort(worker)
@@ -103,7 +103,7 @@ class Workers:
         return not self._free.get(worker_type)
 
     def touched(self) -> list[str]:
-        """Return the types of which other workers are free than when this was asked last."""
+        """Return the types whose free workers have changed since the last call."""
         touched, self._touched = list(self._touched), {}
         return touched
 
@@ -112,7 +112,7 @@ class Workers:
         return list(self._doubtful)
 
     def serves(self, worker_type: str, avoid: frozenset[str]) -> bool:
-        """Tell whether there is a worker of a type, other than some, that works or could."""
+        """Tell whether a worker of a type, not to be avoided, works or could work."""
         gone = (WorkerStatus.MISSING, WorkerStatus.STALLED)
         workers = self._types.get(worker_type, ())
         return any(worker.status not in gone and worker.name not in avoid for worker in workers)

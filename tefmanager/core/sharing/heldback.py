@@ -1,6 +1,6 @@
-"""What can't be done for a reason of its own: set aside with it, and tried again more and more slowly.
+"""What a service refuses for a reason of its own: held back, and tried again more and more slowly.
 
-Nothing of this is in the database: the next leadership tries everything anew.
+None of this is in the database: the next leadership tries everything anew.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class HoldBacks(Generic[Key]):
         return news
 
     def tried(self, key: Key, now: Moment) -> None:
-        """Something is tried again: nothing else of the kind is, until the same pause is over."""
+        """Note that something is tried again: it is not tried once more until the same pause is over."""
         entry = self._held.get(key)
         if entry is not None:
             entry.tried = True

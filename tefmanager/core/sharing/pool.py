@@ -17,7 +17,7 @@ from tefmanager.core.model.values import Moment
 from tefmanager.core.sharing.heldback import HeldBack, HoldBacks
 
 NOT_READ = "(Etcd)"
-"""What a task waits for while the resources have not been read."""
+"""Stands for the resource that a task is short of while no resources have been read."""
 
 
 @dataclass(slots=True)
@@ -25,8 +25,8 @@ class Wait:
     """A task that was first in line but for its resources.
 
     Attributes:
-        task: it.
-        since: monotonic time from which it has been so.
+        task: that task.
+        since: monotonic time from which it has been first in line.
         timer: by which its patience is looked at.
         yielded: it has a claim, and let another task have what it claims, since no worker was free for it.
     """
@@ -49,12 +49,12 @@ class Pool:
 
     Attributes:
         ready: the resources have been read.
-        seen: they, as they were seen last.
-        pending: references that are being asked for.
+        seen: the resources, as they were seen last.
+        pending: how many references of each resource Etcd is being asked for.
         waits: the tasks that were first in line but for their resources, by id.
         holds_unknown: a name without an entry holds a task back.
-        impossible: names that can't be reserved together, whoever asks; what waits for just these stands
-            at `HeldBack.place`, as at a resource that it is short of.
+        impossible: sets of names that cannot be reserved together, whoever asks. What waits for exactly
+            these stands at `HeldBack.place`, as at a resource that it is short of.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Pool:
     def short(self, task: Task, now: Moment, worker: Worker | None = None) -> str | None:
         """Return the first of a task's resources that has no reference for it, or None.
 
-        ``worker``: the one that it is for, where that is not free for anything else.
+        ``worker``: the worker that is to get it, if it is free for nothing else.
         """
         if not task.spec.resources:
             return None
@@ -119,7 +119,7 @@ class Pool:
         return None
 
     def fits(self, attempt: Attempt, now: Moment) -> bool:
-        """Tell whether an attempt that runs without its references could take them: it goes before all."""
+        """Tell whether an attempt that runs without its references could take them, before any claim."""
         if not self.ready or self._held_at(attempt.wants, now) is not None:
             return False
         return all(self._count(name, now) >= 1 for name in attempt.wants)
@@ -136,9 +136,9 @@ class Pool:
         return left >= 1 and left - len(self.claims_before(name, now, task, worker)) >= 1
 
     def left(self, name: str, now: Moment) -> float:
-        """Return how many references a resource has left, claims aside: less than 1, and it is short.
+        """Return how many references a resource has left, without regard to claims; below 1 it is short.
 
-        It is kept for the turn: planning asks for it far more often than it changes.
+        The number is kept for one moment: planning asks for it far more often than it changes.
         """
         if now is not self._counted_at:
             self._counted_at = now
@@ -164,18 +164,18 @@ class Pool:
         ]
 
     def _in_force(self, wait: Wait, now: Moment, worker: Worker | None) -> bool:
-        """A claim that cannot be used now, whatever is given back, must not keep others from working."""
+        """Tell whether a claim counts now: one that could not be used anyway holds up nobody."""
         return self._has_worker(wait, worker) and self._may_be_met(wait, now)
 
     def _may_be_met(self, wait: Wait, now: Moment) -> bool:
-        """Tell whether a task could be given its resources some time, as they and its suite are now."""
+        """Tell whether a task could get its resources some time, as they and its suite are now."""
         if not self._runnable(wait.task) or self.impossible.get(wait.task.spec.resources) is not None:
             return False
         entries = (self.seen.get(name) for name in wait.task.spec.resources)
         return all(entry is None or entry.limit_at(now.local) != 0 for entry in entries)
 
     def _has_worker(self, wait: Wait, worker: Worker | None = None) -> bool:
-        """Tell whether a worker is free for a task, or would be, if it were not given another one now."""
+        """Tell whether a worker is free for a task; ``worker`` counts as free."""
         kind = wait.task.spec.task_type
         if worker is not None and worker.worker_type == kind and _fits(worker, wait.task):
             return True
@@ -189,16 +189,16 @@ class Pool:
         return bool(self._claims)
 
     def yield_to(self, task: Task, now: Moment) -> None:
-        """A task takes what others claim that have no worker to use it: they keep the next that is free."""
+        """Mark claims that let a task pass since no worker is free for them: they keep the next one."""
         for name in task.spec.resources if self._claims else ():
             for wait in self._claims.get(name, {}).values():
                 if _goes_before(wait.task, task) and not self._has_worker(wait):
                     wait.yielded = True
 
     def keeps(self, task: Task, now: Moment) -> set[Worker]:
-        """Return the workers that tasks with claims keep from a task: those that let others go before.
+        """Return the workers that are kept from a task, for tasks with claims that have let others pass.
 
-        Where they did not, there would be no moment at which they had both a worker and the resources.
+        Otherwise there would be no moment at which those have both a worker and the resources.
         """
         kept: set[Worker] = set()
         claims = self._claims_of.get(task.spec.task_type)
@@ -214,7 +214,7 @@ class Pool:
         return kept
 
     def let_pass(self, worker_type: str, now: Moment) -> None:
-        """Claims for which no worker is free any more keep nobody back: wake who waits for that."""
+        """Wake tasks that were held up by claims for which no worker is free any more."""
         claims = self._claims_of.get(worker_type)
         for wait in claims.values() if claims and self.ready else ():
             if not self._has_worker(wait):
@@ -223,14 +223,14 @@ class Pool:
     # --- debts ---
 
     def owe(self, attempt: Attempt) -> None:
-        """Keep for an attempt what its worker uses without a reference."""
+        """Keep references for an attempt whose worker uses the resources without holding any."""
         self.owe_no_more(attempt)
         self._owed[attempt.id] = attempt.wants
         self._owing.update(attempt.wants)
         self._counted_at = None
 
     def owe_no_more(self, attempt: Attempt) -> None:
-        """It has its references now, or needs them no longer."""
+        """Keep nothing for an attempt any more: it has its references, or needs none."""
         names = self._owed.pop(attempt.id, ())
         self._owing.subtract(names)
         for name in names:
@@ -287,7 +287,7 @@ class Pool:
     def refuse(self, name: str) -> None:
         """Take a resource for short until something new is seen of it.
 
-        The refusal may be older than what was seen last: only the second one counts.
+        The first refusal may be older than what was seen last, so only the second one counts.
         """
         if name in self._doubted:
             self._refused.add(name)
@@ -303,7 +303,7 @@ class Pool:
     # --- what is impossible ---
 
     def hold_back(self, names: tuple[str, ...], reason: str, now: Moment) -> bool:
-        """Let nobody ask for just these resources for a while; tell whether the reason is new."""
+        """Let nobody ask for exactly these resources for a while; tell whether the reason is new."""
         news = self.impossible.hold(names, reason, now)
         self._wake(self.beside(names))
         return news
@@ -339,7 +339,7 @@ class Pool:
         self._claims_of.setdefault(wait.task.spec.task_type, {})[wait.task.spec.id] = wait
 
     def settle(self, task: Task) -> None:
-        """A task waits no longer; its claim keeps nobody back any more."""
+        """Note that a task does not wait any more, and drop its claim."""
         task.short_since = None
         wait = self.waits.pop(task.spec.id, None)
         if wait is None:
@@ -356,7 +356,7 @@ class Pool:
     def beside(self, names: Iterable[str]) -> set[str]:
         """Return these resources, and those claimed together with one of them.
 
-        A claim that can't be used, because one of its resources was closed, keeps back none of the others.
+        A claim with a closed resource holds up nobody, so a change of one may set the others free.
         """
         found = set(names)
         claimed = [claims for name, claims in self._claims.items() if name in found]
@@ -384,14 +384,14 @@ def is_resource(short: str) -> bool:
 
 
 def is_held_back(short: str) -> bool:
-    """Tell whether what somebody stands at is no resource, but resources that can't be had together."""
+    """Tell whether a place stands for resources that cannot be reserved together, and not for one."""
     return short.startswith("\0")
 
 
 def _goes_before(claimant: Task, task: Task) -> bool:
-    """Tell whether a claim keeps a task from what it needs: the order is that of the lanes.
+    """Tell whether a claim holds up a task.
 
-    Otherwise two tasks could wait for each other.
+    The order must be that of the lanes, or two tasks could wait for each other.
     """
     if claimant is task:
         return False

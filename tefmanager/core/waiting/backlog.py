@@ -1,13 +1,14 @@
 """The backlog: every task that is not finished, and which of the waiting ones are in memory.
 
-Up to a limit all of them are. Beyond it whole demands are paged out: their tasks are *evicted*, that is
-forgotten, since they stand in the database too, but for one that waits for its demand, and those about
-which more is known than their rows say. A demand that is paged out that comes up while its resources are
-free is read again: the first tasks of each suite, and of each lane the next ones before it runs out.
+Up to a limit all of them are. Beyond it whole demands are paged out. Their tasks are *evicted*: memory
+forgets them, since they stand in the database. Two kinds stay: one task that stands for its demand, and
+tasks about which more is known than their rows say. When a paged-out demand comes up while its resources
+are free, it is read again: first some tasks of each suite, then the next ones of each lane before it is
+drained.
 
-Memory and rows agree only between two turns: then, before anything else happens, what the turn will need
-is *paged in*. A task that came back this way, or is new, is evicted again at the end of the turn if it is
-not near the head of its lane. What is counted here counts unread tasks as well.
+Memory and rows agree only between two turns. So what a turn will need is *paged in* before anything else
+happens. A task that was paged in, or is new, is evicted again at the end of the turn if it is not near
+the head of its lane. All counts include unread tasks.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ class Backlog:
         pinned: tells whether more is known of a waiting task than its row says.
 
     Attributes:
-        type queues: all that waits, by type; only types for which something does.
-        front: whose turn it is among them.
-        paused: suites that are held back until they are readied.
+        type_queues: all that waits, by type; a type for which nothing waits has none.
+        front: tells which of them is next.
+        paused: suites that are held until they are readied.
         sweeps: suites whose waiting tasks are being gone through.
         memory: how much of it is to be in memory.
         to_read: what of the rest is to be read.
@@ -95,11 +96,11 @@ class Backlog:
         self._tidy(lane)
 
     def best(self, gives: Callable[[str], bool], busy: Callable[[str], object]) -> InLine | None:
-        """Return what is next among all types, as `Front.best` does: nothing else ever competes here."""
+        """Return what is next among all types: see `Front.best`."""
         return cast(InLine | None, self.front.best(gives, busy))
 
     def serve(self, lane: Lane) -> None:
-        """Note that a lane had its turn. A demand that had to be read again for that should have stayed."""
+        """Note that a lane had its turn. An evicted demand that was read for it raises the limit."""
         self._served += 1
         demand = lane.demand
         if demand.wanted and demand.evicted:
@@ -126,7 +127,7 @@ class Backlog:
         return suite is not None and (suite in self.paused or suite in self.sweeps)
 
     def pause(self, suite: str) -> None:
-        """Hold a suite back until it is readied."""
+        """Hold a suite until it is readied."""
         self.paused.add(suite)
         self._hold(suite)
 
@@ -156,7 +157,7 @@ class Backlog:
         self.to_read.ready(suite, demands)
 
     def sweep(self, suite: str, below: int, spared: Iterable[int]) -> None:
-        """Begin to go through a suite's waiting tasks of ids below one, and hold it back meanwhile."""
+        """Begin to go through a suite's waiting tasks with ids below ``below``; hold it meanwhile."""
         found = [task for lane in self.suite_lanes(suite) for task in lane.tasks()]
         stretches = [demand.stretch(suite) for demand in self._unread_demands(suite)]
         self.sweeps[suite] = Sweep(below, spared, found, stretches)
@@ -175,12 +176,12 @@ class Backlog:
     # --- who is short ---
 
     def wake(self, names: Iterable[str]) -> None:
-        """Let those that are short of any of these resources see whether they can go now."""
+        """Let tasks that are short of any of these resources compete again."""
         for name in names:
             self.front.wake(name)
 
     def wake_all(self) -> None:
-        """Let everyone see."""
+        """Let all tasks that are short of a resource compete again."""
         self.wake(self.shortages())
 
     def shortages(self) -> set[str]:
@@ -206,7 +207,7 @@ class Backlog:
         self.type_queues[task_type].came(suite, count)
 
     def page_in(self, rows: Iterable[TaskRow]) -> None:
-        """Take waiting tasks into memory that are not there."""
+        """Take those of some waiting tasks into memory that are not there."""
         for row in rows:
             if row.spec.guid not in self.by_guid:
                 task = self.by_guid[row.spec.guid] = Task(row.spec)
@@ -241,7 +242,7 @@ class Backlog:
             self._load_up_to(lane, last[lane.suite] if lane.suite in full and not lane.avoid else None)
 
     def read_lane(self, lane: Lane, rows: Sequence[TaskRow]) -> None:
-        """Take in the tasks of a lane that follow its load limit, at most its portion."""
+        """Take in the tasks of a lane that follow those loaded so far, at most ``lane.batch``."""
         self.page_in(rows)
         more = lane.demand.unread and len(rows) == lane.batch
         self._load_up_to(lane, rows[-1].spec.order if more else None)
@@ -296,7 +297,7 @@ class Backlog:
             if self.waiting - self.unread <= self._room * 3 // 4:
                 break
             self._page_out(demand)
-        # Not again in each turn where there is not more to evict.
+        # Do not try again in every turn if there is nothing more to evict.
         self._full = max(self._room, (self.waiting - self.unread) * 5 // 4)
 
     def _page_out(self, demand: Demand) -> None:

@@ -4,10 +4,10 @@ A *lane* holds the tasks that are alike in all that decides whether they can run
 suite and the workers they avoid. Only the head of a lane competes. The lanes of one type that need the
 same resources are a *demand*.
 
-Not all of a lane need be in memory: an *unread* task stands in the database alone. A lane is *loaded up
-to* some order, and *drained* when all that was loaded has been dispatched. A demand is *paged out* where
-not even all its lanes are known. Drained lanes and paged-out demands compete with the earliest rank that
-something unread may have, so that nothing overtakes it; when it comes up it has to be read.
+A lane need not be in memory as a whole: an *unread* task stands in the database alone. A lane is *loaded
+up to* some order, and *drained* when everything up to there has been dispatched. A demand is *paged out*
+when not even all its lanes are known. Drained lanes and paged-out demands compete with the best rank that
+any of their unread tasks may have, so that nothing overtakes those. When one comes up, it has to be read.
 """
 
 from __future__ import annotations
@@ -51,19 +51,19 @@ class Lane(Competitor):
         return self.loaded_up_to is not None and self.demand.paged_out is None
 
     def add(self, task: Task) -> None:
-        """Put a task in its place; one that was here before gets its old place."""
+        """Put a task in its place. A task that waited here before gets its old place."""
         task.lane = self
         self.size += 1
         self._put(task)
 
     def move(self, task: Task) -> None:
-        """Give one of its tasks the place that is its now."""
+        """Move one of its tasks to the place that its rank gives it now."""
         self._beyond.pop(task, None)
         self._aside.pop(task, None)
         self._put(task)
 
     def advance(self, task: Task) -> None:
-        """Give one of its tasks the place that is its now, and compete with it."""
+        """Do the same, and let the lane compete with it."""
         self.move(task)
         self.demand.type_queue.offer(self)
 
@@ -106,11 +106,11 @@ class Lane(Competitor):
         return sorted({*near, *self._beyond, *self._aside}, key=lambda task: task.spec.id)
 
     def beyond(self) -> list[Task]:
-        """Return those of its tasks in memory that have to wait until what goes before them is read."""
+        """Return its tasks in memory that must wait until the unread ones before them have been read."""
         return list(self._beyond)
 
     def load_up_to(self, loaded_up_to: Order | None) -> None:
-        """Change the load limit."""
+        """Change the place up to which all its tasks are in memory."""
         self.loaded_up_to = loaded_up_to
         tasks, self._heap, self._beyond, self._aside = self.tasks(), [], {}, {}
         for task in tasks:
@@ -132,7 +132,7 @@ class Lane(Competitor):
 
 
 class PagedOut(Competitor):
-    """A demand of which not even all lanes are known: it competes as a whole, and is read when it comes up.
+    """Competes for a demand of which not even all lanes are known; when it comes up, the demand is read.
 
     Attributes:
         demand: which.
@@ -145,7 +145,7 @@ class PagedOut(Competitor):
         self.first = first
 
     def key(self) -> Rank | None:
-        """Return a rank before all its tasks, or None while nobody but paused suites wait."""
+        """Return a rank before all its tasks, or None while only tasks of paused suites wait."""
         return None if self.held else (self.first[0], 0, 0, 0)
 
     def head(self) -> None:
@@ -161,7 +161,7 @@ class Demand:
         lanes: those in memory, by suite and avoided workers.
         paged_out: what competes for all of it while it is paged out, or None.
         wanted: it was read because it came up, and has not been served since.
-        evicted: it was paged out for want of memory, and not only because the leadership began so.
+        evicted: it was paged out for want of memory, and not only because the leadership began that way.
         used: when it was served last, as the backlog counts.
     """
 
@@ -186,13 +186,13 @@ class Demand:
         return Stretch(self.type_queue.task_type, self.resources, suite, after, at_most)
 
     def first(self) -> Task | None:
-        """Return the first task in memory that may go: it waits for all while the demand is paged out."""
+        """Return the first task in memory that may go. In a paged-out demand it stands for all."""
         lanes = (lane for lane in self.lanes.values() if not lane.held)
         tasks = (task for lane in lanes for task in lane.tasks() if not task.aside)
         return min(tasks, key=lambda task: task.rank, default=None)
 
     def page_out(self, first: Order, *, held: bool) -> None:
-        """Compete as a whole, with the order of its first task; ``held``: nobody but paused suites wait."""
+        """Compete as a whole; ``first``: no task goes before that; ``held``: all suites are paused."""
         self.paged_out = PagedOut(self, first)
         self.paged_out.held = held
         self.wanted = False

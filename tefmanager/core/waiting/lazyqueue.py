@@ -18,8 +18,8 @@ _FIRST = (-inf,)
 class LazyQueue(Generic[T]):
     """The item with the least key first, where ``key(item)`` may change at any time.
 
-    An item that moves *forward* must be offered again; one that moves backward is found out when it
-    comes up. An item whose key is None does not stand in line until it is offered again.
+    An item that moves *forward* must be offered again. One that moves backward is noticed when it comes
+    up. An item whose key is None does not stand in line until it is offered again.
     """
 
     def __init__(self, key: Callable[[T], Any]) -> None:
@@ -40,7 +40,7 @@ class LazyQueue(Generic[T]):
         return self._entries[0][2] is item
 
     def expect(self, item: T) -> None:
-        """Let an item stand in line, or move it forward; where, is found out when it comes up."""
+        """Let an item stand in line, at the front; its real place is looked up when it comes up."""
         if self._places.get(item) is not _FIRST:
             self._push(_FIRST, item)
 
@@ -57,7 +57,7 @@ class LazyQueue(Generic[T]):
         return iter(self._places)
 
     def top(self) -> T | None:
-        """Return the item that is to be looked at next; whether it is the first, `first` finds out."""
+        """Return the item to look at next; only `first` finds out whether it is the first."""
         entries, places = self._entries, self._places
         while entries:
             key, _, item = entries[0]

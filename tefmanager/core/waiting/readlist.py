@@ -13,7 +13,7 @@ READ_AT_ONCE = 2_000
 """Tasks that are read before one turn because lanes run low."""
 
 LOW_TOGETHER = 50
-"""Lanes that are low for which it is worth while to read before one is drained."""
+"""So many lanes must be low before some are read although none is drained yet."""
 
 
 class ReadList:
@@ -39,15 +39,15 @@ class ReadList:
         return bool(self._came_up)
 
     def ask(self, competitor: InLine) -> None:
-        """A lane that is drained, or a demand that is paged out, has come up."""
+        """Ask for a drained lane, or a paged-out demand, that has come up."""
         self._came_up[competitor] = None
 
     def runs_low(self, lane: Lane) -> None:
-        """A lane has not much left in memory."""
+        """Note that a lane has little left in memory."""
         self._low[lane] = None
 
     def ready(self, suite: str, demands: Iterable[Demand]) -> None:
-        """A suite was readied, and may be the only one to compete on some paged-out demands."""
+        """Note that a suite was readied, perhaps the only one that competes in these paged-out demands."""
         self._readied.extend((suite, demand) for demand in demands)
 
     def readied(self) -> list[Stretch]:
@@ -66,7 +66,7 @@ class ReadList:
     def lanes(self) -> list[Lane]:
         """Return lanes that are drained, with some that are low; ``batch`` says how much is to be read.
 
-        One that ran out before there was an occasion to read it gets more from now on.
+        A lane that was drained before it could be read gets a larger batch from now on.
         """
         came_up, self._came_up = self._came_up, {}
         drained = {each: None for each in came_up if isinstance(each, Lane)}

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 
 NEWCOMERS = 0.75
-"""Share of all turns that suites may have which have just come: the rest is for those that were there.
+"""Most of all turns, as a share, that suites which have just come may have; the others have the rest.
 
-One after the other would have its turn before those that were there have theirs again, and each round would
-be longer than the last, if ever new ones came.
+Otherwise ever new suites would each have a turn before those that were there have their next one, and
+each round would be longer than the last.
 """
 
 
 class Rotation:
     """When each suite was served last: the one with the least number is next.
 
-    A suite that comes, or comes back, begins at the present turn, as if it had just been served; or later,
-    where others have come before it than their share allows.
+    A suite that comes, or comes back, begins at the present turn, as if it had just been served. It
+    begins later if more suites have come before it than their share of the turns allows.
 
     Args:
-        now: counts all turns of all suites.
+        now: returns the number of the present turn, over all suites.
     """
 
     def __init__(self, now: Callable[[], int]) -> None:
@@ -30,11 +30,11 @@ class Rotation:
         self._came = 0
 
     def __getitem__(self, suite: str | None) -> float:
-        """Return the turn of a suite that waits; of any other the first one."""
+        """Return the turn of a suite that waits, and 0 for any other suite."""
         return self._rotation.get(suite, 0.0)
 
     def came(self, suite: str | None) -> None:
-        """A suite waits that did not."""
+        """Note that a suite waits that did not wait before."""
         now = self._now()
         if now != self._came_at:
             later = self._gate + self._came / NEWCOMERS
@@ -44,10 +44,10 @@ class Rotation:
         self._rotation[suite] = self._gate
 
     def served(self, suite: str | None) -> None:
-        """A suite has the present turn."""
+        """Note that a suite has the present turn."""
         if suite in self._rotation:
             self._rotation[suite] = self._now()
 
     def went(self, suite: str | None) -> None:
-        """A suite does not wait any more."""
+        """Forget a suite that does not wait any more."""
         del self._rotation[suite]

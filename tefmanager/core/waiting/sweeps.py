@@ -20,16 +20,16 @@ STRETCHES = 50
 class Sweep:
     """The tasks of a suite that waited at a time and are still to be gone through.
 
-    Those in memory come first. The others are read from the demands on which something was unread then; a
-    task that comes into memory by another way is met there, too. The suite is held back until all is done.
+    Tasks in memory come first. The others are read from the demands that had unread tasks then. A task
+    that was paged in for another reason is met there as well. The suite is held until all is done.
 
     Args:
         found: the suite's tasks in memory.
         stretches: of the suite, one for each of those demands.
 
     Attributes:
-        below: tasks of this id and above came later and are none of them.
-        spared: ids of tasks that were in flight then, and are none of them either.
+        below: tasks with this id or a higher one came later and are not covered.
+        spared: ids of tasks that were in flight then, and are not covered either.
     """
 
     def __init__(

@@ -1,12 +1,14 @@
 """Type queues, and the one order of all worker types: who is next.
 
-A *type queue* is all that waits for one worker type. Those of which a worker is free compete with the
-ranks of their best competitors; resource queues compete beside them, and wake the next list of a type. So
-the price of a dispatch grows neither with the backlog nor with the number of competitors or types.
+A *type queue* is everything that waits for one worker type. It competes, with the rank of its best
+competitor, while a worker of its type is free. Resource queues compete beside the type queues: one that
+comes up wakes its next wait list. So the price of a dispatch grows neither with the backlog nor with the
+number of competitors or types.
 
 Who is next: the highest priority; among equals those that claim their resources, in the order of their
-claims; then the suite that was served longest ago; within a suite the oldest. In a type its own rotation
-counts, and that of the resource that a competitor is short of; between types only the latter.
+claims; then the suite that was served longest ago; within a suite the oldest. Inside a type, a suite's
+turn is the later one of two: in the type's own rotation, and in that of the resource that a competitor
+is short of. Between types only the second counts.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ class TypeQueue:
     Attributes:
         waiting: its tasks by suite, unread ones too.
         demands: how many demands it has.
-        top: the list whose rank `key` has returned.
+        top: the list whose rank `key` returned last.
     """
 
     top: WaitList
@@ -121,7 +123,7 @@ class TypeQueue:
         self.open(competitor)
 
     def step_forward(self, competitor: Competitor) -> bool:
-        """Tell whether a competitor is the first of those that need the same resources."""
+        """Tell whether a competitor is now the first of those that need the same resources."""
         first = self._first.get(competitor.resources)
         if first is not None and first is not competitor:
             rank, mine = (self._rank(one) for one in (first, competitor))
@@ -164,7 +166,8 @@ class Front:
     def best(self, gives: Callable[[str], bool], busy: Callable[[str], object]) -> Competitor | None:
         """Return the competitor whose turn it is, of those that may go, or None.
 
-        ``gives`` tells whether a resource has one to give, ``busy`` whether nobody of a type is free.
+        ``gives`` tells whether a resource has a reference to give, ``busy`` whether a type has no free
+        worker.
         """
         while (top := self._queue.top()) is not None:
             if not isinstance(top, ResourceQueue) and busy(top.task_type):
@@ -195,7 +198,7 @@ class Front:
         self._queue.expect(type_queue)
 
     def drop(self, type_queue: TypeQueue) -> None:
-        """Nothing waits for a type any more; or it is to compete no more until it is offered again."""
+        """Let a type compete no more until it is offered again."""
         self._queue.discard(type_queue)
 
     def now(self) -> int:
@@ -205,7 +208,7 @@ class Front:
     # --- at resources ---
 
     def resource_queue(self, name: str) -> ResourceQueue:
-        """Return where competitors stand that are short of a resource."""
+        """Return the queue of a resource that competitors are short of; make it if there is none."""
         resource_queue = self._resource_queues.get(name)
         if resource_queue is None:
             resource_queue = self._resource_queues[name] = ResourceQueue(name, self.now)
@@ -227,7 +230,7 @@ class Front:
             self._queue.expect(resource_queue)
 
     def emptied(self, resource_queue: ResourceQueue) -> None:
-        """Nobody is short of a resource any more."""
+        """Forget the queue of a resource that nobody is short of any more."""
         self._queue.discard(resource_queue)
         del self._resource_queues[resource_queue.name]
 

@@ -1,10 +1,10 @@
 """Wait lists: whose turn it is among those that wait at one place.
 
-What competes is a *competitor*: a competitor of tasks, or a demand that is paged out. It stands in a
-*wait list*: in its type's list of those that may go, or, once it was found short of a resource, in its
-type's list at that resource. The lists of all types at one resource are a *resource queue*: there they
-sleep until the resource has something to give and no other list's turn is earlier. So what is given back
-wakes one list, and not one of each type.
+A *competitor* is a lane, or a demand that is paged out. It stands in a *wait list*: in its type's list of
+those that may go, or, once it was found short of a resource, in its type's list at that resource. The
+lists of all types at one resource form a *resource queue*. They sleep there until the resource has
+something to give and no other list has an earlier turn. So a reference that is given back wakes one list,
+and not one of each type.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Competitor(ABC):
 
 
 class Owner(Protocol):
-    """Whose a wait list is: its type's queue."""
+    """The type queue to which a wait list belongs."""
 
     def awake(self, wait_list: WaitList) -> None:
         """Let a list compete."""
@@ -64,11 +64,11 @@ class _OfSuite:
     """The competitors of one suite in one list.
 
     Args:
-        wait_list: it.
+        wait_list: that list.
 
     Attributes:
-        best: the competitor whose rank `key` has returned.
-        rank: the same, the rotation aside.
+        best: the competitor whose rank `key` returned last.
+        rank: its rank within its suite, before the rotation is applied.
     """
 
     best: Competitor
@@ -91,7 +91,7 @@ class _OfSuite:
 
 
 def among_suites(rank: Rank, last_served: float) -> Rank:
-    """Return a competitor's rank among those of all suites, its own having been served last then."""
+    """Return a competitor's rank among all suites; ``last_served`` is the turn of its own suite."""
     priority, unclaimed, claim, age = rank
     return (priority, unclaimed, last_served if unclaimed else claim, age)
 
@@ -101,13 +101,13 @@ class WaitList:
 
     Args:
         rotation: when each suite of the type queue was served last.
-        resource_queue: where the lists of all types stand that are short of the same resource, or None:
-            those here may go.
+        resource_queue: holds the lists of all types that are short of the same resource; None for the
+            list of those that may go.
 
     Attributes:
-        best: the competitor whose rank `key` has returned.
-        rank: the same, the rotation aside.
-        sleeps_among: among whom it sleeps, or slept last.
+        best: the competitor whose rank `key` returned last.
+        rank: its rank within its suite, before the rotation is applied.
+        sleeps_among: the lists among which it sleeps, or slept last.
     """
 
     best: Competitor
@@ -147,7 +147,7 @@ class WaitList:
         return None if self.resource_queue is None else self.resource_queue.name
 
     def last_served(self, suite: str | None) -> float:
-        """Return when a suite was served last by a worker of this type, or with what is short here."""
+        """Return a suite's last turn: at this type or at this list's resource, whichever is later."""
         last_served = self._rotation[suite]
         return (
             last_served
@@ -156,7 +156,7 @@ class WaitList:
         )
 
     def across(self) -> Rank | None:
-        """Return the rank of the same competitor among all types: by the rotation at its resource."""
+        """Return the rank of that competitor among all types, by the rotation at its resource."""
         rank = self.key()
         if rank is None or self.resource_queue is None or not rank[1]:
             return rank
@@ -212,15 +212,15 @@ class WaitList:
 
 
 class SleepingLists:
-    """Wait lists that sleep at a resource, their best competitors being of one suite.
+    """The wait lists asleep at a resource whose best competitors belong to one suite.
 
     When that suite is served, all of them move back at once.
 
     Args:
-        moved: is told of a list whose best competitor is of another suite by now.
+        moved: is called with a list whose best competitor belongs to another suite by now.
 
     Attributes:
-        best: the list whose rank `key` has returned.
+        best: the list whose rank `key` returned last.
     """
 
     best: WaitList
@@ -256,7 +256,7 @@ class ResourceQueue:
 
     Attributes:
         name: the resource's.
-        rotation: when each suite that stands here was served last with something that needs the resource.
+        rotation: when each suite that waits here was last served with something that needs the resource.
     """
 
     def __init__(self, name: str, now: Callable[[], int]) -> None:
@@ -340,7 +340,7 @@ class ResourceQueue:
         return wait_lists
 
     def leave(self, wait_list: WaitList) -> None:
-        """A list is empty."""
+        """Forget a list that is empty."""
         if wait_list.sleeps_among is not None:
             wait_list.sleeps_among.wait_lists.discard(wait_list)
         if wait_list in self._moved:
