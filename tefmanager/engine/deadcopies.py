@@ -1,7 +1,7 @@
-"""Dead tasks' copies in the dead queue: put there, and taken out of it when a task is settled.
+"""Copies of dead tasks: puts them into the dead queue, and takes them out when a task is settled.
 
-The database is the truth: a task whose copy the queue refuses is dead all the same, and the copy is tried
-again, slowly. Bodies are read when they are sent, a few at a time.
+The database is the truth: a task whose copy the queue refuses is dead all the same, and the copy is sent
+again later. Bodies are read when they are sent, a few at a time.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ PAUSES = (5.0, 60.0)
 """Seconds until a queue that refuses is tried again: at first, and at most."""
 
 SETTLES = 15.0
-"""Seconds after which a message has arrived whose connection went, or never does."""
+"""Seconds after a connection was lost in which a message on it may still arrive."""
 
 ATTEMPTS_TOLD = 100
 """How many of a dead task's attempts are told in its headers: the last ones."""
@@ -52,9 +52,9 @@ GUID, TASK = "x-tef-guid", "x-tef-task"
 class DeadCopies:
     """Keeps the dead queue in step with history.
 
-    That a copy may be there is written before it is sent, and whether it is there after that. Where a
-    manager ends in between, the next one goes through the queue before it sends the copy again: so there is
-    one.
+    Before a copy is sent, its row says that it may be there; afterwards, the row says whether it is. If a
+    manager ends in between, the next one goes through the queue before it sends the copy again. So there
+    is one copy.
 
     Args:
         post: takes what came of it, as an event.
@@ -162,12 +162,12 @@ class DeadCopies:
     # --- rounds ---
 
     def written(self, ids: Iterable[int]) -> None:
-        """What the queue has of tasks is written by now."""
+        """Note that it is written by now what the queue has of these tasks."""
         self._unwritten.difference_update(ids)
         self.look()
 
     def look(self) -> None:
-        """See what is to be done with copies: some are due, or doubtful, or to go."""
+        """Look which copies are to be sent, found out about, or taken out."""
         self._round_wanted = True
         if not self._unwritten and not self._round_under_way:
             self._round_under_way = True

@@ -82,7 +82,7 @@ CONTENT_TYPE = b"application/octet-stream"
 """What the programs in the field put on their messages."""
 
 ANSWERS = 32 * 1024 * 1024
-"""Bytes of answers under way. Above it who asks is told to ask later; above twice as many, nothing."""
+"""Bytes of answers under way. Above it clients are told to ask later; above twice as many, nothing."""
 
 LARGEST_ANSWER = 8 * 1024 * 1024
 """Bytes of one answer. RabbitMQ 4 takes 16 MiB in a message, unless it is configured otherwise."""

@@ -1,4 +1,4 @@
-"""Carries out what a turn decided, once it is committed, and tells the next turn what came of it."""
+"""Carries out the effects of a turn after its commit, and posts their results as events."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ class Effector:
         return not len(self._task_group)
 
     def look(self, late: Mapping[str, float]) -> None:
-        """Tell what does not end: of this, and what the engine knows of. To be called every second."""
+        """Report steps that do not end; ``late``: those of the engine. To be called every second."""
         self._steps.look({**self._task_group.look(int(LATE)), **self._questions.look(int(LATE)), **late})
 
     async def abandon(self) -> None:
@@ -200,7 +200,7 @@ class Effector:
         self.probed = delivers_none if outcome is Delivered.CONFIRMED else f"it was {outcome} by RabbitMQ"
 
     def connect_anew(self, reason: str) -> None:
-        """No probe comes back: connect anew, if it is for want of an answer to what is published."""
+        """Connect anew if probes do not come back because RabbitMQ confirms nothing."""
         if self.probed == NOT_CONFIRMED:
             self._publisher.renew(reason)
 
@@ -229,9 +229,9 @@ class Effector:
         await self._answers.reply(to, response)
 
     async def _insist(self, queue: bytes, message: Message) -> str | None:
-        """Publish to a queue of ours until it is there; make the queue where somebody has deleted it.
+        """Publish to a queue of ours until the message is there; declare the queue if it was deleted.
 
-        Returns why the broker takes no such message, where that is so.
+        Returns the reason if the broker takes no message like this one.
         """
         backoff, name = Backoff(self._clock), queue.decode()
         while True:

@@ -62,7 +62,7 @@ class Engine:
     Args:
         clocks: reads the clocks.
         core: loaded from this leadership's rows.
-        outages: is told what is awaited for too long.
+        outages: is told what takes too long.
         policy: what is configured.
         poison: fingerprints of messages that ended a leadership; redelivered ones are rejected, once.
         careful: turns to begin with that take in one item each, to find out which message is to blame.
@@ -129,7 +129,7 @@ class Engine:
     # --- the inbox ---
 
     def post(self, item: Item) -> None:
-        """Let a turn take something in, as soon as there can be one, or replace it by a new message."""
+        """Put an item into the inbox, or replace a message that RabbitMQ is about to drop."""
         if isinstance(item, Delivery) and item.given_back >= LAST:
             self._task_group.run(self._renewals.renew(item), SET_ASIDE)
         else:
@@ -146,16 +146,16 @@ class Engine:
         return answer
 
     def session_lost(self, session: int) -> None:
-        """What a session delivered and no turn has taken in yet will be delivered again."""
+        """Forget what a lost session delivered and no turn has taken in: it will be delivered again."""
         self._lost_session = session
         self._rejections.session_lost(session)
 
     def lose(self, lost: StoreLost) -> None:
-        """The leadership is over, though no turn has found that out yet."""
+        """End the leadership, which is over although no turn has noticed it yet."""
         self._fail(Failure(lost))  # type: ignore[no-untyped-call]
 
     def look(self) -> None:
-        """Notice what does not come or end. To be called every second."""
+        """Notice messages that do not come and steps that do not end. To be called every second."""
         now = self._clocks().monotonic
         self._liveness_check.look(now, self._reception.delivered)
         late: dict[str, float] = {**self._task_group.look(int(LATE))}
@@ -192,9 +192,9 @@ class Engine:
             await self._something_to_do()
 
     def stop(self, within: float) -> None:
-        """Dispatch nothing more, and let `run` return when what is under way has ended.
+        """Dispatch nothing more, and let `run` return when everything under way has ended.
 
-        Or after some seconds.
+        It returns after ``within`` seconds in any case.
         """
         self._stopping = True
         self.core.drain()
@@ -229,7 +229,7 @@ class Engine:
             await self._news(due)
 
     async def _news(self, until: float | None = None) -> None:
-        """Wait until something came in or ended, or for a time. Raises what a part of it failed of."""
+        """Wait until something comes in or ends, or until a time. Raises the failure of any part."""
         await self._wakeup.wait(until)
         self._check()
 
@@ -238,7 +238,7 @@ class Engine:
             self._failure.raiseException()
 
     def _next_look(self) -> float | None:
-        """Return when a turn is needed though nothing happens: something is due, or has to be asked for."""
+        """Return when a turn is needed although nothing happens: a timer is due, or a probe."""
         due = self.core.next_look()
         if due is None or due > self._clocks().monotonic:
             return due
@@ -251,7 +251,7 @@ class Engine:
         return None if turn is None else turn.began
 
     async def _turn(self) -> None:
-        """Take in what there is, and more as long as the last turn is being committed; then commit it."""
+        """Fill a turn from the inbox for as long as the last turn is being committed; then commit it."""
         turn = self._open = Turn(self._clocks().monotonic)
         try:
             await self._gather(turn)
@@ -262,7 +262,7 @@ class Engine:
         self._task_group.run(self._end(turn), TURN)
 
     async def _careful_turn(self) -> None:
-        """Take in, and commit, one item alone: so it is clear what is to blame if that fails."""
+        """Take in and commit one item alone, so that it is clear what is to blame if that fails."""
         self._careful = max(self._careful - 1, 0)
         batch = self._batch(1)
         try:
@@ -297,12 +297,12 @@ class Engine:
                 await self._news()
 
     async def _conclude(self) -> None:
-        """Let the core tell of suites that are over: history knows how their earlier tasks ended."""
+        """Let the core log the suites that are over; history knows how their earlier tasks ended."""
         over = self.core.suites_over
         self.core.conclude(await self._leadership.suite_ends(over) if over else {})
 
     def _batch(self, at_most: int, *, without_rows: bool = False) -> list[Arrival]:
-        """Take items out of the inbox; if so wished, those before the first that needs rows."""
+        """Take items out of the inbox; ``without_rows``: only those before the first that needs rows."""
         batch: list[Arrival] = []
         while self._inbox and len(batch) < at_most:
             if at_most > 1 and self._at_risk():

@@ -12,7 +12,7 @@ PROBE_INTERVAL = 10.0
 """Seconds after which a probe that has not come back is taken for lost."""
 
 REGULARLY = 5.0
-"""Seconds between two probes when nobody is judged."""
+"""Seconds between two probes when no time limit is due."""
 
 DEAF = 24.0
 """Seconds after which a probe that has not come back means that the manager is deaf; with `REGULARLY` and a
@@ -71,7 +71,7 @@ class Liveness:
         return self._next
 
     def ask_regularly(self, now: float) -> None:
-        """Send a probe if none was sent for some seconds: silence is noticed though nobody is judged."""
+        """Send a probe if none was sent for some seconds, so that a deaf manager notices it."""
         if now - self._last >= REGULARLY:
             self.ask(now)
 

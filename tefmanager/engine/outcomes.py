@@ -1,4 +1,4 @@
-"""What RabbitMQ and Etcd have answered, as the core is told of it."""
+"""The answers of RabbitMQ and Etcd, as events for the core."""
 
 from __future__ import annotations
 

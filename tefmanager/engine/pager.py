@@ -1,4 +1,4 @@
-"""Brings into memory, before a turn, what it will need of the tasks that stand in the database alone."""
+"""Reads the unread tasks that a turn will need, before the turn."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Pager:
             self._backlog.page_in(await self._leadership.tasks(guids))
 
     async def _sweep(self) -> None:
-        """Read the next tasks of the suite that is gone through, where there are no more in memory."""
+        """Read the next tasks of a suite that is being stopped, if none of them is in memory."""
         known = self._backlog.by_guid
         for sweep in self._backlog.sweeps.values():
             stretches = sweep.to_read()

@@ -1,4 +1,4 @@
-"""What comes with a message beside its body, kept with a task: so that its copy is the same message."""
+"""What comes with a task's message beside its body. It is kept, so that a copy is the same message."""
 
 from __future__ import annotations
 

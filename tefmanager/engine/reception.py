@@ -1,4 +1,4 @@
-"""Where what comes in is read and handed to the core, and what becomes of the messages after that."""
+"""Reads what comes in, hands it to the core, and notes what becomes of each message."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Poisoned(Exception):
 
 
 def fingerprint(body: bytes) -> bytes:
-    """Return what a message is known again by: it may be long, and is remembered for as long as we live."""
+    """Return a hash by which a message is recognized: messages may be long, and it is kept for ever."""
     return sha256(body).digest()
 
 
@@ -152,7 +152,7 @@ class Reception:
         return Arrival(item, parsed)
 
     def _is_own(self, exchange_name: str) -> bool:
-        """Tell whether what would be sent there would come to the manager, or to those who follow it."""
+        """Tell whether an address is one of the manager's or the broker's own, and no worker's."""
         reserved = exchange_name.startswith("amq.") and not exchange_name.startswith(_NAMED_BY_BROKER)
         return reserved or exchange_name in self._own
 
@@ -234,7 +234,7 @@ def _failed_on(delivery: Delivery) -> Invalid:
 
 
 def blamed(batch: Sequence[Arrival], error: Exception) -> Exception:
-    """Return what a turn of at most one item failed of: the message, unless the services are to blame."""
+    """Return why a turn of at most one item failed: `Poisoned`, unless a service is to blame."""
     services = isinstance(error, StoreLost) and not isinstance(error, StoreConflict)
     known = services or isinstance(error, Poisoned | CancelledError)
     if known or not batch or not isinstance(batch[0].item, Delivery):

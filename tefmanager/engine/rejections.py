@@ -1,4 +1,4 @@
-"""Messages that nobody can use, on their way to the queue of the rejected."""
+"""Messages that nobody can use, on their way to the rejected queue."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tefmanager.interfaces.amqp import SET_ASIDE, Delivered, Delivery, IPublishe
 
 MOST = 200
 MOST_BYTES = 16 * 1024 * 1024
-"""How many wait for the queue of the rejected, and their bytes. More go to the end of our own queue."""
+"""How many wait for the rejected queue, and their bytes. Others go to the end of the manager's queue."""
 
 ROUND = 1.0
 """Seconds until one that has been at the end of the queue goes there again."""
@@ -32,15 +32,15 @@ class _Copy:
 
 
 class Rejections:
-    """Copies each message to the queue of the rejected, once, and acknowledges it then.
+    """Copies each message to the rejected queue, once, and acknowledges it then.
 
-    A message that is delivered again, since the connection broke, is the same one: its copy is under way,
-    or there. While that queue takes nothing few messages wait for it; the others go to the end of the
-    manager's queue, each as a new message that is there before the old one is acknowledged. So what can
-    be used is heard.
+    A message that is delivered again because the connection broke is the same one: its copy is under way,
+    or already there. While the rejected queue takes nothing, few messages wait for it. The others go to
+    the end of the manager's queue, each as a new message that is there before the old one is acknowledged.
+    So messages that can be used are heard.
 
     Args:
-        insist: publishes to the queue of the rejected until it is there.
+        insist: publishes to the rejected queue until the message is there.
         own: the manager's queue.
         acknowledge: acknowledges deliveries, by their session and tags.
     """
@@ -64,7 +64,7 @@ class Rejections:
         self._orphans: OrderedDict[bytes, deque[_Copy]] = OrderedDict()
 
     def session_lost(self, session: int) -> None:
-        """What a session delivered comes again."""
+        """Note that everything a session delivered comes again."""
         self._lost = session
         for copy in self._under_way:
             if copy.delivery.session <= session:

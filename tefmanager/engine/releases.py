@@ -41,11 +41,11 @@ class _Kept:
 class Releases:
     """Gives references back: one batch at a time, while the next gathers.
 
-    What Etcd refuses to take back is told once for each reason and offered again later: nothing else
-    waits for it.
+    If Etcd refuses to take references back, that is logged once for each reason, and they are offered
+    again later. Nothing else waits for them.
 
     Args:
-        post: is told what holds nothing any more, as an event.
+        post: takes an event for each attempt that holds nothing any more.
         run: runs a coroutine that nobody waits for.
     """
 
@@ -76,7 +76,7 @@ class Releases:
             self._run(self._give())
 
     def etcd_is_back(self) -> None:
-        """Give back at once what could not be given back."""
+        """Offer again, at once, everything that could not be given back."""
         for attempt, kept in self._kept.items():
             kept.cancel()
             self._waiting.setdefault(attempt, kept.claim)

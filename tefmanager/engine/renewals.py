@@ -1,4 +1,4 @@
-"""Messages that the broker is about to drop, since they went back to their queue so often."""
+"""Messages that RabbitMQ is about to drop because they went back to their queue so often."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ RabbitMQ 4's limit, though the broker may take no message for a while."""
 class Renewals:
     """Replaces a message by a new one at the end of the manager's queue, for which the broker counts anew.
 
-    So nothing is lost, however often the manager fails on it or is killed with it. The price is the order,
-    so that is done late, after the message has been taken in alone a few times. The old one is acknowledged
-    when the new one is there; should it come once more all the same, the new one says that it may be a
-    second.
+    So nothing is lost, however often the manager fails on the message or is killed with it. The price is
+    the order of messages, so this is done late, after the message has been taken in alone a few times.
+    The old message is acknowledged when the new one is there. In case the old one comes once more, the
+    new one is marked as a possible duplicate.
 
     Args:
         own: the manager's queue.
