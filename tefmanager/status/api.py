@@ -255,13 +255,21 @@ _LIMIT = Parameter(f"most that are listed, 1 to {MOST}; 100 where not given", nu
 _TYPE = Parameter("only of this type")
 
 ROUTES = (
-    Route("GET", "health", "Whether turns make progress", lambda view, *_: view.health(), Health),
-    Route("GET", "ready", "What the manager is, and misses", lambda view, *_: view.readiness(), Readiness),
-    Route("GET", "status", "How the manager stands", lambda view, *_: view.status(), inquiry.Status),
+    Route("GET", "health", "Whether the manager makes progress", lambda view, *_: view.health(), Health),
+    Route(
+        "GET",
+        "ready",
+        "Active or standby, and missing services",
+        lambda view, *_: view.readiness(),
+        Readiness,
+    ),
+    Route(
+        "GET", "status", "The manager's state and numbers", lambda view, *_: view.status(), inquiry.Status
+    ),
     Route(
         "GET",
         "workers",
-        "The workers, with what they are at",
+        "Workers, with their tasks",
         _workers,
         inquiry.Workers,
         {"type": _TYPE, "status": Parameter("only in this status", tuple(WorkerStatus)), "limit": _LIMIT},
@@ -289,17 +297,22 @@ ROUTES = (
     Route(
         "GET",
         "tasks/{guid}/explanation",
-        "Why it is not running",
+        "Why a task is not running",
         _of_a_task("explain_task"),
         inquiry.Explanation,
     ),
     Route(
-        "GET", "dead", "Tasks that were given back too often", _dead, inquiry.DeadTasks, {"limit": _LIMIT}
+        "GET",
+        "dead",
+        "Dead tasks: tasks without attempts left",
+        _dead,
+        inquiry.DeadTasks,
+        {"limit": _LIMIT},
     ),
     Route(
         "GET",
         "suites",
-        "Suites of which something is not finished, and the paused ones",
+        "Suites with unfinished tasks, and paused suites",
         lambda view, query, *_: inquiry.suites(view.core, _limit(query)),
         inquiry.Suites,
         {"limit": _LIMIT},
@@ -307,17 +320,17 @@ ROUTES = (
     Route(
         "GET",
         "resources",
-        "Resources: held, by whom, who waits",
+        "Resources: how many are held, by whom, and who waits",
         lambda view, *_: view.resources(),
         inquiry.Resources,
     ),
     Route("GET", "events", "The last events of the log", lambda view, *_: view.events(), Events),
-    Route("GET", "rates", "How much happened in the last hour", lambda view, *_: view.rates(), Rates),
+    Route("GET", "rates", "Rates of the last hour", lambda view, *_: view.rates(), Rates),
     Route("POST", "state", "Set the manager's state", _set_state, Accepted, body=StateBody),
     Route(
         "POST",
         "suites/{suite}/{action}",
-        "Hold back, let go, or remove the waiting tasks of a suite",
+        "Pause or resume a suite, or remove its waiting tasks",
         _suite,
         Accepted,
         choices={"action": tuple(SUITE_ACTIONS)},
@@ -325,7 +338,7 @@ ROUTES = (
     Route(
         "POST",
         "suites/{action}",
-        "The same, also for a suite whose name can't stand in a path, such as `..`",
+        "The same, for suites whose name can't be part of a path, such as `..`",
         _suite,
         Accepted,
         body=SuiteBody,
@@ -342,7 +355,7 @@ ROUTES = (
     Route(
         "POST",
         "dead/{action}",
-        "The same, also for a task whose guid can't stand in a path, such as `..`",
+        "The same, for tasks whose guid can't be part of a path, such as `..`",
         _act_on_dead,
         Accepted,
         body=GuidBody,

@@ -15,17 +15,20 @@ from tefmanager.status.view import NotActive, View
 from tefmanager.support.outages import Service
 
 COUNTERS = {
-    "tasks_accepted": ("Tasks taken in", "task_type"),
-    "tasks_finished": ("Tasks that ended, by how", "outcome"),
+    "tasks_accepted": ("Tasks accepted", "task_type"),
+    "tasks_finished": ("Finished tasks, by outcome", "outcome"),
     "dispatches": ("Dispatches that the broker confirmed", "task_type"),
     "dispatches_failed": ("Dispatches that reached no queue", "task_type"),
-    "attempts": ("Attempts that ended, by how", "outcome"),
-    "messages_rejected": ("Messages that nobody can use, by what is wrong", "what"),
-    "reservations": ("Reservations asked for, by the answer", "outcome"),
-    "reservation_conflicts": ("Writes to Etcd tried again since others had changed the same", ""),
-    "connects": ("Connections made, and leaderships begun, by service", "service"),
-    "losses": ("Connections lost, and leaderships, by service", "service"),
-    "errors": ("Errors that nobody expected", ""),
+    "attempts": ("Finished attempts, by outcome", "outcome"),
+    "messages_rejected": ("Unusable messages, by the kind of error", "what"),
+    "reservations": ("Reservations requested in Etcd, by answer", "outcome"),
+    "reservation_conflicts": (
+        "Writes to Etcd that were repeated because another program changed the same keys",
+        "",
+    ),
+    "connects": ("Connections opened, by service; database: leaderships gained", "service"),
+    "losses": ("Connections lost, by service; database: leaderships lost", "service"),
+    "errors": ("Unexpected errors", ""),
 }
 """Help and label of each count."""
 
@@ -56,13 +59,17 @@ class ManagerCollector(Collector):
             "Time from a task's acceptance to its dispatch",
             self._view.meter.waited,
         )
-        yield _histogram("tef_turn_seconds", "Time that a turn took", self._view.meter.turns)
+        yield _histogram("tef_turn_seconds", "Duration of a turn", self._view.meter.turns)
         readiness = self._view.readiness()
-        yield _gauge("tef_active", "1 on the active manager, 0 on others", readiness.role == "active")
-        yield _gauge("tef_ready", "1 where no service is missing", readiness.ready)
+        yield _gauge("tef_active", "1 on the active manager, 0 on a standby", readiness.role == "active")
+        yield _gauge("tef_ready", "1 if no service is missing, 0 otherwise", readiness.ready)
         away = dict.fromkeys(Service, 0) | {each.service: 1 for each in readiness.outages}
-        yield _gauges("tef_outage", "1 where it is away, refuses or does not answer", "service", away)
-        yield _gauge("tef_healthy", "1 where turns make progress", self._view.health().healthy)
+        yield _gauges(
+            "tef_outage", "1 while the service is missing, refuses or does not answer", "service", away
+        )
+        yield _gauge(
+            "tef_healthy", "1 if the manager makes progress, 0 otherwise", self._view.health().healthy
+        )
         try:
             yield from self._of_the_core()
         except NotActive:
@@ -85,9 +92,9 @@ class ManagerCollector(Collector):
         waiting = status.waiting
         left = waiting.total - sum(waiting.by_type.values())
         others = {OTHER: waiting.by_type.get(OTHER, 0) + left} if left > 0 else {}
-        yield _gauges("tef_waiting_tasks", "Tasks that wait", "task_type", {**waiting.by_type, **others})
+        yield _gauges("tef_waiting_tasks", "Waiting tasks", "task_type", {**waiting.by_type, **others})
         oldest = 0.0 if waiting.oldest is None else max(0.0, status.time - waiting.oldest)
-        yield _gauge("tef_oldest_waiting_seconds", "Age of the oldest waiting task looked at", oldest)
+        yield _gauge("tef_oldest_waiting_seconds", "Age of the oldest waiting task in memory", oldest)
         flight = {
             "dispatched": status.dispatched,
             "working": status.working,
@@ -95,21 +102,23 @@ class ManagerCollector(Collector):
         }
         yield _gauges(
             "tef_tasks_in_flight",
-            "Tasks that are with workers, or on their way to the dead queue",
+            "Tasks that workers have, or that are on their way to the dead queue",
             "state",
             flight,
         )
-        yield _gauges("tef_workers", "Workers", "status", status.workers)
+        yield _gauges("tef_workers", "Workers known to the manager", "status", status.workers)
         states = {state.value: int(state.value == status.state) for state in ManagerState}
-        yield _gauges("tef_state", "1 for the state that the manager is in", "state", states)
-        yield _gauge("tef_paused_suites", "Suites that are held back", status.paused_suites)
+        yield _gauges("tef_state", "1 for the current state of the manager", "state", states)
+        yield _gauge("tef_paused_suites", "Paused suites", status.paused_suites)
         resources = self._view.resources().resources
         held = {each.name: each.held for each in resources}
-        yield _gauges("tef_resource_held", "References held by everyone", "resource", held)
+        yield _gauges(
+            "tef_resource_held", "References held, including those of other programs", "resource", held
+        )
         limits = {each.name: each.limit for each in resources}
-        yield _gauges("tef_resource_limit", "Most references now; -1: no limit", "resource", limits)
+        yield _gauges("tef_resource_limit", "Current limit of references; -1: no limit", "resource", limits)
         lanes = {each.name: each.waiting for each in resources}
-        yield _gauges("tef_resource_waiting_lanes", "Lanes short of it", "resource", lanes)
+        yield _gauges("tef_resource_waiting_lanes", "Lanes that wait for the resource", "resource", lanes)
 
 
 def exposition(view: View) -> bytes:

@@ -90,7 +90,7 @@ function showState(all) {
   const text = [...away, ...held];
   if ($("missing").dataset.text !== text.join("\n")) {
     $("missing").dataset.text = text.join("\n");
-    $("missing").replaceChildren(...(text.length ? [element("h2", "What is wrong now")] : []), ...text.map((line) => element("p", line)));
+    $("missing").replaceChildren(...(text.length ? [element("h2", "Current problems")] : []), ...text.map((line) => element("p", line)));
   }
   for (const button of document.querySelectorAll("[data-state]")) {
     button.setAttribute("aria-pressed", String(status?.state === button.dataset.state));
@@ -126,7 +126,7 @@ function showHour(all) {
     }
   }
   const of = (name) => minutes.map((minute) => minute[name]);
-  plot($("plot-rates"), "Tasks a minute in the last hour", end, [
+  plot($("plot-rates"), "Tasks per minute in the last hour", end, [
     {name: "accepted", kind: "b", points: of("accepted")},
     {name: "dispatched", kind: "a", points: of("dispatched")},
     {name: "completed", kind: "c", points: of("completed")},
@@ -144,7 +144,7 @@ function list(items, most, text) {
 
 /** What stands in a table without rows. Of what is null, only the active manager knows anything. */
 function none(found) {
-  return found ? "There are none." : "Not known here, or not yet.";
+  return found ? "None." : "Only the active manager knows this.";
 }
 
 /** How many there are, and how many of them are shown. */
@@ -159,13 +159,13 @@ function showResources(all) {
   rows("t-resources", found?.resources ?? [], (each) => each.name, (row, each) => {
     const limit = each.limit < 0 ? "no limit" : each.limit === 0 ? "closed" : each.limit;
     const text = each.limit > 0 ? `${each.held} of ${limit}` : `${each.held}, ${limit}`;
-    const by = list(each.holders, 5, (one) => one.guid ? `${one.guid} at ${one.worker}${one.since ? ` for ${span(all.time - one.since)}` : ""}` : "being given back");
+    const by = list(each.holders, 5, (one) => one.guid ? `${one.guid} at ${one.worker}${one.since ? ` for ${span(all.time - one.since)}` : ""}` : "being released");
     const others = each.others ? `${by ? ", " : ""}${each.others} by other programs` : "";
     cells(row, [each.name, each.faults.length ? "bad" : ""], (cell) => {
       if (cell.dataset.text === text) return;
       cell.dataset.text = text;
       cell.replaceChildren(bar(each.held, each.limit), text);
-    }, by + others, list(each.waiters, 3, (one) => `${one.guid} for ${span(all.time - one.since)}`) || (each.waiting ? `${each.waiting} kinds of tasks` : ""));
+    }, by + others, list(each.waiters, 3, (one) => `${one.guid} for ${span(all.time - one.since)}`) || (each.waiting ? `${each.waiting} lanes` : ""));
   }, none(found));
 }
 
@@ -187,7 +187,7 @@ function showSuites(all) {
 }
 
 function fillSuite(cell, each) {
-  const actions = [each.paused ? ["ready", "Go on"] : ["pause", "Pause"], ["stop", "Remove waiting"]];
+  const actions = [each.paused ? ["ready", "Resume"] : ["pause", "Pause"], ["stop", "Remove waiting tasks"]];
   buttons(cell, `${each.paused} ${canAct}`, each.paused ? "paused " : "", canAct ? actions : [], `suite ${each.suite}`, (action) => actOnSuite(each.suite, action));
 }
 
@@ -221,11 +221,11 @@ function showDead(all) {
 }
 
 function fillDead(cell, each) {
-  buttons(cell, String(canAct), "", canAct ? [["retry", "Send again"], ["drop", "Drop"]] : [], `task ${each.guid}`, (action) => actOnDead(each.guid, action));
+  buttons(cell, String(canAct), "", canAct ? [["retry", "Retry"], ["drop", "Drop"]] : [], `task ${each.guid}`, (action) => actOnDead(each.guid, action));
 }
 
 function showWaiting(all) {
-  const waiting = all.status?.waiting, empty = waiting ? "Nothing waits." : none(waiting);
+  const waiting = all.status?.waiting, empty = waiting ? "No tasks are waiting." : none(waiting);
   const pairs = (found) => Object.entries(found ?? {});
   rows("t-types", pairs(waiting?.by_type), ([name]) => name, (row, pair) => cells(row, ...pair), empty);
   const suites = pairs(waiting?.by_suite).sort((a, b) => b[1] - a[1]).slice(0, MOST_SUITES);
@@ -238,7 +238,7 @@ function showWaiting(all) {
 function showEvents(all) {
   rows("t-events", all.events.events, (each) => `${each.time} ${each.text}`, (row, each) => {
     cells(row, new Date(each.time * 1000).toTimeString().slice(0, 8), [each.level, LOUD[each.level] ?? "soft"], each.text);
-  }, "Nothing has happened.");
+  }, "No events yet.");
 }
 
 function show(all) {
@@ -288,5 +288,5 @@ stream.addEventListener("message", (event) => {
   show(JSON.parse(event.data));
 });
 stream.addEventListener("error", () => {
-  put("link", "no connection to the manager: what is shown is old", "bad");
+  put("link", "no connection to the manager: the data is out of date", "bad");
 });
