@@ -38,6 +38,15 @@ class Keys(Protocol):
         """Set a key if it has the old value, and tell whether it had."""
 
 
+class Http(Protocol):
+    """How Etcd is asked."""
+
+    def ask(
+        self, method: str, path: str, body: str | None, content_type: str, token: str = ""
+    ) -> tuple[int, Any]:
+        """Return the status and what the answer says."""
+
+
 class _Http:
     def __init__(self, address: tuple[str, int]) -> None:
         self._connection = http.client.HTTPConnection(*address, timeout=20)
@@ -60,10 +69,14 @@ class _Http:
 
 
 class V2:
-    """``/v2/keys``."""
+    """``/v2/keys``.
 
-    def __init__(self, address: tuple[str, int]) -> None:
-        self._http = _Http(address)
+    Args:
+        server: host and port, or what asks it in another way.
+    """
+
+    def __init__(self, server: tuple[str, int] | Http) -> None:
+        self._http = _Http(server) if isinstance(server, tuple) else server
 
     def _ask(self, method: str, key: str, **form: str) -> tuple[int, Any]:
         body = urlencode(form) if form else None
@@ -103,12 +116,12 @@ class V3:
     """``/v3``, the JSON gateway.
 
     Args:
-        address: host and port.
+        server: host and port, or what asks it in another way.
         token: of a user who has logged in; none where everybody may do everything.
     """
 
-    def __init__(self, address: tuple[str, int], token: str = "") -> None:
-        self._http = _Http(address)
+    def __init__(self, server: tuple[str, int] | Http, token: str = "") -> None:
+        self._http = _Http(server) if isinstance(server, tuple) else server
         self._token = token
 
     def _ask(self, path: str, **message: Any) -> Any:

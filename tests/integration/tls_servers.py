@@ -195,10 +195,14 @@ class EtcdAdmin:
         self._certificates = certificates
         self.locked = False
 
-    def ask(self, method: str, path: str, body: str | None, content_type: str) -> tuple[int, Any]:
-        """Return the status and what the answer says."""
+    def ask(
+        self, method: str, path: str, body: str | None, content_type: str, token: str = ""
+    ) -> tuple[int, Any]:
+        """Ask by a token, or else as root; return the status and what the answer says."""
         headers = {"Content-Type": content_type}
-        if self.locked:
+        if token:
+            headers["Authorization"] = token
+        elif self.locked:
             headers["Authorization"] = self._basic() if path.startswith("/v2") else self._token()
         return self._send(method, path, body, headers)
 
@@ -269,9 +273,7 @@ class EtcdAdmin:
 
     def keys(self, api: str) -> V2 | V3:
         """Return the resources' keys by an API."""
-        found: V2 | V3 = V2.__new__(V2) if api == "v2" else V3.__new__(V3)
-        found._http = self  # type: ignore[assignment]
-        return found
+        return V2(self) if api == "v2" else V3(self)
 
 
 @contextmanager

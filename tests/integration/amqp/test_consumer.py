@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import pika
 import pytest
+from twisted.internet.threads import deferToThread
 
 from tefmanager.amqp.codec import Timestamp, decode_table
 from tefmanager.amqp.connection import LinkState
@@ -273,7 +274,9 @@ async def test_connection_closed_by_operator(services: Services, unique: str) ->
     """When an operator closes the connection it is made anew, and the log says whose doing it was."""
     topology = topology_of(unique)
     async with consuming(endpoint_of(services), topology) as (_, inbox, states):
-        rabbitmqctl(services, "close_all_connections", "maintenance of the moon")
+        # In a thread: who does not read while it runs finds the connection gone, and no reason.
+        closing = "close_all_connections", "maintenance of the moon"
+        await deferToThread(rabbitmqctl, services, *closing)
         await until(lambda: states.count(LinkState.CONNECTED) == 2)
         assert "320 CONNECTION_FORCED - maintenance of the moon" in states.details(LinkState.LOST)
         with foreign_channel(services) as channel:
