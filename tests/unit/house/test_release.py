@@ -52,6 +52,20 @@ def test_what_the_tests_need_has_its_lowest_version_tested() -> None:
     }
 
 
+def test_the_debian_package_keeps_the_bounds() -> None:
+    """No library that is pinned for it is older than the lowest one."""
+    text = (ROOT / "debian/requirements.txt").read_text()
+    pinned = dict(re.findall(r"^([a-z0-9-]+)==([0-9.]+)", text, re.MULTILINE))
+    bounds = versions(lines(metadata()["options"]["install_requires"]), ">=")
+    for name, bound in bounds.items():
+        assert numbers(pinned[name.partition("[")[0].replace(".", "-").lower()]) >= numbers(bound), name
+
+
+def numbers(version: str) -> list[int]:
+    """Return what versions are compared by."""
+    return [int(part) for part in version.split(".")]
+
+
 def test_pythons() -> None:
     """Each Python is named, the lowest one is the bound, and ruff takes it for the lowest, too."""
     named = re.findall(
