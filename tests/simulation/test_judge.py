@@ -32,7 +32,7 @@ from tefmanager.core.stops import Stops
 from tefmanager.core.waiting.rotation import Rotation
 from tefmanager.core.waiting.type_queues import Front, TypeQueue
 from tefmanager.core.waiting.wait_lists import SleepingLists, WaitList
-from tefmanager.engine import effector
+from tefmanager.engine import effector, engine
 from tefmanager.engine.deadcopies import DeadCopies
 from tefmanager.engine.engine import Engine
 from tefmanager.engine.liveness import LivenessCheck
@@ -365,7 +365,7 @@ def lose_etcd_by_size(patch: MonkeyPatch) -> None:
 
 
 def risk_messages(patch: MonkeyPatch) -> None:
-    """Messages are taken though nothing can be written."""
+    """Messages are taken though nothing can be written, and none that went back too often is replaced."""
     blocker = FakeDatabase.blocker
 
     def blind(self: FakeDatabase, name: str) -> str | None:
@@ -375,6 +375,7 @@ def risk_messages(patch: MonkeyPatch) -> None:
         return found
 
     patch.setattr(FakeDatabase, "blocker", blind)
+    patch.setattr(engine, "LAST", 1000)
 
 
 def make_no_queue(patch: MonkeyPatch) -> None:
@@ -611,7 +612,7 @@ MUTATIONS = {
     "resource idles": Mutation(idle_resources, "could run and is not dispatched", (IDLE,)),
     "too many operations": Mutation(lose_etcd_by_size, "could run and is not dispatched", (WIDE,)),
     "messages risked": Mutation(risk_messages, "until its queue dropped it", (NO_SPACE,)),
-    "queue not made anew": Mutation(make_no_queue, "never ended: it is dead-lettering", (FORGOTTEN,)),
+    "queue not made anew": Mutation(make_no_queue, "but not in the queue of the dead", (FORGOTTEN,)),
     "rejected queue refuses": Mutation(give_up_what_is_refused, "was not rejected", (NO_REJECTS,)),
     "dead queue refuses": Mutation(give_up_what_is_refused, "but not in the queue of the dead", (NO_DEAD,)),
     "worker's queue refuses": Mutation(
