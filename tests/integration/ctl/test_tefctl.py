@@ -431,7 +431,7 @@ def test_what_is_not_there(services: Services, tefctl: Tefctl) -> None:
     )
     cases = {
         4: ({"TEF_AMQP_URL_DEV": "amqp://127.0.0.1:1/"}, ["status"], "RabbitMQ at 127.0.0.1:1, vhost /: "),
-        5: ({"TEF_MANAGER_NAME_PREFIX": fresh("nobody")}, ["status"], "no manager has been here"),
+        5: ({"TEF_MANAGER_NAME_PREFIX": fresh("nobody")}, ["status"], "no manager has ever run here"),
         6: ({"TEF_ETCD_PORT_DEV": "1"}, ["resources", "set-limit", "a", "1"], "127.0.0.1:1"),
     }
     for status, (variables, arguments, text) in cases.items():

@@ -437,7 +437,7 @@ def test_operator(tefctl: Tefctl) -> None:
 def test_dashboard(administrator: Administrator, tefctl: Tefctl) -> None:
     """Who only listens hears the keys that the page names, may bind to no others, and can say nothing."""
     assert "ACCESS_REFUSED" in tefctl("tef-dashboard", "events").stderr
-    refusal = f"RabbitMQ does not let us publish to {PREFIX}.manager"
+    refusal = f"RabbitMQ does not allow us to publish to {PREFIX}.manager"
     assert refusal in tefctl("tef-dashboard", "set-state", "paused").stderr
     party, worker = administrator.party("tef-dashboard"), Worker(administrator.party("tef-worker"))
     queue = party.channel.queue_declare("", exclusive=True).method.queue
