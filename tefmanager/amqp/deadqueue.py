@@ -14,6 +14,7 @@ from txamqp.client import ChannelClosed, Closed
 
 from tefmanager.amqp.codec import TableError, decode_table
 from tefmanager.amqp.declare import NOT_FOUND
+from tefmanager.amqp.delegate import why
 from tefmanager.amqp.frames import Properties, ack_frames
 from tefmanager.amqp.lookups import detached
 from tefmanager.amqp.protocol import AmqpProtocol
@@ -145,7 +146,7 @@ class _Walk:
         try:
             return await self._through(protocol, self._connection.spare_channel(protocol))
         except (NoChannel, Closed, _Stuck) as error:
-            return str(error) or _NO_ANSWER
+            return why(error) if str(error) else _NO_ANSWER
 
     async def _through(self, protocol: AmqpProtocol, number: int) -> str | None:
         inbox = _Inbox()
@@ -208,10 +209,10 @@ class _Walk:
             envelope=properties.envelope,
             original=properties.headers,
         )
-        why: list[str] = []
-        outcome = await self._connection.send(self._queue, message, why.append)
+        reasons: list[str] = []
+        outcome = await self._connection.send(self._queue, message, reasons.append)
         if outcome is not Delivered.CONFIRMED:
-            raise _Stuck(f"a message was {outcome}: {'; '.join(why)}")
+            raise _Stuck(f"a message was {outcome}: {'; '.join(reasons)}")
 
 
 def _acks(protocol: AmqpProtocol, number: int) -> _Ack:
