@@ -40,6 +40,7 @@ class SimWorker:
         deaf: it takes nothing from its queue; its heartbeats go on.
         fetches: it consumes its queue only until it has a message.
         away: it has lost its connection, and connects again.
+        gone: it has died for good: what it would say first, *ready*, would mean that its task is done.
         born: when it began last.
         said: what it has said last since it left and came back, or None.
     """
@@ -62,7 +63,7 @@ class SimWorker:
         self.broker = broker
         self.worker_type = worker_type
         self.ruby = ruby
-        self.alive = False
+        self.alive = self.gone = False
         self.stuck = self.hung = self.deaf = False
         self.give_up_next = self.fetches = self.away = False
         self.task: str | None = None
@@ -95,7 +96,7 @@ class SimWorker:
 
     def start(self) -> None:
         """Begin, or begin again under the same name, with whatever is left in the queue."""
-        if self.alive:
+        if self.alive or self.gone:
             return
         self.alive = True
         self.stuck = self.hung = self.deaf = False
@@ -114,8 +115,8 @@ class SimWorker:
             self.look()
 
     def kill(self) -> None:
-        """Die at once, without a word."""
-        self.alive = False
+        """Die at once, without a word. A README worker does not come back under its name: see `gone`."""
+        self.alive, self.gone = False, not self.ruby
         self.task = None
         self._outbox.clear()
         if self._work is not None and self._work.active():
@@ -126,6 +127,7 @@ class SimWorker:
         if self.alive:
             self._put(self._status("offline"))
             self.kill()
+            self.gone = False
 
     # --- what it says ---
 

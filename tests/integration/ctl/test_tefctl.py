@@ -369,7 +369,7 @@ def test_stale_references(tefctl: Tefctl, grid: Grid, make: Make) -> None:
     assert [each["client"] for each in reason["held_by_others"]] == [client]
     deaf = tefctl("explain", waiting, TEF_ETCD_PORT_DEV="1")
     assert "held by other programs: 1" in deaf.stdout
-    assert "which other programs hold its resources can't be read: etcd 127.0.0.1:1:" in deaf.stderr
+    assert "can't read from Etcd which other programs hold its resources: etcd 127.0.0.1:1:" in deaf.stderr
     assert "1 released" in tefctl(*arguments, "--yes").stdout
     assert resource.count == 1
     assert [lock.client.startswith(client) for lock in resource.locks()] == [False]

@@ -470,12 +470,17 @@ def test_workers_of_a_host(administrator: Administrator) -> None:
 def test_who_publishes_to_queues(administrator: Administrator, tefctl: Tefctl) -> None:
     """A client can command the manager, speak for a worker, send past the manager, and answer for it."""
     client, worker = administrator.party("tef-client"), Worker(administrator.party("tef-worker"))
+
+    def status() -> str:
+        return tefctl("tef-operator", "--json", "status").stdout
+
     for state in ("paused", "running"):
         client.send(type="set_state", data=state)
-        until(lambda: state in tefctl("tef-operator", "status").stdout, state)  # noqa: B023
+        until(lambda: f'"state":"{state}"' in status().replace(" ", ""), state)  # noqa: B023
     elsewhere = Worker(administrator.party("tef-worker"))
     told = {"name": worker.name, "worker_type": worker.worker_type, "exchange_name": elsewhere.queue}
     worker.say("idle")
+    until(lambda: worker.name in tefctl("tef-operator", "workers").stdout, "a worker")
     client.send(type="worker_status", **told, status="idle")
     client.send(type="task", task_type=worker.worker_type, guid=(guid := fresh("task")))
     assert json.loads(elsewhere.take())["guid"] == guid
