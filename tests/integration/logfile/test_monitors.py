@@ -178,7 +178,7 @@ def test_mtail_counts_what_is_wrong(story: Story, metrics: dict[str, float]) -> 
     }
     failed = labelled(metrics, "tef_dispatches_failed_total")
     assert sum(failed.values()) == story.count("DISPATCH_FAILED|") == 1
-    assert labelled(metrics, "tef_leaderships_total") == {'what="begun"': 1}
+    assert labelled(metrics, "tef_leaderships_total") == {'what="gained"': 1}
 
 
 def test_mtail_measures_times(story: Story, metrics: dict[str, float]) -> None:
