@@ -108,7 +108,7 @@ class Worker(FieldProgram):
 
     def _arrived(self, _channel: Any, method: Any, _properties: Any, body: bytes) -> None:
         message = json.loads(body)
-        task = Task(message["guid"], message["task_data"]["doomed"])
+        task = Task(message["guid"], message.get("task_data", {}).get("doomed", False))
         self._journal.note("came", worker=self._name, guid=task.guid, redelivered=method.redelivered)
         self._inbox.append(task)
         self._work()

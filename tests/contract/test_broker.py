@@ -146,12 +146,13 @@ async def test_blocked(twin: Twin) -> None:
     twin.put(twin.queue, b"x")
     try:
         twin.block()
-        sent = [later(twin.publisher.send(queue.encode(), Message(b"%d" % n))) for n in (1, 2)]
+        # RabbitMQ blocks a connection when it publishes, and may take this one message still.
+        sent = [later(twin.publisher.send(queue.encode(), Message(b"1")))]
         await twin.pause()
-        sent.append(later(twin.publisher.send(queue.encode(), Message(b"3"))))
+        sent += [later(twin.publisher.send(queue.encode(), Message(b"%d" % n))) for n in (2, 3)]
         twin.consumer.start(inbox)
         await twin.until(lambda: inbox.bodies == [b"x"])
-        assert not any(each.called for each in sent)
+        assert not any(each.called for each in sent[1:])
         assert told == []
     finally:
         twin.unblock()
