@@ -11,7 +11,7 @@ from tests.simulation.grid import Grid
 from tests.simulation.play import Play, describe, keep, kept, play
 from tests.simulation.story import Step, draw
 
-SEEDS = 200
+SEEDS = 140
 
 BATCH = 20
 
