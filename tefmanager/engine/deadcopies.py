@@ -245,21 +245,23 @@ class DeadCopies:
         """Go through the queue's messages that are no copies of dead tasks; drop those that are meant."""
         if isinstance(question, GetDeadMessages):
             return await self._described(question.limit)
-        _, listed = await self._leadership.dead(ROWS)
+        count, listed = await self._leadership.dead(ROWS)
         kept = {row.finished.row.spec.guid for row in listed}
+        all_known = count <= len(listed)  # otherwise any copy may be that of an older dead task
         found: list[inquiry.QueuedMessage] = []
 
         def take(lying: Lying) -> bool:
             key = _task(lying)
             stranger = _stranger(lying, key)
             meant = question.every or not {stranger.name, stranger.guid}.isdisjoint(question.guids)
-            if (key is not None and key[1] in kept) or not meant:
+            if not meant or (key is not None and (key[1] in kept or not all_known)):
                 return False
-            found.append(stranger)
+            if len(found) < ROWS:
+                found.append(stranger)
             return True
 
         trouble = await self._publisher.sift(self._queue, take)
-        return inquiry.QueuedMessages(tuple(found[:ROWS]), trouble)
+        return inquiry.QueuedMessages(tuple(found), trouble)
 
     async def _described(self, at_most: int) -> inquiry.QueuedMessages:
         found: list[inquiry.QueuedMessage] = []

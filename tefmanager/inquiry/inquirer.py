@@ -67,12 +67,12 @@ class DeadQueue(Protocol):
 class Inquirer:
     """One leadership's answers.
 
+    They are found at the end of a turn, after its commit: so they tell nothing that is not durable, and
+    what is read from the database fits what is in memory.
+
     Args:
         resubmit: takes tasks in, and returns when that is committed.
         dead: is told when dead tasks are settled, and asked what else lies in their queue.
-
-    They are found at the end of a turn, after its commit: so they tell nothing that is not durable, and
-    what is read from the database fits to what is in memory.
     """
 
     def __init__(

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
@@ -235,3 +236,14 @@ def test_messages_of_others() -> None:
     assert [each.name for each in dropped.messages] == [found[0].name, "gone"]
     assert len(finish(rig.dead.others(DropDeadMessages(every=True))).messages) == 1
     assert rig.queue.guids == ["a"]
+
+
+def test_copies_of_more_dead_tasks_than_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are kept, though not all dead tasks are known; of what is dropped only so many are told."""
+    monkeypatch.setattr("tefmanager.engine.deadcopies.ROWS", 2)
+    rig = Rig("a", "b", "c")
+    rig.die("a", "b", "c")
+    for number in range(4):
+        rig.queue.lying.append(({}, b"odd %d" % number))
+    dropped = finish(rig.dead.others(DropDeadMessages(every=True)))
+    assert (len(dropped.messages), rig.queue.guids) == (2, ["a", "b", "c"])

@@ -39,7 +39,7 @@ def test_a_commit_loses_its_session(breaks: Breaks) -> None:
 
 
 def test_a_database_that_goes_away() -> None:
-    """Reigns are lost, the next waits until it is back."""
+    """Leaderships are lost, and the next one waits until the database is back."""
     database = FakeDatabase()
     lost: list[StoreLost] = []
     begin(database).watch(lost.append)
