@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from itertools import count
 from typing import Any
 
 import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
+from pika.exceptions import NackError
 from twisted.internet.defer import gatherResults
 
 from tefmanager.amqp.connection import LinkState
@@ -182,10 +184,14 @@ async def test_a_queue_that_takes_nothing_back(services: Services, unique: str) 
             dead, durable=True, arguments={"x-max-length": 2, "x-overflow": "reject-publish"}
         )
         dead_letter(channel, dead, "a", "b")
+        channel.confirm_delivery()
+        others = (f"other-{number}" for number in count())
         async with publishing(endpoint_of(services)) as (publisher, _):
 
             def look(lying: Lying) -> bool:
-                dead_letter(channel, dead, "c", "d")  # somebody else is quicker
+                with pytest.raises(NackError):  # somebody else is quicker, and fills it
+                    for other in others:
+                        dead_letter(channel, dead, other)
                 return False
 
             reason = await publisher.sift(dead.encode(), look)
