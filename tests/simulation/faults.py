@@ -15,6 +15,7 @@ from tests.simulation.adapters import LEASE
 from tests.simulation.broker import Broker, Stored
 from tests.simulation.etcd import SimReservations
 from tests.simulation.judge import Judge
+from tests.simulation.knobs import Knobs
 from tests.simulation.observer import Observer
 from tests.simulation.story import LATER, LIMITS, TYPES
 from tests.simulation.workers import DEADLY, MOST_SAID, SimWorker
@@ -47,6 +48,7 @@ class Faults:
     observer: Observer
     judge: Judge
     policy: Policy
+    knobs: Knobs
     managers: list[tuple[Process, Manager, SimReservations]]
     workers: list[SimWorker]
     stopped: set[str]
@@ -360,8 +362,13 @@ class Faults:
         self.world.later(seconds, seconds, self._unstick, self.workers[number])
 
     def deafen_worker(self, number: int, seconds: float) -> None:
-        """A worker takes nothing from its queue for a while; its heartbeats go on."""
+        """A worker takes nothing from its queue for a while; its heartbeats go on.
+
+        Where the dispatch timeout is set shorter than usual, workers take what they are sent within it, as
+        the option demands.
+        """
         self.workers[number].deaf = True
+        seconds = min(seconds, self.knobs.limits.get("dispatch_timeout", seconds))
         self.world.later(seconds, seconds, self._unstick, self.workers[number])
 
     def _unstick(self, worker: SimWorker) -> None:

@@ -64,7 +64,7 @@ class Grid(Faults, Hands, LimitSteps):
 
     def __init__(self, seed: int, managers: int = 1, set_up: Knobs | None = None) -> None:
         self.world = World(seed)
-        self._knobs = knobs(seed) if set_up is None else set_up
+        self.knobs = knobs(seed) if set_up is None else set_up
         self.broker = Broker(self.world)
         for queue in (QUEUE, "dead", "rejected"):
             self.broker.declare(queue)
@@ -76,7 +76,7 @@ class Grid(Faults, Hands, LimitSteps):
         most = MOST_ATTEMPTS[seed % 3 == 0]
         memory = LITTLE[seed // CROWDED % 2] if crowded(seed) else Memory()
         limits = Limits(time_limit=60.0, patience=20.0, max_attempts=most, memory=memory)
-        limits = replace(limits, **self._knobs.limits)
+        limits = replace(limits, **self.knobs.limits)
         self.policy = Policy(
             limits=limits,
             queues=Queues(QUEUE.encode(), b"dead", b"rejected"),
@@ -108,7 +108,7 @@ class Grid(Faults, Hands, LimitSteps):
         reservations = SimReservations(self.etcd, process, PREFIX, lease, self.observer)
         outages = Outages(process.clocks, partial(self._told, process))
         consumer = SimConsumer(self.broker, process, QUEUE)
-        consumer.prefetch = self._knobs.prefetch or consumer.prefetch
+        consumer.prefetch = self.knobs.prefetch or consumer.prefetch
         publisher = SimPublisher(self.broker, process, lease, self.observer)
         consumer.tell = partial(_connection, outages, Service.CONSUMER)
         outages.began(Service.PUBLISHER, NOT_YET, quiet=True)
@@ -143,7 +143,7 @@ class Grid(Faults, Hands, LimitSteps):
             QUEUE,
             name,
             TYPES[number % len(TYPES)],
-            ruby=number < WORKERS // 2 + 1 and not self._knobs.readme,
+            ruby=number < WORKERS // 2 + 1 and not self.knobs.readme,
             on_start=self.observer.started,
             on_result=self.observer.result,
             on_crash=lambda worker: self.kill_worker(number, 5.0),

@@ -133,7 +133,7 @@ class Judge:
             odd = dict.fromkeys((*self._strays(), *self._lacks(), *self._unread()), 2 * INTERVAL)
             odd |= dict.fromkeys(self._not_dispatched(workers), 2 * INTERVAL)
             odd |= dict.fromkeys(self._forgotten(workers), FORGOTTEN)
-            for unjust in self._out_of_turn(START + mended + HEALING + self.delay, workers):
+            for unjust in self._out_of_turn(START + mended + HEALING + self.delay, START + time, workers):
                 self._observer.object(unjust)
             self._since = {what: self._since.get(what, time) for what in odd}
             for what, patience in odd.items():
@@ -241,11 +241,12 @@ class Judge:
             if self._worker_for(rows, row, workers) and not claimed:
                 yield f"{row.spec.guid} could run and is not dispatched"
 
-    def _out_of_turn(self, begin: float, workers: Sequence[Program]) -> Iterable[str]:
+    def _out_of_turn(self, begin: float, now: float, workers: Sequence[Program]) -> Iterable[str]:
         """Tasks that wait while others are sent: of lower priority, or turn after turn of another suite.
 
         Only what needs no less than the one that waits could have gone to it, and only a first dispatch: a
-        worker of which nobody knows what it has gets that task again and no other.
+        worker of which nobody knows what it has gets that task again and no other. A dispatch that is
+        dated after ``now`` was dated by a wrong clock, before ``begin``.
         """
         rows = self._database.rows
         firsts = {row.task_id: row.dispatched for row in reversed(rows.attempts.values())}
@@ -262,7 +263,8 @@ class Judge:
                 later = [
                     (spec, at)
                     for spec, at in sent
-                    if at is not None and at > (since if spec.task_type == row.spec.task_type else idle)
+                    if at is not None
+                    and now >= at > (since if spec.task_type == row.spec.task_type else idle)
                 ]
                 yield from _unjust(row.spec, [each for each in later if each[1] > since])
 
