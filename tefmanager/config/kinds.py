@@ -294,6 +294,8 @@ ENDPOINT = Kind(
     "ENDPOINT",
 )
 FOLDER = Kind(_text, "the folder that holds database_<env>.yml", "FOLDER")
+ONE_LINE = (TEXT, FILE, FOLDER)
+"""Kinds that take any text, but no line break."""
 URL = Kind(_text, "amqp://user:password@host:port/vhost", "URL")
 SILENCE = Kind(_silence, "a number of seconds, 3 or more", "SECONDS")
 SECONDS = Kind(_seconds, "a number of seconds above 0, such as 30 or 0.5", "SECONDS")

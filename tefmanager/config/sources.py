@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tefmanager.config import settings
-from tefmanager.config.kinds import URL, Environment, shown, shown_name, shown_path
+from tefmanager.config.kinds import ONE_LINE, URL, Environment, shown, shown_name, shown_path
 from tefmanager.config.secrets import passwords_in
 from tefmanager.config.settings import SECTION, SETTINGS, Setting
 
@@ -192,6 +192,17 @@ def _strangers(name: str, parser: configparser.ConfigParser) -> Iterator[str]:
                 yield f"{name}: {shown_name(twin)} and {shown_name(key)} are the same setting, expected one"
             elif _spelled(key) not in known:
                 yield f"{name}: unknown key {shown_name(key)}{nearest(_spelled(key), known)}"
+            elif fault := _misread(SETTINGS[_spelled(key)], parser[section][key]):
+                yield f"{name}: {shown_name(key)} {fault}"
+
+
+def _misread(setting: Setting[object], text: str) -> str:
+    """Return what is wrong with any value; the parser appends an indented line to the one before."""
+    if "\0" in text:
+        return "holds a NUL, expected text"
+    if "\n" in text.strip() and setting.kind in ONE_LINE:
+        return "continues on an indented line, expected one line"
+    return ""
 
 
 def _entries(name: str, parser: configparser.ConfigParser) -> Iterator[tuple[str, Found]]:

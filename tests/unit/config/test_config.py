@@ -444,6 +444,15 @@ def test_config_is_frozen_and_hashable(load: Load) -> None:
             ": time-limit is '3 # soon', expected a number of seconds",
         ),
         (f"[tef-manager]\namqp-url = {SECRET}\n env = dev", ": amqp-url: an AMQP URI begins with"),
+        (
+            f"[tef-manager]\netcd-password = {SECRET}\n env = dev",
+            ": etcd-password continues on an indented",
+        ),
+        (
+            "[tef-manager]\nlog-file = x\n\tenv = dev",
+            ": log-file continues on an indented line, expected one",
+        ),
+        (f"[tef-manager]\nhttp-token-file = {SECRET}\0", ": http-token-file holds a NUL, expected text"),
     ],
 )
 def test_bad_ini(refused: Refused, ini: Callable[..., str], text: str, problem: str) -> None:
