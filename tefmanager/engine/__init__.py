@@ -1,1 +1,1 @@
-"""Turns, and everything that comes in or goes out around one. Knows contracts and no adapter."""
+"""The turns, and all that happens around one. The engine knows the contracts and no adapter."""

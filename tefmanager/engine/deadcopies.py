@@ -1,7 +1,7 @@
-"""Copies of dead tasks: puts them into the dead queue, and takes them out when a task is settled.
+"""Puts copies of dead tasks into the dead queue, and removes a copy when its task is settled.
 
-The database is the truth: a task whose copy the queue refuses is dead all the same, and the copy is sent
-again later. Bodies are read when they are sent, a few at a time.
+The database is the truth: a task is dead even if the queue refuses its copy, and the copy is sent again
+later. Bodies are read from the database only when they are sent, a few at a time.
 """
 
 from __future__ import annotations
@@ -31,35 +31,35 @@ from tefmanager.support.outages import SET_ASIDE, WALK, Outages, Service
 log = Logger()
 
 AT_ONCE = 20
-"""Copies that are on their way together, with their bodies in memory."""
+"""How many copies are sent at a time, with their bodies in memory."""
 
 ROWS = 1000
-"""Dead tasks that one round deals with."""
+"""How many dead tasks one round handles."""
 
 PAUSES = (5.0, 60.0)
-"""Seconds until a queue that refuses is tried again: at first, and at most."""
+"""Seconds until a queue that refuses is tried again: the first pause, and the longest."""
 
 SETTLES = 15.0
-"""Seconds after a connection was lost in which a message on it may still arrive."""
+"""Seconds after the loss of a connection during which a message sent on it may still arrive."""
 
 ATTEMPTS_TOLD = 100
-"""How many of a dead task's attempts are told in its headers: the last ones."""
+"""How many attempts of a dead task its headers list: the last ones."""
 
 GUID, TASK = "x-tef-guid", "x-tef-task"
-"""Headers of a copy: guid and id of its task."""
+"""Headers of a copy: the guid and the id of its task."""
 
 
 class DeadCopies:
     """Keeps the dead queue in step with history.
 
-    Before a copy is sent, its row says that it may be there; afterwards, the row says whether it is. If a
-    manager ends in between, the next one goes through the queue before it sends the copy again. So there
-    is one copy.
+    Before a copy is sent, its row says that the copy may be in the queue; afterwards the row says whether
+    it is. If a manager ends in between, the next one searches the queue before it sends the copy again. So
+    the queue has each copy only once.
 
     Args:
-        post: takes what came of it, as an event.
-        run: runs a coroutine that is to end before a stop.
-        run_aside: runs one that no stop waits for.
+        post: takes the results, as events.
+        run: runs a coroutine that must end before the manager stops.
+        run_aside: runs a coroutine that a stop does not wait for.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class DeadCopies:
     # --- to the queue ---
 
     def dead_letter(self, effect: DeadLetter) -> None:
-        """Send a copy, as soon as there is room for it."""
+        """Send a copy as soon as fewer than `AT_ONCE` are under way."""
         if effect.again:
             self._post(events.DeadLettered(effect.task_id, effect.guid, Copy.DOUBT))
         else:
@@ -104,7 +104,7 @@ class DeadCopies:
 
     def _begin(self) -> None:
         if self._beginning:
-            return  # one has ended at once
+            return  # called again by a send that ended at once
         self._beginning = True
         while self._waiting and self._going < AT_ONCE:
             self._going += 1
@@ -126,10 +126,10 @@ class DeadCopies:
             self._post(events.DeadLettered(effect.task_id, effect.guid, copy))
 
     async def _put(self, effect: DeadLetter) -> Copy | None:
-        """Send a copy once; return what the queue has of it."""
+        """Send a copy once; return its state in the queue."""
         stored = await self._leadership.message(effect.task_id)
         if stored is None:
-            return None  # it is gone from history, too
+            return None  # history has forgotten the task
         attempts = await self._leadership.attempts(effect.task_id)
         told = [history(row) for row in attempts[-ATTEMPTS_TOLD:]]
         headers = {"x-tef-reason": effect.reason, GUID: effect.guid, TASK: effect.task_id}
@@ -151,7 +151,7 @@ class DeadCopies:
             case Delivered.LOST:
                 return Copy.DOUBT
             case Delivered.REFUSED:
-                emit(catalogue.DEAD_NOT_QUEUED(effect.guid, reason))  # history has it all the same
+                emit(catalogue.DEAD_NOT_QUEUED(effect.guid, reason))  # the task stays in history
                 return None
         self._refused(f"a message was {outcome}: {reason}")
         return Copy.DUE
@@ -162,12 +162,12 @@ class DeadCopies:
     # --- rounds ---
 
     def written(self, ids: Iterable[int]) -> None:
-        """Note that it is written by now what the queue has of these tasks."""
+        """Note that the rows of these tasks now say whether their copies are in the queue."""
         self._unwritten.difference_update(ids)
         self.look()
 
     def look(self) -> None:
-        """Look which copies are to be sent, found out about, or taken out."""
+        """Start a round: find the copies to send, to search for, or to remove."""
         self._round_wanted = True
         if not self._unwritten and not self._round_under_way:
             self._round_under_way = True
@@ -193,7 +193,7 @@ class DeadCopies:
             self._want(rows[: 1 if self._not_before else AT_ONCE])
 
     def _want(self, rows: Sequence[CopyRow]) -> None:
-        """Send copies that are due; one alone where the last was refused."""
+        """Send copies that are due; only one if the queue refused the last."""
         self._unwritten.update(row.id for row in rows)
         wanted = tuple((row.id, row.guid, given_back(row.attempts)) for row in rows)
         self._post(events.CopiesWanted(wanted))
@@ -203,7 +203,7 @@ class DeadCopies:
         self._post(events.CopiesKnown(copies))
 
     async def _walk(self, rows: Mapping[int, CopyRow]) -> None:
-        """Go through the queue: take out what is settled, and find out what is there."""
+        """Go through the queue: remove the copies of settled tasks, and find out which others are there."""
         seen: set[tuple[int, str]] = set()
 
         def take(lying: Lying) -> bool:
@@ -235,19 +235,19 @@ class DeadCopies:
             self._timer.cancel()
 
     def abandon(self) -> None:
-        """Take nothing out any more: the leadership ends, and the next manager may be at the queue."""
+        """Remove nothing any more: the leadership ends, and the next manager may be using the queue."""
         self._over = True
         self._look_not()
 
     # --- messages of others ---
 
     async def others(self, question: GetDeadMessages | DropDeadMessages) -> inquiry.QueuedMessages:
-        """Go through the queue's messages that are no copies of dead tasks; drop those that are meant."""
+        """Find messages in the queue that are no copies of dead tasks; drop those that were asked for."""
         if isinstance(question, GetDeadMessages):
             return await self._described(question.limit)
         count, listed = await self._leadership.dead(ROWS)
         kept = {row.finished.row.spec.guid for row in listed}
-        all_known = count <= len(listed)  # otherwise any copy may be that of an older dead task
+        all_known = count <= len(listed)  # otherwise a copy may belong to an older dead task
         found: list[inquiry.QueuedMessage] = []
 
         def take(lying: Lying) -> bool:
@@ -280,7 +280,7 @@ class DeadCopies:
 
 
 def _task(lying: Lying) -> tuple[int, str] | None:
-    """Return id and guid of the dead task whose copy a message is, or None where it is none."""
+    """Return id and guid of the dead task that this message is a copy of, or None if it is no copy."""
     headers = lying.headers or {}
     id, guid = headers.get(TASK), headers.get(GUID)
     return (id, guid) if type(id) is int and type(guid) is str else None

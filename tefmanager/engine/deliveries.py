@@ -1,4 +1,4 @@
-"""What a delivered message is to the core, and where its answer goes."""
+"""Turns a delivered message into an event for the core, and finds where its answer goes."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from tefmanager.protocol.messages import (
 )
 
 RENEWED = "x-tef-renewed"
-"""The header of a message that replaces one which went back to the manager's queue too often."""
+"""The header of a message that replaces one which was returned to the manager's queue too often."""
 
 
 def was_renewed(delivery: Delivery) -> bool:
-    """Tell whether a message replaces another, which may have been taken in as well."""
+    """Tell whether a message replaces another one, which may have been taken in as well."""
     return delivery.headers is not None and RENEWED.encode() in delivery.headers
 
 
 def was_set_aside(delivery: Delivery) -> bool:
-    """Tell whether a message has been at the end of the queue for want of another place."""
+    """Tell whether the manager has moved this message to the end of its queue before."""
     return delivery.headers is not None and SET_ASIDE.encode() in delivery.headers
 
 
 LONGEST_HEADER = 500
-"""Characters of the text of a header that a copy gets along; headers must fit into one frame."""
+"""How many characters of a text a header of a copy takes. All headers must fit into one frame."""
 
 
 def copy_of(delivery: Delivery, headers: Mapping[str, str]) -> Message:
-    """Return a message like one that was delivered, with further headers."""
+    """Return a copy of a delivered message with additional headers."""
     return Message(
         delivery.body,
         correlation_id=delivery.correlation_id,
@@ -54,14 +54,14 @@ def copy_of(delivery: Delivery, headers: Mapping[str, str]) -> Message:
 
 
 def reply_to(delivery: Delivery) -> ReplyTo | None:
-    """Return where a message wants its answer, or None where it does not say so completely."""
+    """Return where the answer to a message goes, or None if reply_to or correlation_id is missing."""
     if not delivery.reply_to or not delivery.correlation_id:
         return None
     return ReplyTo(delivery.reply_to, delivery.correlation_id)
 
 
 def event_of(delivery: Delivery, parsed: Parsed | None, finished: frozenset[str]) -> events.Event:
-    """Return the event that a message is. ``finished`` are guids that are in history."""
+    """Return the event for a message. ``finished``: the guids that are in history."""
     reply = reply_to(delivery)
     match parsed:
         case TaskMessage():
@@ -79,23 +79,28 @@ def event_of(delivery: Delivery, parsed: Parsed | None, finished: frozenset[str]
 
 
 CONTENT_TYPE = b"application/octet-stream"
-"""What the programs in the field put on their messages."""
+"""The content type that the existing workers and clients set on their messages."""
 
 ANSWERS = 32 * 1024 * 1024
-"""Bytes of answers under way. Above it clients are told to ask later; above twice as many, nothing."""
+"""Bytes of answers that may be under way. Above this, clients are told to ask later; above twice this, they
+get no answer."""
 
 LARGEST_ANSWER = 8 * 1024 * 1024
-"""Bytes of one answer. RabbitMQ 4 takes 16 MiB in a message, unless it is configured otherwise."""
+"""The largest answer, in bytes. RabbitMQ 4 takes messages of up to 16 MiB unless it is configured
+otherwise."""
 
 _ANSWER = 2048
-"""Bytes that an answer takes in memory besides its body."""
+"""Bytes of memory that an answer takes besides its body."""
 
 
 class Answers:
-    """Answers messages. Who asks much and takes nothing fills no memory.
+    """Answers messages, with a bound on memory.
+
+    So a client that never reads its answers can't fill the memory.
 
     Args:
-        own: the manager's own queues: nobody reads answers there, and they would be in the way of others.
+        own: the manager's own queues. No answer is sent to them: nobody reads it there, and it would only
+            take up room.
     """
 
     def __init__(self, publisher: IPublisher, own: frozenset[str]) -> None:
@@ -110,7 +115,7 @@ class Answers:
             emit(catalogue.REPLY_FAILED(to.queue.decode("utf-8", "backslashreplace"), outcome))
 
     async def _answer(self, to: ReplyTo, response: object, warnings: Sequence[str]) -> str:
-        """Send an answer and return what became of it."""
+        """Send an answer; return the outcome in words."""
         if to.queue.decode("utf-8", "replace") in self._own:
             return "dropped: the queue is one of the manager's own"
         if self._answering >= 2 * ANSWERS:

@@ -51,29 +51,29 @@ log = Logger()
 NOT_CONFIRMED = "RabbitMQ does not confirm that it has it"
 
 LOOK_TIMEOUT = 5.0
-"""Seconds to wait for what the broker knows of a worker's queue."""
+"""Seconds to wait for the broker's answer about a worker's queue."""
 
 REFUSED_PAUSE = 60.0
-"""Seconds until a rejected message that is too large for its queue is offered again."""
+"""Seconds until a rejected message that is too large for the rejected queue is sent again."""
 
 _METERED: dict[type[Outcome], str] = {Granted: "granted", Refused: "refused", Impossible: "impossible"}
 
 
 class Effector:
-    """Publishes, replies, reserves and releases.
+    """Carries out effects: publishes, replies, reserves and releases.
 
-    Reservations are asked for at once; the adapter makes batches of what comes while Etcd is busy.
+    Claims are sent to the adapter at once; it batches those that come while Etcd is busy.
 
     Args:
-        post: takes what came of an effect, as an event.
-        leadership: is read, for copies of dead tasks.
-        on_failure: is told of a failure that nobody expected.
-        on_idle: is told when nothing is under way any more.
+        post: takes the results of effects, as events.
+        leadership: is read for copies of dead tasks.
+        on_failure: is told of an unexpected failure.
+        on_idle: is called when nothing is under way any more.
         meter: is told what is measured.
         outages: is told of queues that take nothing.
 
     Attributes:
-        probed: what became of the last probe, in words.
+        probed: the outcome of the last probe, in words.
         dead: the copies of dead tasks.
     """
 
@@ -97,7 +97,7 @@ class Effector:
         self._post = post
         self._meter = meter
         self._task_group = TaskGroup(on_failure, on_idle)
-        self._questions = TaskGroup(on_failure)  # no stop waits for their answers
+        self._questions = TaskGroup(on_failure)  # a stop does not wait for these
         self._to_reserve: list[Claim] = []
         self._answers = Answers(publisher, queues.names)
         self._outages = outages
@@ -119,10 +119,10 @@ class Effector:
         )
 
     def carry_out(self, effects: Sequence[Effect], bodies: Bodies) -> None:
-        """Begin to carry out a turn's effects, in order. ``bodies`` are the tasks' messages.
+        """Begin to carry out a turn's effects, in order. ``bodies``: the messages of the tasks.
 
-        What is to be logged is written first, and in one piece: so what anybody can see of the other
-        effects stands in the log already, even if the process dies at once.
+        All log lines are written first, together. So whatever is visible of the other effects is already in
+        the log, even if the process dies at once.
         """
         emit(*(effect.line for effect in effects if isinstance(effect, Log)))
         for effect in effects:
@@ -149,12 +149,12 @@ class Effector:
         self._tell(effects)
 
     def reserve(self, wanted: Sequence[Reserve]) -> None:
-        """Reserve, without waiting for a commit."""
+        """Reserve without waiting for a commit."""
         self._to_reserve += [Claim(each.attempt, each.resources) for each in wanted]
         self._ask_etcd()
 
     def _tell(self, effects: Sequence[Effect]) -> None:
-        """Publish, and measure, what has been logged."""
+        """Announce and measure what has been logged."""
         now = time()
         for effect in effects:
             if isinstance(effect, Log) and (topic := effect.line.type.topic):
@@ -164,15 +164,15 @@ class Effector:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is under way that has to end."""
+        """Whether nothing is under way that has to end before a stop."""
         return not len(self._task_group)
 
     def look(self, late: Mapping[str, float]) -> None:
-        """Report steps that do not end; ``late``: those of the engine. To be called every second."""
+        """Report steps that do not end. Called every second. ``late``: the engine's own steps."""
         self._steps.look({**self._task_group.look(int(LATE)), **self._questions.look(int(LATE)), **late})
 
     async def abandon(self) -> None:
-        """Give up what is under way."""
+        """Give up everything under way."""
         self._releases.abandon()
         self.dead.abandon()
         for task_group in (self._task_group, self._questions):
@@ -180,17 +180,17 @@ class Effector:
             await task_group.wait()
 
     async def reject(self, message: Message) -> None:
-        """Put a message into the queue of the rejected; return when it is there."""
+        """Put a message into the rejected queue; return when it is there."""
         while await self._insist(self._queues.rejected, message) is not None:
-            await deferLater(self._clock, REFUSED_PAUSE)  # nothing else has it
+            await deferLater(self._clock, REFUSED_PAUSE)  # no other copy of it exists
 
     # --- RabbitMQ ---
 
     def probe(self, token: str) -> None:
-        """Send the manager a message of its own, to see when it comes."""
+        """Send a message to the manager's own queue, to see when it comes back."""
         body = msgspec.json.encode({"type": "dispatch_tasks", "probe": token})
         if self._probe is not None:
-            self._probe.cancel()  # it has not left for want of a connection, or is lost
+            self._probe.cancel()  # not sent yet because there is no connection, or lost
         self._probe = self._questions.run(self._send_probe(Message(body, content_type=CONTENT_TYPE)))
 
     async def _send_probe(self, message: Message) -> None:
@@ -200,7 +200,7 @@ class Effector:
         self.probed = delivers_none if outcome is Delivered.CONFIRMED else f"it was {outcome} by RabbitMQ"
 
     def connect_anew(self, reason: str) -> None:
-        """Connect anew if probes do not come back because RabbitMQ confirms nothing."""
+        """Replace the publisher's connection if RabbitMQ confirms none of the probes."""
         if self.probed == NOT_CONFIRMED:
             self._publisher.renew(reason)
 
@@ -221,7 +221,7 @@ class Effector:
         self._post(events.Looked(effect.worker, found))
 
     async def answered(self, reply: Reply) -> None:
-        """Answer a message; return when the broker has the answer, or it is clear that it has not."""
+        """Answer a message; return when the broker has taken the answer or it is clear that it will not."""
         await self._answers.reply(reply.to, reply.response, reply.warnings)
 
     async def reply(self, to: ReplyTo, response: object) -> None:
@@ -229,9 +229,9 @@ class Effector:
         await self._answers.reply(to, response)
 
     async def _insist(self, queue: bytes, message: Message) -> str | None:
-        """Publish to a queue of ours until the message is there; declare the queue if it was deleted.
+        """Publish to one of the manager's queues until the message is there; declare the queue if missing.
 
-        Returns the reason if the broker takes no message like this one.
+        Returns the reason if the broker will never take this message.
         """
         backoff, name = Backoff(self._clock), queue.decode()
         while True:
@@ -274,5 +274,5 @@ class Effector:
         return [event_of_claim(outcome) for outcome in outcomes]
 
     def etcd_is_back(self) -> None:
-        """Release at once what could not be released."""
+        """Release now what could not be released while Etcd was away."""
         self._releases.etcd_is_back()

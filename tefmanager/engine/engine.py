@@ -1,10 +1,10 @@
-"""The turn: events in, one transaction, then effects.
+"""The turn: take in events, commit one transaction, then carry out the effects.
 
-A turn drains the inbox, lets the core apply each event and plan, commits all row changes in one
-transaction, and only then carries out the effects and acknowledges the messages. What an effect brings
-back is another event, in a later turn. One turn is committed at a time, while the next takes in what
-comes; publishes, reservations and releases overlap. Under load a turn takes in more, and so one commit
-serves many tasks.
+A turn takes events from the inbox, lets the core apply each of them and plan, and commits all row changes
+in one transaction. Only then does it carry out the effects and acknowledge the messages. The result of an
+effect comes back as an event of a later turn. One turn is committed at a time; meanwhile the next one takes
+in events. Publishes, reservations and releases of several turns overlap. Under load a turn takes in more
+events, so one commit serves many tasks.
 """
 
 from __future__ import annotations
@@ -50,27 +50,28 @@ from tefmanager.support.taskgroup import TaskGroup
 from tefmanager.support.wakeup import Wakeup
 
 TURN_SIZE = 500
-"""Most inbox items that one turn takes in."""
+"""How many inbox items one turn takes in at most."""
 
 HISTORY_STEP = 500
-"""Most tasks that one step removes from history."""
+"""How many tasks one step removes from history at most."""
 
 
 class Engine:
-    """One leadership's turns.
+    """Runs the turns of one leadership.
 
     Args:
         clocks: reads the clocks.
         core: loaded from this leadership's rows.
         outages: is told what takes too long.
-        policy: what is configured.
-        poison: fingerprints of messages that ended a leadership; redelivered ones are rejected, once.
-        careful: turns to begin with that take in one item each, to find out which message is to blame.
+        policy: the configured behaviour.
+        poison: fingerprints of messages that ended a leadership. Each is rejected once when it is
+            redelivered.
+        careful: how many of the first turns take in one item each, to find out which message is to blame.
 
     Attributes:
         core: as given.
-        history: seconds that finished tasks stay in history; may be changed.
-        room: bytes of bodies that are being committed, or that could not be.
+        history: seconds for which finished tasks stay in history; may be changed.
+        room: bytes of bodies that are being committed, or that could not be committed.
     """
 
     room = 0
@@ -129,7 +130,7 @@ class Engine:
     # --- the inbox ---
 
     def post(self, item: Item) -> None:
-        """Put an item into the inbox, or replace a message that RabbitMQ is about to drop."""
+        """Put an item into the inbox. Instead, replace a message that RabbitMQ is about to drop."""
         if isinstance(item, Delivery) and item.given_back >= LAST:
             self._task_group.run(self._renewals.renew(item), SET_ASIDE)
         else:
@@ -140,22 +141,22 @@ class Engine:
         self._wakeup.call()
 
     def ask(self, question: Question) -> Deferred[object]:
-        """Return the answer to come, see `Inquirer.ask`."""
+        """Return a Deferred for the answer, see `Inquirer.ask`."""
         answer = self._inquirer.ask(question)
         self._wakeup.call()
         return answer
 
     def session_lost(self, session: int) -> None:
-        """Forget what a lost session delivered and no turn has taken in: it will be delivered again."""
+        """Forget what a lost session delivered and no turn has taken in; RabbitMQ redelivers it."""
         self._lost_session = session
         self._rejections.session_lost(session)
 
     def lose(self, lost: StoreLost) -> None:
-        """End the leadership, which is over although no turn has noticed it yet."""
+        """End the leadership: its session is lost, although no turn has noticed that yet."""
         self._fail(Failure(lost))  # type: ignore[no-untyped-call]
 
     def look(self) -> None:
-        """Notice messages that do not come and steps that do not end. To be called every second."""
+        """Notice messages that do not come and steps that do not end. Called every second."""
         now = self._clocks().monotonic
         self._liveness_check.look(now, self._reception.delivered)
         late: dict[str, float] = {**self._task_group.look(int(LATE))}
@@ -168,7 +169,7 @@ class Engine:
         self._effector.connect_anew(reason)
 
     def tidy(self) -> None:
-        """Let the next turn look at everything again, and remove some old history after it."""
+        """Let the next turn check everything again, and remove some old history after it."""
         self._tidy = True
         self.post(events.Pass())
 
@@ -179,7 +180,7 @@ class Engine:
     # --- turns ---
 
     async def run(self) -> None:
-        """Take turns until it is stopped, or until one fails; then this leadership must end."""
+        """Take turns until `stop`, or until one fails; after a failure this leadership must end."""
         self._effector.dead.look()
         while not self._done():
             if self._careful or self._at_risk():
@@ -194,7 +195,7 @@ class Engine:
     def stop(self, within: float) -> None:
         """Dispatch nothing more, and let `run` return when everything under way has ended.
 
-        It returns after ``within`` seconds in any case.
+        `run` returns after ``within`` seconds in any case.
         """
         self._stopping = True
         self.core.drain()
@@ -210,7 +211,7 @@ class Engine:
         return self._stopping and (idle or self._overtime)
 
     async def abandon(self) -> None:
-        """Give up whatever is still under way: the leadership ends."""
+        """Give up everything under way: the leadership ends."""
         self._wakeup.cancel()
         if self._clock_out is not None and self._clock_out.active():
             self._clock_out.cancel()
@@ -220,7 +221,7 @@ class Engine:
         await self._effector.abandon()
 
     async def _something_to_do(self) -> None:
-        """Wait for an event, or for the time at which something is due."""
+        """Wait for an event, or until a timer or probe is due."""
         self._check()
         while not (self._inbox or self._inquirer or self.core.backlog.needs_rows or self._done()):
             due = self._next_look()
@@ -229,7 +230,7 @@ class Engine:
             await self._news(due)
 
     async def _news(self, until: float | None = None) -> None:
-        """Wait until something comes in or ends, or until a time. Raises the failure of any part."""
+        """Wait until something is posted or ends, or until a time. Raises the failure of any part."""
         await self._wakeup.wait(until)
         self._check()
 
@@ -238,7 +239,7 @@ class Engine:
             self._failure.raiseException()
 
     def _next_look(self) -> float | None:
-        """Return when a turn is needed although nothing happens: a timer is due, or a probe."""
+        """Return when a turn is needed even if nothing is posted, because a timer or a probe is due."""
         due = self.core.next_look()
         if due is None or due > self._clocks().monotonic:
             return due
@@ -246,23 +247,23 @@ class Engine:
 
     @property
     def turn_began(self) -> float | None:
-        """Monotonic time at which the oldest turn that is not over began, or None where there is none."""
+        """Monotonic time at which the oldest unfinished turn began, or None if there is none."""
         turn = self._committing or self._open
         return None if turn is None else turn.began
 
     async def _turn(self) -> None:
-        """Fill a turn from the inbox for as long as the last turn is being committed; then commit it."""
+        """Fill a turn from the inbox while the previous turn is being committed; then commit it."""
         turn = self._open = Turn(self._clocks().monotonic)
         try:
             await self._gather(turn)
             await self._conclude()
         except Exception:
-            await self._settled()  # the last turn is not to blame
+            await self._settled()  # the failure is not the previous turn's
             raise
         self._task_group.run(self._end(turn), TURN)
 
     async def _careful_turn(self) -> None:
-        """Take in and commit one item alone, so that it is clear what is to blame if that fails."""
+        """Take in and commit a single item, so that it is clear what is to blame if that fails."""
         self._careful = max(self._careful - 1, 0)
         batch = self._batch(1)
         try:
@@ -277,7 +278,7 @@ class Engine:
         await self._end(turn)
 
     async def _resubmit(self, tasks: Sequence[events.TaskSubmitted]) -> None:
-        """Take tasks in, in a turn of their own, between two others; return when it is committed."""
+        """Take tasks in, in a turn of their own between two others; return when it is committed."""
         try:
             await self._take_alone([Arrival(task, task.message) for task in tasks])
         except Exception:
@@ -297,16 +298,16 @@ class Engine:
                 await self._news()
 
     async def _conclude(self) -> None:
-        """Let the core log the suites that are over; history knows how their earlier tasks ended."""
+        """Let the core log the suites that have ended; history knows how their earlier tasks ended."""
         over = self.core.suites_over
         self.core.conclude(await self._leadership.suite_ends(over) if over else {})
 
     def _batch(self, at_most: int, *, without_rows: bool = False) -> list[Arrival]:
-        """Take items out of the inbox; ``without_rows``: only those before the first that needs rows."""
+        """Take items out of the inbox; if ``without_rows``, stop before the first one that needs rows."""
         batch: list[Arrival] = []
         while self._inbox and len(batch) < at_most:
             if at_most > 1 and self._at_risk():
-                break  # it is taken in alone
+                break  # a message at risk is taken in alone
             if without_rows and self._reception.needs_rows(self._inbox[0]):
                 break
             arrival = self._inbox.popleft()
@@ -315,7 +316,7 @@ class Engine:
         return batch
 
     async def _settled(self) -> None:
-        """Wait until nothing is being committed: then memory and rows agree."""
+        """Wait until no commit is under way: then memory and rows agree."""
         while self._committing is not None:
             await self._news()
 
@@ -334,7 +335,7 @@ class Engine:
         reach(CrashPoint.TURN_APPLIED)
 
     async def _end(self, turn: Turn) -> None:
-        """Commit a turn, and do what it decided."""
+        """Commit a turn, then carry out what it decided."""
         self._committing, self._open = turn, None
         changes, effects = self.core.close()
         try:
@@ -380,7 +381,7 @@ class Engine:
         self._task_group.run(self._inquirer.reply(question, reply, self._effector.reply), ANSWER)
 
     async def _between_turns(self) -> None:
-        """Do what needs memory and rows to agree, and no turn to be open."""
+        """Do what requires that memory and rows agree and no turn is open."""
         await self._settled()
         await self._inquirer.answer_some(self._clocks())
         if self._tidy:

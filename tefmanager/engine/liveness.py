@@ -1,4 +1,4 @@
-"""Up to when the manager has heard everything that was said to it, and whether it hears at all. Pure."""
+"""Knows up to when the manager has heard all messages, and whether it hears any. Pure."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Protocol
 from tefmanager.support.outages import Outages, Service
 
 PROBE_INTERVAL = 10.0
-"""Seconds after which a probe that has not come back is taken for lost."""
+"""Seconds after which a probe that has not come back counts as lost."""
 
 REGULARLY = 5.0
-"""Seconds between two probes when no time limit is due."""
+"""Seconds between two probes while no time limit is due."""
 
 DEAF = 24.0
-"""Seconds after which a probe that has not come back means that the manager is deaf; with `REGULARLY` and a
-look every second, that is noticed within 30 seconds."""
+"""Seconds after which a probe that has not come back means that the manager is deaf. With `REGULARLY` and a
+look every second, deafness is noticed within 30 seconds."""
 
 BUSY = 10.0
-"""Seconds since the last message for which the manager has more to hear, and is not deaf."""
+"""As long as the last message came within this many seconds, the manager is busy and not deaf."""
 
 LONGEST_PAUSE = 300.0
-"""Seconds between two attempts to hear again by new connections, at most."""
+"""The longest pause between two attempts to hear again by new connections, in seconds."""
 
 MOST_SENT = 100
-"""Probes that are remembered while none comes back."""
+"""How many unanswered probes are remembered."""
 
 CONNECTIONS = (Service.CONSUMER, Service.PUBLISHER, Service.BLOCKED)
 """While one of these is away, it is clear why no probe comes back."""
@@ -34,17 +34,17 @@ CONNECTIONS = (Service.CONSUMER, Service.PUBLISHER, Service.BLOCKED)
 class Liveness:
     """Knows up to when everything that was said to the manager has been heard.
 
-    Silence only counts when it is certain: a worker's heartbeat may stand in a long queue, or the machine
-    may have slept. So before anyone is judged by a time limit, the manager sends a message to itself, and
-    judges by what it has heard when that comes back.
+    Silence proves something only when nothing is left to hear: a worker's heartbeat may stand in a long
+    queue, or the machine may have slept. So before the manager judges anybody by a time limit, it sends a
+    message to itself, and judges by what it has heard when that message comes back.
 
     Args:
-        name: tells the leadership's own probes from others'.
+        name: distinguishes this leadership's probes from those of others.
         send: sends a probe.
 
     Attributes:
         until: everything that was said before this time has been heard.
-        unanswered: when the oldest probe was sent of those that have not come back, or None.
+        unanswered: when the oldest probe was sent that has not come back, or None.
     """
 
     def __init__(self, name: str, send: Callable[[str], None]) -> None:
@@ -58,7 +58,7 @@ class Liveness:
         self._count = 0
 
     def ask(self, now: float) -> float:
-        """Send a probe, unless one is under way; return when to ask again."""
+        """Send a probe unless one is under way; return when to ask again."""
         if now >= self._next:
             self._count += 1
             token = f"{self._name}.{self._count}"
@@ -71,12 +71,12 @@ class Liveness:
         return self._next
 
     def ask_regularly(self, now: float) -> None:
-        """Send a probe if none was sent for some seconds, so that a deaf manager notices it."""
+        """Send a probe if none was sent for `REGULARLY` seconds, so that a deaf manager notices it."""
         if now - self._last >= REGULARLY:
             self.ask(now)
 
     def came(self, token: str) -> bool:
-        """Take in a probe that came back; tell whether it is one of ours."""
+        """Take in a probe that came back; tell whether it is one of this leadership's."""
         sent = self._sent.pop(token, None)
         if sent is not None:
             self.until = max(self.until, sent)
@@ -88,22 +88,22 @@ class Liveness:
 
 
 class Sender(Protocol):
-    """Who sends probes.
+    """Sends probes.
 
     Attributes:
-        probed: what became of the last one, in words.
+        probed: the outcome of the last probe, in words.
     """
 
     probed: str
 
 
 class LivenessCheck:
-    """Notices when probes do not come back though the connections stand, and then has these made anew.
+    """Replaces the connections when they stand but probes do not come back.
 
     Args:
-        sender: knows what became of the last probe.
-        renew: makes the connections anew.
-        draw: returns a number from 0 to 1.
+        sender: knows the outcome of the last probe.
+        renew: replaces the connections.
+        draw: returns a random number from 0 to 1.
     """
 
     def __init__(
@@ -126,9 +126,10 @@ class LivenessCheck:
         self._next = -inf
 
     def look(self, now: float, delivered: int) -> None:
-        """Send a probe if it is time to, and judge. To be called every second.
+        """Send a probe if one is due, and judge. Called every second.
 
-        ``delivered``: how many messages have come; while some do, new connections would be of no use.
+        ``delivered``: how many messages have come so far. While that number grows, new connections would
+        not help.
         """
         self._liveness.ask_regularly(now)
         if delivered != self._delivered:

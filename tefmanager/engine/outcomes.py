@@ -1,4 +1,4 @@
-"""The answers of RabbitMQ and Etcd, as events for the core."""
+"""Turns the answers of RabbitMQ and Etcd into events for the core."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tefmanager.interfaces.amqp import Delivered
 
 
 def event_of_dispatch(attempt: int, outcome: Delivered, reason: str) -> events.Event:
-    """Return what became of a dispatch."""
+    """Return the event for the outcome of a dispatch."""
     match outcome:
         case Delivered.CONFIRMED:
             return events.DispatchConfirmed(attempt)
@@ -21,7 +21,7 @@ def event_of_dispatch(attempt: int, outcome: Delivered, reason: str) -> events.E
 
 
 def event_of_claim(outcome: Outcome) -> events.Event:
-    """Return what Etcd said to a claim."""
+    """Return the event for Etcd's answer to a claim."""
     match outcome:
         case Granted(attempt, reserved):
             return events.ReservationGranted(attempt, reserved)

@@ -1,4 +1,4 @@
-"""Reads the unread tasks that a turn will need, before the turn."""
+"""Reads, before a turn, the unread tasks that the turn will need."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from tefmanager.protocol.messages import TaskMessage, WorkerMessage
 
 
 class Pager:
-    """Reads for a backlog. Only between turns, when memory and rows agree.
+    """Reads tasks for the backlog. Works only between turns, when memory and rows agree.
 
-    While everything is in memory it asks for nothing.
+    While all tasks are in memory, it reads nothing.
     """
 
     def __init__(self, backlog: Backlog, leadership: ILeadership) -> None:
@@ -22,14 +22,14 @@ class Pager:
         self._leadership = leadership
 
     def needed(self, message: object) -> bool:
-        """Tell whether something may have to be read before this message is taken in."""
+        """Tell whether rows may have to be read before this message can be taken in."""
         if not self._backlog.unread:
             return False
         guid = _names(message)
         return guid is not None and guid not in self._backlog.by_guid
 
     async def prepare(self, messages: Iterable[object]) -> None:
-        """Page in what the messages of a turn name, and what the last turn could not plan without."""
+        """Page in the tasks that a turn's messages name, and those that the last plan needed."""
         if not self._backlog.unread and not self._backlog.needs_rows:
             return
         await self._named(messages)
@@ -41,7 +41,7 @@ class Pager:
         await self._read_lanes()
 
     async def _named(self, messages: Iterable[object]) -> None:
-        """A task may come twice, and a worker may say that it works on one that waits."""
+        """Page in tasks that are sent again, and waiting tasks that a worker reports."""
         known = self._backlog.by_guid
         guids = [guid for guid in map(_names, messages) if guid is not None and guid not in known]
         if guids:
@@ -73,7 +73,7 @@ class Pager:
 
 
 def _names(message: object) -> str | None:
-    """Return the guid of a task that a message is about and that may wait."""
+    """Return the guid of the task that a message is about, if that task may be waiting."""
     match message:
         case TaskMessage():
             return message.guid

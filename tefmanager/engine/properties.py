@@ -1,4 +1,4 @@
-"""What comes with a task's message beside its body. It is kept, so that a copy is the same message."""
+"""The properties of a task's message. They are kept, so that a copy equals the original message."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tefmanager.interfaces.amqp import Delivery, Envelope, Message
 
 
 class _Kept(Struct, frozen=True, array_like=True):
-    """See `Delivery`. Fields that are added go to the end, with a default."""
+    """The kept fields, see `Delivery`. A new field goes to the end and needs a default."""
 
     content_type: bytes | None = None
     headers: bytes | None = None
@@ -27,7 +27,7 @@ _decoder = msgspec.msgpack.Decoder(_Kept)
 
 
 def properties_of(delivery: Delivery) -> bytes | None:
-    """Return what came with a message, encoded; None where nothing did."""
+    """Return the encoded properties of a message; None if it has none."""
     kept = _Kept(
         delivery.content_type,
         delivery.headers,
@@ -39,7 +39,7 @@ def properties_of(delivery: Delivery) -> bytes | None:
 
 
 def copy_of(stored: Stored, headers: Mapping[str, object]) -> Message:
-    """Return a task's message as it came, with headers of ours beside its own."""
+    """Return a task's message as it was sent, with our headers added to its own."""
     kept = _NOTHING if stored.properties is None else _decoder.decode(stored.properties)
     return Message(
         stored.body,

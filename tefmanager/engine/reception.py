@@ -1,4 +1,4 @@
-"""Reads what comes in, hands it to the core, and notes what becomes of each message."""
+"""Reads what comes in, gives it to the core, and notes what to do with each message."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ Item: TypeAlias = Delivery | events.Event
 
 
 NEAR = 10
-"""How often a message may go back to its queue before it is taken in alone: RabbitMQ 4 drops it after 20
-times, unless a policy says otherwise."""
+"""After how many returns to its queue a message is taken in alone. RabbitMQ 4 drops a message after 20
+returns, unless a policy says otherwise."""
 
 SHOWN = 100
-"""Characters of it that are logged."""
+"""How many characters of a message are logged."""
 
 _NAMED_BY_BROKER = "amq.gen-"
-"""How the names begin that RabbitMQ gives to queues of clients that name none."""
+"""The prefix of the queue names that RabbitMQ generates for clients which give no name."""
 
 _NOT_A_WORKER_S = "exchange_name is {!r}, which is the manager's or the broker's own, and no worker's"
 
 
 class Poisoned(Exception):
-    """A turn failed because of one message, which must not bring down another.
+    """A turn failed because of one message, which must not make another turn fail.
 
     Attributes:
-        body: the message, as `fingerprint` has it.
+        body: the message's body, as `fingerprint` takes it.
     """
 
     def __init__(self, body: bytes, reason: str) -> None:
@@ -55,19 +55,19 @@ class Poisoned(Exception):
 
 
 def fingerprint(body: bytes) -> bytes:
-    """Return a hash by which a message is recognized: messages may be long, and it is kept for ever."""
+    """Return a hash that identifies a message. Messages may be long, and the hash is kept for ever."""
     return sha256(body).digest()
 
 
 class Arrival(NamedTuple):
-    """Something that came in, and what it says, if it is a message."""
+    """Something that came in and, if it is a message, its parsed content."""
 
     item: Item
     parsed: Parsed | Question | None
 
 
 class Rejected(NamedTuple):
-    """A message for the queue of the rejected: why, and the answer that its sender gets."""
+    """A message for the rejected queue, with the reason and the answer to its sender."""
 
     delivery: Delivery
     reason: str
@@ -76,7 +76,7 @@ class Rejected(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Turn:
-    """What a turn has taken in, and what becomes of the messages once it is committed.
+    """What a turn has taken in, and what to do with the messages after its commit.
 
     Attributes:
         began: monotonic time.
@@ -97,15 +97,16 @@ class Reception:
     """Takes arrivals into turns.
 
     Args:
-        poison: fingerprints of messages that ended a leadership; redelivered ones are rejected, once.
-        message_limit: bytes that a message may have.
+        poison: fingerprints of messages that ended a leadership. Each is rejected once when it is
+            redelivered.
+        message_limit: the largest size of a message, in bytes.
         own: names of queues and exchanges that no worker can have.
-        ask: is given questions, and where the answers go; None where nobody wants one.
+        ask: takes a question and where its answer goes, or None if nobody wants an answer.
         reconciled: is called when the core knows all that Etcd holds.
 
     Attributes:
         poison: as given.
-        delivered: messages that have come.
+        delivered: number of messages that have come.
     """
 
     def __init__(
@@ -132,7 +133,7 @@ class Reception:
         self._session = -1
 
     def read(self, item: Item) -> Arrival:
-        """Read what comes in, before its turn."""
+        """Parse an item before its turn."""
         if not isinstance(item, Delivery):
             return Arrival(item, None)
         self.delivered += 1
@@ -152,16 +153,16 @@ class Reception:
         return Arrival(item, parsed)
 
     def _is_own(self, exchange_name: str) -> bool:
-        """Tell whether an address is one of the manager's or the broker's own, and no worker's."""
+        """Tell whether an address belongs to the manager or the broker, so that it can't be a worker's."""
         reserved = exchange_name.startswith("amq.") and not exchange_name.startswith(_NAMED_BY_BROKER)
         return reserved or exchange_name in self._own
 
     def needs_rows(self, arrival: Arrival) -> bool:
-        """Tell whether something has to be looked up before this can be taken in."""
+        """Tell whether rows must be read before this arrival can be taken in."""
         return _comes_again(arrival) or self._pager.needed(arrival.parsed)
 
     async def look_up(self, arrivals: Sequence[Arrival]) -> frozenset[str]:
-        """Page in what arrivals need; return those guids that are in history. Raises `StoreLost`."""
+        """Page in what arrivals need; return which of their guids are in history. Raises `StoreLost`."""
         await self._pager.prepare(arrival.parsed for arrival in arrivals)
         again = [arrival.parsed for arrival in arrivals if _comes_again(arrival)]
         guids = [parsed.guid for parsed in again if isinstance(parsed, TaskMessage)]
@@ -170,7 +171,7 @@ class Reception:
     def take_in(
         self, turn: Turn, arrivals: Sequence[Arrival], now: Moment, finished: frozenset[str] = frozenset()
     ) -> None:
-        """Take arrivals into a turn. ``finished`` are guids that are in history. Raises `Poisoned`."""
+        """Take arrivals into a turn. ``finished``: the guids that are in history. Raises `Poisoned`."""
         turn.size += len(arrivals)
         for arrival in arrivals:
             if isinstance(arrival.item, Delivery):
@@ -198,7 +199,7 @@ class Reception:
             self._core.apply(events.DeliveriesResumed(), now)
         probe = parsed.probe if isinstance(parsed, DispatchTasks) else None
         if probe is not None and self._liveness.came(probe):
-            pass  # that it came is all it says
+            pass  # a probe says nothing else
         elif isinstance(parsed, Invalid):
             self._refuse(turn, delivery, parsed)
             if parsed.rejected is not None:
@@ -215,7 +216,7 @@ class Reception:
         turn.acks[delivery.session].append(delivery.tag)
 
     def _refuse(self, turn: Turn, delivery: Delivery, invalid: Invalid) -> None:
-        """Log and answer a message that can't be used; acknowledge it when its copy is safe."""
+        """Log and answer a message that can't be used. It is acknowledged when its copy is safe."""
         if not was_set_aside(delivery):
             self._core.ledger.log(invalid.line)
         reply = reply_to(delivery)
@@ -243,11 +244,11 @@ def blamed(batch: Sequence[Arrival], error: Exception) -> Exception:
 
 
 def at_risk(item: Item) -> bool:
-    """Tell whether RabbitMQ may drop a message that goes back to it a few times more."""
+    """Tell whether RabbitMQ drops this message after a few more returns to its queue."""
     return isinstance(item, Delivery) and item.given_back >= NEAR
 
 
 def _comes_again(arrival: Arrival) -> bool:
-    """Tell whether this is a task that may have been finished since the broker delivered it first."""
+    """Tell whether this is a task that may have finished since the broker first delivered it."""
     item = arrival.item
     return isinstance(item, Delivery) and item.redelivered and isinstance(arrival.parsed, TaskMessage)

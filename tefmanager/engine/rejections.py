@@ -1,4 +1,4 @@
-"""Messages that nobody can use, on their way to the rejected queue."""
+"""Copies messages that nobody can use to the rejected queue."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from tefmanager.interfaces.amqp import SET_ASIDE, Delivered, Delivery, IPublishe
 
 MOST = 200
 MOST_BYTES = 16 * 1024 * 1024
-"""How many wait for the rejected queue, and their bytes. Others go to the end of the manager's queue."""
+"""How many messages, and how many bytes of them, may wait for the rejected queue. Further ones go to the
+end of the manager's queue."""
 
 ROUND = 1.0
-"""Seconds until one that has been at the end of the queue goes there again."""
+"""Seconds to wait before a message that was moved to the end of the queue is moved there again."""
 
 REMEMBERED = 1000
-"""Copies that are there, of messages which will be delivered again."""
+"""How many copied messages that will be redelivered are remembered."""
 
 
 class _Copy:
-    """A message, and the delivery to acknowledge when its copy is safe: the last one."""
+    """A message, and the delivery to acknowledge when its copy is safe: the latest one."""
 
     def __init__(self, delivery: Delivery) -> None:
         self.delivery = delivery
@@ -32,12 +33,12 @@ class _Copy:
 
 
 class Rejections:
-    """Copies each message to the rejected queue, once, and acknowledges it then.
+    """Copies each message to the rejected queue once, and then acknowledges it.
 
-    A message that is delivered again because the connection broke is the same one: its copy is under way,
-    or already there. While the rejected queue takes nothing, few messages wait for it. The others go to
-    the end of the manager's queue, each as a new message that is there before the old one is acknowledged.
-    So messages that can be used are heard.
+    If a broken connection makes RabbitMQ redeliver a message, its copy is still under way or already there,
+    and is not sent again. While the rejected queue takes nothing, only a few messages wait for it. The
+    others go to the end of the manager's queue, each as a new message that is there before the old one is
+    acknowledged. So the manager still gets the messages that it can use.
 
     Args:
         insist: publishes to the rejected queue until the message is there.
@@ -64,7 +65,7 @@ class Rejections:
         self._orphans: OrderedDict[bytes, deque[_Copy]] = OrderedDict()
 
     def session_lost(self, session: int) -> None:
-        """Note that everything a session delivered comes again."""
+        """Note that everything that this session delivered will be redelivered."""
         self._lost = session
         for copy in self._under_way:
             if copy.delivery.session <= session:
@@ -82,7 +83,7 @@ class Rejections:
             await self._set_aside(rejected)
 
     def _known(self, delivery: Delivery) -> _Copy | None:
-        """Return the copy that was begun when a message was delivered before."""
+        """Return the copy that was begun for an earlier delivery of the message."""
         waiting = self._orphans.get(fingerprint(delivery.body)) if delivery.redelivered else None
         return waiting.popleft() if waiting else None
 
@@ -102,7 +103,7 @@ class Rejections:
 
     def _done(self, copy: _Copy) -> None:
         if not copy.safe:
-            return  # it is acknowledged when it is
+            return  # acknowledged once the copy is safe
         if copy.delivery.session > self._lost:
             self._acknowledge(copy.delivery.session, [copy.delivery.tag])
         elif not any(copy in waiting for waiting in self._orphans.values()):
@@ -127,4 +128,4 @@ class Rejections:
 
 
 async def _nothing() -> None:
-    """Nobody is told of it."""
+    """Do nothing once the copy is made."""

@@ -1,4 +1,4 @@
-"""References on their way back to Etcd, again and again until each is given back."""
+"""Gives references back to Etcd, trying again until each is given back."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from tefmanager.support.crashpoints import CrashPoint, reach
 log = Logger()
 
 KEPT = (10.0, 60.0)
-"""Seconds until references that Etcd refuses to take back are offered again: at first, and at most."""
+"""Seconds until the manager tries again to give back references that Etcd refuses to take: the first pause,
+and the longest."""
 
 
 @dataclass(slots=True)
 class _Kept:
-    """References that Etcd refuses to take back: why, and when they are offered again."""
+    """References that Etcd refuses to take back, with its reason and the next attempt's timer."""
 
     claim: Claim
     reason: str
@@ -33,15 +34,15 @@ class _Kept:
     again: IDelayedCall | None = None
 
     def cancel(self) -> None:
-        """Offer them no more by itself."""
+        """Cancel the next attempt."""
         if self.again is not None and self.again.active():
             self.again.cancel()
 
 
 class Releases:
-    """Gives references back: one batch at a time, while the next gathers.
+    """Gives references back, one batch at a time, while the next batch gathers.
 
-    If Etcd refuses to take references back, that is logged once for each reason, and they are offered
+    If Etcd refuses to take references back, that is logged once for each reason, and the manager tries
     again later. Nothing else waits for them.
 
     Args:
@@ -66,7 +67,7 @@ class Releases:
         self._patience = Backoff(clock)
 
     def add(self, claim: Claim) -> None:
-        """Let references go with the next batch."""
+        """Add references to the next batch."""
         self._waiting[claim.attempt] = claim
 
     def begin(self) -> None:
@@ -76,7 +77,7 @@ class Releases:
             self._run(self._give())
 
     def etcd_is_back(self) -> None:
-        """Offer again, at once, everything that could not be given back."""
+        """Try again, at once, to give back everything that could not be given back."""
         for attempt, kept in self._kept.items():
             kept.cancel()
             self._waiting.setdefault(attempt, kept.claim)
@@ -84,7 +85,7 @@ class Releases:
         self._patience.hurry()
 
     def abandon(self) -> None:
-        """Offer nothing again."""
+        """Try nothing again."""
         for kept in self._kept.values():
             kept.cancel()
 

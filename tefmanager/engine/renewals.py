@@ -1,4 +1,4 @@
-"""Messages that RabbitMQ is about to drop because they went back to their queue so often."""
+"""Replaces messages that RabbitMQ is about to drop because they were returned to their queue too often."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from tefmanager.logfile.emit import emit
 from tefmanager.protocol import catalogue
 
 LAST = 15
-"""How often a message may go back to its queue before it is replaced by a new one. It must not come to 20,
-RabbitMQ 4's limit, though the broker may take no message for a while."""
+"""After how many returns to its queue a message is replaced by a new one. This stays below RabbitMQ 4's
+limit of 20 even if the broker takes no message for a while."""
 
 
 class Renewals:
-    """Replaces a message by a new one at the end of the manager's queue, for which the broker counts anew.
+    """Replaces a message by a new one at the end of the manager's queue.
 
-    So nothing is lost, however often the manager fails on the message or is killed with it. The price is
-    the order of messages, so this is done late, after the message has been taken in alone a few times.
-    The old message is acknowledged when the new one is there. In case the old one comes once more, the
-    new one is marked as a possible duplicate.
+    The broker counts the returns of the new message from 0. So no message is lost, however often the
+    manager fails on it or is killed while it has it. The price is the order of messages, so a message is
+    replaced late, after it has been taken in alone a few times. The old message is acknowledged when the
+    new one is there. Because the old one may still come once more, the new one is marked as a possible
+    duplicate.
 
     Args:
         own: the manager's queue.
         acknowledge: acknowledges deliveries, by their session and tags.
-        take: takes in a message that could not be replaced: perhaps it can be kept this time.
+        take: takes in a message that could not be replaced; it may be possible to store it this time.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The contracts with RabbitMQ: the manager's queue, publishing, looking through queues."""
+"""The contracts with RabbitMQ: consuming the manager's queue, publishing, and searching queues."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from zope.interface import Interface
 from tefmanager.core.model.audience import Audience
 
 SET_ASIDE = "x-tef-set-aside"
-"""The header, with the reason, of a message that was sent to the end of the manager's queue again."""
+"""The header that marks a message which the manager moved to the end of its own queue. Its value is the
+reason."""
 
 DELIVERY_COUNT = "x-delivery-count"
 """The header in which a quorum queue says how often a message went back to it."""
 
 
 class Envelope(Struct, frozen=True, array_like=True):
-    """What else a sender may have put on a message, as on the wire; None where it did not.
+    """The optional message properties that the sender set, in wire form; the others are None.
 
-    It is kept in rows, by the order of its fields: others go to the end, with a default.
+    Rows store these values by position, so a new field goes to the end and needs a default.
     """
 
     content_encoding: bytes | None = None
@@ -35,19 +36,19 @@ class Envelope(Struct, frozen=True, array_like=True):
 
 
 class Delivery(Struct, frozen=True):
-    """A message that was delivered and is not acknowledged yet.
+    """A message that RabbitMQ delivered and the manager has not acknowledged yet.
 
     Attributes:
-        session: number of the consumer's channel; tags of another session mean nothing.
+        session: number of the consumer's channel. A tag is valid only within its session.
         tag: the delivery tag, counting up from 1 in a session.
-        redelivered: the broker may have delivered it before.
+        redelivered: RabbitMQ may have delivered this message before.
         body: the bytes.
-        reply_to, correlation_id: as sent, or None; bytes, since nothing says they are text.
+        reply_to, correlation_id: as sent, or None; bytes, because AMQP does not require text here.
         content_type: as sent, or None.
-        headers: the application headers as they came on the wire (an encoded field table), or None.
-        given_back: how often it went back to its queue, where that counts it: quorum queues do, and
-            RabbitMQ 4 drops a message after twenty times.
-        envelope: what else the sender has put on it, or None.
+        headers: the application headers as an encoded field table, as they came on the wire, or None.
+        given_back: how often the message was returned to its queue. Only quorum queues count this; RabbitMQ
+            4 drops a message after 20 returns.
+        envelope: the other properties that the sender set, or None.
     """
 
     session: int
@@ -63,59 +64,60 @@ class Delivery(Struct, frozen=True):
 
 
 class IDeliveries(Interface):
-    """Who is handed the manager's messages."""
+    """Receives the manager's messages."""
 
     def delivered(delivery: Delivery) -> None:
-        """Take in one message, in the order of the queue."""
+        """Take in one message. Messages come in the order of the queue."""
 
     def session_lost(session: int, reason: str) -> None:
-        """The channel is gone: what it delivered and was not acknowledged comes again."""
+        """Note that the channel is gone. RabbitMQ will redeliver what was not acknowledged on it."""
 
 
 class IConsumer(Interface):
-    """The manager's queue. Declares queues, exchanges and bindings at each (re)connect."""
+    """Consumes the manager's queue. Declares queues, exchanges and bindings at each (re)connect."""
 
     def start(deliveries: IDeliveries, rank: int = 0, narrow: bool = False) -> None:
-        """Connect and consume, for ever: reconnects by itself, with jittered backoff.
+        """Connect and consume until `stop`. The consumer reconnects by itself, with jittered backoff.
 
-        Another manager's consumer, of a lower rank, may be there still: nothing new goes to that one.
-        ``narrow``: few messages are taken at a time until `widen` is called, since all of them would go
-        back to the queue if what they say can't be kept.
+        ``rank``: the consumer priority. A consumer of another manager with a lower rank may still be
+        connected; RabbitMQ sends new messages to this one. ``narrow``: take only a few unacknowledged
+        messages at a time until `widen` is called. If the manager could not store what they say, all of
+        them would be returned to the queue.
         """
 
     def widen(wholly: bool) -> None:
-        """Take more messages at a time: twice as many, or as many as there may be."""
+        """Allow more unacknowledged messages: the maximum if ``wholly``, else twice as many."""
 
     def ack(session: int, tags: Sequence[int]) -> None:
-        """Acknowledge deliveries, in any order; ones of a past session are ignored."""
+        """Acknowledge deliveries, in any order. Deliveries of a past session are ignored."""
 
     async def cease() -> None:
-        """Ask for no more deliveries, and return when the last has come, or soon if nobody answers.
+        """Ask for no more deliveries. Return when the last has come, or soon if RabbitMQ is silent.
 
-        Those that have come may still be acknowledged, until `stop`.
+        Deliveries that have come may still be acknowledged until `stop`.
         """
 
     def renew(reason: str) -> None:
-        """Make the connection anew: it stands, but brings nothing. ``session_lost`` is told of that."""
+        """Replace a connection that stands but delivers nothing. ``session_lost`` is called for it."""
 
     async def stop() -> None:
-        """Stop consuming; what is not acknowledged goes back to the queue. May be started again.
+        """Stop consuming. What is not acknowledged returns to the queue. `start` may be called again.
 
-        ``session_lost`` is not told of this.
+        ``session_lost`` is not called for this.
         """
 
 
 class Delivered(StrEnum):
-    """What became of a published message."""
+    """The outcome of publishing a message."""
 
     CONFIRMED = "confirmed"
     RETURNED = "returned"
-    """It could not be routed: no such queue, no such exchange, or nothing bound to it."""
+    """The broker could not route it: there is no such queue or exchange, or nothing is bound to it."""
     NACKED = "nacked"
     REFUSED = "refused"
-    """The broker takes no message like this one, today or tomorrow: it is too large."""
+    """The broker will never take this message, because it is too large."""
     LOST = "lost"
-    """The connection went before the broker had answered: it may or may not have arrived."""
+    """The connection broke before the broker answered. The message may or may not have arrived."""
 
 
 class Message(Struct, frozen=True):
@@ -126,10 +128,10 @@ class Message(Struct, frozen=True):
         correlation_id, reply_to, content_type: as on the wire, or None.
         headers: application headers to send; text, numbers, bytes, lists and dicts.
         persistent: the broker keeps it on disk.
-        envelope: what the sender of the original had put on it. Not sent: its user id, which the broker
-            checks, and its expiration, which would remove it; both are headers then.
-        original: the headers of the original as they came on the wire, to be sent beside ``headers``, but
-            for those that tell of its way until now.
+        envelope: the properties of the original message. Two of them are sent as headers instead: the user
+            id, which the broker would check, and the expiration, which would remove the message.
+        original: the encoded headers of the original message. They are sent beside ``headers``, except
+            those that describe its way so far.
     """
 
     body: bytes
@@ -143,11 +145,11 @@ class Message(Struct, frozen=True):
 
 
 class Lying(Struct, frozen=True):
-    """A message that lies in a queue.
+    """A message that stands in a queue.
 
     Attributes:
         body: the bytes.
-        headers: its headers, or None where they can't be read.
+        headers: its headers, or None if they can't be decoded.
         raw: the headers as on the wire.
     """
 
@@ -157,72 +159,73 @@ class Lying(Struct, frozen=True):
 
 
 Take: TypeAlias = Callable[[Lying], bool]
-"""Is shown a message, and tells whether it is to be taken out of its queue."""
+"""Is given a message and returns whether to remove it from its queue."""
 
 Tell: TypeAlias = Callable[[str], None]
-"""Is told, for people, why a message was not confirmed."""
+"""Is given the reason, in words for people, why a message was not confirmed."""
 
 
 def tell_nobody(reason: str) -> None:
-    """Take a reason that nobody wants to know."""
+    """Ignore the reason."""
 
 
 class IPublisher(Interface):
-    """Publishing with the broker's confirm. Messages to one place arrive in the order of the calls."""
+    """Publishes with publisher confirms. Messages to one address arrive in the order of the calls."""
 
     def start(unblocked: Callable[[], None]) -> None:
-        """Connect, for ever: reconnects by itself, with jittered backoff.
+        """Connect, and reconnect with jittered backoff until `stop`.
 
-        ``unblocked`` is called when the broker, having taken no messages from anyone, takes them again.
+        ``unblocked`` is called when the broker accepts messages again after it had blocked all publishers.
         """
 
     async def send(queue: bytes, message: Message, tell: Tell = ...) -> Delivered:
-        """Publish to a queue through the default exchange, mandatory.
+        """Publish to a queue through the default exchange, with the mandatory flag.
 
-        While there is no connection, or the broker blocks publishers, this waits. Nothing is sent again.
-        Where it is not confirmed ``tell`` is called, once, with the reason in the broker's words.
+        Waits while there is no connection or the broker blocks publishers. Never publishes twice. If the
+        message is not confirmed, ``tell`` is called once, with the reason in the broker's words.
         """
 
     async def dispatch(address: str, message: Message, tell: Tell = ...) -> Delivered:
-        """Publish to the queue of that name, or where there is none to the exchange of that name.
+        """Publish to the queue of that name or, if there is no such queue, to the exchange of that name.
 
-        To an exchange the routing key is ``task``. Which of the two it is, is remembered until a
-        message is returned. Otherwise like ``send``.
+        The routing key for an exchange is ``task``. Which of the two the address names is remembered until
+        a message is returned. Otherwise like `send`.
         """
 
     async def declare(queue: bytes) -> None:
-        """Make a durable queue where there is none of that name. Waits while there is no connection.
+        """Declare a durable queue of that name if there is none. Waits while there is no connection.
 
-        Where the broker refuses, nothing happens: publishing to it tells.
+        Does not fail if the broker refuses: the next publish to the queue reports the reason.
         """
 
     async def sift(queue: bytes, take: Take, at_most: int | None = None) -> str | None:
-        """Go through a queue, or about ``at_most`` messages of it, and take out what ``take`` wants.
+        """Go through a queue, or about ``at_most`` of its messages, and remove those that ``take`` chooses.
 
-        While there is no connection, this waits. Each message that was there is shown once; others stay, at
-        the queue's end, where the same one may be twice when the connection goes meanwhile. Nothing is in a
-        queue that is not there. Returns why it was not gone through to its end, for people, or None.
+        Waits while there is no connection. ``take`` is given each message once. The others go back to the
+        end of the queue; if the connection breaks meanwhile, one of them may be there twice. A queue that
+        does not exist counts as empty. Returns None, or the reason, in words for people, why not all of the
+        queue was read.
         """
 
     async def audience(queue: str) -> Audience | None:
-        """Tell who listens at a queue; None where nobody can tell: no connection, or the broker refuses.
+        """Return who consumes a queue; None if there is no connection or the broker refuses to say.
 
-        One queue is asked about after the other. Nothing is declared but passively. It may wait for a
-        connection; whoever has waited long enough cancels it.
+        Asks about one queue at a time and declares only passively. May wait for a connection; the caller
+        cancels it when it has waited long enough.
         """
 
     def announce(key: str, body: Callable[[], bytes]) -> None:
-        """Publish a transient JSON message to the exchange of events, for whoever is bound for its key.
+        """Publish a transient JSON message to the exchange of events, with this routing key.
 
-        At best effort: dropped where it can't leave at once. ``body`` makes it, and is not called where
-        it is known that nobody would hear it. Nothing is raised and nothing waits.
+        Best effort: a message that can't leave at once is dropped. ``body`` makes the message; it is not
+        called if the broker is known to have no listener for it. Never raises and never waits.
         """
 
     def renew(reason: str) -> None:
-        """Make the connection anew: it stands, but nothing is answered."""
+        """Replace a connection that stands but answers nothing."""
 
     async def stop() -> None:
-        """Wait for confirms that are under way (5 seconds at most), then disconnect.
+        """Wait at most 5 seconds for outstanding confirms, then disconnect.
 
-        What was not sent by then is `Delivered.LOST`.
+        A message that was not sent by then is `Delivered.LOST`.
         """

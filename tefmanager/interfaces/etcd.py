@@ -13,63 +13,66 @@ from tefmanager.core.model.resources import Resource
 
 
 class ReservationsLost(Told):
-    """Etcd did not answer, or not in time. Whether the request took effect is not known."""
+    """Etcd did not answer, or not in time. It is unknown whether the request took effect."""
 
 
 Seen: TypeAlias = Mapping[str, Resource | None]
-"""What is newly known of resources, by name; None where the entry is gone."""
+"""New states of resources, by name; None if the entry is gone."""
 
 
 class IResourceObserver(Interface):
-    """Who is told what Etcd says, in the order in which it became true."""
+    """Receives what Etcd says, in the order in which it became true."""
 
     def resources_seen(seen: Seen) -> None:
-        """Take in changes of single resources, ours or of others."""
+        """Take in changes of single resources, whoever made them."""
 
     def resources_read(seen: Seen, held: Mapping[int, frozenset[str]]) -> None:
-        """Take in a full read: all resources there are, and our own lock keys by attempt.
+        """Take in a full read: all resources, and by attempt the resources that our own lock keys hold.
 
-        A name that is not in ``seen`` has no entry. ``held`` leaves out attempts whose claim is being
-        answered: the answer tells.
+        A name that is not in ``seen`` has no entry. ``held`` leaves out attempts whose claim is still under
+        way, since the answer to the claim says what they hold.
         """
 
     def resources_replaced(reason: str) -> None:
-        """Etcd is older than it was, or another one: what attempts hold may be gone.
+        """Note that Etcd was restored to an older state or replaced. What attempts hold may be gone.
 
-        Told just before the full read that shows what there is.
+        Called just before the full read that shows the present state.
         """
 
     def resources_lost(reason: str) -> None:
-        """Etcd is away, or for a new reason; reservations wait. A full read follows when it is back."""
+        """Note that Etcd is unreachable, or is so for a new reason.
+
+        Reservations wait. A full read follows when Etcd is back.
+        """
 
 
 class IReservations(Interface):
-    """References to shared resources, in Etcd."""
+    """Reserves and releases references to the shared resources in Etcd."""
 
     def start(observer: IResourceObserver) -> None:
-        """Begin to read and watch, for ever: reconnects by itself, with jittered backoff."""
+        """Begin to read and watch, until `stop`. Reconnects by itself, with jittered backoff."""
 
     async def reserve(claims: Sequence[Claim]) -> Sequence[Outcome]:
-        """Take all references of a claim or none of them, claim by claim, in order.
+        """Handle the claims in order: for each one, take all of its references or none.
 
-        What Etcd refuses to do for one claim concerns that claim alone: it is `Impossible`.
+        If Etcd refuses one claim, only that claim is `Impossible`.
 
-        A name without an entry in Etcd is left out of ``reserved``. Before this returns the observer
-        has been told the counts that result. A conflict with another program is retried within; a
-        limit is never passed. On `ReservationsLost` the outcome of every claim is unknown: release
-        each of them before it is forgotten.
+        A resource without an entry in Etcd is left out of ``reserved``. The observer hears of the new
+        counts before this returns. The implementation retries conflicts with other programs and never
+        exceeds a limit. After `ReservationsLost` the outcome of every claim is unknown: the caller must
+        release each of them before it forgets it.
         """
 
     async def release(claims: Sequence[Claim]) -> Sequence[Impossible]:
-        """Give back what the attempts still hold of these resources; nothing where they hold nothing.
+        """Give back what the attempts still hold of these resources, if they hold anything.
 
-        A reference is given back by its own lock key, once, so this may be repeated at will. On
-        `ReservationsLost` call it again. Returns the claims of which Etcd refuses to give something back:
-        the others hold nothing any more.
+        Each reference is given back once, with its own lock key, so the call may be repeated at will; after
+        `ReservationsLost` it must be repeated. Returns the claims for which Etcd refuses to take a
+        reference back. All other attempts hold nothing afterwards.
         """
 
     async def refresh() -> None:
         """Read everything anew and tell the observer. Raises `ReservationsLost`."""
 
     async def stop() -> None:
-        """Stop watching and close connections; a request under way fails with `ReservationsLost`."""
+        """Stop watching and close the connections. Requests under way fail with `ReservationsLost`."""

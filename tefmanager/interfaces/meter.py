@@ -1,4 +1,4 @@
-"""Who counts what the log does not tell."""
+"""The contract with whatever measures what the log does not show."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from zope.interface import Interface, implementer
 
 
 class IMeter(Interface):
-    """Who counts what the log does not tell. Nothing is raised and nothing waits."""
+    """Measures what the log does not show. Its methods never raise and never wait."""
 
     def turned(seconds: float) -> None:
-        """A turn that took something in has ended, and took so long."""
+        """Count a turn that took in at least one event; it lasted ``seconds``."""
 
     def dispatched(waited: float, time: float) -> None:
-        """At a unix time a task was dispatched, so many seconds after it came in."""
+        """Count a task dispatched at unix time ``time``, ``waited`` seconds after it was received."""
 
     def reserved(outcome: str, claims: int = 1) -> None:
-        """Etcd's answer to so many claims was ``granted``, ``refused``, ``impossible`` or ``unknown``."""
+        """Count Etcd's answer to claims: ``granted``, ``refused``, ``impossible`` or ``unknown``."""
 
     def conflicted() -> None:
-        """A write to Etcd has to be tried again: others had changed what it was decided by."""
+        """Count a write to Etcd that must be retried because another program changed the same keys."""
 
 
 @implementer(IMeter)
 class NoMeter:
-    """Counts nothing."""
+    """Measures nothing."""
 
     def turned(self, seconds: float) -> None:
         """See `IMeter.turned`."""

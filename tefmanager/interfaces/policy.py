@@ -1,4 +1,4 @@
-"""How the manager goes about its work: what is configured, as manager and engine need it."""
+"""The configured behaviour, in the form in which manager and engine need it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from tefmanager.interfaces.meter import IMeter, NoMeter
 
 @dataclass(frozen=True, slots=True)
 class Queues:
-    """The manager's own queue, and where messages go that nobody can use: dead tasks, rejected messages.
+    """The manager's own queue, and the queues for dead tasks and rejected messages.
 
     Attributes:
-        exchanges: that the manager publishes events to, or takes messages from.
+        exchanges: the exchanges to which the manager publishes events, or from which it takes messages.
     """
 
     own: bytes
@@ -23,22 +23,22 @@ class Queues:
 
     @property
     def names(self) -> frozenset[str]:
-        """All that is the manager's, and so can't be a worker's."""
+        """The names of all queues and exchanges of the manager. No worker can have one of them."""
         return self.exchanges | {name.decode() for name in (self.own, self.dead, self.rejected)}
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How the manager goes about its work.
+    """The configured behaviour of the manager.
 
     Attributes:
         limits: times and counts for the core.
-        queues: for dead tasks and rejected messages.
+        queues: the manager's queues.
         dispatch_interval: seconds between two slow catch-all passes.
-        read_interval: seconds between two reads of all resources, which also find out whether Etcd is
-            there still.
-        message_limit: bytes that a message may have.
-        history: seconds that finished tasks stay in history.
+        read_interval: seconds between two reads of all resources. Each read also shows whether Etcd is
+            reachable.
+        message_limit: the largest size of a message, in bytes.
+        history: seconds for which finished tasks stay in history.
         meter: is told what is measured.
     """
 

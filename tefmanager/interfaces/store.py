@@ -22,22 +22,24 @@ from tefmanager.core.model.values import (
 )
 
 MOST_ATTEMPTS = 1000
-"""Ended attempts of a task that are read: one that is tried for ever has any number of them."""
+"""How many ended attempts of a task are read at most. A task that is retried for ever has any number of
+them."""
 
 
 class StoreLost(Told):
-    """The session with the database is gone, or is no longer to be trusted.
+    """The database session has ended or can't be trusted any more.
 
-    Whether the statement under way took effect is not known: begin a new leadership and read.
+    It is unknown whether the statement under way took effect. Begin a new leadership and read the rows
+    again.
     """
 
 
 class StoreConflict(StoreLost):
-    """The database refused the changes: they do not fit its rows. Nothing of them was written."""
+    """The database refused the changes because they do not fit its rows. None of them was written."""
 
 
 class LeadershipOver(StoreLost):
-    """The rows are not as this leadership left them: another one has begun, or a dump was restored."""
+    """The rows are not as this leadership left them: another has begun, or a backup was restored."""
 
 
 class SchemaTooNew(Exception):
@@ -45,87 +47,89 @@ class SchemaTooNew(Exception):
 
 
 class ILeadership(Interface):
-    """The right to write, held by at most one manager of an environment and name prefix at a time.
+    """The right to write. At most one manager of an environment and name prefix has it at a time.
 
     It lasts as long as its database session. After any `StoreLost` it is over for good.
     """
 
     epoch: int = Attribute("Number of this leadership; each is larger than the ones before.")
-    life: Life = Attribute("Who leaderships.")
+    life: Life = Attribute("The grid whose tables these are.")
 
     def watch(tell: Callable[[StoreLost], None]) -> None:
-        """Call ``tell`` once, as soon as the session is found to be gone, also between commits.
+        """Call ``tell`` once, as soon as the session is found to be lost, even between commits.
 
-        At once where that is known already; never after `end`.
+        If that is known already, ``tell`` is called at once. It is never called after `end`.
         """
 
     async def load(at_most: int | None = None) -> Snapshot:
         """Read all rows.
 
-        Where there are more than ``at_most`` tasks, the plain ones (`TaskRow.plain`) are only counted,
-        but for the first of each demand, by priority and age.
+        If there are more than ``at_most`` tasks, plain ones (`TaskRow.plain`) are only counted, except the
+        first of each demand by priority and age.
         """
 
     async def tasks(guids: Sequence[str]) -> Sequence[TaskRow]:
-        """Return the tasks of these guids that are not finished, by id."""
+        """Return the unfinished tasks with these guids, ordered by id."""
 
     async def heads(task_type: str, resources: Sequence[str], each: int) -> Sequence[TaskRow]:
-        """Return the first plain tasks of each suite on a demand, at most ``each``.
+        """Return at most ``each`` plain tasks per suite of one demand, those that are first in line.
 
-        Those of one suite stand together, in their order.
+        The tasks of a suite are returned together, in their order.
         """
 
     async def following(stretches: Sequence[Stretch]) -> Sequence[Sequence[TaskRow]]:
         """Return the plain tasks of each stretch, in their order."""
 
     async def commit(changes: Changes) -> Bodies:
-        """Write a turn's changes in one transaction and return the bodies it asked for.
+        """Write a turn's changes in one transaction and return the bodies that it asked for.
 
-        Either all of it has happened when this returns, or `StoreLost` is raised; `StoreConflict` where
-        the changes are to blame. Never retried by the implementation, never called while one is under way.
+        When this returns, all of the changes are committed. Otherwise it raises `StoreLost`, or
+        `StoreConflict` if the changes themselves are at fault. The implementation never retries; the caller
+        never calls it while another commit is under way.
         """
 
     async def finished(guids: Sequence[str]) -> frozenset[str]:
-        """Return those of the guids that are in history."""
+        """Return which of the guids are in history."""
 
     async def history(guids: Sequence[str]) -> Sequence[FinishedRow]:
-        """Return the tasks of these guids that are in history, by guid; of several only the last one."""
+        """Return the tasks with these guids from history; only the last one of each guid."""
 
     async def suite_ends(suites: Sequence[str]) -> SuiteEnds:
-        """Count the tasks in history of each of these suites by their outcome."""
+        """Count, for each of these suites, its tasks in history by outcome."""
 
     async def attempts(task_id: int) -> Sequence[AttemptRow]:
-        """Return the attempts of a task that ended, oldest first; the last `MOST_ATTEMPTS` of them."""
+        """Return the last `MOST_ATTEMPTS` ended attempts of a task, oldest first."""
 
     async def dead(at_most: int) -> tuple[int, Sequence[DeadRow]]:
-        """Count the dead tasks that did not come again and are not settled, and return the last ones.
+        """Count the dead tasks that are neither settled nor submitted again, and return the last of them.
 
-        The count ends at a number of the implementation's, 10,000 or more.
+        The implementation may stop counting at a number of its own, 10,000 or more.
         """
 
     async def message(task_id: int) -> Stored | None:
-        """Return the message of a task, finished or not; None where it is gone."""
+        """Return the message of a task, finished or not; None if it is gone."""
 
     async def dead_messages(guids: Sequence[str]) -> Sequence[DeadMessage]:
-        """Return the messages of those of the guids that `dead` tells of, but not very many bytes at once.
+        """Return the messages of those guids that `dead` lists, up to a limit of bytes per call.
 
-        Where there are any, there is at least one.
+        If there are any, at least one is returned.
         """
 
     async def copies(at_most: int) -> Sequence[CopyRow]:
-        """Return the first dead tasks, by id, with whose copy in the dead queue something is to be done.
+        """Return the first dead tasks, by id, whose copy in the dead queue needs attention.
 
-        One is due, or doubtful, or is to go since the task is settled.
+        A copy needs attention if it is due or in doubt, or if it must be removed because its task is
+        settled.
         """
 
     async def settle(guids: Sequence[str]) -> Sequence[str]:
-        """Let the dead tasks of these guids be listed no more; return those that were, sorted."""
+        """Stop listing the dead tasks with these guids; return those that were listed, sorted."""
 
     async def forget(before: float, at_most: int) -> int:
-        """Remove up to ``at_most`` tasks that ended before a unix time from history, with their attempts.
+        """Remove up to ``at_most`` tasks that ended before a unix time, with their attempts.
 
-        The oldest first; dead ones stay until they are settled, or came again and ended, and the dead queue
-        has nothing of them. Returns how many.
+        The oldest go first. A dead task stays until it is settled, or was submitted again and ended, and
+        until the dead queue has no copy of it. Returns the number of removed tasks.
         """
 
     async def end() -> None:
@@ -133,15 +137,15 @@ class ILeadership(Interface):
 
 
 class IStore(Interface):
-    """Where leaderships come from."""
+    """Grants leaderships."""
 
     async def leadership(on_wait: Callable[[str], None], room: int = 0) -> ILeadership:
-        """Wait until this manager is the active one, bring the schema up to date, begin a leadership.
+        """Wait until this manager is the active one, upgrade the schema, and begin a leadership.
 
-        None begins on a database that can't be written to, or has no room for a body of ``room`` bytes.
+        None begins on a database that is read-only or has no room for a body of ``room`` bytes.
 
-        ``on_wait`` is told, each time it changes, what is being waited for, for people and without
-        secrets ("database 127.0.0.1:5432: connection refused", "another manager is active").
-        Connecting is retried for ever, with jittered backoff. Cancelling the Deferred that wraps it
-        leaves no connection behind. Raises `SchemaTooNew`.
+        ``on_wait`` is called with what is being waited for, each time that changes. The text is for people
+        and contains no secrets ("database 127.0.0.1:5432: connection refused", "another manager is
+        active"). Connecting is retried for ever, with jittered backoff. Cancelling the Deferred that wraps
+        this coroutine leaves no connection behind. Raises `SchemaTooNew`.
         """
