@@ -215,7 +215,8 @@ DISPATCH_TIMEOUT = Setting(
     "dispatch-timeout",
     kinds.SECONDS,
     "30",
-    "Seconds within which a worker must report that it works on a task it was sent.",
+    "Seconds within which a worker must report that it works on a task it was sent. Set it longer than a "
+    "worker may leave its queue unread while it says that it is free.",
 )
 RELEASE_GRACE = Setting(
     "release-grace",
