@@ -1,1 +1,1 @@
-"""The brain, pure: events and a clock reading in, row changes and effects out. No I/O."""
+"""All decisions, in pure code: events and clock readings in, row changes and effects out. No I/O."""

@@ -1,4 +1,4 @@
-"""What would keep a new task from running as things are, so that its sender learns of it at once."""
+"""Finds what keeps a new task from running as things are, so that its sender is warned at once."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from tefmanager.core.sharing.pool import Pool
 from tefmanager.protocol import catalogue
 
 FAULTS_TOLD = 5
-"""Faults of a resource that its senders are told."""
+"""How many faults of a resource a warning lists."""
 
 UNLIMITED = "unlimited"
-"""What keys of names begin with that limit nothing."""
+"""The key prefix for resources without an entry in Etcd, which limit nothing."""
 
 REMEMBERED = 1000
-"""Most blockers of which it is remembered that they were logged: the last ones."""
+"""How many logged blockers are remembered: the last ones."""
 
 
 class Blockers:
-    """Finds what the end of another task does not remove, such as a type that no worker has.
+    """Finds obstacles that the end of another task does not remove, such as a type that no worker has.
 
-    The sender is warned of each blocker. The log has one line for a blocker, with the first task that it
-    concerns, until it is found to be gone. So ten thousand tasks that are submitted before their workers
-    come make one line.
+    The sender is warned of each blocker. The log has one line per blocker, with the first task that it
+    concerns, until the blocker is found to be gone. So ten thousand tasks that are submitted before their
+    workers start make one line.
 
     Attributes:
-        resembling: the names that differ from an existing one by what nobody sees.
+        resembling: the unknown names that look like an existing one.
     """
 
     def __init__(self, ledger: Ledger, workers: Workers, pool: Pool) -> None:
@@ -38,12 +38,12 @@ class Blockers:
         self.resembling = Resembling()
 
     def look(self, spec: TaskSpec, now: Moment) -> tuple[str, ...]:
-        """Return what keeps a new task from running, in words; log what is new of it."""
+        """Return, in words, what keeps a new task from running; log each blocker that is new."""
         found = [self._worker(spec.task_type)]
         if self._pool.ready:
             found += [self._resource(name, now) for name in spec.resources]
         texts = tuple(text for key, text in found if self._note(spec, key, text))
-        held = self._pool.impossible.get(spec.resources)  # the log has told of it already
+        held = self._pool.impossible.get(spec.resources)  # this has been logged already
         return texts if held is None else (*texts, held.reason)
 
     def _worker(self, task_type: str) -> tuple[str, str]:
@@ -68,7 +68,7 @@ class Blockers:
         return f"{UNLIMITED} {name}", f"{text} and limits nothing{meant}" if meant else ""
 
     def _note(self, spec: TaskSpec, key: str, text: str) -> bool:
-        """Keep in mind what the log was told of; tell whether there is a blocker."""
+        """Remember which blockers were logged; return whether there is a blocker."""
         if not text:
             self._told.pop(key, None)
         elif key not in self._told:

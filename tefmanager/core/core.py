@@ -1,8 +1,8 @@
-"""The core: takes events, one by one, and says what is to be written and done.
+"""The core: takes events one by one, and decides what to write and what to do.
 
-It knows no clock and does no I/O; the same inputs give the same outputs. `Core.apply` and `Core.plan`
-change what is held in memory and gather row changes and effects; `Core.close` hands them over at the
-end of a turn. If they cannot be committed, this core is thrown away and another is loaded.
+It reads no clock and does no I/O; the same inputs give the same outputs. `Core.apply` and `Core.plan`
+change the state in memory and collect row changes and effects; `Core.close` returns these at the end of a
+turn. If the changes cannot be committed, this core is thrown away and a new one is loaded from the rows.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ from tefmanager.protocol.messages import ManagerState
 
 
 class Core:
-    """One leadership's memory: everything that waits, everyone who works, and what is to happen next.
+    """One leadership's memory: all waiting tasks, all workers, and the changes of the turn under way.
 
     Args:
-        limits: what the operator set.
-        snapshot: the rows, as the leadership begins.
-        now: when it begins; everyone gets full intervals from here.
+        limits: the operator's settings.
+        snapshot: the rows as the leadership begins.
+        now: when the leadership begins. Every timeout is counted from here.
 
     Attributes:
-        began: unix time of that.
-        calendar: tells what is old.
+        began: unix time at which the leadership began.
+        calendar: tells which history is old.
     """
 
     def __init__(self, limits: Limits, snapshot: Snapshot, now: Moment) -> None:
@@ -116,12 +116,12 @@ class Core:
         self._handlers[type(event)](event, now)
 
     def advance(self, now: Moment) -> None:
-        """Do what is due by ``now.monotonic``, the time up to which everything said has been heard."""
+        """Do what is due by ``now.monotonic``; all messages sent before that time have been heard."""
         self.stops.step(now)
         self.timers.advance(now)
 
     def plan(self, now: Moment) -> None:
-        """Give free workers what they can do."""
+        """Give tasks to free workers."""
         if self._draining:
             return
         if self.pool.ready:
@@ -132,13 +132,13 @@ class Core:
 
     @property
     def suites_over(self) -> Sequence[str]:
-        """Suites of which the turn has ended the last task: how the others ended, the database knows."""
+        """The suites whose last task ended in this turn; the database has their earlier tasks."""
         return self.attempts.suites.over
 
     def conclude(self, ends: SuiteEnds) -> None:
-        """Tell of the suites that are over; ``ends``: how their tasks ended that ended before this turn.
+        """Log the suites that have ended. ``ends``: the outcomes of their tasks from before this turn.
 
-        To be called in each turn that has ended something, after `plan`.
+        Called after `plan` in each turn that has ended a task.
         """
         for suite, counts in self.attempts.suites.conclude(ends):
             self.ledger.log(catalogue.SUITE_FINISHED(suite, *counts))
@@ -148,19 +148,20 @@ class Core:
         self._draining = True
 
     def reserve_early(self) -> list[Reserve]:
-        """Return what may be reserved before the turn is committed; nobody needs to be told again.
+        """Return the reservations that may be requested before the turn is committed.
 
-        If the commit fails the references belong to no attempt, and are given back by the next leadership.
+        They are not returned again by `close`. If the commit fails, the references belong to no attempt,
+        and the next leadership gives them back.
         """
         return self.ledger.reserve_early(self.numbers.committed)
 
     def committed(self, changes: Changes) -> None:
-        """What a turn wanted to be written is written."""
+        """Note that a turn's changes are committed."""
         if changes.manager is not None:
             self.numbers.committed = changes.manager.attempt_ids
 
     def close(self) -> tuple[Changes, list[Effect]]:
-        """End the turn: return what is to be written, and what is to be done after that."""
+        """End the turn: return the changes to write and the effects to carry out after the commit."""
         closed = self.ledger.close()
         self.backlog.close()
         return closed
@@ -170,17 +171,17 @@ class Core:
         return self.timers.next()
 
     def _runnable(self, task: Task) -> bool:
-        """Tell whether a task would run if it had its resources."""
+        """Tell whether a task could run if it had its resources."""
         held = task.aside or self.backlog.held(task.spec.suite)
         return not held and self.workers.serves(task.spec.task_type, task.avoid)
 
     def _wanted(self, names: tuple[str, ...]) -> bool:
-        """Tell whether anybody waits for just these resources, asks for them, or is owed them."""
+        """Tell whether a task waits for exactly these resources, or an attempt asks for or is owed them."""
         asking = (*self.attempts.reserving.values(), *self.attempts.owed.values())
         return self.backlog.awaited(names) or any(attempt.wants == names for attempt in asking)
 
     def _pinned(self, task: Task) -> bool:
-        """Tell whether a waiting task is known by more than its row, which says that it only waits."""
+        """Tell whether memory knows more about a waiting task than its row says."""
         known = task.attempts or task.tried or task.avoid or task.spec.id in self.pool.waits
         return bool(known or self.attempts.held_back.get(task) or self.backlog.sweeping(task))
 
@@ -218,13 +219,13 @@ class Core:
         self._not_granted(event.attempt, now)
 
     def _impossible(self, event: events.ReservationImpossible, now: Moment) -> None:
-        """Etcd refuses what an attempt asks for, and would refuse it to any other."""
+        """Hold back all tasks that need these resources: Etcd refuses them, and would refuse any task."""
         attempt = self.attempts.answered(event.attempt)
         if attempt is None:
             return
         spec, reason = attempt.task.spec, event.reason
         news = self.pool.hold_back(attempt.wants, reason, now)
-        attempt.reserved = True  # a part of it may have been taken
+        attempt.reserved = True  # Etcd may have taken some of the references
         if attempt.live and attempt.phase is Phase.RESERVING:
             self.pool.settle(attempt.task)
             self.attempts.unbook(attempt, now)
@@ -247,7 +248,7 @@ class Core:
                 self._look_up(attempt)
 
     def _look_up(self, attempt: Attempt) -> None:
-        """An attempt in flight may hold what it was owed: the next full read tells. Nobody else gets it."""
+        """Let the next full read show whether an attempt has what it is owed. Nobody else gets it."""
         attempt.reserved = True
         self.attempts.owed.pop(attempt.id, None)
         self._unreconciled.append(attempt)
@@ -277,13 +278,13 @@ class Core:
             self.departures.undelivered(attempt, event.reason, now)
 
     def _unsendable(self, event: events.DispatchImpossible, now: Moment) -> None:
-        """The task is to blame, and not its worker, who gets another one."""
+        """Hold the task back: its message is to blame. The worker gets another task."""
         attempt = self.attempts.unconfirmed.pop(event.attempt, None)
         if attempt is not None:
             self.departures.unsendable(attempt, event.reason, now)
 
     def _uncertain(self, event: events.DispatchUncertain, now: Moment) -> None:
-        """The dispatch timeout will tell."""
+        """Log it; the dispatch timeout decides."""
         attempt = self.attempts.unconfirmed.pop(event.attempt, None)
         if attempt is not None:
             spec, worker = attempt.task.spec, attempt.worker.name
@@ -303,7 +304,7 @@ class Core:
         self.ledger.do(KeepCopies(tuple(event.copies)))
 
     def _copies_wanted(self, event: events.CopiesWanted, now: Moment) -> None:
-        """From the commit until the queue's answer is written each copy may be there."""
+        """Mark the copies as in doubt: they may be in the queue before its answer is written."""
         self.ledger.copies({id: Copy.DOUBT for id, _, _ in event.wanted})
         for id, guid, reason in event.wanted:
             self.ledger.do(DeadLetter(id, guid, reason, late=True))
@@ -326,7 +327,7 @@ class Core:
         self.backlog.wake_all()
 
     def _reconcile(self, held: Mapping[int, frozenset[str]]) -> None:
-        """Bring our lock keys in step with what is in flight: each belongs to an attempt."""
+        """Give back the lock keys that belong to no attempt, and find what attempts in flight lack."""
         mine = (self.attempts.in_flight, self.attempts.reserving, self.attempts.releasing)
         for attempt_id, names in held.items():
             self.numbers.stay_above(attempt_id)
@@ -341,7 +342,7 @@ class Core:
         self._unreconciled = []
 
     def _owe(self, attempt: Attempt, held: frozenset[str]) -> None:
-        """What an attempt in flight lacks of its references it is to have again."""
+        """Note which of its references an attempt in flight lacks. It is to get them again."""
         names = attempt.task.spec.resources
         attempt.wants = tuple(name for name in names if name in self.pool.seen and name not in held)
         if attempt.live and attempt.wants:
@@ -350,10 +351,10 @@ class Core:
             self.attempts.owed.pop(attempt.id, None)
 
     def _replaced(self, event: events.ResourcesReplaced, now: Moment) -> None:
-        """What attempts in flight held may be gone with the old Etcd: the read that follows tells."""
+        """Let the full read that follows show which references the attempts in flight have lost."""
         self.ledger.log(catalogue.RESOURCES_REPLACED(event.reason))
         flying = self.attempts.in_flight.values()
-        # What is asked for is answered, or looked up, by itself.
+        # Attempts whose request is under way are settled by its answer.
         mine = [each for each in flying if each.task.spec.resources and not each.reserving]
         self._unreconciled = list(dict.fromkeys([*self._unreconciled, *mine]))
 
@@ -364,7 +365,7 @@ class Core:
     # --- time ---
 
     def _deliveries_resumed(self, event: events.DeliveriesResumed, now: Moment) -> None:
-        """Give everyone full intervals from now."""
+        """Count all silence from now."""
         self.stops.deliveries_resumed(now)
         for worker in self.workers:
             worker.heard = now.monotonic
@@ -394,6 +395,6 @@ class Core:
         self.backlog.wake_all()
 
     def _minute(self, now: Moment) -> None:
-        """Limits may follow the time of day: let those who wait for such resources look again."""
+        """Wake the tasks whose resources have limits that follow the time of day."""
         self.backlog.wake(self.pool.beside(self.pool.timed(self.backlog.shortages())))
         self.timers.at(next_minute(now), self._minute)

@@ -1,4 +1,4 @@
-"""Tasks that come in, and the control messages: the manager's state and its suites."""
+"""Takes in new tasks and carries out control messages."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from tefmanager.protocol.messages import DispatchTasks, GetWorkers, SetState, Su
 
 
 class Intake:
-    """Takes tasks in and does what control messages ask for.
+    """Takes in new tasks and carries out control messages.
 
     Args:
-        numbers: gives out numbers for tasks.
+        numbers: assigns the ids of tasks.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Intake:
         }
 
     def submitted(self, event: TaskSubmitted, now: Moment) -> None:
-        """Take a task in, unless its guid is known."""
+        """Accept a task, unless its guid is known."""
         message = event.message
         self._stops.stop_now(message.guid, now)
         known = self._backlog.by_guid.get(message.guid)
@@ -87,7 +87,7 @@ class Intake:
         return spec
 
     def commanded(self, event: Commanded, now: Moment) -> None:
-        """Do what a control message asks for. ``dispatch_tasks`` is done by the plan of its turn."""
+        """Carry out a control message. For ``dispatch_tasks``, the plan of the same turn does the rest."""
         match event.message:
             case GetWorkers():
                 self._list_workers(event.reply)
@@ -146,7 +146,7 @@ class Intake:
         self._stops.command(suite, self._numbers.next_task, now, redelivered=event.redelivered)
 
     def _unbook(self, suite: str, now: Moment) -> None:
-        """What is being reserved for a suite waits."""
+        """Let a suite's tasks wait again whose resources are being reserved."""
         asked = [attempt for attempt in self._attempts.reserving.values() if attempt.live]
         for attempt in asked:
             if attempt.phase is Phase.RESERVING and attempt.task.spec.suite == suite:

@@ -1,4 +1,4 @@
-"""Starting is reading: makes the core's memory from the rows, as a leadership begins."""
+"""Fills the core's memory from the rows when a leadership begins."""
 
 from __future__ import annotations
 
@@ -27,39 +27,39 @@ from tefmanager.core.waiting.backlog import Backlog
 
 
 class Parts(Protocol):
-    """The parts of a core that are made from rows."""
+    """The parts of a core that are filled from rows."""
 
     @property
     def attempts(self) -> Attempts:
-        """Takes up what was in flight."""
+        """The attempts in flight."""
 
     @property
     def backlog(self) -> Backlog:
-        """Takes in what waits."""
+        """The unfinished tasks."""
 
     @property
     def departures(self) -> Departures:
-        """Watches the silence of workers."""
+        """Watches for silent workers."""
 
     @property
     def ledger(self) -> Ledger:
-        """Takes down what changes."""
+        """Collects row changes."""
 
     @property
     def numbers(self) -> Numbers:
-        """Gives out numbers for attempts."""
+        """Assigns numbers to attempts."""
 
     @property
     def stops(self) -> Stops:
-        """Goes on with stops that were under way."""
+        """Continues stops that were under way."""
 
     @property
     def workers(self) -> Workers:
-        """Takes in the workers."""
+        """The workers."""
 
 
 def load(core: Parts, snapshot: Snapshot, now: Moment) -> list[Attempt]:
-    """Fill a new core and return the attempts whose references must be compared with Etcd's.
+    """Fill a new core. Return the attempts whose references must be compared with those in Etcd.
 
     The manager heard nobody while it was away, so silence is counted from now.
     """
@@ -121,10 +121,11 @@ def _task(row: TaskRow) -> Task:
 
 
 def _attempt(core: Parts, task: Task, row: TaskRow, now: Moment) -> Attempt:
-    """Take up an attempt in flight. Its worker's row is there: it goes no earlier than its task.
+    """Restore an attempt in flight. Its worker has a row, which is never removed before its task's.
 
-    Whether the broker has a dispatch that was not begun, no row says: that would be a write for each task.
-    So its worker has a whole dispatch timeout from now on, and if nothing comes of it, it was no attempt.
+    No row says whether the broker has the message of an attempt that has not begun: that would cost a write
+    per task. So the worker has a whole dispatch timeout from now; if it does not begin, the dispatch does
+    not count as an attempt.
     """
     worker = core.workers.get(row.worker or "")
     if worker is None or row.attempt is None:
@@ -147,14 +148,14 @@ def _attempt(core: Parts, task: Task, row: TaskRow, now: Moment) -> Attempt:
         worker.leaving = now.monotonic
     for older in worker.queue:
         if older.task is task and attempt.phase is Phase.WORKING:
-            older.phase = Phase.DISPATCHED  # one of the two has begun, the other may still stand there
+            older.phase = Phase.DISPATCHED  # one has begun; the other may still be queued
     task.attempt = attempt
     core.attempts.restore(attempt)
     return attempt
 
 
 def _unresolved(core: Parts, row: AttemptRow, now: Moment) -> None:
-    """Remember what was taken from a worker that may still have it."""
+    """Restore an attempt that was taken from a worker which may still have its task."""
     worker = core.workers.get(row.worker)
     task = core.backlog.by_guid.get(row.guid)
     if worker is None:
@@ -162,7 +163,7 @@ def _unresolved(core: Parts, row: AttemptRow, now: Moment) -> None:
         return
     if task is None or task.spec.id != row.task_id:
         task = _finished(row)
-    # It has said that it is free since it began the task: the next time it says so, that counts.
+    # The worker has said that it is free since it began the task: the next time it does, it counts.
     said_free = row.started is not None and not (worker.busy or worker.stalled or worker.missing)
     attempt = Attempt(
         id=row.id,
@@ -180,5 +181,5 @@ def _unresolved(core: Parts, row: AttemptRow, now: Moment) -> None:
 
 
 def _finished(row: AttemptRow) -> Task:
-    """Stand in for a task that is in history: all that matters of it now is its guid."""
+    """Return a stand-in for a task that is in history; only its guid matters now."""
     return Task(TaskSpec(row.task_id, row.guid, "", 0.0, (), None, None, 0.0))

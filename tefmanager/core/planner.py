@@ -1,4 +1,4 @@
-"""Who goes next, and to whom: pairs waiting tasks with free workers while their resources last."""
+"""Matches waiting tasks with free workers, as far as their resources suffice."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ class Planner:
     """Plans until every free worker has a task or no waiting task can run.
 
     Args:
-        patience: seconds a task of several resources is first in line but for them before it claims them.
+        patience: seconds for which a task of several resources is first in line, lacking only resources,
+            before it claims them.
     """
 
     def __init__(
@@ -42,21 +43,21 @@ class Planner:
         self._attempts = attempts
 
     def limit(self, patience: float) -> None:
-        """Have another patience from now on, with those that wait already as well."""
+        """Change the patience, also for the tasks that already wait."""
         self._patience = patience
         for wait in self._pool.waits.values():
             self._watch(wait)
 
     def pay_debts(self, now: Moment) -> None:
-        """Ask for references of attempts that run without them, as soon as there are any."""
+        """Reserve the references owed to running attempts, once they are available."""
         for attempt in self._attempts.owed.values():
             if not attempt.reserving and self._pool.fits(attempt, now):
                 self._attempts.reserve(attempt, now)
 
     def plan(self, now: Moment) -> None:
-        """Book a worker for every waiting task that can run, until one comes up that must be read before.
+        """Book a worker for each waiting task that can run, until a task comes up that must be read first.
 
-        The engine takes another turn at once, which begins with reading it.
+        The engine then begins another turn at once by reading it.
         """
         for worker_type in self._workers.touched():
             self._pool.let_pass(worker_type, now)
@@ -69,9 +70,10 @@ class Planner:
             self._send_again(worker, now)
 
     def _send_again(self, worker: Worker, now: Moment) -> None:
-        """Give a worker once more what it has not begun, and may not have got, if nobody else took it.
+        """Send a doubtful worker again the task that it has not begun, if the task still waits.
 
-        Not before the broker has said what became of the last message: else it would be sent for ever.
+        The worker may not have got the first message. The broker must have answered for that one, or the
+        task would be sent again for ever.
         """
         unconfirmed = any(attempt.id in self._attempts.unconfirmed for attempt in worker.queue)
         if unconfirmed or not worker.doubtful:
@@ -82,7 +84,7 @@ class Planner:
             self._attempts.book(task, worker, now)
 
     def _plan(self, now: Moment) -> bool:
-        """Serve one lane after the other; tell whether nothing came up that must be read first."""
+        """Serve one lane after the other; return False if rows must be read first."""
         aside: list[InLine] = []
         gives = partial(self._pool.gives, now=now)
         while (lane := self._backlog.best(gives, self._workers.busy)) is not None:
@@ -100,7 +102,7 @@ class Planner:
         return not self._backlog.to_read.urgent
 
     def _worker_for(self, lane: InLine, task: Task | None, now: Moment) -> Worker | None:
-        """Return the worker that has been free longest, of those that the head of a lane may have."""
+        """Return the worker that has been free longest among those that may take the head of a lane."""
         free = self._workers.free(lane.demand.type_queue.task_type)
         kept = self._pool.keeps(task, now) if task is not None and self._pool.claimed else ()
         if not (lane.avoid or kept):
@@ -108,9 +110,9 @@ class Planner:
         return next((one for one in free if one.name not in lane.avoid and one not in kept), None)
 
     def _must_read(self, lane: InLine, now: Moment) -> bool:
-        """Have a lane read whose first task is not in memory, unless its resources have nothing to give.
+        """Ask for a lane's first task to be read, unless its resources have nothing to give.
 
-        A paged-out demand that is short is parked unread, if a task in memory can stand for it.
+        A paged-out demand that is short is parked without reading, if a task in memory can represent it.
         """
         short = self._pool.lacking(lane.demand.resources, now)
         first = lane.demand.first() if isinstance(lane, PagedOut) else None
@@ -121,7 +123,7 @@ class Planner:
         return False
 
     def _serve(self, lane: Lane, task: Task, worker: Worker, now: Moment) -> None:
-        """Give a worker the head of a lane, or park the lane at what its head is short of."""
+        """Give the head of a lane to a worker, or park the lane at the resource that it is short of."""
         short = self._pool.short(task, now)
         if short is not None:
             self._park(lane, task, short, now)
@@ -147,7 +149,7 @@ class Planner:
             self._watch(wait)
 
     def _watch(self, wait: Wait) -> None:
-        """Look at a task when its patience is over. A task of one resource is served in its turn."""
+        """Set a timer for the end of a task's patience. A task of one resource needs none."""
         if len(wait.task.spec.resources) > 1 and wait.task.claim is None:
             self._timers.cancel(wait.timer)
             due = wait.since + self._patience
@@ -155,7 +157,7 @@ class Planner:
 
     def _lose_patience(self, wait: Wait, now: Moment) -> None:
         if wait.task.claim is not None or now.monotonic < wait.since + self._patience:
-            return  # the patience was another one when this look was asked for
+            return  # the patience has been changed since this timer was set
         if self._pool.waits.get(wait.task.spec.id) is wait:
             self._pool.claim(wait)
             if wait.task.lane is not None:

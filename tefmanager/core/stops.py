@@ -1,4 +1,4 @@
-"""Stopping suites: in steps, over restarts, and once for each command."""
+"""Stops suites: step by step, across restarts, and once for each command."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from tefmanager.core.waiting.sweeps import STEP
 from tefmanager.protocol import catalogue
 
 KEPT = 300.0
-"""Seconds after which a command that was acknowledged on a channel that lives on does not come again."""
+"""Seconds after which a command can't be redelivered any more, if its channel still stands."""
 
 REMEMBERED = 1000
-"""Suites of which it is remembered that they were stopped: the last ones."""
+"""How many stopped suites are remembered: the last ones."""
 
 
 @dataclass(slots=True, eq=False)
 class _Stop:
-    """A suite that is being stopped, or was.
+    """A suite that is being stopped, or was stopped.
 
     Attributes:
         row: as the database has it.
-        repeats: how many of its commands may still be delivered again on this channel.
-        until: monotonic time at which no one of them can come again.
+        repeats: how many of its commands may still be redelivered on this channel.
+        until: monotonic time after which none of them can be redelivered.
     """
 
     row: StopRow
@@ -38,10 +38,10 @@ class _Stop:
 
 
 class Stops:
-    """Stops suites: a command takes what waits when it is first handled, and nothing that comes later.
+    """Stops suites. A command applies to the tasks that wait when it is first handled, not to later ones.
 
-    Up to which task that is, is written down in the turn that handles the command, so that a restart goes
-    on with it and a command that is delivered again, its acknowledgement having been lost, is known.
+    The turn that handles the command writes down the last task that it applies to. So a restart continues
+    the stop, and a redelivered command whose acknowledgement was lost is recognized.
     """
 
     def __init__(self, ledger: Ledger, backlog: Backlog, timers: Timers, attempts: Attempts) -> None:
@@ -53,7 +53,7 @@ class Stops:
         self._tidying = False
 
     def load(self, rows: tuple[StopRow, ...], now: Moment) -> None:
-        """Go on with what the last leadership was at."""
+        """Continue the stops of the last leadership."""
         for row in rows:
             self._stops[row.suite] = _Stop(row, row.commands, now.monotonic + KEPT)
             if not row.over:
@@ -61,12 +61,12 @@ class Stops:
         self._tidy_later(now)
 
     def command(self, suite: str, below: int, now: Moment, *, redelivered: bool) -> None:
-        """Begin to stop the waiting tasks of a suite, those of ids below one that is given to none yet."""
+        """Begin to stop the waiting tasks of a suite with ids less than ``below``."""
         known = self._stops.pop(suite, None)
         if known is not None:
             self._stops[suite] = known
             if redelivered and known.repeats:
-                known.repeats -= 1  # it was handled, and its acknowledgement was lost
+                known.repeats -= 1  # this command was handled; its acknowledgement was lost
                 return
         in_flight = [attempt.task.spec for attempt in self._attempts.in_flight.values()]
         spared = tuple(spec.id for spec in in_flight if spec.suite == suite)
@@ -81,7 +81,7 @@ class Stops:
         self._bound()
 
     def step(self, now: Moment) -> None:
-        """Stop the next tasks of one suite after the other."""
+        """Stop the next tasks of the suites in turn."""
         room = STEP
         for suite in list(self._backlog.sweeps):
             if room <= 0:
@@ -90,7 +90,7 @@ class Stops:
 
     def _step(self, suite: str, room: int, now: Moment) -> int:
         sweep = self._backlog.sweeps.pop(suite)
-        self._backlog.sweeps[suite] = sweep  # the others are next
+        self._backlog.sweeps[suite] = sweep  # so that the other suites are next
         tasks, stop = sweep.take(room), self._stops[suite]
         for task in tasks:
             self._take(stop, task, now)
@@ -101,14 +101,14 @@ class Stops:
         return len(tasks)
 
     def stop_now(self, guid: str, now: Moment) -> None:
-        """Stop a task at once that is still to be stopped: another one of its guid is about to come."""
+        """Stop this task at once if it is still to be stopped: a new task with its guid has come."""
         task = self._backlog.by_guid.get(guid)
         if task is not None and self._backlog.sweeping(task):
             self._take(self._stops[task.spec.suite or ""], task, now)
 
     def _take(self, stop: _Stop, task: Task, now: Moment) -> None:
         if task.lane is None:
-            return  # it was completed, or a worker evidently runs it
+            return  # completed, or taken over by a worker that evidently runs it
         spec = task.spec
         self._backlog.remove(task)
         self._ledger.log(catalogue.TASK_STOPPED(spec.task_type, spec.guid, stop.row.suite), spec)
@@ -122,7 +122,7 @@ class Stops:
     # --- which commands may come again ---
 
     def deliveries_resumed(self, now: Moment) -> None:
-        """Messages come on another channel: whatever was not acknowledged on the last one comes again."""
+        """Note a new channel: RabbitMQ redelivers on it what was not acknowledged on the last one."""
         for stop in self._stops.values():
             stop.repeats = stop.row.commands
             stop.until = now.monotonic + KEPT

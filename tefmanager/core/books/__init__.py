@@ -1,1 +1,1 @@
-"""Bookkeeping: what a turn changes, what is counted, and which suites are over."""
+"""Bookkeeping: a turn's changes, the counters, the calendar, and the counts of suites."""

@@ -1,29 +1,30 @@
-"""Today, for what is kept for days: a wall clock that jumps moves it little."""
+"""The date for what is kept for days. A wall clock that jumps moves it only a little."""
 
 from __future__ import annotations
 
 from tefmanager.core.model.values import Moment
 
 AHEAD = 24.0
-"""How much faster than time itself the calendar goes forward: in an hour by a day at most."""
+"""How much faster than time the calendar may advance: at most a day per hour."""
 
 BACK = 720.0
-"""The same, back: by a month an hour. That makes nothing old, and a wrong first start heals."""
+"""How much faster it may go back: a month per hour. Going back makes nothing old, and corrects a wrong
+first start."""
 
 STEP = 600.0
-"""Seconds by which it may have moved before it is written down again."""
+"""Seconds by which the calendar may move before it is written again."""
 
 
 class Calendar:
-    """Follows the wall clock, slowly.
+    """Follows the wall clock slowly.
 
-    A clock that is years ahead for a second must not remove all history. So the calendar goes on from where
-    the leader before left it, and moves towards the wall clock at a limited pace. What it tells is never
-    ahead of the wall clock, so that one that was set back removes nothing either.
+    A clock that is years ahead for a second must not remove all history. So the calendar continues from
+    where the last leader left it, and approaches the wall clock at a limited pace. `today` is never ahead
+    of the wall clock, so a clock that was set back removes nothing either.
 
     Args:
-        written: unix time that the database has of it, or None where it never had one: then nothing is
-            old yet, and the wall clock is believed.
+        written: the calendar's unix time in the database, or None if there is none. Then nothing is old
+            yet, and the calendar starts at the wall clock.
         now: when the leadership begins.
     """
 
@@ -33,11 +34,11 @@ class Calendar:
         self._read = now.monotonic
 
     def today(self, now: Moment) -> float:
-        """Return the unix time before which, by so many days, things are old."""
+        """Return the unix time from which ages are counted."""
         return min(self.day(now), now.wall)
 
     def to_write(self, now: Moment) -> float | None:
-        """Return what is to be written down from now on, or None where the database knows enough.
+        """Return the time to write to the database, or None if the database is recent enough.
 
         It may be ahead of the wall clock, which may be wrong at present.
         """
@@ -48,7 +49,7 @@ class Calendar:
         return day
 
     def day(self, now: Moment) -> float:
-        """Return where it is, which may be ahead of a wall clock that is behind."""
+        """Return the calendar's time. It may be ahead of a wall clock that is behind."""
         passed = max(now.monotonic - self._read, 0.0)
         self._read += passed
         least, most = self._day + passed * (1 - BACK), self._day + passed * (1 + AHEAD)

@@ -1,4 +1,4 @@
-"""What a turn has changed and wants done, gathered until the turn is over."""
+"""Collects what a turn has changed and wants done, until the turn ends."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tefmanager.protocol.catalogue import LoggedEvent
 
 
 class Ledger:
-    """Collects row changes and effects; a row that changes many times in a turn is written once."""
+    """Collects row changes and effects. A row that changes several times in a turn is written once."""
 
     def __init__(self) -> None:
         self._fresh()
@@ -42,94 +42,94 @@ class Ledger:
         self._finished: set[str] = set()
 
     def manager(self, row: ManagerRow) -> None:
-        """The manager's own row changed."""
+        """Note that the manager's own row changed."""
         self._changes.manager = row
 
     def accepted(self, task: Task, body: bytes, properties: bytes | None = None) -> None:
-        """A task is new; ``properties`` came with its body."""
+        """Note a new task; ``properties`` are its message's properties."""
         self._new[task.spec.id] = (task, body)
         if properties is not None:
             self._changes.properties[task.spec.id] = properties
 
     def copies(self, copies: Mapping[int, Copy | None]) -> None:
-        """What the dead queue has of dead tasks."""
+        """Note the state of the dead queue's copies of dead tasks."""
         self._changes.copies.update(copies)
 
     def task(self, task: Task) -> None:
-        """A task changed."""
+        """Note that a task changed."""
         if task.spec.id not in self._new:
             self._tasks[task.spec.id] = task
 
     def ended(self, attempt: AttemptRow) -> None:
-        """An attempt ended."""
+        """Note that an attempt ended."""
         self._changes.attempts.append(attempt)
 
     def resolved(self, attempt: int) -> None:
-        """A worker can have an attempt no longer."""
+        """Note that the worker can't have this attempt's task any more."""
         self._changes.resolved.append(attempt)
 
     def finished(self, task: Task, outcome: Outcome, now: Moment, copy: Copy | None = None) -> None:
-        """A task moves to history; ``copy``: what the dead queue has of it."""
+        """Move a task to history; ``copy``: the state of its copy in the dead queue."""
         self._tasks.pop(task.spec.id, None)
         self._changes.finished[task.spec.id] = Finish(outcome, now.wall, task.attempts, copy)
         self._finished.add(task.spec.guid)
 
     def finished_now(self, guid: str) -> bool:
-        """Tell whether a task of that guid was finished in this turn."""
+        """Tell whether a task with that guid was finished in this turn."""
         return guid in self._finished
 
     def worker(self, worker: Worker) -> None:
-        """A worker is new or changed."""
+        """Note that a worker is new or changed."""
         self._left.pop(worker.name, None)
         self._workers[worker.name] = worker
 
     def left(self, worker: Worker) -> None:
-        """A worker is gone."""
+        """Note that a worker has left."""
         self._workers.pop(worker.name, None)
         self._left[worker.name] = None
 
     def paused(self, suite: str) -> None:
-        """A suite is paused."""
+        """Note that a suite is paused."""
         self._changes.readied = [other for other in self._changes.readied if other != suite]
         self._changes.paused.append(suite)
 
     def readied(self, suite: str) -> None:
-        """A suite is paused no longer."""
+        """Note that a suite is no longer paused."""
         self._changes.paused = [other for other in self._changes.paused if other != suite]
         self._changes.readied.append(suite)
 
     def stop(self, row: StopRow) -> None:
-        """A suite is being stopped, or is by now."""
+        """Note that a suite is being stopped, or is stopped."""
         self._changes.stops[row.suite] = row
 
     def stop_forgotten(self, suite: str) -> None:
-        """That a suite was stopped need not be known any more."""
+        """Remove the row of a stopped suite."""
         self._changes.stops.pop(suite, None)
         self._changes.stops_forgotten.append(suite)
 
     def body(self, task: Task) -> None:
-        """A task's message is needed, unless it came in this turn."""
+        """Ask for a task's message, unless it came in this turn."""
         if task.spec.id not in self._new:
             self._changes.bodies.append(task.spec.id)
 
     def do(self, effect: Effect) -> None:
-        """Carry something out, in this order, after the commit."""
+        """Add an effect; effects are carried out in this order after the commit."""
         self._effects.append(effect)
 
     def release(self, effect: Release) -> None:
-        """Give references back, after the commit."""
+        """Give references back after the commit."""
         self._releases = True
         self._effects.append(effect)
 
     def reserve(self, effect: Reserve) -> None:
-        """Ask for references: after the commit, unless they are asked for early."""
+        """Request references, after the commit or, with `reserve_early`, before it."""
         self._reservations.append(effect)
 
     def reserve_early(self, numbered: int) -> list[Reserve]:
-        """Hand over what can be asked for before the commit: what attempts below this number want.
+        """Return the requests that may be made before the commit: those of attempts below this number.
 
-        That is nothing where references are to be given back as well: one transaction that does both costs
-        Etcd half of what two cost.
+        There are none if the turn also releases references: one transaction for both costs Etcd half as
+        much as two.
         """
         if self._releases or not self._reservations:
             return []
@@ -138,11 +138,11 @@ class Ledger:
         return early
 
     def log(self, line: LoggedEvent, about: TaskSpec | None = None) -> None:
-        """Log a line after the commit; ``about`` is the task it tells of."""
+        """Log a line after the commit; ``about`` is the task that it concerns."""
         self._effects.append(Log(line, about))
 
     def close(self) -> tuple[Changes, list[Effect]]:
-        """Return the turn's changes and effects, and begin the next turn's."""
+        """Return the turn's changes and effects, and begin the next turn."""
         changes, effects = self._changes, [*self._effects, *self._reservations]
         changes.accepted = [(self._first_row(task), body) for task, body in self._new.values()]
         changes.tasks = {number: task.row() for number, task in self._tasks.items()}
@@ -152,7 +152,7 @@ class Ledger:
         return changes, effects
 
     def _first_row(self, task: Task) -> TaskRow:
-        """Return a new task's row; one that is finished in the same turn has waited until then."""
+        """Return a new task's row. A task that finished in the same turn is written as waiting first."""
         row = task.row()
         finished = task.spec.id in self._changes.finished
         return replace(row, state=TaskState.WAITING, attempt=None, worker=None) if finished else row

@@ -1,4 +1,4 @@
-"""Which suites are over, and how their tasks ended."""
+"""Knows which suites have ended, and how their tasks ended."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _ENDS = (Outcome.COMPLETED, Outcome.STOPPED, Outcome.DEAD)
 
 @dataclass(slots=True)
 class _Suite:
-    """A suite: how many of its tasks are left, and how those ended that memory knows of."""
+    """A suite: how many unfinished tasks it has, and the outcomes that memory knows of."""
 
     left: int = 0
     ended: Counter[Outcome] = field(default_factory=Counter)
 
 
 class Suites:
-    """Counts tasks by their suite. Of a suite without tasks only the database knows anything."""
+    """Counts tasks by suite. Only the database knows about a suite without unfinished tasks."""
 
     def __init__(self) -> None:
         self._open: dict[str, _Suite] = {}
@@ -28,7 +28,7 @@ class Suites:
         self._turn: dict[str, Counter[Outcome]] = {}
 
     def came(self, suite: str | None, tasks: int = 1) -> None:
-        """Count tasks that are not finished."""
+        """Count unfinished tasks."""
         if suite is None:
             return
         known = self._open.get(suite)
@@ -49,15 +49,15 @@ class Suites:
 
     @property
     def over(self) -> Sequence[str]:
-        """Suites of which the turn has ended the last task."""
+        """The suites whose last task ended in this turn."""
         return tuple(self._over)
 
     def conclude(self, ends: SuiteEnds) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """End the turn: yield the suites that are over, with the completed, stopped and dead tasks.
+        """End the turn: yield each suite that has ended, with its completed, stopped and dead tasks.
 
-        ``ends`` is what history has of them from before this turn. Memory knows more where history is
-        kept for a shorter time than the suite lasted; less where the suite is older than the leadership, or
-        had been over before.
+        ``ends``: the outcomes in history from before this turn. Memory knows more if history is kept for a
+        shorter time than the suite lasted. It knows less if the suite is older than the leadership, or had
+        ended before.
         """
         over, self._over = self._over, {}
         turn, self._turn = self._turn, {}

@@ -1,1 +1,1 @@
-"""What the core works with: values and entities, events that come in, effects that go out."""
+"""The core's data: values and entities, incoming events, outgoing effects."""

@@ -1,4 +1,4 @@
-"""Who listens at a queue, as the broker tells."""
+"""Who consumes a queue, as the broker reports."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from msgspec import Struct
 
 
 class Audience(Struct, frozen=True):
-    """Who listens at a queue.
+    """Who consumes a queue.
 
     Attributes:
-        there: there is such a queue.
-        consumers: how many consume it.
-        messages: how many messages wait in it for a consumer.
+        there: the queue exists.
+        consumers: number of consumers.
+        messages: number of messages that wait for a consumer.
     """
 
     there: bool

@@ -1,4 +1,4 @@
-"""What the dead queue has of dead tasks, and what is kept of messages beside their bodies."""
+"""The copies of dead tasks in the dead queue, and the stored messages of tasks."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from msgspec import Struct
 
 
 class Copy(StrEnum):
-    """What the dead queue has of a dead task, where that is not nothing for good."""
+    """The state of a dead task's copy in the dead queue. None stands for no copy, and none to come."""
 
     DUE = "due"
-    """It has none, and is to have one."""
+    """The copy is not there and must be sent."""
     DOUBT = "doubt"
-    """It may have one: somebody who looks through the queue finds out."""
+    """The copy may be there. Going through the queue shows whether it is."""
     THERE = "there"
 
 
 class CopyRow(Struct, frozen=True):
-    """A dead task with whose copy something is to be done.
+    """A dead task whose copy must be sent, searched for or removed.
 
     Attributes:
         id, guid: of the task.
-        attempts: how many it had.
-        copy: what the dead queue has of it.
-        settled: it was sent again or dropped, so that the queue is to have nothing of it.
+        attempts: how many attempts it had.
+        copy: the state of its copy.
+        settled: the task was submitted again or dropped, so its copy must go.
     """
 
     id: int
@@ -35,14 +35,14 @@ class CopyRow(Struct, frozen=True):
 
 
 class Stored(Struct, frozen=True):
-    """A task's message. ``properties``: what else came with it, encoded; None where nothing did."""
+    """A task's stored message. ``properties``: its other properties, encoded; None if it has none."""
 
     body: bytes
     properties: bytes | None = None
 
 
 class DeadMessage(Struct, frozen=True):
-    """The message of a dead task that is listed; ``id`` and ``guid`` are the task's."""
+    """The message of a listed dead task; ``id`` and ``guid`` are the task's."""
 
     id: int
     guid: str
@@ -50,5 +50,5 @@ class DeadMessage(Struct, frozen=True):
 
 
 def given_back(attempts: int) -> str:
-    """Return why a task is dead, for people."""
+    """Return, in words for people, why a task is dead."""
     return "given back once" if attempts == 1 else f"given back {attempts} times"

@@ -1,4 +1,4 @@
-"""What is to be done in the world once a turn's changes have been committed."""
+"""What to do outside once a turn's changes are committed."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from tefmanager.protocol.catalogue import LoggedEvent
 
 
 class ReplyTo(Struct, frozen=True):
-    """Where an answer goes: a queue, and what it is to be called there."""
+    """Where an answer goes: the queue, and the correlation id."""
 
     queue: bytes
     correlation_id: bytes
 
 
 class Log(Struct, frozen=True):
-    """Write a line to the log, and publish it where somebody listens. ``about`` is the task it tells of."""
+    """Write a log line, and announce it if somebody listens. ``about``: the task that it concerns."""
 
     line: LoggedEvent
     about: TaskSpec | None = None
 
 
 class Reply(Struct, frozen=True):
-    """Answer a message: True, or an error's text; ``warnings`` are about a task that was taken."""
+    """Answer a message with True or an error's text; ``warnings`` concern a task that was accepted."""
 
     to: ReplyTo
     response: str | bool
@@ -33,7 +33,7 @@ class Reply(Struct, frozen=True):
 
 
 class WorkerInfo(Struct, frozen=True):
-    """A worker, as ``get_workers`` tells of it. ``task_id``, ``guid`` are of the task it holds, or None."""
+    """A worker as ``get_workers`` lists it. ``task_id``, ``guid``: of the task that it has, or None."""
 
     name: str
     work_queue: str
@@ -45,7 +45,7 @@ class WorkerInfo(Struct, frozen=True):
 
 
 class ReplyWorkers(Struct, frozen=True):
-    """Answer ``get_workers``; the tasks' bodies come with the commit."""
+    """Answer ``get_workers``. The commit returns the bodies of the tasks."""
 
     to: ReplyTo
     workers: tuple[WorkerInfo, ...]
@@ -59,14 +59,14 @@ class Reserve(Struct, frozen=True):
 
 
 class Release(Struct, frozen=True):
-    """Give back what an attempt holds, again and again until it has worked."""
+    """Give back what an attempt holds, trying again until that has worked."""
 
     attempt: int
     resources: tuple[str, ...]
 
 
 class Publish(Struct, frozen=True):
-    """Send a task to its worker. The body comes with the commit, or came in this turn."""
+    """Send a task to its worker. The body was submitted in this turn, or the commit returns it."""
 
     attempt: int
     task_id: int
@@ -81,11 +81,11 @@ class LookAt(Struct, frozen=True):
 
 
 class DeadLetter(Struct, frozen=True):
-    """Put a task's copy into the dead queue, with its history.
+    """Send a task's copy, with its history, to the dead queue.
 
     Attributes:
-        again: the copy may be there already, so somebody has to look first.
-        late: the task is in history by now; only the copy is missing.
+        again: the copy may be there already, so the queue must be searched first.
+        late: the task is in history already; only the copy is missing.
     """
 
     task_id: int
@@ -96,7 +96,7 @@ class DeadLetter(Struct, frozen=True):
 
 
 class KeepCopies(Struct, frozen=True):
-    """Look whether more is to be done, now that it is written what the dead queue has of ``ids``."""
+    """Look for copies to handle; the rows of ``ids`` now have the state of their copies."""
 
     ids: tuple[int, ...]
 

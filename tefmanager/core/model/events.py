@@ -1,4 +1,4 @@
-"""What the core is told. Messages come as `tefmanager.protocol.messages` has them; the rest is here."""
+"""The events of the core. A message is contained as `tefmanager.protocol.messages` parses it."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from tefmanager.protocol.messages import (
 
 
 class TaskSubmitted(Struct, frozen=True):
-    """A task came.
+    """A task was submitted.
 
     Attributes:
-        message: what it says.
+        message: the parsed message.
         body: its bytes.
         redelivered: the broker may have delivered it before.
-        finished: a task of its guid is in history. Only looked at where it is redelivered.
+        finished: a task with its guid is in history. Relevant only if it is redelivered.
         reply: where to answer, or None.
-        properties: what else came with it, encoded, or None.
+        properties: its other properties, encoded, or None.
     """
 
     message: TaskMessage
@@ -43,10 +43,10 @@ class TaskSubmitted(Struct, frozen=True):
 
 
 class WorkerReported(Struct, frozen=True):
-    """A ``worker_status`` came.
+    """A worker sent a ``worker_status``.
 
     Attributes:
-        message: what it says.
+        message: the parsed message.
         redelivered: the broker may have delivered it before.
         reply: where to answer, or None.
     """
@@ -57,7 +57,7 @@ class WorkerReported(Struct, frozen=True):
 
 
 class Commanded(Struct, frozen=True):
-    """A control message came. ``redelivered``: the broker may have delivered it before."""
+    """Somebody sent a control message. ``redelivered``: the broker may have delivered it before."""
 
     message: SetState | GetWorkers | DispatchTasks | SuiteCommand
     reply: ReplyTo | None = None
@@ -65,28 +65,28 @@ class Commanded(Struct, frozen=True):
 
 
 class ReservationGranted(Struct, frozen=True):
-    """An attempt holds its references; ``reserved`` are those that have an entry."""
+    """An attempt holds its references. ``reserved``: the resources that have an entry in Etcd."""
 
     attempt: int
     reserved: tuple[str, ...]
 
 
 class ReservationRefused(Struct, frozen=True):
-    """An attempt holds nothing: ``short`` had no reference to give."""
+    """An attempt holds nothing, because the resource ``short`` had no free reference."""
 
     attempt: int
     short: str
 
 
 class ReservationImpossible(Struct, frozen=True):
-    """What an attempt asks for can't be reserved, for a reason of its own; it may hold a part of it."""
+    """Etcd can't grant an attempt's claim, for a reason of the claim; the attempt may hold some of it."""
 
     attempt: int
     reason: str
 
 
 class ReservationUnknown(Struct, frozen=True):
-    """Etcd did not say whether an attempt holds its references; ``reason`` is why, for people."""
+    """Etcd did not say whether an attempt holds its references; ``reason`` says why, for people."""
 
     attempt: int
     reason: str = ""
@@ -105,34 +105,34 @@ class DispatchConfirmed(Struct, frozen=True):
 
 
 class DispatchFailed(Struct, frozen=True):
-    """The message is in no queue; ``reason`` is why, in the broker's words."""
+    """The message is in no queue; ``reason`` says why, in the broker's words."""
 
     attempt: int
     reason: str
 
 
 class DispatchImpossible(Struct, frozen=True):
-    """The message is in no queue, and the broker takes none like it; ``reason`` is why, in its words."""
+    """The message is in no queue, and the broker will never take it; ``reason`` is in its words."""
 
     attempt: int
     reason: str
 
 
 class DispatchUncertain(Struct, frozen=True):
-    """The connection went before the broker had said whether the message is in the worker's queue."""
+    """The connection broke before the broker said whether the message is in the worker's queue."""
 
     attempt: int
 
 
 class Looked(Struct, frozen=True):
-    """Who consumes a worker's queue, or None where nobody could tell."""
+    """The broker said who consumes a worker's queue; None if it is unknown."""
 
     worker: str
     found: Audience | None
 
 
 class DeadLettered(Struct, frozen=True):
-    """The queue of the dead has taken a task's copy, or not: ``copy`` is what it has of it."""
+    """The attempt to send a task's copy has ended; ``copy`` is the copy's state."""
 
     task_id: int
     guid: str
@@ -140,52 +140,52 @@ class DeadLettered(Struct, frozen=True):
 
 
 class CopiesKnown(Struct, frozen=True):
-    """What the dead queue has of dead tasks, by id."""
+    """The states of copies of dead tasks, by the id of the task."""
 
     copies: Mapping[int, Copy | None]
 
 
 class CopiesWanted(Struct, frozen=True):
-    """Copies of dead tasks, each with its id, guid and reason, that are to go to their queue now."""
+    """Copies to send to the dead queue now, each with id, guid and reason of its dead task."""
 
     wanted: tuple[tuple[int, str, str], ...]
 
 
 class ResourcesSeen(Struct, frozen=True):
-    """Something changed in Etcd."""
+    """Resources have changed in Etcd."""
 
     seen: Mapping[str, Resource | None]
 
 
 class ResourcesRead(Struct, frozen=True):
-    """Everything in Etcd was read; ``held`` are our lock keys' resources by attempt."""
+    """All resources in Etcd were read; ``held`` has the resources of our lock keys by attempt."""
 
     seen: Mapping[str, Resource | None]
     held: Mapping[int, frozenset[str]]
 
 
 class ResourcesReplaced(Struct, frozen=True):
-    """Etcd is older than it was, or another one; what there is comes next."""
+    """Etcd was restored to an older state or replaced; a full read follows."""
 
     reason: str
 
 
 class ResourcesLost(Struct, frozen=True):
-    """Etcd is away."""
+    """Etcd is unreachable."""
 
     reason: str
 
 
 class DeliveriesResumed(Struct, frozen=True):
-    """Messages come again, after a time in which they could not: nobody's silence counts."""
+    """Messages come again after an interruption, during which nobody's silence counts."""
 
 
 class Pass(Struct, frozen=True):
-    """The slow catch-all pass: whatever was missed is looked at again."""
+    """The slow catch-all pass: check everything again, in case something was missed."""
 
 
 class LimitsChanged(Struct, frozen=True):
-    """The operator set other times and counts."""
+    """The operator changed the settings."""
 
     limits: Limits
 

@@ -1,4 +1,4 @@
-"""Who a manager is, for others that might be mistaken for it."""
+"""Identifies the active manager, so that another grid's manager is not mistaken for it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from msgspec import Struct
 
 
 class Life(Struct, frozen=True):
-    """Who the active manager is, for those that might be mistaken for it.
+    """Identifies the active manager of a grid.
 
     Attributes:
-        identity: of the grid; made with its tables, so a copy of the database has it, too.
-        token: of this leadership, random.
-        earlier: the tokens of the last leaderships on this database, as far as it remembers.
-        place: tells this database from its copies and from other databases.
-        database: where it is, for people, without secrets.
+        identity: of the grid. It is created with the grid's tables, so a copy of the database has it too.
+        token: random; identifies this leadership.
+        earlier: the tokens of the last leaderships on this database, as far as the database remembers them.
+        place: distinguishes this database from its copies and from other databases.
+        database: its address, for people, without secrets.
     """
 
     identity: str

@@ -1,4 +1,4 @@
-"""What the operator sets for tasks and workers."""
+"""The operator's settings for tasks and workers."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """How much of the backlog is in memory.
+    """How much of the backlog is kept in memory.
 
     Attributes:
-        tasks: waiting tasks above which demands are paged out. The backlog raises it when evicted demands
-            have to be read again, so that memory follows what is in use.
-        first: tasks of each suite that are read when a demand is read.
-        most: tasks of a lane that are read at a time, at most. The number begins with ``first``, and
-            doubles when the lane is drained.
+        tasks: number of waiting tasks above which demands are paged out. The backlog raises it when evicted
+            demands must be read again, so that memory follows what is in use.
+        first: number of tasks per suite that are read when a demand is read.
+        most: the largest number of tasks of a lane that are read at a time. Reading begins with ``first``,
+            and the number doubles each time the lane is drained.
     """
 
     tasks: int = 50_000
@@ -24,19 +24,19 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the operator sets. Times are seconds.
+    """The operator's settings. Times are in seconds.
 
     Attributes:
         missing_interval: silence after which a worker is missing.
-        time_limit: for tasks that name none.
+        time_limit: for tasks that set none.
         dispatch_timeout: from dispatch to *working*.
         release_grace: how long a worker that says it is free may still say otherwise.
         patience: how long a task waits for resources before it claims them.
-        max_attempts: attempts after which a task is dead; 0 is never.
+        max_attempts: attempts after which a task is dead; 0 means never.
         hold_unknown: a resource without an entry in Etcd holds a task back.
         forget_after: how long a missing worker is remembered.
-        memory: how much of the backlog is in memory; no operator sets it.
-        excerpt: characters that are logged of a message which nobody can use.
+        memory: how much of the backlog is in memory; not a setting of the operator.
+        excerpt: number of characters that are logged of a message that nobody can use.
     """
 
     missing_interval: float = 90.0

@@ -1,4 +1,4 @@
-"""What is asked of Etcd for an attempt, and what it answers."""
+"""The requests of attempts to Etcd, and Etcd's answers."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from msgspec import Struct
 
 
 class Claim(Struct, frozen=True):
-    """The references that one attempt wants, or holds: one of each name."""
+    """The references that one attempt wants or holds: one of each resource."""
 
     attempt: int
     resources: tuple[str, ...]
 
 
 class Granted(Struct, frozen=True):
-    """All references of a claim that have an entry in Etcd are held now."""
+    """All references of the claim that have an entry in Etcd are held now."""
 
     attempt: int
     reserved: tuple[str, ...]
 
 
 class Refused(Struct, frozen=True):
-    """Nothing of a claim is held: one resource had no reference to give."""
+    """No reference of the claim is held: one resource had none free."""
 
     attempt: int
     short: str
 
 
 class Impossible(Struct, frozen=True):
-    """What an attempt wants to take or give back can't be done, for a reason that concerns it alone.
+    """An attempt's claim can't be reserved or released, for a reason that concerns it alone.
 
-    Etcd is there and refuses, and would again. Some of it may have been done: a claim that was to be taken
-    is to be released.
+    Etcd answers, refuses, and would refuse again. It may have done a part: a claim that was to be reserved
+    must be released.
 
     Attributes:
-        reason: a text for people, with the resource and what Etcd said.
+        reason: a text for people, with the resource and Etcd's words.
     """
 
     attempt: int

@@ -1,6 +1,6 @@
-"""Shared resources as anyone sees them: counts, limits and the windows of time that change them.
+"""Shared resources: counts, limits, and the windows of time that change the limits.
 
-The layout in Etcd is described in ``docs/protocol.md``, section *Resources*.
+``docs/protocol.md``, section *Resources*, describes the layout in Etcd.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 UNLIMITED = -1
-"""The limit that is none, as it stands in ``ref_limit`` and in a window's ``limit``."""
+"""The value of ``ref_limit``, or of a window's ``limit``, that means no limit."""
 
 ANY_DAY = -1
-"""A window's ``day_of_week`` that fits every day."""
+"""The value of a window's ``day_of_week`` that matches every day."""
 
 MINUTES_A_DAY = 24 * 60
 
@@ -25,11 +25,12 @@ class Window(Struct, frozen=True):
 
     Attributes:
         id: its name under the resource's ``windows``.
-        start: minute of the day from which it is inside, 0 to less than 1440; seconds are parts of it.
-        end: minute from which it is outside again, 0 to 1440; before ``start`` it means the next day.
+        start: minute of the day at which it begins, 0 to less than 1440; seconds are fractions.
+        end: minute of the day at which it ends, 0 to 1440; if this is before ``start``, it ends the next
+            day.
         day: weekday on which the window *starts*, 0 (Sunday) to 6, or `ANY_DAY`.
-        available: whether references may be added while inside.
-        limit: most references while inside, `UNLIMITED`, or None for the resource's own limit.
+        available: whether references may be taken inside the window.
+        limit: the limit inside the window, `UNLIMITED`, or None for the resource's own limit.
     """
 
     id: str
@@ -40,7 +41,7 @@ class Window(Struct, frozen=True):
     limit: int | None = None
 
     def contains(self, local: datetime) -> bool:
-        """Tell whether local time (naive) is inside."""
+        """Tell whether a local time (naive) is inside the window."""
         minute = local.hour * 60 + local.minute + local.second / 60
         today = local.isoweekday() % 7
         if self.start <= self.end:
@@ -54,19 +55,21 @@ class Window(Struct, frozen=True):
 
 
 class Resource(Struct, frozen=True):
-    """What Etcd says of one resource at a moment.
+    """The state of one resource in Etcd at a moment.
 
     Attributes:
         name: its name, unique in the environment.
-        held: ``ref_count``, references held now by everyone.
-        limit: ``ref_limit``: most references at a time; `UNLIMITED`; missing or malformed is 0.
-        available: False where ``available`` is ``0``: nobody may add a reference.
+        held: ``ref_count``, the number of references that all programs hold now.
+        limit: ``ref_limit``, the most references at a time, or `UNLIMITED`. Missing or malformed counts as
+            0.
+        available: False if ``available`` is ``0``: nobody may take a reference.
         windows: the windows that could be read.
-        closed: there is a window that can't be read: nobody knows when it means to close the resource.
-        earlier: what it was a moment ago: its windows, or itself, are being written key by key.
+        closed: a window could not be read, so it is unknown when it closes the resource.
+        earlier: the state a moment ago, while another program is writing the resource or its windows key by
+            key.
         faults: what could not be read, for people: "ref_limit is 'four', expected a whole number".
-        uncounted: references of our own, by their lock keys, that ``held`` leaves out: somebody has
-            changed the count by hand, or has made the resource anew.
+        uncounted: number of our own references, by their lock keys, that ``held`` does not include, because
+            somebody changed the count by hand or created the resource anew.
     """
 
     name: str
@@ -81,19 +84,19 @@ class Resource(Struct, frozen=True):
 
     @property
     def used(self) -> int:
-        """References that are certainly held now: our own always count."""
+        """The number of references that are certainly held now; our own always count."""
         return self.held + self.uncounted
 
     def with_own(self, own: int) -> Resource:
-        """Return the same where so many lock keys of our own are there."""
+        """Return the same resource, given the number of our own lock keys."""
         uncounted = max(0, own - self.held)
         return self if uncounted == self.uncounted else replace(self, uncounted=uncounted)
 
     def limit_at(self, local: datetime) -> int:
         """Return the most references that may be held at a local time, or `UNLIMITED`.
 
-        Of several windows that contain the time the strictest counts, and of what the resource was a
-        moment ago. ``available = 0`` of the resource itself closes it inside windows too.
+        Among all windows that contain the time, and the resource's state a moment ago, the strictest limit
+        counts. ``available = 0`` of the resource itself closes it inside windows too.
         """
         if not self.earlier:
             return self._limit_at(local)
@@ -113,7 +116,7 @@ class Resource(Struct, frozen=True):
         return self.limit if window.limit is None else window.limit
 
     def free_at(self, local: datetime) -> float:
-        """Return how many references may still be added at a local time: 0 or more, or infinity."""
+        """Return how many references may still be taken at a local time: 0 or more, or infinity."""
         limit = self.limit_at(local)
         return float("inf") if limit == UNLIMITED else max(0, limit - self.used)
 

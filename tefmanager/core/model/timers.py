@@ -1,4 +1,4 @@
-"""What is to be looked at later. Times are monotonic seconds."""
+"""Calls checks when their time has come. Times are monotonic seconds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MINUTE = 60.0
 
 
 class Timer:
-    """A check that is due at a time, unless it was cancelled."""
+    """A check that is due at a time, unless it is cancelled."""
 
     __slots__ = ("check",)
 
@@ -23,10 +23,10 @@ class Timer:
 
 
 class Timers:
-    """Checks that are due at a time.
+    """Checks, each due at a time.
 
-    A check looks at how things are and does nothing, or asks to be called again, when its time has moved.
-    So a heartbeat costs no timer. What is over cancels its timer, which would keep it in memory otherwise.
+    A check that finds its time moved does nothing but ask to be called again. So a heartbeat needs no new
+    timer. A timer that is not needed any more must be cancelled, since it would keep its object in memory.
     """
 
     def __init__(self) -> None:
@@ -35,17 +35,17 @@ class Timers:
         self._cancelled = 0
 
     def __len__(self) -> int:
-        """Count the checks, some of those that were cancelled included."""
+        """Count the checks; may include some that were cancelled."""
         return len(self._heap)
 
     def at(self, when: float, check: Check) -> Timer:
-        """Call a check as soon as the time has come."""
+        """Call a check once the time has come."""
         timer = Timer(check)
         heapq.heappush(self._heap, (when, next(self._ties), timer))
         return timer
 
     def cancel(self, timer: Timer | None) -> None:
-        """Do not call a check; one that was called already, or is None, does not matter."""
+        """Cancel a check. Does nothing if it was called already or is None."""
         if timer is not None and timer.check is not None:
             timer.check = None
             self._cancelled += 1

@@ -1,4 +1,4 @@
-"""The values that rows, messages and the core have in common. All frozen, none knows any other layer."""
+"""The values that rows, messages and the core share. All are frozen, and none knows another layer."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tefmanager.protocol.messages import ManagerState
 
 
 class Moment(Struct, frozen=True):
-    """One reading of the clocks, taken once for each event.
+    """One reading of the clocks, taken once per event.
 
     Attributes:
         monotonic: seconds on a clock that never jumps; for durations.
-        wall: seconds since 1970; for records.
+        wall: unix time; for records.
         local: naive local time; for windows of resources.
     """
 
@@ -29,17 +29,17 @@ class Moment(Struct, frozen=True):
 
 
 class TaskState(StrEnum):
-    """The states of a task that is not finished."""
+    """The states of an unfinished task."""
 
     WAITING = "waiting"
     DISPATCHED = "dispatched"
     WORKING = "working"
     DEAD_LETTERING = "dead_lettering"
-    """Out of attempts, its copy not yet confirmed by the dead queue."""
+    """Out of attempts; the dead queue has not yet confirmed its copy."""
 
 
 class Outcome(StrEnum):
-    """How a task ended; it is in history then."""
+    """How a task ended. It is in history then."""
 
     COMPLETED = "completed"
     STOPPED = "stopped"
@@ -47,11 +47,11 @@ class Outcome(StrEnum):
 
 
 SuiteEnds: TypeAlias = Mapping[str, Mapping[Outcome, int]]
-"""How many tasks of a suite ended how; an outcome that none had may be left out."""
+"""How many tasks of each suite ended with each outcome. Outcomes without tasks may be missing."""
 
 
 class Finish(NamedTuple):
-    """The end of a task: how, when (unix time), after how many attempts; what the dead queue has of it."""
+    """How a task ended, when (unix time), after how many attempts, and the state of its dead copy."""
 
     outcome: Outcome
     at: float
@@ -60,26 +60,26 @@ class Finish(NamedTuple):
 
 
 class Doubt(StrEnum):
-    """What a message that the broker delivered again may mean for an attempt; the next words tell.
+    """What a redelivered message may mean for an attempt; the worker's next words decide.
 
-    It is kept in the task's row: so the message is acknowledged at once, and a crash takes nothing along.
+    The doubt is kept in the task's row, so the message is acknowledged at once and a crash loses nothing.
     """
 
     DONE = "done"
     """The task is done, unless *working* follows within the release grace."""
     STALE = "stale"
-    """The same, but *working* was heard first-hand before: only what is heard first-hand decides."""
+    """The same, but the worker had said *working* first-hand before. Only first-hand words decide."""
     LEFT = "left"
-    """Its worker has left, unless it says anything within the release grace."""
+    """The worker has left, unless it says anything within the release grace."""
 
 
 class AttemptEnd(StrEnum):
-    """How one attempt at a task ended."""
+    """How an attempt ended."""
 
     COMPLETED = "completed"
     UNDELIVERED = "undelivered"
     UNCONFIRMED = "unconfirmed"
-    """The broker did not say within the dispatch timeout whether it has the message."""
+    """The broker did not say within the dispatch timeout whether it had the message."""
     DISPATCH_TIMEOUT = "dispatch_timeout"
     GIVEN_UP = "given_up"
     OFFLINE = "offline"
@@ -100,24 +100,24 @@ class WorkerStatus(StrEnum):
 
 
 Order: TypeAlias = tuple[float, int]
-"""Place of a task among those of its lane: higher priority first, then the older."""
+"""A task's place in its lane: higher priority first, then the older task."""
 
 NOTHING: Order = (-inf, 0)
-"""The place before all of them."""
+"""The place before all tasks."""
 
 
 class TaskSpec(Struct, frozen=True):
-    """What a sender said of a task, but for its body. Never changes.
+    """What the sender said about a task, without the body. Never changes.
 
     Attributes:
         id: number from the database; the smaller, the older.
-        guid: the sender's name for it.
-        task_type: the worker type it needs.
-        priority: higher first.
+        guid: the sender's name for the task.
+        task_type: the worker type that it needs.
+        priority: higher goes first.
         resources: names, sorted, each once.
         suite: its suite's guid, or None.
-        time_limit: seconds it may be *working*, or None for the worker limit.
-        received: unix time at which the manager took it in.
+        time_limit: seconds that it may be *working*, or None for the default.
+        received: unix time at which the manager accepted it.
     """
 
     id: int
@@ -131,25 +131,25 @@ class TaskSpec(Struct, frozen=True):
 
     @property
     def order(self) -> Order:
-        """Its place in its lane."""
+        """The task's place in its lane."""
         return (-self.priority, self.id)
 
 
 class TaskRow(Struct, frozen=True):
-    """A task that is not finished, as its row says.
+    """The row of an unfinished task.
 
     Attributes:
         spec: what the sender said.
-        state: where it is.
-        attempts: how many attempts have been begun, the present one included.
-        attempt: the present attempt's number (from the database), or None while it waits.
-        worker: who has it, or None while it waits.
+        state: its state.
+        attempts: how many attempts have begun, including the present one.
+        attempt: the present attempt's number (from the database), or None while the task waits.
+        worker: the worker that has it, or None while it waits.
         dispatched: unix time of the present attempt's dispatch, or None.
-        started: unix time at which its worker said *working*, or None.
-        avoid: workers that let it stall; it goes to others.
-        doubt: what the present attempt is doubted for, or None.
-        short_since: unix time from which it has been first in line but for its resources, or None.
-        tried: it was sent to a worker once, whether or not that counts as an attempt.
+        started: unix time at which the worker said *working*, or None.
+        avoid: workers that let it time out; it goes to others.
+        doubt: the doubt about the present attempt, or None.
+        short_since: unix time since which it has been first in line, lacking only resources, or None.
+        tried: it was sent to a worker at least once, whether or not that counted as an attempt.
     """
 
     spec: TaskSpec
@@ -166,20 +166,20 @@ class TaskRow(Struct, frozen=True):
 
     @property
     def plain(self) -> bool:
-        """Whether it waits and nothing was ever done with it; others are always in memory."""
+        """Whether it waits and nothing was ever done with it. All other tasks are always in memory."""
         return self.state is TaskState.WAITING and not (self.attempts or self.tried or self.avoid)
 
 
 class AttemptRow(Struct, frozen=True):
-    """An attempt that ended.
+    """The row of an ended attempt.
 
     Attributes:
         id: number from the database, never used again.
         task_id: the task's ``spec.id``.
         guid: the task's guid.
         number: 1 for the task's first attempt.
-        worker: its name.
-        dispatched, started, ended: unix times; ``started`` is None where nobody said *working*.
+        worker: the worker's name.
+        dispatched, started, ended: unix times; ``started`` is None if the worker never said *working*.
         end: how it ended.
         unresolved: the task was taken from the worker, which may still have it.
     """
@@ -197,7 +197,7 @@ class AttemptRow(Struct, frozen=True):
 
 
 class FinishedRow(Struct, frozen=True):
-    """A task in history: its row as it was, how it ended, and when (unix time)."""
+    """A task in history: its last row, how it ended, and when (unix time)."""
 
     row: TaskRow
     outcome: Outcome
@@ -205,11 +205,11 @@ class FinishedRow(Struct, frozen=True):
 
 
 class DeadRow(Struct, frozen=True):
-    """A dead task of which nobody has settled what becomes of it, and how its last attempt ended.
+    """A dead task that is not settled, and how its last attempt ended.
 
     Attributes:
         finished: the task.
-        worker, end: of the last attempt, or None where there was none.
+        worker, end: of the last attempt, or None if there was none.
     """
 
     finished: FinishedRow
@@ -218,15 +218,15 @@ class DeadRow(Struct, frozen=True):
 
 
 class WorkerRow(Struct, frozen=True):
-    """A worker of the grid. Its heartbeats change no row.
+    """The row of a worker. Heartbeats do not change it.
 
     Attributes:
         name: unique.
-        worker_type: the task type it takes.
-        exchange_name: where dispatches to it go.
+        worker_type: the task type that it takes.
+        exchange_name: where its tasks are sent.
         status: as ``get_workers`` names it.
-        since: unix time at which ``status`` became what it is.
-        heard: unix time of its last message before the row was written, or None where nobody knows.
+        since: unix time at which ``status`` last changed.
+        heard: unix time of its last message before the row was written, or None if unknown.
     """
 
     name: str
@@ -238,15 +238,15 @@ class WorkerRow(Struct, frozen=True):
 
 
 class StopRow(Struct, frozen=True):
-    """A suite that is being stopped, or was a while ago.
+    """A suite that is being stopped, or was stopped a while ago.
 
     Attributes:
         suite: its guid.
-        below: tasks of this id and above came after the command.
+        below: tasks with this id or a higher one came after the command.
         spared: ids of tasks that were in flight when the command came.
-        commands: how many commands there were, each of which may be delivered again.
-        stopped: how many tasks were stopped so far.
-        over: all are.
+        commands: how many stop commands came, each of which may be redelivered.
+        stopped: how many tasks have been stopped so far.
+        over: the stop is complete.
     """
 
     suite: str
@@ -258,14 +258,14 @@ class StopRow(Struct, frozen=True):
 
 
 class ManagerRow(Struct, frozen=True):
-    """The manager's own state.
+    """The manager's own row.
 
     Attributes:
         state: set by ``set_state``.
-        task_ids: ids below this one may have been given to tasks.
-        attempt_ids: ids below this one may have been given to attempts.
-        state_since: unix time at which ``state`` became what it is, or None where nobody knows.
-        calendar: unix time that tells what is old, as it was written last, or None where it never was.
+        task_ids: only ids below this one can have been given to tasks.
+        attempt_ids: only ids below this one can have been given to attempts.
+        state_since: unix time at which ``state`` last changed, or None if unknown.
+        calendar: the calendar's unix time when it was last written, or None if it never was.
     """
 
     state: ManagerState = ManagerState.RUNNING
@@ -276,12 +276,12 @@ class ManagerRow(Struct, frozen=True):
 
 
 class Unread(Struct, frozen=True):
-    """Waiting tasks that are alike in type and resources and that are not read.
+    """The unread waiting tasks of one type that need the same resources.
 
     Attributes:
         task_type, resources: theirs.
-        count: how many.
-        best: none has a higher priority.
+        count: how many there are.
+        best: their highest priority, at most.
     """
 
     task_type: str
@@ -291,13 +291,13 @@ class Unread(Struct, frozen=True):
 
 
 class Stretch(Struct, frozen=True):
-    """Part of a lane, to be read.
+    """A part of a lane, to be read.
 
     Attributes:
         task_type, resources, suite: the lane's.
-        after: place of what goes before.
-        at_most: tasks.
-        below: no task of this id or above, unless it is None.
+        after: the part begins after this place.
+        at_most: the largest number of tasks.
+        below: only tasks with ids below this one, unless it is None.
     """
 
     task_type: str
@@ -309,15 +309,15 @@ class Stretch(Struct, frozen=True):
 
 
 class Snapshot(Struct, frozen=True):
-    """All rows, as a leadership begins.
+    """All rows at the beginning of a leadership.
 
     Attributes:
         manager: the manager's own row.
-        tasks: the tasks that are not finished and were read, by id.
+        tasks: the unfinished tasks that were read, by id.
         workers: the workers.
         paused_suites: guids.
-        stops: suites that are being stopped, or were a while ago.
-        unresolved: ended attempts that their workers may still have, by id.
+        stops: suites that are being stopped, or were stopped a while ago.
+        unresolved: ended attempts whose workers may still have the task, by id.
         unread: the tasks that were not read.
         unread_suites: how many of them there are, by type and suite.
     """
@@ -333,31 +333,31 @@ class Snapshot(Struct, frozen=True):
 
     @property
     def count(self) -> int:
-        """How many tasks are not finished."""
+        """The number of unfinished tasks."""
         return len(self.tasks) + sum(demand.count for demand in self.unread)
 
 
 class Changes(Struct):
-    """The row changes of one turn; what a row says at the end of the turn counts.
+    """The row changes of one turn; each row as it is at the end of the turn.
 
     Written in the order of the attributes, in one transaction.
 
     Attributes:
-        manager: the manager's row, where it changed.
+        manager: the manager's row, if it changed.
         accepted: new tasks with their bodies.
-        properties: what else came with their messages, where anything did, by task id.
-        tasks: new rows of tasks that were there before the turn, by task id.
+        properties: the other properties of their messages, if any, by task id.
+        tasks: new rows of tasks that existed before the turn, by task id.
         attempts: attempts that ended.
         resolved: ids of attempts that are no longer unresolved.
-        finished: tasks (also ones accepted in this turn) that move to history, by task id.
-        copies: what the dead queue has of dead tasks now, by task id.
+        finished: tasks that move to history, by task id; may include tasks accepted in this turn.
+        copies: the states of dead tasks' copies, by task id.
         workers: new or changed workers, by name.
         left: names of workers to remove.
-        paused: suites to add to the paused ones.
-        readied: suites to take from them.
-        stops: suites that are being stopped, or were, by guid.
-        stops_forgotten: suites of which that need not be known any more.
-        bodies: ids of tasks, accepted before this turn, whose bodies the commit is to bring along.
+        paused: suites to pause.
+        readied: suites to pause no longer.
+        stops: suites that are being stopped or were stopped, by guid.
+        stops_forgotten: suites whose stop rows to remove.
+        bodies: ids of tasks, accepted before this turn, whose bodies the commit returns.
     """
 
     manager: ManagerRow | None = None
@@ -377,9 +377,9 @@ class Changes(Struct):
     bodies: list[int] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        """Tell whether anything is to be written or read."""
+        """Tell whether there is anything to write or read."""
         return any(getattr(self, name) for name in self.__struct_fields__)
 
 
 Bodies = Mapping[int, bytes]
-"""Messages of tasks, byte for byte as they came, by task id."""
+"""The bodies of tasks, byte for byte as they came, by task id."""
