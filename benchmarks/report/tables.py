@@ -117,7 +117,7 @@ def cpu(results: Results) -> str:
             limits = (1000 * cores / cost for cost in (sum(medians), sum(medians[1:])))
             rows.append((row.name, *(f"{value:.2f}" for value in medians), *map(number, limits)))
     head = ("manager", "RabbitMQ", "PostgreSQL", "Etcd", "workers and client")
-    return table(("", *head, "tasks/s at most", "with a manager that costs nothing"), rows)
+    return table(("", *head, "tasks/s at most", "tasks/s without the manager's CPU time"), rows)
 
 
 def latency(results: Results) -> str:
@@ -158,7 +158,14 @@ def backlog(results: Results) -> str:
         rows.append(
             (f"{size:,}", spread(values), ratio(statistics.median(values), empty), start, most, after)
         )
-    head = ("waiting tasks", "tasks/s", "× empty", "start to first dispatch, s", "MB, most", "MB, after")
+    head = (
+        "waiting tasks",
+        "tasks/s",
+        "× empty",
+        "start to first dispatch, s",
+        "memory at most, MB",
+        "memory afterwards, MB",
+    )
     return table(head, rows)
 
 
@@ -188,7 +195,7 @@ def resources(results: Results) -> str:
         (f"{each} of {of:,}", spread(results.values(RATE, "resources", of=of, resources=each)))
         for of, each in pairs
     ]
-    return table(("resources a task", "tasks/s"), rows)
+    return table(("resources of a task", "tasks/s"), rows)
 
 
 def fairness(results: Results) -> str:
@@ -200,34 +207,34 @@ def fairness(results: Results) -> str:
         name = f"{patience} s" if patience < 1000 else "none"
         used = f"{one.values['% of other resource in use']:.0f} %"
         rows.append((name, number(one.values["s first in line, most"]), bound, used))
-    head = ("patience", "first in line, most, s", "patience + longest task, s", "other resource in use")
+    head = ("patience", "first in line at most, s", "patience + longest task, s", "other resource in use")
     return table(head, rows)
 
 
 def intake(results: Results) -> str:
     """Return what happened while tasks poured in."""
     names = {
-        "tasks/s published alone": "published, with nobody there, tasks/s",
-        "tasks/s published": "published, with the manager there, tasks/s",
-        "tasks/s taken in": "taken in, tasks/s",
-        "taken in / published alone": "taken in : published with nobody there",
-        "MB, most": "memory of the manager, most, MB",
+        "tasks/s published alone": "published without a manager, tasks/s",
+        "tasks/s published": "published with the manager running, tasks/s",
+        "tasks/s taken in": "accepted by the manager, tasks/s",
+        "taken in / published alone": "accepted : published without a manager",
+        "MB, most": "memory of the manager at most, MB",
         "ms a turn": "mean length of a turn, ms",
-        "ms behind its tasks, median": "answer later than the task before it, median, ms",
-        "ms behind its tasks, most": "answer later than the task before it, most, ms",
-        "s in the queue, most": "answer later than its question, most, s",
+        "ms behind its tasks, median": "answer after the tasks before it, median, ms",
+        "ms behind its tasks, most": "answer after the tasks before it, at most, ms",
+        "s in the queue, most": "answer after its question, at most, s",
     }
     rows = [(text, spread(results.values(name, "intake"))) for name, text in names.items()]
-    return table(("", "median (least–most)"), rows)
+    return table(("", "median (lowest–highest)"), rows)
 
 
 def heartbeats(results: Results) -> str:
     """Return what workers cost that only send heartbeats."""
     rows = [
         (name, spread(results.values(key, "heartbeats")))
-        for name, key in (("CPU, % of a core", "% of a core"), ("memory, most, MB", "MB, most"))
+        for name, key in (("CPU, % of a core", "% of a core"), ("memory at most, MB", "MB, most"))
     ]
-    return table(("", "median (least–most)"), rows)
+    return table(("", "median (lowest–highest)"), rows)
 
 
 def _each(found: Iterable[Measurement], fact: str) -> list[int]:
