@@ -1,1 +1,1 @@
-"""RabbitMQ: a consumer and a publisher, on txamqp with its faults cured."""
+"""RabbitMQ: a consumer and a publisher, built on txamqp with its faults corrected."""

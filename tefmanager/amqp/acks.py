@@ -1,4 +1,4 @@
-"""Which deliveries of a channel are not acknowledged yet, and how few frames acknowledge some of them."""
+"""Tracks the unacknowledged deliveries of a channel, and acknowledges them in as few frames as possible."""
 
 from __future__ import annotations
 
@@ -6,36 +6,36 @@ from bisect import bisect_left
 from collections.abc import Iterable
 
 OVERHEAD = 256
-"""Bytes that a delivery costs beside its body and headers, roughly."""
+"""Approximate bytes of memory that a delivery takes besides its body and headers."""
 
 
 class AckTracker:
-    """Deliveries by tag, which counts up from 1, with their sizes. Pure.
+    """Unacknowledged deliveries by tag (counting up from 1), with their sizes. Pure.
 
     Attributes:
-        unacked: bytes in deliveries that are not acknowledged, with their overhead.
+        unacked: bytes of unacknowledged deliveries, including their overhead.
     """
 
     def __init__(self) -> None:
         self._sizes: dict[int, int] = {}
         self._last = 0
-        self._low = 1  # every tag below it is acknowledged
+        self._low = 1  # every tag below this one is acknowledged
         self.unacked = 0
 
     def __len__(self) -> int:
         return len(self._sizes)
 
     def add(self, tag: int, size: int) -> None:
-        """Take in a delivery of so many bytes."""
+        """Add a delivery of ``size`` bytes."""
         size += OVERHEAD
         self._sizes[tag] = size
         self._last = tag
         self.unacked += size
 
     def ack(self, tags: Iterable[int]) -> list[tuple[int, bool]]:
-        """Return the fewest acknowledgements, as pairs of tag and *multiple*, that settle the tags.
+        """Return the fewest acknowledgements, as pairs of tag and *multiple*, that cover the tags.
 
-        A tag that was not delivered, or was acknowledged before, is left out: the broker would close
+        Leaves out a tag that was never delivered or is already acknowledged, because the broker would close
         the channel for it.
         """
         new = sorted(tag for tag in set(tags) if tag in self._sizes)

@@ -1,4 +1,4 @@
-"""Publishing what happens, for whoever listens: best effort, and next to no cost where nobody does."""
+"""Publishes events to whoever listens: best effort, at almost no cost while nobody does."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from tefmanager.support.backoff import Backoff
 from tefmanager.support.lease import Lease
 
 PAUSE = 1.0
-"""Seconds for which nothing is published under a key after the broker has returned a message: nobody is
-bound for it."""
+"""Seconds for which nothing is published under a key after the broker returned a message because no queue
+is bound for it."""
 
 CONTENT_TYPE = b"application/json"
 
 
 class Announcer(ChannelEvents):
-    """A channel on which transient messages go to one exchange, and nobody waits for any of them.
+    """A channel that publishes transient messages to one exchange and waits for none of them.
 
-    What can't be written at once is dropped: so nothing is held up, and no memory is needed.
+    Messages that can't be written at once are dropped, so nothing is delayed and no memory is needed.
 
     Args:
         number: of the channel.
         exchange: where the messages go.
         lease: nothing is published while it does not hold.
         seconds: reads a clock that never goes back.
-        pauses: before it is tried again to publish what the broker has refused.
+        pauses: the pauses before publishing is tried again after the broker refused.
     """
 
     _log = Logger()
@@ -58,7 +58,7 @@ class Announcer(ChannelEvents):
         self._asking = False
 
     def announce(self, key: str, body: Callable[[], bytes]) -> None:
-        """Publish a message; ``body`` makes it, and is called only where somebody may hear it."""
+        """Publish a message. ``body`` makes it, and is called only if somebody may hear it."""
         protocol = self._protocol
         if protocol is None or not self._writable or not self._lease.holds:
             return
@@ -73,9 +73,9 @@ class Announcer(ChannelEvents):
             Deferred.fromCoroutine(self._ask(protocol)).addErrback(_not_reopened)
 
     async def _ask(self, protocol: AmqpProtocol) -> None:
-        """Find out whether the broker has taken a message: it answers only after that.
+        """Ask the broker something, to learn whether it has refused a message: it answers in order.
 
-        Whether we may publish shows nowhere else, since nothing is confirmed here.
+        Without confirms, nothing else shows whether we have the right to publish.
         """
         self._asking = True
         try:
@@ -86,21 +86,21 @@ class Announcer(ChannelEvents):
         self._recovered()
 
     def _head(self, key: str) -> tuple[bytes, bytes]:
-        """Make once what stands before all messages of a key; the message id tells which key came back."""
+        """Build once what precedes every message of a key. The message id tells which key was returned."""
         properties = encode_properties(Message(b"", content_type=CONTENT_TYPE, persistent=False))
         routed = route(self._exchange.encode(), key.encode())
         head = self._heads[key] = (routed, properties + short_text(key.encode()))
         return head
 
     def set_writable(self, writable: bool) -> None:
-        """Drop messages from now on, or publish them again."""
+        """Publish messages, or drop them from now on."""
         self._writable = writable
 
     async def open(self, protocol: AmqpProtocol) -> None:
         """Open the channel on a connection and declare the exchange. Raises `txamqp.client.Closed`.
 
-        An exchange of another type is as good. Where the broker refuses, it is tried again, at least
-        every half minute.
+        An existing exchange of another type is used as it is. If the broker refuses, this is tried again,
+        at least every half minute.
         """
         try:
             await self._declare(protocol, passive=False)
@@ -139,7 +139,7 @@ class Announcer(ChannelEvents):
             Deferred.fromCoroutine(self.open(protocol)).addErrback(_not_reopened)
 
     def returned(self, reason: str, properties: Properties) -> None:
-        """Nobody is bound for the key of a message."""
+        """Note that no queue is bound for the message's key."""
         key = (properties.message_id or b"").decode()
         self._unheard_until[key] = self._seconds() + PAUSE
 
@@ -148,7 +148,7 @@ class Announcer(ChannelEvents):
         self._protocol = None
 
     def closed_by_broker(self, code: int, reason: str) -> None:
-        """Make the exchange anew if somebody has removed it; otherwise we may not publish for now."""
+        """Declare the exchange again if it was deleted; otherwise we may not publish for now."""
         protocol, self._protocol = self._protocol, None
         if protocol is None:
             return
@@ -160,5 +160,5 @@ class Announcer(ChannelEvents):
 
 
 def _not_reopened(failure: Failure) -> None:
-    # The connection went meanwhile; the channel is opened on the next one.
+    # The connection broke meanwhile; the channel is opened on the next one.
     failure.trap(Closed)  # type: ignore[no-untyped-call]

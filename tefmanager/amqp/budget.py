@@ -1,4 +1,4 @@
-"""How many channels we may open, as far as the broker has told."""
+"""How many channels the manager may open, as far as the broker has told."""
 
 from __future__ import annotations
 
@@ -7,22 +7,24 @@ from collections.abc import Callable
 from tefmanager.amqp.protocol import MAX_CHANNELS
 
 REFUSED = "number of channels opened"
-"""What the broker says when it ends a connection for a channel too many: of it, of a user, of a node."""
+"""Part of the broker's reason when it closes a connection because of one channel too many for the
+connection, the user or the node."""
 
 FORGOTTEN = 600.0
-"""Seconds after which a new connection tries again to open as many as it would like."""
+"""Seconds after which a new connection tries again to open the full number of channels."""
 
 
 class ChannelBudget:
-    """Shared by our connections: a limit of RabbitMQ for a user counts the channels of all of them.
+    """The channels that the manager may open, shared by its connections.
 
-    The publisher is the one that gives channels up: its first one does all that is necessary.
+    A RabbitMQ limit for a user counts the channels of all its connections. The publisher is the one that
+    gives channels up; its first channel can do everything necessary.
 
     Args:
         seconds: reads a clock that never goes back.
 
     Attributes:
-        used: channels that the publisher has opened, or is about to.
+        used: number of channels that the publisher has opened or is about to open.
     """
 
     def __init__(self, seconds: Callable[[], float]) -> None:
@@ -33,16 +35,16 @@ class ChannelBudget:
         self.used = 0
 
     def watch(self, tell: Callable[[], None]) -> None:
-        """Call ``tell`` whenever fewer are allowed."""
+        """Call ``tell`` whenever the allowed number decreases."""
         self._watchers.append(tell)
 
     @property
     def most(self) -> int:
-        """How many the publisher may open."""
+        """The number of channels that the publisher may open."""
         return MAX_CHANNELS if self._seconds() - self._since > FORGOTTEN else self._most
 
     def ended(self, reason: str) -> bool:
-        """Take in why a connection ended; True where it was for a channel too many."""
+        """Take in why a connection ended; return True if it was because of one channel too many."""
         if REFUSED not in reason:
             return False
         self._most = max(1, min(self.most, self.used) - 1)

@@ -1,7 +1,7 @@
-"""Field tables and method arguments, as bytes: every type that RabbitMQ and its clients put on the wire.
+"""Encodes and decodes field tables and method arguments, with every type that RabbitMQ and clients use.
 
-The types and their letters are those of RabbitMQ (https://www.rabbitmq.com/amqp-0-9-1-errata), which differ
-from the letters in the AMQP 0-9-1 document where the two disagree.
+The types and their letters are RabbitMQ's (https://www.rabbitmq.com/amqp-0-9-1-errata). They differ from
+those in the AMQP 0-9-1 document where the two disagree.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from decimal import Decimal
 from txamqp.codec import Codec
 
 MAX_DEPTH = 64
-"""Tables and arrays inside each other are followed this far."""
+"""Nested tables and arrays are decoded down to this depth."""
 
 MAX_SHORT_TEXT = 255
-"""Most bytes in a short string: names, keys, correlation ids."""
+"""The most bytes of a short string: names, keys, correlation ids."""
 
 
 class TableError(ValueError):
-    """A field table can't be read to its end, or a value can't be put into one."""
+    """A field table can't be decoded, or a value can't be encoded into one."""
 
 
 class Timestamp(int):
-    """Seconds since 1970, as a field of its own type."""
+    """A unix time as a field of type timestamp."""
 
 
 _FIXED: dict[int, struct.Struct] = {
@@ -46,10 +46,10 @@ _DOUBLE = struct.Struct(">cd")
 
 
 def decode_table(raw: bytes) -> dict[str, object]:
-    """Return the fields of an encoded table, the four bytes of its length included.
+    """Return the fields of an encoded table, which begins with the four bytes of its length.
 
-    Text that is not UTF-8 comes as bytes, a timestamp as `Timestamp`, a decimal as `Decimal`. Raises
-    `TableError` where the table has a type that is not known, or is cut off.
+    Text that is not UTF-8 is returned as bytes, a timestamp as `Timestamp`, a decimal as `Decimal`. Raises
+    `TableError` if the table contains an unknown type or is cut off.
     """
     try:
         fields, end = _table(raw, 0, 0)
@@ -159,16 +159,16 @@ _READERS: dict[int, Callable[[bytes, int, int], tuple[object, int]]] = {
 
 
 def encode_table(fields: Mapping[str, object]) -> bytes:
-    """Return a table as bytes, its length included.
+    """Return a table as bytes, including its length.
 
-    Takes text, bytes, booleans, whole numbers of up to 64 bits, floats, None, `Decimal`, `datetime`,
+    Accepts text, bytes, booleans, integers of up to 64 bits, floats, None, `Decimal`, `datetime`,
     `Timestamp`, sequences and mappings. Raises `TableError` for anything else.
     """
     return _long_bytes(b"".join(_field(name, value, 0) for name, value in fields.items()))
 
 
 def short_text(value: bytes | str) -> bytes:
-    """Return a short string as bytes, its length included. Raises `TableError` over 255 bytes."""
+    """Return a short string as bytes, including its length. Raises `TableError` over 255 bytes."""
     data = _utf8(value) if isinstance(value, str) else value
     if len(data) > MAX_SHORT_TEXT:
         raise TableError(f"{len(data)} bytes in a short string, at most {MAX_SHORT_TEXT} fit")
@@ -193,7 +193,7 @@ def _long_bytes(data: bytes) -> bytes:
 
 
 def _utf8(text: str) -> bytes:
-    # A lone surrogate has no encoding; user text may hold one, and must not make a message unpublishable.
+    # A lone surrogate has no encoding. User text may contain one, and must still be publishable.
     return text.encode("utf-8", "backslashreplace")
 
 
@@ -215,7 +215,7 @@ def _write_decimal(value: Decimal, depth: int) -> bytes:
     sign, digits, exponent = value.as_tuple()
     number = int("".join(map(str, digits)) or "0") * (-1 if sign else 1)
     if not isinstance(exponent, int) or not -255 <= exponent <= 0 or abs(number) >= 2**31:
-        # The type has no room for it; as text it arrives in full.
+        # Too large for the type; as text it arrives complete.
         return b"S" + _long_bytes(str(value).encode())
     return b"D" + _DECIMAL.pack(-exponent, number)
 
@@ -228,7 +228,7 @@ def _write_mapping(fields: Mapping[str, object], depth: int) -> bytes:
     return b"F" + _long_bytes(b"".join(_field(str(k), v, depth + 1) for k, v in fields.items()))
 
 
-# In this order: a bool and a Timestamp are ints too, text and bytes are sequences.
+# The order matters: a bool and a Timestamp are ints too, and text and bytes are sequences.
 _WRITERS: tuple[tuple[type, Callable[..., bytes]], ...] = (
     (str, lambda value, depth: b"S" + _long_bytes(_utf8(value))),
     (bool, lambda value, depth: b"t\x01" if value else b"t\x00"),
@@ -248,10 +248,10 @@ _WRITERS: tuple[tuple[type, Callable[..., bytes]], ...] = (
 
 
 class WireCodec(Codec):  # type: ignore[misc]  # txamqp has no types
-    """txamqp's codec for arguments of methods, with lengths in bytes and with all types in tables."""
+    """txamqp's codec for method arguments, with lengths in bytes and all types in tables."""
 
     def read(self, n: int) -> bytes:
-        """Return exactly ``n`` bytes, or raise `TableError` where the method is cut off."""
+        """Return exactly ``n`` bytes, or raise `TableError` if the method is cut off."""
         data: bytes = self.stream.read(n)
         if len(data) != n:
             raise TableError("the method is cut off")
@@ -267,7 +267,7 @@ class WireCodec(Codec):  # type: ignore[misc]  # txamqp has no types
         self.write(data)
 
     def dec_str(self, fmt: str) -> str:
-        """Read a string as text; what is not UTF-8 in it stands as backslash escapes."""
+        """Read a string as text; bytes that are not UTF-8 become backslash escapes."""
         return str(self.read(self.unpack(fmt)), "utf-8", "backslashreplace")
 
     def encode_table(self, tbl: Mapping[str, object]) -> None:
@@ -275,7 +275,7 @@ class WireCodec(Codec):  # type: ignore[misc]  # txamqp has no types
         self.write(encode_table(tbl))
 
     def decode_table(self) -> dict[str, object]:
-        """Read a table; one that can't be understood counts as empty."""
+        """Read a table; one that can't be decoded counts as empty."""
         size = self.read(4)
         raw = size + self.read(_LONG.unpack(size)[0])
         try:

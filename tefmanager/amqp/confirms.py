@@ -1,4 +1,4 @@
-"""A channel in confirm mode: what was published on it, and what became of each message."""
+"""A channel in confirm mode: knows which messages were published on it, and the outcome of each."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ACCESS_REFUSED = 403
 NOT_FOUND = 404
 
 DEFAULT_EXCHANGE = b"amq.default"
-"""What the broker calls the exchange without a name."""
+"""The broker's name for the default exchange."""
 
 
 NACK = "the broker refused it (basic.nack): the queue is full, or a part of it is away"
@@ -44,13 +44,13 @@ _TOO_LARGE = re.compile(r"message size (\d+) is larger than (?:configured )?max 
 
 
 def largest_of(reason: str) -> tuple[int, int] | None:
-    """Return size and limit where the broker closed a channel for a message that was too large."""
+    """Return size and limit if the broker closed a channel because a message was too large."""
     found = _TOO_LARGE.search(reason)
     return None if found is None else (int(found[1]), int(found[2]))
 
 
 class _Entry:
-    """A message from the call that publishes it to the broker's answer."""
+    """A message, from the call that publishes it until the broker's answer."""
 
     __slots__ = (
         "after",
@@ -79,25 +79,27 @@ class _Entry:
 class ConfirmChannel(ChannelEvents):
     """Publishes on one channel, mandatory and with confirms, in the order of the calls.
 
-    Messages wait here while there is no channel, or nothing may be written. The number of messages that are
-    not confirmed has no limit of its own: each has a caller that waits for it.
+    Messages wait here while there is no channel or nothing may be written. They have no limit in number,
+    because a caller waits for each of them.
 
-    A returned message is told from the others in flight by its message id, ``<token>-<number>``: the token
-    is new for each channel, the number is the one by which the broker confirms it. Routing key and content
-    would not do, since the same message may be sent twice, and confirms of several come as one.
+    Each message has the message id ``<token>-<number>``, so that a returned message can be told from the
+    others in flight. The token is new for each channel; the number is the one by which the broker confirms
+    the message. Routing key and content would not identify it: the same message may be sent twice, and one
+    confirm may cover several messages.
 
-    Where the broker lets us publish to no queue, that says nothing of any message. They wait, and one at a
-    time is tried again, so that none is in doubt.
+    If the broker lets us publish to no queue at all, its refusal says nothing about a single message. Then
+    all messages wait, and one at a time is tried again, so that the outcome of none is in doubt.
 
     Args:
         number: of the channel.
         lease: messages wait while it does not hold.
-        window: most messages that are not confirmed.
-        on_close: is told why the broker has closed the channel, once until something is confirmed again.
-        on_access: is told why the broker lets us publish to no queue, and an empty text once it does again.
+        window: the largest number of unconfirmed messages.
+        on_close: is told why the broker closed the channel; not again until a message is confirmed.
+        on_access: is told why the broker lets us publish to no queue, and gets an empty text when it does
+            again.
 
     Attributes:
-        number: as given; for the next `open`.
+        number: as given; used by the next `open`.
     """
 
     _log = Logger()
@@ -115,7 +117,7 @@ class ConfirmChannel(ChannelEvents):
         self._window = window
         self._on_close = on_close
         self._on_access = on_access
-        self._pauses: Backoff | None = None  # while the broker lets us publish to no queue
+        self._pauses: Backoff | None = None  # the broker lets us publish to no queue
         self._again: IDelayedCall | None = None
         self._protocol: AmqpProtocol | None = None
         self._writable = True
@@ -126,7 +128,7 @@ class ConfirmChannel(ChannelEvents):
         self._told = ""
 
     def __len__(self) -> int:
-        """Return how many messages wait for the broker's answer, or to be sent."""
+        """Return how many messages wait to be sent or to be confirmed."""
         return len(self._waiting) + len(self._in_flight)
 
     # --- Publishing ---
@@ -134,11 +136,11 @@ class ConfirmChannel(ChannelEvents):
     def publish(
         self, exchange: bytes, key: bytes, message: Message, tell: Tell = tell_nobody
     ) -> Deferred[Delivered]:
-        """Publish, and return what becomes of it. Raises `TableError` where it can't be encoded.
+        """Publish a message and return its outcome. Raises `TableError` if it can't be encoded.
 
-        ``tell`` is told why it was not confirmed.
+        ``tell`` is given the reason if the message is not confirmed.
 
-        Cancelling the result takes the message back if it was not sent yet.
+        Cancelling the Deferred withdraws the message if it has not been sent yet.
         """
         entry = _Entry(exchange, route(exchange, key), message, tell)
         entry.answer = Deferred(lambda _: self._take_back(entry))
@@ -160,7 +162,7 @@ class ConfirmChannel(ChannelEvents):
         )
 
     def _properties_of(self, entry: _Entry, frame_max: int) -> tuple[bytes, bytes]:
-        """Return a message's properties; headers too long for the one frame they must fit are left out."""
+        """Return a message's properties, without headers that are too long for a single frame."""
         size = len(entry.before) + len(entry.after)
         if size + PROPERTIES_OVERHEAD <= frame_max:
             return entry.before, entry.after
@@ -168,7 +170,7 @@ class ConfirmChannel(ChannelEvents):
         return encode_around(replace(entry.message, headers={}, original=None))
 
     def set_writable(self, writable: bool) -> None:
-        """Hold messages back, or send those that wait."""
+        """Send the waiting messages, or hold messages back."""
         self._writable = writable
         self._drain()
 
@@ -183,7 +185,7 @@ class ConfirmChannel(ChannelEvents):
     # --- The channel ---
 
     async def open(self, protocol: AmqpProtocol) -> None:
-        """Open the channel on a connection and send what waits. Raises `txamqp.client.Closed`."""
+        """Open the channel on a connection and send the waiting messages. Raises `txamqp.client.Closed`."""
         channel = await protocol.open_channel(self.number, self)
         await channel.confirm_select()
         self._next = 1
@@ -192,12 +194,12 @@ class ConfirmChannel(ChannelEvents):
         self._drain()
 
     def hand_over(self, other: ConfirmChannel) -> None:
-        """Let another channel send what waits here: this one is not opened."""
+        """Give the waiting messages to another channel, because this one is not opened."""
         while self._waiting:
             other.take_over(self._waiting.popleft())
 
     def take_over(self, entry: _Entry) -> None:
-        """Send another channel's message. For `hand_over` only."""
+        """Send a message of another channel. Only for `hand_over`."""
         self._waiting.append(entry)
         self._drain()
 
@@ -209,7 +211,7 @@ class ConfirmChannel(ChannelEvents):
     # --- What the broker says ---
 
     def returned(self, reason: str, properties: Properties) -> None:
-        """Keep in mind that a message went nowhere."""
+        """Remember that a message could not be routed."""
         own = properties.cluster_id or properties.message_id or b""
         token, _, number = own.partition(b"-")
         entry = self._in_flight.get(int(number)) if token == self._token and number.isdigit() else None
@@ -225,7 +227,7 @@ class ConfirmChannel(ChannelEvents):
         if self._pauses is not None:
             self._pauses = None
             self._on_access("")
-        last = tag or self._next - 1  # multiple with the tag 0 means all
+        last = tag or self._next - 1  # multiple with tag 0 means all
         for number in self._up_to(last) if multiple else (last,):
             entry = self._in_flight.pop(number, None)
             if entry is not None:
@@ -234,21 +236,21 @@ class ConfirmChannel(ChannelEvents):
         self._drain()
 
     def _up_to(self, last: int) -> list[int]:
-        """Return the numbers in flight up to one; they stand in their order."""
+        """Return the numbers in flight up to ``last``, in order."""
         return list(takewhile(lambda number: number <= last, self._in_flight))
 
     def closed(self, reason: str) -> None:
-        """Settle what was in flight: nobody will say any more what became of it."""
+        """Settle the messages in flight: nobody will report their outcome."""
         self._protocol = None
         self._settle_all(self._take_in_flight(), reason)
 
     def closed_by_broker(self, code: int, reason: str) -> None:
-        """Settle what was in flight, and open the channel anew."""
+        """Settle the messages in flight, and open the channel again."""
         protocol, self._protocol = self._protocol, None
         entries = self._take_in_flight()
         touched, untouched = _split(code, reason, entries)
         if protocol is not None:
-            # Behind what is sent first, so that the order of the calls is kept.
+            # These go after the messages that are sent first, to keep the order of the calls.
             self._waiting.extendleft(entry for entry in reversed(untouched) if not entry.answer.called)
             if code == ACCESS_REFUSED and _names(reason, b""):
                 self._try_again(protocol, reason)
@@ -258,14 +260,14 @@ class ConfirmChannel(ChannelEvents):
         self._settle_all(touched, reason)
 
     def _try_again(self, protocol: AmqpProtocol, reason: str) -> None:
-        """Open the channel anew after a pause: a right is missing."""
+        """Open the channel again after a pause, because a right is missing."""
         if self._pauses is None:
             self._pauses = Backoff(protocol.clock)
         self._on_access(reason)
         self._again = protocol.clock.callLater(self._pauses.next(), self._reopen, protocol)
 
     def hurry(self) -> None:
-        """End a pause that is under way: the broker lets us publish to queues again."""
+        """End the pause: the broker lets us publish to queues again."""
         if self._again is not None and self._again.active():
             self._again.reset(0)
 
@@ -290,7 +292,7 @@ class ConfirmChannel(ChannelEvents):
 
 def _settle(entry: _Entry, outcome: Delivered, reason: str) -> None:
     if entry.returned:
-        # It is known to have gone nowhere, whatever else went wrong.
+        # This message was not routed, whatever else went wrong.
         outcome = Delivered.RETURNED
     elif entry.refused:
         outcome = Delivered.REFUSED
@@ -305,12 +307,13 @@ def _cannot_reopen(protocol: AmqpProtocol, failure: Failure) -> None:
 
 
 def _split(code: int, reason: str, entries: list[_Entry]) -> tuple[list[_Entry], list[_Entry]]:
-    """Tell messages that a closed channel may have taken from those that it certainly has not looked at.
+    """Separate messages that a closed channel may have delivered from those that it certainly did not.
 
-    A broker works on a channel in order, and one exchange that is missing, or not for us, ends it. The last
-    message to that exchange certainly got nowhere, earlier ones to it may have, and those after it were not
-    looked at. What got nowhere since we may publish to no queue at all may be sent again. A message that is
-    too large ends it as well, and the broker names its size.
+    The broker handles a channel's messages in order, and a message to an exchange that is missing or
+    forbidden closes it. So the last message to that exchange was certainly not delivered, earlier ones to
+    it may have been, and those after it were not looked at. Messages that were refused because we may
+    publish to no queue at all may be sent again. A message that is too large closes the channel too, and
+    the broker names its size.
     """
     if (found := largest_of(reason)) is not None:
         return _split_at_size(found[0], entries)
@@ -332,8 +335,8 @@ def _split_at_size(size: int, entries: list[_Entry]) -> tuple[list[_Entry], list
 
 
 def _names(reason: str, exchange: bytes) -> bool:
-    """Return whether the reason for which the broker closed the channel is this exchange."""
+    """Return whether the broker closed the channel because of this exchange."""
     name = (exchange or DEFAULT_EXCHANGE).decode("utf-8", "backslashreplace") + "'"
     found = reason.partition("exchange '")[2]
-    # The protocol cuts a reason off after 255 bytes, which a long name fills.
+    # The protocol cuts a reason off after 255 bytes, and a long name fills them.
     return found != "" and (found.startswith(name) or name.startswith(found))

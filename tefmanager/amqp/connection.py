@@ -1,4 +1,4 @@
-"""Connecting and staying connected: brokers in turn, jittered backoff, errors for people."""
+"""Connects and stays connected: tries brokers in turn, with jittered backoff, and explains errors."""
 
 from __future__ import annotations
 
@@ -25,17 +25,18 @@ from tefmanager.config.secrets import Told
 from tefmanager.support.backoff import Backoff
 
 CONNECT_TIMEOUT = 10.0
-"""Seconds for connecting and logging in, and again for setting up channels."""
+"""Seconds for connecting and logging in, and again for opening the channels."""
 
 T = TypeVar("T")
 
 _log = Logger()
 
 LASTING = 10.0
-"""Seconds after which a connection counts as good: the delay begins from the first again."""
+"""Seconds after which a connection counts as good, so that the backoff starts again from its first
+delay."""
 
 Tls: TypeAlias = Callable[[AmqpEndpoint], IOpenSSLClientConnectionCreator]
-"""Makes what a TLS connection to an endpoint needs."""
+"""Makes the TLS settings of a connection to an endpoint."""
 
 
 class AmqpUnavailable(Told):
@@ -43,36 +44,39 @@ class AmqpUnavailable(Told):
 
 
 class LinkState(StrEnum):
-    """What becomes of a connection."""
+    """The state of a connection."""
 
     CONNECTED = "connected"
     LOST = "lost"
     WAITING = "waiting"
     """It could not be made; another attempt follows."""
     BLOCKED = "blocked"
-    """It stands, but the broker takes no messages."""
+    """It stands, but the broker accepts no messages."""
     UNBLOCKED = "unblocked"
     CLOSED = "closed"
-    """It has closed a channel alone, which is opened anew."""
+    """It stands, but the broker closed one channel, which is opened again."""
     FORBIDDEN = "forbidden"
     """It stands, but the broker lets us publish to no queue."""
     PERMITTED = "permitted"
-    """It does again."""
+    """The broker lets us publish to queues again."""
 
 
 OnState: TypeAlias = Callable[[LinkState, str], None]
-"""Is told each change, with the broker and the reason in a text for people."""
+"""Is told each change of state, with the broker and the reason in a text for people."""
 
 
 def ignore_state(state: LinkState, detail: str) -> None:
-    """Do nothing with a change of state."""
+    """Ignore a change of state."""
 
 
 # --- One connection --------------------------------------------------------------------------
 
 
 async def connect(reactor: Any, endpoint: AmqpEndpoint, name: str, tls: Tls) -> AmqpProtocol:
-    """Connect and log in. Raises `AmqpUnavailable`; leaves no connection behind then, or when cancelled."""
+    """Connect and log in. Raises `AmqpUnavailable`.
+
+    Leaves no connection behind if it fails or is cancelled.
+    """
     protocol = AmqpProtocol(endpoint, name, reactor)
     try:
         await _timely(reactor, _login(_stream(reactor, endpoint, tls), protocol))
@@ -83,14 +87,14 @@ async def connect(reactor: Any, endpoint: AmqpEndpoint, name: str, tls: Tls) -> 
             raise AmqpUnavailable(reason or _text(error)) from None
         if not isinstance(error, Exception) or isinstance(error, CancelledError | ConnectingCancelledError):
             raise
-        # Whatever it is, there may be other brokers, and a better time.
+        # Whatever the error is, another broker or a later attempt may work.
         _log.failure("AMQP connection {name}: an unexpected error", name=name)
         raise AmqpUnavailable(f"{type(error).__name__}: {error}") from error
     return protocol
 
 
 FAULTS = (ConnectError, Closed, TimeoutError, OSError, TableError, AmqpUnavailable, SSL.Error)
-"""What may go wrong with a broker that is away, or does not want us."""
+"""The errors by which a broker shows that it is unreachable or refuses us."""
 
 
 def _timely(reactor: Any, coroutine: Coroutine[Deferred[Any], Any, T]) -> Deferred[T]:
@@ -114,7 +118,7 @@ async def _login(stream: IStreamClientEndpoint, protocol: AmqpProtocol) -> None:
 
 
 class _Once(Factory):
-    """Hands out one protocol, without a word in the log."""
+    """Builds one protocol, without logging."""
 
     noisy = False
 
@@ -129,18 +133,18 @@ class _Once(Factory):
 
 
 class _Run:
-    """From a start to a stop."""
+    """The time from a start to a stop."""
 
     ended: Deferred[None]
     stopped = False
 
 
 class Link:
-    """Keeps one connection to whichever broker can be used.
+    """Keeps one connection to whichever broker works.
 
-    ``setup`` makes the channels of a new connection; what it raises counts as a broker that can't be used.
-    A connection whose channels are of no use any more is closed by its user (`AmqpProtocol.shut`), and made
-    anew.
+    ``setup`` opens the channels of a new connection; if it raises, that broker counts as unusable. The user
+    of a connection closes it (`AmqpProtocol.shut`) when its channels are no longer usable, and a new
+    connection is made.
     """
 
     _log = Logger()
@@ -169,7 +173,7 @@ class Link:
         self._run: _Run | None = None
 
     def start(self) -> None:
-        """Connect, for ever."""
+        """Connect, and stay connected until `stop`."""
         if self._run is None:
             self._run = _Run()
             self._run.ended = Deferred.fromCoroutine(self._stay(self._run))
@@ -180,7 +184,7 @@ class Link:
             self._log.failure("AMQP connection {name} is given up", failure=failure, name=self._name)
 
     async def stop(self) -> None:
-        """Close the connection in order, within 5 seconds, and make no other. May be started again."""
+        """Close the connection properly, within 5 seconds, and make no other. `start` may follow."""
         run, self._run = self._run, None
         if run is None:
             return
@@ -205,13 +209,13 @@ class Link:
             await self._backoff.pause()
 
     async def _use(self, endpoint: AmqpEndpoint, run: _Run) -> bool:
-        """Be connected to a broker as long as it lasts, and tell whether it could be used at all."""
+        """Use a connection to a broker as long as it lasts; return whether it could be used at all."""
         try:
             protocol = await self._connected(endpoint)
         except AmqpUnavailable as error:
             self._budget.ended(str(error))
             if run.stopped:
-                # Twisted says of a name that is being looked up that it can't be found, when cancelled.
+                # When a lookup is cancelled, Twisted reports that the name was not found.
                 raise CancelledError from error
             self._say_waiting(endpoint, str(error))
             return False
@@ -226,7 +230,7 @@ class Link:
         return True
 
     def _say_waiting(self, endpoint: AmqpEndpoint, why: str) -> None:
-        """Tell why a broker can't be used, if that is new."""
+        """Tell why a broker can't be used, if the reason is new."""
         if self._said.get(endpoint) != why:
             self._said[endpoint] = why
             self._on_state(LinkState.WAITING, f"{endpoint}: {why}")

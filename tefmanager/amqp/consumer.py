@@ -1,4 +1,4 @@
-"""The manager's queue: deliveries in order, acknowledgements in few frames, bounded memory."""
+"""Consumes the manager's queue: in order, with few acknowledgement frames and bounded memory."""
 
 from __future__ import annotations
 
@@ -32,21 +32,22 @@ CHANNEL = 1
 CONSUMER = "tef-manager"
 PREFETCH = 1000
 FIRST_PREFETCH = 1
-"""Most messages that are not acknowledged until it is known that they can be kept."""
+"""How many unacknowledged messages are allowed until it is known that they can be stored."""
 
 BYTE_LIMIT = 64 * 1024 * 1024
 
 CEASE_LIMIT = 1.0
-"""Seconds that the broker has to answer when the consumer is cancelled."""
+"""Seconds to wait for the broker's answer when the consumer is cancelled."""
 
 SUCCESSION_LIMIT = 4.5
-"""Seconds that another consumer of the queue has to go: what it got comes back, and stands first then."""
+"""Seconds to wait for another consumer of the queue to go. Its messages then return to the front of the
+queue."""
 
 _LOOK_INTERVAL = 0.25
 
 
 class _Session(ChannelEvents):
-    """One channel's deliveries, from its consume to its end."""
+    """One channel's deliveries, from `consume` until the channel ends."""
 
     def __init__(self, consumer: Consumer, protocol: AmqpProtocol, number: int) -> None:
         self._consumer = consumer
@@ -81,11 +82,11 @@ class _Session(ChannelEvents):
         )
 
     async def consume(self) -> None:
-        """Take as many messages at a time as may be now. Raises `txamqp.client.Closed`.
+        """Consume with the present limit of unacknowledged messages. Raises `txamqp.client.Closed`.
 
-        A limit counts from the next ``basic.consume`` on, so the consumer is made anew where it changes;
-        what it was sent before is still to be acknowledged. (A limit for a whole channel would count at
-        once, but quorum queues refuse it.)
+        A new limit applies only from the next ``basic.consume``, so the consumer is replaced when it
+        changes; earlier deliveries still have to be acknowledged. (A limit per channel would apply at once,
+        but quorum queues refuse it.)
         """
         await self._changing.acquire()
         try:
@@ -110,13 +111,13 @@ class _Session(ChannelEvents):
         return f"{CONSUMER} {self._consumers}"
 
     async def cease(self, clock: IReactorTime) -> None:
-        """Cancel the consumer; what the broker has sent before its answer has come with it."""
+        """Cancel the consumer. When the broker answers, everything that it has sent has arrived."""
         self._ceased = True
-        with suppress(Closed, TimeoutError):  # what has not come then comes again, elsewhere
+        with suppress(Closed, TimeoutError):  # the broker redelivers the rest to another consumer
             await Deferred.fromCoroutine(self._cancel()).addTimeout(CEASE_LIMIT, clock)
 
     async def _cancel(self) -> None:
-        await self._changing.acquire()  # whoever makes the consumer anew is done then
+        await self._changing.acquire()  # whoever is replacing the consumer has finished
         self._changing.release()
         if self._window:
             await self._protocol.channels[CHANNEL].basic_cancel(consumer_tag=self._tag)
@@ -140,25 +141,25 @@ class _Session(ChannelEvents):
 class Consumer:
     """Consumes one queue, on a connection of its own.
 
-    When any of the channel, the consumer and the connection ends, the whole connection is made anew, and
-    all is declared again. ``session_lost`` is told then, if consuming had begun, but not after ``stop``.
+    When the channel, the consumer or the connection ends, a new connection is made and everything is
+    declared again. ``session_lost`` is called then if consuming had begun, but not after ``stop``.
 
     Args:
         reactor: the reactor.
         endpoints: brokers, tried in turn.
         topology: what to declare.
-        prefetch: most messages that are not acknowledged, once it is known that they can be kept.
-        byte_limit: bytes of messages that are not acknowledged, above which no more is read from the
-            socket. It is overrun by no more than one message and what one read brings along.
-        on_state: is told changes of the connection.
+        prefetch: the largest number of unacknowledged messages, once it is known that they can be stored.
+        byte_limit: bytes of unacknowledged messages above which nothing is read from the socket. It is
+            exceeded by at most one message and what one read returns.
+        on_state: is told changes of the connection's state.
         name: how the broker lists the connection.
-        tls: makes what a TLS connection needs.
+        tls: makes the TLS settings of a connection.
         budget: of channels, shared with the publisher.
 
     Attributes:
-        queue: which is consumed.
-        rank: of this consumer among several.
-        window: most messages that are not acknowledged, for now.
+        queue: the queue that is consumed.
+        rank: the consumer's priority.
+        window: the present limit of unacknowledged messages.
     """
 
     _log = Logger()
@@ -191,7 +192,7 @@ class Consumer:
         self.rank = 0
 
     def start(self, deliveries: IDeliveries, rank: int = 0, narrow: bool = False) -> None:
-        """Connect and consume, for ever."""
+        """Connect and consume until `stop`."""
         self._deliveries = deliveries
         self._ceased = False
         self.rank = rank % 2**31
@@ -209,7 +210,7 @@ class Consumer:
         self._link.renew(reason)
 
     async def stop(self) -> None:
-        """Stop consuming; what is not acknowledged goes back to the queue. May be started again."""
+        """Stop consuming. Unacknowledged messages return to the queue. `start` may be called again."""
         self._deliveries = None
         self._session = None
         self._extras.stop()
@@ -223,21 +224,21 @@ class Consumer:
                 Deferred.fromCoroutine(self._session.consume()).addErrback(_ignore_closed)
 
     def ack(self, session: int, tags: Sequence[int]) -> None:
-        """Acknowledge deliveries; ones of a past session, and ones acknowledged before, are ignored."""
+        """Acknowledge deliveries. Ignores those of a past session, and those already acknowledged."""
         if self._session is not None and self._session.number == session:
             self._session.ack(tags)
 
     def hand_over(self, session: _Session, delivery: Delivery) -> None:
-        """Pass a delivery on, unless it is of a session that is over. For the session only."""
+        """Pass a delivery on, unless its session has ended. Only for the session."""
         if self._deliveries is not None and session is self._session:
             self._deliveries.delivered(delivery)
 
     def session_ended(self, session: _Session, reason: str) -> None:
-        """Pass on that a session is over. For the session only."""
+        """Report that a session has ended. Only for the session."""
         if session is not self._session:
             return
         self._session = None
-        # Where the broker did not let us consume, there is nothing to lose.
+        # If the broker did not let us consume, there is nothing to lose.
         if self._deliveries is not None and session.began:
             self._deliveries.session_lost(session.number, reason)
 
@@ -248,15 +249,15 @@ class Consumer:
         await declare_queue(channel, self._topology.in_queue)
         await self._extras.declare(protocol, min(protocol.channel_max, self._budget.most))
         await self._succeed(channel)
-        self._session = session  # before the answer, since deliveries may come along with it
+        self._session = session  # set before the answer comes, since deliveries may come with it
         if not self._ceased:
             await session.consume()
             session.began = True
 
     async def _succeed(self, channel: Any) -> None:
-        """Wait until nobody else consumes, for some time at most: two would get the messages out of order.
+        """Wait a limited time until nobody else consumes: two consumers would get messages out of order.
 
-        The broker keeps the consumer of a manager that is frozen, or cut off, until it misses heartbeats.
+        The broker keeps the consumer of a frozen or disconnected manager until it misses heartbeats.
         """
         until = self._reactor.seconds() + SUCCESSION_LIMIT
         while self._reactor.seconds() < until:
@@ -268,7 +269,7 @@ class Consumer:
 
 
 def _given_back(headers: bytes) -> int:
-    """Return how often a message went back to its queue, as far as that says so."""
+    """Return how often a message was returned to its queue, if its headers say so."""
     try:
         count = decode_table(headers).get(DELIVERY_COUNT)
     except TableError:
@@ -277,5 +278,5 @@ def _given_back(headers: bytes) -> int:
 
 
 def _ignore_closed(failure: Failure) -> None:
-    # The session is over, and so is its consumer.
+    # The session has ended, and so has its consumer.
     failure.trap(Closed)  # type: ignore[no-untyped-call]

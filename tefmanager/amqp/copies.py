@@ -1,4 +1,4 @@
-"""What a copy of somebody's message keeps, and what would do harm on it."""
+"""Decides what a copy of somebody's message keeps, and what would do harm in it."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from tefmanager.amqp.codec import MAX_SHORT_TEXT, TableError, Timestamp, decode_
 from tefmanager.interfaces.amqp import DELIVERY_COUNT, SET_ASIDE, Message
 
 ROUTES = ("CC", "BCC")
-"""Headers by which RabbitMQ sends a message to other queues as well, with the publisher's rights."""
+"""Headers that make RabbitMQ send a message to further queues, with the publisher's rights."""
 
 OF_ITS_WAY = (SET_ASIDE, DELIVERY_COUNT)
-"""Headers that tell where a message has been: a copy has not been there. One that was rejected may be sent
-again, when it is valid, and must not count as rejected before."""
+"""Headers that describe where a message has been; they would be wrong for a copy. A rejected message may be
+corrected and sent again, and must not count as rejected before."""
 
 KEPT_AS = "x-tef-{}"
-"""How the header is called that has what a copy can't be given itself."""
+"""The name of the header that keeps what the copy can't have itself."""
 
 
 LATEST = 253_402_300_799
-"""The last second of the year 9999: clients that make dates of times break at later ones."""
+"""The last second of the year 9999. Clients that convert times to dates fail on later ones."""
 
 LONGEST_NAME = 60
-"""Characters of a header's name that are kept where it has very many: they must fit 255 bytes."""
+"""Characters of a header's name that are kept if it is very long: a name must fit into 255 bytes."""
 
 
 def without_routes(headers: Mapping[str, object]) -> dict[str, object]:
-    """Return headers of a copy: they send it nowhere else, and every client can read them."""
+    """Return the headers of a copy, without those that route it elsewhere, readable by every client."""
     return {
         KEPT_AS.format(name.lower()) if name in ROUTES else _short(name): _readable(value)
         for name, value in headers.items()
@@ -39,7 +39,7 @@ def _short(name: str) -> str:
 
 
 def _readable(value: object) -> object:
-    """Return a header's value, or its text where some clients can't read such a value."""
+    """Return a header's value, or its text if some clients can't decode the value."""
     match value:
         case Timestamp() if value > LATEST:
             return str(int(value))
@@ -53,7 +53,7 @@ def _readable(value: object) -> object:
 
 
 def headers_of(message: Message) -> Mapping[str, object]:
-    """Return the headers to send: those of the original, if it is a copy, and our own."""
+    """Return the headers to send: those of the original, if the message is a copy, and our own."""
     found: dict[str, object] = {}
     if message.original is not None:
         try:

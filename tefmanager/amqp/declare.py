@@ -1,4 +1,4 @@
-"""Declaring queues, exchanges and bindings, and looking whether an exchange is there."""
+"""Declares queues, exchanges and bindings, and checks whether they exist."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ NOT_FOUND = 404
 async def exchange_exists(channel: Any, name: str | bytes) -> bool:
     """Tell whether there is an exchange of that name.
 
-    The broker closes the channel where there is none. Raises `txamqp.client.Closed` when the connection
-    goes, or the broker refuses for another reason.
+    If there is none, the broker closes the channel. Raises `txamqp.client.Closed` if the connection breaks
+    or the broker refuses for another reason.
     """
     return await _found(channel.exchange_declare(exchange=name, passive=True))
 
 
 async def queue_exists(channel: Any, name: str | bytes) -> bool:
-    """Tell whether there is a queue of that name, of whatever kind; see `exchange_exists`."""
+    """Tell whether there is a queue of that name, of any kind; see `exchange_exists`."""
     return await _found(channel.queue_declare(queue=name, passive=True))
 
 
@@ -36,19 +36,19 @@ async def _found(looked: Any) -> bool:
 
 
 async def need_queue(lookups: Lookups, name: str | bytes) -> None:
-    """Declare a queue where there is none; one that is there is left as it is. Raises `Closed`."""
+    """Declare a queue if it is missing; an existing one is left as it is. Raises `Closed`."""
     if not await lookups.ask(lambda channel: queue_exists(channel, name)):
         await lookups.ask(lambda channel: declare_queue(channel, name))
 
 
 async def need_topic(lookups: Lookups, exchange: str) -> None:
-    """Declare a topic exchange where there is none of that name, of any type. Raises `Closed`."""
+    """Declare a topic exchange unless there is one of that name, of any type. Raises `Closed`."""
     if not await lookups.ask(lambda channel: exchange_exists(channel, exchange)):
         await lookups.ask(lambda channel: declare_topic(channel, exchange))
 
 
 async def need_binding(lookups: Lookups, queue: str, exchange: str, key: str) -> None:
-    """Bind a queue to an exchange, and make that where there is none. Raises `Closed`."""
+    """Bind a queue to an exchange; declare the exchange if it is missing. Raises `Closed`."""
     await need_topic(lookups, exchange)
     await lookups.ask(lambda channel: _bind(channel, queue, exchange, key))
 

@@ -1,4 +1,4 @@
-"""How we answer the methods that a broker calls by itself: the handshake, closing, blocking."""
+"""Answers the methods that the broker calls: the handshake, closing, blocking."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ CAPABILITIES = {
     "connection.blocked": True,
     "authentication_failure_close": True,
 }
-"""What the broker may do because we understand it."""
+"""What the broker may use because we support it."""
 
 
 class BrokerDelegate(TwistedDelegate):  # type: ignore[misc]  # txamqp has no types
-    """The methods a broker may call, by the names that txamqp makes of them: *class_method*."""
+    """The methods that a broker may call, named as txamqp names them: *class_method*."""
 
     def connection_start(self, channel: Any, call: Any) -> None:
-        """Say who we are and log in."""
+        """Identify ourselves and log in."""
         client = self.client
         client.server = call.server_properties
         if "PLAIN" not in call.mechanisms.split():
@@ -43,11 +43,11 @@ class BrokerDelegate(TwistedDelegate):  # type: ignore[misc]  # txamqp has no ty
         channel.connection_start_ok(properties, "PLAIN", response, "en_US")
 
     def connection_secure(self, channel: Any, call: Any) -> None:
-        """PLAIN has no second step."""
+        """Do nothing: PLAIN has no second step."""
         self.client.abort("the broker wants more than user and password")
 
     def connection_tune(self, channel: Any, call: Any) -> None:
-        """Agree on the largest frame, the most channels and the heartbeat. 0 means no limit, or none."""
+        """Agree on the largest frame, the number of channels and the heartbeat; 0 means no limit or none."""
         client = self.client
         client.frame_max = _agreed(call.frame_max, client.frame_max)
         client.channel_max = _agreed(call.channel_max, client.channel_max)
@@ -55,39 +55,39 @@ class BrokerDelegate(TwistedDelegate):  # type: ignore[misc]  # txamqp has no ty
             client.abort(f"the broker wants frames of at most {client.frame_max} bytes")
             return
         ours = client.endpoint.heartbeat
-        # 0 of ours stands: who switches heartbeats off means it.
+        # Our own 0 wins: the operator has switched heartbeats off.
         interval = _agreed(call.heartbeat, ours) if ours else 0
         channel.connection_tune_ok(client.channel_max, client.frame_max, interval)
         client.heartbeat.start(interval)
         client.started.fire()
 
     def connection_close(self, channel: Any, call: Any) -> None:
-        """The broker ends the connection."""
+        """Note that the broker closes the connection."""
         self.client.note(reason_of(call))
         super().connection_close(channel, call)
 
     def close(self, reason: Any) -> None:
-        """Hang up, when all has been said."""
+        """Hang up after everything has been sent."""
         super().close(reason)
-        # With TLS we would wait for the broker's goodbye, which RabbitMQ does not send.
+        # With TLS we would wait for a close notification, which RabbitMQ does not send.
         below = getattr(self.client.transport, "transport", None)
         if below is not None:
             below.loseConnection()
 
     def connection_blocked(self, channel: Any, call: Any) -> None:
-        """The broker takes no messages for now."""
+        """Note that the broker accepts no messages for now."""
         self.client.blocked = call.reason
         self.client.on_blocked()
 
     def connection_unblocked(self, channel: Any, call: Any) -> None:
-        """The broker takes messages again."""
+        """Note that the broker accepts messages again."""
         self.client.blocked = None
         self.client.on_blocked()
 
     def channel_close(self, channel: Any, call: Any) -> None:
-        """The broker closes a channel: what waits on it fails, then who uses it is told.
+        """Note that the broker closes a channel: first fail the calls on it, then tell its user.
 
-        What waits on it may open another one of the same number at once.
+        A failed caller may at once open another channel with the same number.
         """
         channel.channel_close_ok()
         events = self.client.channel_closed(channel.id)
@@ -96,7 +96,7 @@ class BrokerDelegate(TwistedDelegate):  # type: ignore[misc]  # txamqp has no ty
             events.closed_by_broker(call.reply_code, reason_of(call))
 
     def basic_cancel(self, channel: Any, call: Any) -> None:
-        """The broker ends a consumer: its queue is gone, or its node."""
+        """Note that the broker ends a consumer: its queue was deleted, or its node is down."""
         if not call.nowait:
             channel.basic_cancel_ok(call.consumer_tag)
         events = self.client.events_of(channel.id)
@@ -109,9 +109,9 @@ def _agreed(theirs: int, ours: int) -> int:
 
 
 def why(error: BaseException | None) -> str:
-    """Return what went wrong with a channel or connection, for people.
+    """Return, for people, why a channel or connection failed.
 
-    txamqp hands on whatever closed it: what the broker said, what Twisted says of the network, or a text.
+    txamqp passes on whatever closed it: the broker's words, Twisted's network error, or a text.
     """
     if isinstance(error, (ChannelClosed, ConnectionClosed)):
         return reason_of(error.args[0])
@@ -121,5 +121,5 @@ def why(error: BaseException | None) -> str:
 
 
 def reason_of(call: Any) -> str:
-    """Return why the broker closes a channel or connection, such as "404 NOT_FOUND - no queue 'q'"."""
+    """Return the broker's reason for closing, such as "404 NOT_FOUND - no queue 'q'"."""
     return KNOWN.hide(f"{call.reply_code} {call.reply_text}")

@@ -1,4 +1,4 @@
-"""Answers to a *direct reply-to*, on a connection of their own."""
+"""Sends answers to *direct reply-to* addresses, on a connection of their own."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ _CHANNEL = 1
 
 
 class DirectReplies:
-    """Publishes to the names that RabbitMQ makes for clients who want an answer without a queue.
+    """Publishes to the addresses that RabbitMQ makes for clients which want an answer without a queue.
 
-    Such a name stands for a process on a node of the broker. Where that node is gone, or a client has made
-    the name up, RabbitMQ fails itself (541 INTERNAL_ERROR) and ends the connection, with all that is under
-    way on it. So dispatches go on another one. One answer at a time is under way here: only the one to
-    blame is lost.
+    Such an address stands for a process on a node of the broker. If that node is gone, or a client has
+    invented the address, RabbitMQ fails with 541 INTERNAL_ERROR and closes the connection, with everything
+    under way on it. So these answers do not share a connection with dispatches. Only one answer is under
+    way at a time here, so only the one at fault is lost.
 
-    The connection is made when the first such answer has to be sent, and kept from then on.
+    The connection is made for the first such answer and kept.
 
     Args:
         reactor: the reactor.
         endpoints: brokers, tried in turn.
         name: how the broker lists the connection.
-        tls: makes what a TLS connection needs.
+        tls: makes the TLS settings of a connection.
         lease: answers wait while it does not hold.
         budget: of channels, shared with the other connections.
-        on_close: is told why the broker has closed the channel alone.
+        on_close: is told why the broker closed only the channel.
     """
 
     _log = Logger()
@@ -61,7 +61,7 @@ class DirectReplies:
         self._protocol: AmqpProtocol | None = None
 
     async def send(self, name: bytes, message: Message, tell: Tell) -> Delivered:
-        """Publish to such a name; see `IPublisher.send`. What can't leave for long is lost."""
+        """Publish to such an address; see `IPublisher.send`. Fails as lost after `LIMIT` seconds."""
         self._link.start()
         sent = self._channel.publish(b"", name, message, tell)
         try:

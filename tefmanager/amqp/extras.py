@@ -1,4 +1,4 @@
-"""What is declared beside the manager's queue: each thing alone, and again until it is there."""
+"""Declares what the manager needs besides its queue: each thing separately, until all of them exist."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from tefmanager.amqp.topology import Topology
 from tefmanager.support.backoff import OPTIONAL, Backoff
 
 PATIENCE = 2.0
-"""Seconds for which a consumer that begins waits for them."""
+"""Seconds for which a starting consumer waits for the declarations."""
 
 LOOKUPS = 2
-"""The channel on which they are declared."""
+"""The number of the channel on which they are declared."""
 
 
 class Extras:
-    """Queues of ours that are published to, and bindings to exchanges of other programs.
+    """Declares the manager's other queues, and its bindings to exchanges of other programs.
 
-    Tasks that come straight to the manager's queue need none of them. So what the broker refuses is told,
-    and tried again, at least every half minute, and the consumer goes on.
+    Tasks that are sent straight to the manager's queue need none of them. So if the broker refuses one,
+    that is reported and tried again, at least every half minute, and the consumer goes on.
     """
 
     _log = Logger()
@@ -57,7 +57,7 @@ class Extras:
         self._again: IDelayedCall | None = None
 
     async def declare(self, protocol: AmqpProtocol, most_channels: int) -> None:
-        """Declare all of them on a new connection; return when that is done, or after some seconds."""
+        """Declare all of them on a new connection; return when that is done, or after `PATIENCE`."""
         self.stop()
         self._pauses.reset()
         self._lookups.use(protocol, LOOKUPS if most_channels >= LOOKUPS else 0)
@@ -67,7 +67,7 @@ class Extras:
             self._log.warn("the broker is slow to declare queues and bindings; consuming begins")
 
     def stop(self) -> None:
-        """Try nothing again."""
+        """Stop trying."""
         again, self._again = self._again, None
         if again is not None and again.active():
             again.cancel()
@@ -91,7 +91,7 @@ class Extras:
         try:
             await self._needs[what]()
         except Closed as error:
-            # Of a connection that broke others tell, and nothing is known of what is missing.
+            # A broken connection is reported elsewhere, and says nothing about what is missing.
             if protocol.usable:
                 self._say(what, why(error))
             return False

@@ -1,4 +1,4 @@
-"""Frames for messages and acknowledgements, built and read as bytes: what happens once for each message.
+"""Builds and reads the frames of messages and acknowledgements as bytes: the work done once per message.
 
 Layout of a frame: kind (1), channel (2), size (4), payload, end mark (1).
 """
@@ -16,13 +16,13 @@ from tefmanager.interfaces.amqp import Envelope, Message
 METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 FRAME_END = 0xCE
 OVERHEAD = 8
-"""Bytes of a frame beside its payload."""
+"""Bytes of a frame besides its payload."""
 
 PROPERTIES_OVERHEAD = OVERHEAD + 12 + 32
-"""Bytes of the header's frame beside the encoded properties, the sender's message id included."""
+"""Bytes of the header frame besides the encoded properties, including the sender's message id."""
 
 MIN_FRAME_MAX = 4096
-"""Every peer takes frames of this size, says the protocol."""
+"""The frame size that every peer must accept, according to the protocol."""
 
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 HEARTBEAT_FRAME = struct.pack(">BHIB", HEARTBEAT, 0, 0, FRAME_END)
@@ -43,7 +43,7 @@ _END = bytes((FRAME_END,))
 _MANDATORY = b"\x01"
 _OPTIONAL = b"\x00"
 DIRECT_REPLY = b"amq.rabbitmq.reply-to."
-"""How the names begin that RabbitMQ makes for answers that need no queue."""
+"""The prefix of the addresses that RabbitMQ makes for answers without a queue."""
 
 # Flags of the properties, in the order in which they stand.
 _CONTENT_TYPE = 1 << 15
@@ -68,7 +68,7 @@ _TRANSIENT = b"\x01"
 
 
 class Properties(NamedTuple):
-    """Those properties of a message that matter here; None where not sent."""
+    """The message properties that matter here; None if not sent."""
 
     content_type: bytes | None = None
     headers: bytes | None = None
@@ -98,9 +98,9 @@ def ack_frames(channel: int, acks: Iterable[tuple[int, bool]]) -> bytes:
 
 
 def encode_properties(message: Message) -> bytes:
-    """Return flags and values of a message's properties. Raises `TableError`.
+    """Return the flags and values of a message's properties. Raises `TableError`.
 
-    A message id is flagged, too: it is last, so the sender appends it.
+    The flag of the message id is set too; it comes last, so the sender appends it.
     """
     flags = _DELIVERY_MODE | _MESSAGE_ID
     parts = []
@@ -124,10 +124,10 @@ def encode_properties(message: Message) -> bytes:
 
 
 def encode_around(message: Message) -> tuple[bytes, bytes]:
-    """Return a message's properties before and after the token by which the sender knows it again.
+    """Return a message's encoded properties before and after the token that identifies it.
 
-    The token stands for the message id, or, in a copy that keeps its own, for the cluster id, which nobody
-    uses. Raises `TableError`.
+    The token is the message id. A copy keeps its own message id, and has the token as cluster id, which
+    nobody uses. Raises `TableError`.
     """
     envelope = message.envelope
     if envelope is None:
@@ -149,7 +149,7 @@ def encode_around(message: Message) -> tuple[bytes, bytes]:
 
 
 def _behind(envelope: Envelope) -> tuple[bytes, int]:
-    """Return those properties that stand behind the message id, and their flags."""
+    """Return the encoded properties that follow the message id, and their flags."""
     flags, parts = 0, []
     if envelope.timestamp is not None and envelope.timestamp <= LATEST:
         flags |= _TIMESTAMP
@@ -162,17 +162,17 @@ def _behind(envelope: Envelope) -> tuple[bytes, int]:
 
 
 def route(exchange: bytes, key: bytes) -> bytes:
-    """Return the payload of a ``basic.publish``, mandatory where that says something.
+    """Return the payload of a ``basic.publish``, mandatory if that is meaningful.
 
-    RabbitMQ returns mandatory messages to a *direct reply-to*, which is no queue, though they arrive.
-    Raises `TableError` over 255 bytes.
+    It is not for a *direct reply-to* address: that is no queue, so RabbitMQ returns mandatory messages
+    although they arrive. Raises `TableError` over 255 bytes.
     """
     direct = not exchange and key.startswith(DIRECT_REPLY)
     return _PUBLISH + short_text(exchange) + short_text(key) + (_OPTIONAL if direct else _MANDATORY)
 
 
 def publish_frames(channel: int, routed: bytes, properties: bytes, body: bytes, frame_max: int) -> bytes:
-    """Return all frames of one message: method, header, and the body in as many frames as it needs."""
+    """Return all frames of one message: method, header, and as many body frames as it needs."""
     header = struct.pack(">HHQ", BASIC, 0, len(body)) + properties
     parts = [frame(METHOD, channel, routed), frame(HEADER, channel, header)]
     room = frame_max - OVERHEAD
@@ -188,7 +188,7 @@ def publish_frames(channel: int, routed: bytes, properties: bytes, body: bytes, 
 def decode_header(payload: bytes) -> tuple[int, Properties]:
     """Return the size of the body and the properties from a content header's payload.
 
-    Where the properties are broken they count as not sent: the body is what matters.
+    Malformed properties count as not sent: the body is what matters.
     """
     _, _, size, flags = _CONTENT.unpack_from(payload)
     if not flags:

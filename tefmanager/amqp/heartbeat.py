@@ -1,4 +1,4 @@
-"""Heartbeats of a connection: ours go out, and the peer's silence is noticed."""
+"""The heartbeats of a connection: sends ours and notices the peer's silence."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 TICKS = 2
-"""Ticks in one interval: our heartbeats go out twice as often as agreed."""
+"""Ticks per interval: our heartbeats are sent twice as often as agreed."""
 
 SILENT_INTERVALS = 2
-"""A peer that was not heard for so many intervals is dead."""
+"""A peer that was silent for this many intervals counts as dead."""
 
 
 class Heartbeat:
-    """Sends heartbeats and watches for the peer's, by a clock that never jumps.
+    """Sends heartbeats and watches for the peer's, with a clock that never jumps.
 
-    The owner sets ``heard`` whenever anything arrives, and ``deaf`` while it does not read on purpose:
+    The owner sets ``heard`` whenever anything arrives, and ``deaf`` while it deliberately does not read:
     then silence proves nothing.
     """
 
@@ -33,7 +33,7 @@ class Heartbeat:
         self.deaf = False
 
     def start(self, interval: float) -> None:
-        """Begin with an interval in seconds; 0 means there are no heartbeats."""
+        """Begin with an interval in seconds; 0 means no heartbeats."""
         self.stop()
         self._interval = interval
         self._silent = 0
@@ -41,7 +41,7 @@ class Heartbeat:
             self._schedule()
 
     def stop(self) -> None:
-        """End it. May be called again."""
+        """Stop. May be called again."""
         call, self._call = self._call, None
         if call is not None and call.active():
             call.cancel()

@@ -1,4 +1,4 @@
-"""Who consumes a queue: a passive declare on the channel for look-ups, which a 404 closes."""
+"""Finds who consumes a queue, by a passive declare on the lookup channel, which a 404 closes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tefmanager.core.model.audience import Audience
 
 
 async def audience(channel: Any, queue: bytes) -> Audience:
-    """Return who listens at a queue. Raises `txamqp.client.Closed`, also where the broker refuses."""
+    """Return who consumes a queue. Raises `txamqp.client.Closed`, also if the broker refuses."""
     try:
         told = await channel.queue_declare(queue=queue, passive=True)
     except ChannelClosed as error:

@@ -1,4 +1,4 @@
-"""Asking the broker what may make it close the channel: one question after the other, on one channel."""
+"""Asks the broker questions that may make it close the channel, one after the other on one channel."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Question: TypeAlias = Callable[[Any], Coroutine[Deferred[Any], Any, T]]
 
 
 def detached(coroutine: Coroutine[Deferred[Any], Any, T]) -> Deferred[T]:
-    """Run a coroutine to its end; cancelling the result only means that nobody waits for it any more.
+    """Run a coroutine to its end, even if the caller cancels the result.
 
-    A call whose answer is not waited for would leave its channel where nobody knows how it is.
+    An abandoned call would leave its channel in an unknown state.
     """
     answer: Deferred[T] = Deferred()
 
@@ -35,13 +35,13 @@ def detached(coroutine: Coroutine[Deferred[Any], Any, T]) -> Deferred[T]:
 
 
 class Lookups:
-    """Questions to the broker, on a channel that stays open as long as the answers let it.
+    """Asks the broker questions, on a channel that stays open as long as the answers let it.
 
-    However many ask at once, one number is enough; and as each question is asked to its end, also where
-    the asker has been cancelled, the number is never used while the broker has it open.
+    One channel number is enough for any number of callers. Each question is asked to its end, even if the
+    caller has been cancelled, so the number is never reused while the broker has the channel open.
 
     Attributes:
-        number: of the channel; 0: there is none.
+        number: of the channel; 0 if there is none.
     """
 
     def __init__(self, number: int = 0) -> None:
@@ -56,7 +56,7 @@ class Lookups:
         self._protocol, self._channel, self.number = protocol, None, number
 
     def ask(self, question: Question[T]) -> Deferred[T]:
-        """Return the answer to come. Fails with what the question raises, or with `NoChannel`."""
+        """Return a Deferred for the answer. It fails with what the question raises, or with `NoChannel`."""
         answer: Deferred[T] = Deferred()
         self._waiting.append((question, answer))
         if not self._busy:
@@ -68,7 +68,7 @@ class Lookups:
         while self._waiting:
             question, answer = self._waiting.popleft()
             if answer.called:
-                continue  # nobody waits for it any more
+                continue  # nobody waits for the answer any more
             try:
                 found: object = await question(await self._opened())
             except Exception:
@@ -78,7 +78,7 @@ class Lookups:
         self._busy = False
 
     def _give_up(self, failure: Failure) -> None:
-        """It was cancelled, which nobody does but whoever ends the process."""
+        """Ignore that it was cancelled: only the end of the process does that."""
         self._busy = False
         waiting, self._waiting = self._waiting, deque()
         for _, answer in waiting:

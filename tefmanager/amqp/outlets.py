@@ -1,4 +1,4 @@
-"""The channels on which messages go out: what ends one of them is in few others' way."""
+"""The channels for outgoing messages, arranged so that a failure of one affects few other messages."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from tefmanager.amqp.protocol import AmqpProtocol
 from tefmanager.support.lease import Lease
 
 LARGE = 64 * 1024
-"""Bytes of a body from which on a message goes out alone: the broker may find it too large, and then closes
-the channel."""
+"""Size in bytes from which a message has a channel to itself, because the broker may find it too large and
+close the channel."""
 
 LIMIT_HOLDS = 60.0
-"""Seconds for which nothing larger is sent than the broker has said it takes."""
+"""Seconds for which no message above the broker's reported limit is sent."""
 
 
 class Role(IntEnum):
-    """What a channel is for: its number, in the order in which they are given up where few are allowed."""
+    """What a channel is for. The value is its number; channels with the highest are given up first."""
 
     DISPATCHES = 1
     LOOKUPS = 2
@@ -29,20 +29,20 @@ class Role(IntEnum):
     ANSWERS = 4
     LARGE = 5
     EXCHANGES = 6
-    """Has no others but messages to exchanges: a missing exchange closes the channel."""
+    """Only for messages to exchanges, since a missing exchange closes the channel."""
 
 
 _WINDOWS = {Role.ANSWERS: inf, Role.LARGE: 1, Role.EXCHANGES: inf}
-"""Most messages that are not confirmed on the channels that are not there for dispatches."""
+"""The largest number of unconfirmed messages on the channels that are not for dispatches."""
 
 
 class Outlets:
-    """Chooses the channel for each message, and knows what the broker finds too large.
+    """Chooses the channel for each message, and remembers which size the broker finds too large.
 
     Args:
         lease: messages wait while it does not hold.
         seconds: reads a clock that never goes back.
-        on_state: is told why the broker has closed a channel, or lets us publish to no queue.
+        on_state: is told why the broker closed a channel, or lets us publish to no queue.
     """
 
     def __init__(self, lease: Lease, seconds: Callable[[], float], on_state: OnState) -> None:
@@ -63,7 +63,7 @@ class Outlets:
         return [self._dispatches, *self._others.values()]
 
     async def open(self, protocol: AmqpProtocol, most: int) -> None:
-        """Open as many channels as are allowed on a new connection. Raises `txamqp.client.Closed`."""
+        """Open as many channels as allowed on a new connection. Raises `txamqp.client.Closed`."""
         self._most, self._until = most, 0.0
         for role, channel in self._others.items():
             if role <= most:
@@ -73,7 +73,7 @@ class Outlets:
         await self._dispatches.open(protocol)
 
     def channel_for(self, place: Place, size: int, *, answer: bool) -> ConfirmChannel:
-        """Return the channel for a message of so many bytes; ``answer``: it is no dispatch."""
+        """Return the channel for a message of ``size`` bytes; ``answer``: it is no dispatch."""
         role = Role.DISPATCHES
         if size >= LARGE:
             role = Role.LARGE
@@ -84,11 +84,11 @@ class Outlets:
         return self._others.get(role, self._dispatches) if role <= self._most else self._dispatches
 
     def refusal(self, size: int) -> str | None:
-        """Return why the broker takes no message of so many bytes, in its words; None: it may do."""
+        """Return, in the broker's words, why it takes no message of this size, or None if it may."""
         return self._why if size > self._limit and self._seconds() < self._until else None
 
     def closed(self, reason: str) -> None:
-        """Learn from why the broker has closed a channel for messages, and tell it."""
+        """Learn from the reason why the broker closed a channel, and report it."""
         found = largest_of(reason)
         if found is not None:
             self._limit, self._why = found[1], reason
@@ -102,7 +102,7 @@ class Outlets:
                 channel.hurry()
 
     def set_writable(self, writable: bool) -> None:
-        """Hold messages back, or send those that wait."""
+        """Send the waiting messages, or hold messages back."""
         for channel in self._all:
             channel.set_writable(writable)
 

@@ -1,4 +1,4 @@
-"""What addresses turned out to be, as far as remembered."""
+"""Remembers whether an address is a queue or an exchange."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from collections.abc import Callable
 from enum import Enum
 
 REMEMBERED = 4096
-"""Addresses of which it is remembered what they are."""
+"""How many addresses are remembered."""
 
 ABSENT = 1.0
-"""Seconds for which it is remembered that there is no exchange of a name."""
+"""Seconds for which it is remembered that an exchange does not exist."""
 
 
 class Place(Enum):
-    """What an address turned out to be."""
+    """What an address is."""
 
     QUEUE = "queue"
     EXCHANGE = "exchange"
 
 
 class Places:
-    """What addresses turned out to be: the ones used last.
+    """Remembers what the recently used addresses are.
 
     Args:
         seconds: reads a clock that never goes back.
-        most: addresses that are remembered of each kind.
+        most: number of addresses of each kind that are remembered.
     """
 
     def __init__(self, seconds: Callable[[], float], most: int = REMEMBERED) -> None:
@@ -35,7 +35,7 @@ class Places:
         self._absent: OrderedDict[bytes, float] = OrderedDict()
 
     def get(self, address: bytes) -> Place | None:
-        """Return what an address is, or None where that is not known."""
+        """Return what an address is, or None if that is unknown."""
         place = self._places.get(address)
         if place is not None:
             self._places.move_to_end(address)
@@ -49,15 +49,15 @@ class Places:
             self._places.popitem(last=False)
 
     def forget(self, address: bytes) -> None:
-        """An address is no more what it was."""
+        """Forget what an address was: it is that no longer."""
         self._places.pop(address, None)
 
     def lacks(self, address: bytes) -> bool:
-        """Tell whether it was found a moment ago that no exchange has this name."""
+        """Tell whether an exchange of this name was found missing a moment ago."""
         return self._seconds() < self._absent.get(address, 0.0)
 
     def absent(self, address: bytes) -> None:
-        """No exchange has this name, for now."""
+        """Remember for a moment that no exchange has this name."""
         self._absent[address] = self._seconds() + ABSENT
         self._absent.move_to_end(address)
         if len(self._absent) > self._most:

@@ -1,7 +1,7 @@
-"""The AMQP 0-9-1 protocol on txamqp: its handshake and method calls, with our own way for messages.
+"""The AMQP 0-9-1 protocol on txamqp: its handshake and method calls, with our own code for messages.
 
-What happens once for each message (deliveries, returns, the broker's confirms) goes straight from the bytes
-to `ChannelEvents`, without a Deferred or an object for each frame. All other methods go through txamqp.
+What happens once per message (deliveries, returns, confirms) goes straight from the bytes to
+`ChannelEvents`, without a Deferred or an object per frame. All other methods go through txamqp.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from tefmanager.amqp.unasked import ChannelEvents, NoChannel
 from tefmanager.config.endpoints import AmqpEndpoint
 
 MAX_FRAME = 131072
-"""Largest frame we take or send, in bytes; the broker may ask for less."""
+"""The largest frame that we send or accept, in bytes; the broker may ask for less."""
 
 MAX_CHANNELS = 2047
-"""Most channels of a connection; the broker may allow fewer."""
+"""The most channels of a connection; the broker may allow fewer."""
 
 CLOSE_TIMEOUT = 5.0
-"""Seconds that closing a connection in order may take."""
+"""Seconds that closing a connection properly may take."""
 
 SPEC = txamqp_spec.load_string(resources.files(__package__).joinpath("amqp0-9-1.xml").read_bytes())
-"""The methods of the protocol, as txamqp wants them described."""
+"""The methods of the protocol, in the form that txamqp needs."""
 
 _FRAME = struct.Struct(">BHI")
 
 
 class ProtocolError(Exception):
-    """The broker sent what the protocol does not allow."""
+    """The broker sent something that the protocol does not allow."""
 
 
 class _Incoming:
@@ -58,15 +58,15 @@ class _Incoming:
         self.tag = tag
         self.redelivered = redelivered
         self.returned = returned
-        self.missing = -1  # until its header has come
+        self.missing = -1  # -1 until its header has come
         self.pieces: list[bytes] = []
         self.properties = frames.NO_PROPERTIES
 
 
 class _Writer:
-    """Takes the place of txamqp's queue of outgoing frames: each goes out at once.
+    """Replaces txamqp's queue of outgoing frames: each frame is written at once.
 
-    An error is the caller's, then, and does not end all later writing.
+    So an error is raised to the caller and does not stop all later writing.
     """
 
     def __init__(self, send: Callable[[Frame], None]) -> None:
@@ -77,18 +77,18 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]  # txamqp has no types
     """A connection to a broker.
 
     Attributes:
-        reason: why the connection ended or is about to, for people; None before.
-        blocked: why the broker takes no messages for the time being, or None.
+        reason: why the connection ended or is ending, for people; None before.
+        blocked: why the broker accepts no messages for now, or None.
         on_blocked: called whenever ``blocked`` changes.
-        frame_max: largest frame to send, in bytes.
-        channel_max: highest channel number.
-        server: what the broker says of itself.
+        frame_max: the largest frame to send, in bytes.
+        channel_max: the highest channel number.
+        server: the broker's description of itself.
     """
 
     _log = Logger()
 
     def __init__(self, endpoint: AmqpEndpoint, name: str, clock: IReactorTime) -> None:
-        # txamqp's own heartbeat is switched off: it sets two timers anew for each frame.
+        # txamqp's own heartbeat is off: it would reset two timers for each frame.
         super().__init__(BrokerDelegate(), endpoint.vhost, SPEC, heartbeat=0, clock=clock)
         self.endpoint = endpoint
         self.name = name
@@ -125,14 +125,14 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]  # txamqp has no types
     # --- Life ---
 
     def connectionMade(self) -> None:
-        """Begin to speak."""
+        """Begin the handshake."""
         set_no_delay = getattr(self.transport, "setTcpNoDelay", None)
         if set_no_delay is not None:
             set_no_delay(True)
         super().connectionMade()
 
     def send_init_string(self) -> None:
-        """Say that this is AMQP 0-9-1."""
+        """Announce AMQP 0-9-1."""
         self.transport.write(frames.PROTOCOL_HEADER)
 
     @property
@@ -141,13 +141,13 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]  # txamqp has no types
         return not (self._closing or self.closed or self._lost)
 
     async def login(self) -> None:
-        """Log in and open the vhost. Raises `Closed`; ``reason`` says why, then."""
+        """Log in and open the vhost. Raises `Closed`; ``reason`` then says why."""
         await self.started.wait()
         await self.channels[0].connection_open(self.vhost)
         self._logged_in = True
 
     def shut(self, reason: str) -> None:
-        """Close the connection in order; after 5 seconds without any. ``disconnected`` fires at its end."""
+        """Close the connection properly, or after 5 seconds abruptly. Then ``disconnected`` fires."""
         if not self.usable:
             return
         self._closing = True
@@ -166,12 +166,12 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]  # txamqp has no types
             self.transport.abortConnection()
 
     def note(self, reason: str) -> None:
-        """Keep the first reason for the end of the connection."""
+        """Keep the first reason given for the end of the connection."""
         if self.reason is None:
             self.reason = reason
 
     def do_close(self, reason: object) -> None:
-        """Let all calls under way fail, and close the socket."""
+        """Make all calls under way fail, and close the socket."""
         self.closed = True
         self._abort_later()
         for channel in list(self.channels.values()):
@@ -204,7 +204,7 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]  # txamqp has no types
         self.abort(f"not heard for {seconds:g} s")
 
     def pause_reading(self) -> None:
-        """Take nothing more from the socket; the broker's silence is not held against it meanwhile."""
+        """Stop reading from the socket. The broker's silence does not count meanwhile."""
         if self.usable and not self.heartbeat.deaf:
             self.heartbeat.deaf = True
             self.transport.pauseProducing()
@@ -219,7 +219,7 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]  # txamqp has no types
     # --- Channels ---
 
     def make_channel(self, number: int) -> AMQChannel:
-        """Return a new channel that is not open on the broker's side."""
+        """Return a new channel object that is not open at the broker yet."""
         channel = self.channelFactory(number, self.outgoing, self)
         self.channels[number] = channel
         return channel
@@ -234,7 +234,7 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]  # txamqp has no types
         return channel
 
     def free_channel(self, above: int = 0) -> int:
-        """Return a number above some others that no channel has. Raises `NoChannel`."""
+        """Return an unused channel number greater than ``above``. Raises `NoChannel`."""
         number = next((n for n in range(self.channel_max, above, -1) if n not in self.channels), None)
         if number is None:
             raise NoChannel(f"the broker allows no more than {self.channel_max} channels")
@@ -247,24 +247,24 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]  # txamqp has no types
         self._incoming.pop(number, None)
 
     def events_of(self, number: int) -> ChannelEvents | None:
-        """Return who is told of a channel's events; nobody once it is closed."""
+        """Return who is told of a channel's events; None once it is closed."""
         return self._events.get(number)
 
     def channel_closed(self, number: int) -> ChannelEvents | None:
-        """The broker has closed a channel; return who is to be told. Its number may be used again."""
+        """Note that the broker closed a channel, whose number may be reused; return whom to tell."""
         self._incoming.pop(number, None)
         return self._events.pop(number, None)
 
     # --- Writing ---
 
     def send_frame(self, frame: Frame) -> None:
-        """Write a method. Raises `TableError` for arguments that don't fit, with nothing written."""
+        """Write a method. If its arguments can't be encoded, raises `TableError` and writes nothing."""
         self.transport.write(frames.frame(frames.METHOD, frame.channel, encode_method(frame.payload)))
 
     # --- Reading ---
 
     def dataReceived(self, data: bytes) -> None:
-        """Take all whole frames from what has come."""
+        """Handle all complete frames that have arrived."""
         self.heartbeat.heard = True
         if self._rest:
             self._rest += data
@@ -302,7 +302,7 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]  # txamqp has no types
         handler(channel, payload)
 
     def _heartbeat_frame(self, channel: int, payload: bytes) -> None:
-        """Nothing to do: that it came is all it says."""
+        """Do nothing: `dataReceived` has noted that the peer was heard."""
 
     def _method_frame(self, channel: int, payload: bytes) -> None:
         direct = self._direct.get(int.from_bytes(payload[:4], "big"))
@@ -314,7 +314,7 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]  # txamqp has no types
     def _method(self, number: int, payload: bytes) -> None:
         channel = self.channels.get(number)
         if channel is None or channel.closed:
-            return  # an answer that crossed our closing
+            return  # an answer that crossed our close
         method, args = decode_method(payload)
         if method.response:
             channel.dispatch(Frame(number, Method(method, *args)), self.work)
@@ -351,7 +351,7 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]  # txamqp has no types
         if incoming is None or incoming.missing < len(payload):
             raise ProtocolError("more body than announced")
         incoming.missing -= len(payload)
-        if incoming.returned is None:  # of a returned message only the properties are of use
+        if incoming.returned is None:  # only the properties of a returned message are used
             incoming.pieces.append(payload)
         if not incoming.missing:
             self._complete(channel, incoming)
@@ -370,7 +370,7 @@ class AmqpProtocol(AMQClient):  # type: ignore[misc]  # txamqp has no types
 
 
 def _ignore_closed(failure: Failure) -> None:
-    # The connection went before the broker had answered our closing it.
+    # The connection broke before the broker answered our close.
     failure.trap(Closed)  # type: ignore[no-untyped-call]
 
 

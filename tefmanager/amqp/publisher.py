@@ -1,4 +1,4 @@
-"""Publishing: to queues and exchanges, each message with the broker's answer."""
+"""Publishes to queues and exchanges, and reports the broker's answer for each message."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ STOP_TIMEOUT = 5.0
 DISPATCH_KEY = b"task"
 
 INTERNAL_ERROR = "541 "
-"""How the broker's reason begins when it has failed itself."""
+"""The beginning of the broker's reason after an internal error of its own."""
 
 _NO_NAME = f"no queue or exchange has a name like this: it has 1 to {MAX_SHORT_TEXT} bytes"
 _NOWHERE = "there is no queue and no exchange of this name"
@@ -52,19 +52,19 @@ T = TypeVar("T")
 
 @implementer(IPublisher, IPushProducer)
 class Publisher:
-    """Publishes on a connection of its own, so that a blocked one leaves consuming alone.
+    """Publishes on a connection of its own, so that a blocked publisher does not affect the consumer.
 
-    Messages wait, first in first out, while there is no connection, while the broker blocks publishers, and
-    while the socket takes no more. After ``stop`` they are lost at once.
+    Messages wait, in order, while there is no connection, while the broker blocks publishers, and while the
+    socket's buffer is full. After ``stop`` they are lost at once.
 
     Args:
         reactor: the reactor.
         endpoints: brokers, tried in turn.
-        on_state: is told changes of the connection.
+        on_state: is told changes of the connection's state.
         name: how the broker lists the connection.
-        tls: makes what a TLS connection needs.
+        tls: makes the TLS settings of a connection.
         lease: messages wait while it does not hold.
-        events: exchange for what is announced; empty: nothing is.
+        events: the exchange for announcements; empty if there are none.
         budget: of channels, shared with the consumer.
     """
 
@@ -110,7 +110,7 @@ class Publisher:
     # --- Life ---
 
     def start(self, unblocked: Callable[[], None] = lambda: None) -> None:
-        """Connect, for ever; ``unblocked`` is called when the broker takes messages again."""
+        """Connect, and stay connected until `stop`; see `IPublisher.start`."""
         self._stopped = False
         self._unblocked = unblocked
         self._link.start()
@@ -120,11 +120,11 @@ class Publisher:
         self._link.renew(reason)
 
     async def stop(self) -> None:
-        """Wait for confirms under way (5 seconds at most), then disconnect. May be started again."""
+        """Wait at most 5 seconds for outstanding confirms, then disconnect. `start` may be called again."""
         self._stopped = True
         if self._open and self._protocol is not None and self._protocol.usable:
             self._idle = Deferred()
-            # Its end is all that counts, not which.
+            # Only its end counts, not its outcome.
             await self._idle.addTimeout(STOP_TIMEOUT, self._reactor).addErrback(lambda _: None)
         self._outlets.give_up()
         self._direct.give_up()
@@ -151,7 +151,7 @@ class Publisher:
         self._wake()
 
     def _give_channels_up(self) -> None:
-        """Connect anew with fewer channels: another connection of ours needs one."""
+        """Reconnect with fewer channels: another of our connections needs one."""
         if self._protocol is not None and self._budget.used > self._budget.most:
             self._protocol.shut("the broker allows our user fewer channels")
 
@@ -163,17 +163,17 @@ class Publisher:
     # --- Flow ---
 
     def pauseProducing(self) -> None:
-        """The socket's buffer is full."""
+        """Note that the socket's buffer is full."""
         self._full = True
         self._flow()
 
     def resumeProducing(self) -> None:
-        """The socket takes data again."""
+        """Note that the socket accepts data again."""
         self._full = False
         self._flow()
 
     def stopProducing(self) -> None:
-        """The connection is lost; the channels are told of it otherwise."""
+        """Do nothing: the channels learn of a lost connection in another way."""
 
     def _flow(self) -> None:
         reason = None if self._protocol is None else self._protocol.blocked
@@ -207,14 +207,14 @@ class Publisher:
             self._announcer.announce(key, body)
 
     async def send(self, queue: bytes, message: Message, tell: Tell = tell_nobody) -> Delivered:
-        """Publish to a queue through the default exchange, mandatory."""
+        """Publish to a queue through the default exchange, mandatory; see `IPublisher.send`."""
         if len(queue) > MAX_SHORT_TEXT:
             tell(_NO_NAME)
             return Delivered.RETURNED
         return await self._publish(Place.QUEUE, queue, message, tell, answer=True)
 
     async def dispatch(self, address: str, message: Message, tell: Tell = tell_nobody) -> Delivered:
-        """Publish to the queue of that name, or where there is none to the exchange of that name."""
+        """Publish to a queue or, if there is none of that name, an exchange; see `IPublisher.dispatch`."""
         name = address.encode()
         if not 0 < len(name) <= MAX_SHORT_TEXT:
             tell(_NO_NAME)
@@ -250,11 +250,11 @@ class Publisher:
                 idle.callback(None)
 
     def _goes_apart(self, address: bytes) -> bool:
-        """Tell whether RabbitMQ may break a connection over an address, and allows us another one."""
+        """Tell whether an address may make RabbitMQ break the connection, so that another must be used."""
         return address.startswith(DIRECT_REPLY) and self._budget.most > 1
 
     async def _as_remembered(self, address: bytes, message: Message, tell: Tell) -> Delivered | None:
-        """Publish to a place that is remembered; None where there is none, or it is one no more."""
+        """Publish to what an address is known to be; None if that is unknown or not true any more."""
         place = self._places.get(address)
         if place is None:
             return None
@@ -268,7 +268,7 @@ class Publisher:
         return None
 
     async def _search(self, address: bytes, message: Message, tell: Tell) -> Delivered:
-        """Find out what an address is, one message after the other so that they keep their order."""
+        """Find out what an address is. One message at a time does so, so that they keep their order."""
         lock = self._searching.setdefault(address, DeferredLock())
         await lock.acquire()
         try:
@@ -299,7 +299,7 @@ class Publisher:
     async def _is_exchange(self, address: bytes) -> bool:
         if self._places.lacks(address):
             return False
-        # Where it is refused it may be there but not for us, nor for our messages then.
+        # If the broker refuses, the queue may exist, but we may not publish to it.
         found = await self._look_up(lambda channel: exchange_exists(channel, address), refused=False)
         if not found:
             self._places.absent(address)
@@ -327,7 +327,7 @@ class Publisher:
     def spare_channel(self, protocol: AmqpProtocol) -> int:
         """Return the number of a channel that is not needed otherwise. Raises `NoChannel`.
 
-        For this package only.
+        Only for this package.
         """
         if self._budget.most <= len(Role):
             raise NoChannel("the broker allows our user no more channels")
@@ -337,10 +337,10 @@ class Publisher:
         return self._protocol if self._protocol is not None and self._protocol.usable else None
 
     async def ask(self, ask: Callable[[AmqpProtocol], Awaitable[T]], refused: T) -> T:
-        """Ask the broker, and again on the next connection until it answers or closes the channel.
+        """Ask the broker, and again on each new connection, until it answers or closes the channel.
 
-        For this package only. ``refused`` is returned where it closes the channel or allows none, or
-        after `stop`.
+        Only for this package. Returns ``refused`` if the broker closes the channel or allows none, or after
+        `stop`.
         """
         while not self._stopped:
             protocol = self._usable()
@@ -354,12 +354,12 @@ class Publisher:
             except (ChannelClosed, NoChannel):
                 return refused
             except Closed:
-                # RabbitMQ 4 fails itself, and ends the connection, when asked for some strange names.
+                # RabbitMQ 4 has an internal error, and closes the connection, when asked for some strange names.
                 if protocol is self._usable() or (protocol.reason or "").startswith(INTERNAL_ERROR):
                     return refused
         return refused
 
 
 def _explained(reason: str, meaning: str) -> str:
-    """Return why a message went nowhere; where we may not publish, the broker did not look for a queue."""
+    """Return why a message was not routed. Without the right to publish, no queue was looked for."""
     return reason if reason.startswith(f"{ACCESS_REFUSED} ") else f"{reason}: {meaning}"

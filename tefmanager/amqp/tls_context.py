@@ -1,4 +1,4 @@
-"""What a TLS connection to a broker needs, from the query keys of its URI; and why one ended."""
+"""Makes the TLS settings of a broker connection from its URI's query keys; explains why one ended."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tefmanager.support.tls import ClientTls, TlsError, reason
 
 
 def client_tls(endpoint: AmqpEndpoint) -> IOpenSSLClientConnectionCreator:
-    """Return what a TLS connection to an endpoint needs.
+    """Return the TLS settings of a connection to an endpoint.
 
-    Of its options, ``cacertfile`` says whom to trust (default: the platform's roots), ``certfile`` and
-    ``keyfile`` who we are, ``server_name_indication`` whose certificate to expect (default: the host's),
-    and ``verify=verify_none`` to expect none. The files are read at each connection, so that renewed ones
-    count. Raises `TlsError` for files that can't be used.
+    Its options: ``cacertfile``, the authorities to trust (default: the platform's); ``certfile`` and
+    ``keyfile``, our own certificate; ``server_name_indication``, the name to expect in the broker's
+    certificate (default: the host); ``verify=verify_none``, to expect no certificate. The files are read
+    for each connection, so renewed ones take effect. Raises `TlsError` for unusable files.
     """
     name = endpoint.options.get("server_name_indication", endpoint.host)
     verify = endpoint.options.get("verify") != "verify_none"
@@ -23,7 +23,7 @@ def client_tls(endpoint: AmqpEndpoint) -> IOpenSSLClientConnectionCreator:
 
 
 def lost_text(lost: Failure, *, logged_in: bool) -> str:
-    """Return why a connection ended, with TLS or without, for people."""
+    """Return, for people, why a connection ended, with or without TLS."""
     text = reason(lost.value) or lost.getErrorMessage()
     if logged_in or isinstance(lost.value, TlsError):
         return text

@@ -1,4 +1,4 @@
-"""Which queues, exchanges and bindings the manager declares."""
+"""The queues, exchanges and bindings that the manager declares."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """Names as on the wire, in at most 255 bytes of UTF-8 each.
+    """Names as on the wire, of at most 255 bytes of UTF-8 each.
 
     Attributes:
-        in_queue: the manager's queue: durable, declared without arguments since workers declare it so too.
-        dead_queue: where tasks go that failed too often: durable.
-        rejected_queue: where messages go that can't be understood: durable.
-        events_exchange: what events are published to. It is made, and taken, as those of ``bindings``.
-        bindings: pairs of exchange and routing key to bind ``in_queue`` to. An exchange that does not exist
-            yet is declared durable and topic; one that exists is taken as it is.
+        in_queue: the manager's queue: durable, and declared without arguments because workers do so too.
+        dead_queue: the durable queue for tasks that failed too often.
+        rejected_queue: the durable queue for messages that can't be understood.
+        events_exchange: the exchange for events, declared like those of ``bindings``.
+        bindings: pairs of exchange and routing key to which ``in_queue`` is bound. A missing exchange is
+            declared as a durable topic exchange; an existing one is used as it is.
     """
 
     in_queue: str

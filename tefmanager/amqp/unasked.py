@@ -1,4 +1,4 @@
-"""What a broker sends on a channel by itself."""
+"""The methods that a broker sends on a channel without being asked."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from tefmanager.amqp.frames import Properties
 
 
 class NoChannel(Closed):  # type: ignore[misc]  # txamqp has no types
-    """The broker allows no further channel on this connection, or to our user."""
+    """The broker allows no further channel on this connection, or for our user."""
 
 
 class ChannelEvents:
-    """Who is told what happens on one channel. Each method does nothing unless it is overridden."""
+    """Receives what happens on one channel. A method does nothing unless it is overridden."""
 
     def delivered(self, tag: int, redelivered: bool, properties: Properties, body: bytes) -> None:
-        """Take in a message of a consumer."""
+        """Take in a message for the channel's consumer."""
 
     def returned(self, reason: str, properties: Properties) -> None:
-        """A message we published could not be routed. Its confirm is still to come."""
+        """Note that a published message could not be routed. Its confirm is still to come."""
 
     def confirmed(self, tag: int, multiple: bool, ok: bool) -> None:
-        """The broker has taken, or refused, the message with that number, or all up to it."""
+        """Note that the broker accepted or refused one message by its number, or all up to it."""
 
     def cancelled(self) -> None:
-        """The broker has ended the channel's consumer."""
+        """Note that the broker ended the channel's consumer."""
 
     def closed_by_broker(self, code: int, reason: str) -> None:
-        """The broker has closed the channel alone; ``reason`` begins with the code."""
+        """Note that the broker closed only this channel; ``reason`` begins with the code."""
         self.closed(reason)
 
     def closed(self, reason: str) -> None:
-        """The channel is gone, with the connection or alone. Nothing is told after this."""
+        """Note that the channel is closed, alone or with its connection. No event follows."""
