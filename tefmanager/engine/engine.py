@@ -20,7 +20,6 @@ from twisted.python.failure import Failure
 
 from tefmanager.core.core import Core
 from tefmanager.core.model import events
-from tefmanager.core.model.effects import ReplyTo
 from tefmanager.core.model.values import Bodies, Moment
 from tefmanager.engine.effector import Effector
 from tefmanager.engine.liveness import Liveness, LivenessCheck
@@ -36,6 +35,7 @@ from tefmanager.engine.reception import (
 )
 from tefmanager.engine.rejections import Rejections
 from tefmanager.engine.renewals import LAST, Renewals
+from tefmanager.engine.replies import Replies
 from tefmanager.inquiry.inquirer import Inquirer
 from tefmanager.inquiry.questions import Question
 from tefmanager.interfaces.amqp import Delivery, IConsumer, IPublisher
@@ -111,6 +111,7 @@ class Engine:
         around = (self._fail, self._wakeup.call, policy.meter, outages)
         self._effector = Effector(clock, publisher, reservations, queues, self.post, leadership, *around)
         self._inquirer = Inquirer(core, leadership, outages, self._resubmit, self._effector.dead)
+        self._replies = Replies(self._inquirer, self._effector.reply, consumer.ack)
         self._rejections = Rejections(clock, publisher, own, self._effector.reject, consumer.ack)
         self._renewals = Renewals(publisher, own, consumer.ack, self._put)
         self._liveness_check = LivenessCheck(
@@ -150,6 +151,7 @@ class Engine:
         """Forget what a lost session delivered and no turn has taken in; RabbitMQ redelivers it."""
         self._lost_session = session
         self._rejections.session_lost(session)
+        self._replies.session_lost(session)
 
     def lose(self, lost: StoreLost) -> None:
         """End the leadership: its session is lost, although no turn has noticed that yet."""
@@ -377,8 +379,8 @@ class Engine:
 
         await self._rejections.reject(rejected, copied)
 
-    def _asked(self, question: Question, reply: ReplyTo | None) -> None:
-        self._task_group.run(self._inquirer.reply(question, reply, self._effector.reply), ANSWER)
+    def _asked(self, question: Question, message: Delivery) -> None:
+        self._task_group.run(self._replies.reply(question, message), ANSWER)
 
     async def _between_turns(self) -> None:
         """Do what requires that memory and rows agree and no turn is open."""

@@ -13,12 +13,12 @@ from twisted.internet.defer import CancelledError
 
 from tefmanager.core.core import Core
 from tefmanager.core.model import events
-from tefmanager.core.model.effects import Reply, ReplyTo
+from tefmanager.core.model.effects import Reply
 from tefmanager.core.model.values import Moment
 from tefmanager.engine.deliveries import event_of, reply_to, was_renewed, was_set_aside
 from tefmanager.engine.liveness import Liveness
 from tefmanager.engine.pager import Pager
-from tefmanager.inquiry.questions import CHANGING, PARSERS, Question
+from tefmanager.inquiry.questions import CHANGING, PARSERS, WRITING, Question
 from tefmanager.interfaces.amqp import Delivery
 from tefmanager.interfaces.store import ILeadership, StoreConflict, StoreLost
 from tefmanager.logfile.emit import emit
@@ -101,7 +101,7 @@ class Reception:
             redelivered.
         message_limit: the largest size of a message, in bytes.
         own: names of queues and exchanges that no worker can have.
-        ask: takes a question and where its answer goes, or None if nobody wants an answer.
+        ask: takes a question and the message that asks it.
         reconciled: is called when the core knows all that Etcd holds.
 
     Attributes:
@@ -117,7 +117,7 @@ class Reception:
         poison: set[bytes],
         message_limit: int,
         own: frozenset[str],
-        ask: Callable[[Question, ReplyTo | None], None],
+        ask: Callable[[Question, Delivery], None],
         reconciled: Callable[[], None],
     ) -> None:
         self._core = core
@@ -205,9 +205,10 @@ class Reception:
             if parsed.rejected is not None:
                 return
         elif isinstance(parsed, Question):
-            reply = reply_to(delivery)
-            if reply is not None or isinstance(parsed, CHANGING):
-                self._ask(parsed, reply)
+            if isinstance(parsed, CHANGING) or reply_to(delivery) is not None:
+                self._ask(parsed, delivery)
+            if isinstance(parsed, WRITING):
+                return
         else:
             try:
                 self._core.apply(event_of(delivery, parsed, finished), now)

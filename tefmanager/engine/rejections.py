@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from tefmanager.engine.deliveries import copy_of, was_set_aside
-from tefmanager.engine.reception import Rejected, fingerprint
-from tefmanager.interfaces.amqp import SET_ASIDE, Delivered, Delivery, IPublisher, Message
+from tefmanager.engine.reception import Rejected
+from tefmanager.engine.unacknowledged import Unacknowledged
+from tefmanager.interfaces.amqp import SET_ASIDE, Delivered, IPublisher, Message
 
 MOST = 200
 MOST_BYTES = 16 * 1024 * 1024
@@ -19,17 +19,6 @@ end of the manager's queue."""
 
 ROUND = 1.0
 """Seconds to wait before a message that was moved to the end of the queue is moved there again."""
-
-REMEMBERED = 1000
-"""How many copied messages that will be redelivered are remembered."""
-
-
-class _Copy:
-    """A message, and the delivery to acknowledge when its copy is safe: the latest one."""
-
-    def __init__(self, delivery: Delivery) -> None:
-        self.delivery = delivery
-        self.safe = False
 
 
 class Rejections:
@@ -59,62 +48,31 @@ class Rejections:
         self._own = own
         self._insist = insist
         self._acknowledge = acknowledge
-        self._lost = -1
-        self._under_way: list[_Copy] = []
+        self._unacknowledged = Unacknowledged(acknowledge)
         self._bytes = 0
-        self._orphans: OrderedDict[bytes, deque[_Copy]] = OrderedDict()
 
     def session_lost(self, session: int) -> None:
         """Note that everything that this session delivered will be redelivered."""
-        self._lost = session
-        for copy in self._under_way:
-            if copy.delivery.session <= session:
-                self._adopt_later(copy)
+        self._unacknowledged.session_lost(session)
 
     async def reject(self, rejected: Rejected, copied: Callable[[], Awaitable[None]]) -> None:
         """Copy a message, call ``copied``, and acknowledge it."""
-        copy = self._known(rejected.delivery)
-        if copy is not None:
-            copy.delivery = rejected.delivery
-            self._done(copy)
-        elif len(self._under_way) < MOST and self._bytes < MOST_BYTES:
+        if self._unacknowledged.adopts(rejected.delivery):
+            return
+        if len(self._unacknowledged) < MOST and self._bytes < MOST_BYTES:
             await self._copy(rejected, copied)
         else:
             await self._set_aside(rejected)
 
-    def _known(self, delivery: Delivery) -> _Copy | None:
-        """Return the copy that was begun for an earlier delivery of the message."""
-        waiting = self._orphans.get(fingerprint(delivery.body)) if delivery.redelivered else None
-        return waiting.popleft() if waiting else None
-
     async def _copy(self, rejected: Rejected, copied: Callable[[], Awaitable[None]]) -> None:
-        copy = _Copy(rejected.delivery)
         size = len(rejected.delivery.body)
-        self._under_way.append(copy)
         self._bytes += size
         try:
-            await self._insist(copy_of(rejected.delivery, {"x-tef-reason": rejected.reason}))
-            await copied()
-            copy.safe = True
+            with self._unacknowledged.hold(rejected.delivery):
+                await self._insist(copy_of(rejected.delivery, {"x-tef-reason": rejected.reason}))
+                await copied()
         finally:
-            self._under_way.remove(copy)
             self._bytes -= size
-        self._done(copy)
-
-    def _done(self, copy: _Copy) -> None:
-        if not copy.safe:
-            return  # acknowledged once the copy is safe
-        if copy.delivery.session > self._lost:
-            self._acknowledge(copy.delivery.session, [copy.delivery.tag])
-        elif not any(copy in waiting for waiting in self._orphans.values()):
-            self._adopt_later(copy)
-
-    def _adopt_later(self, copy: _Copy) -> None:
-        waiting = self._orphans.setdefault(fingerprint(copy.delivery.body), deque())
-        if copy not in waiting:
-            waiting.append(copy)
-        if len(self._orphans) > REMEMBERED:
-            self._orphans.popitem(last=False)
 
     async def _set_aside(self, rejected: Rejected) -> None:
         delivery = rejected.delivery

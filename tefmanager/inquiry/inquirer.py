@@ -13,7 +13,6 @@ from twisted.python.failure import Failure
 from tefmanager import inquiry
 from tefmanager.core.core import Core
 from tefmanager.core.model import events
-from tefmanager.core.model.effects import ReplyTo
 from tefmanager.core.model.values import FinishedRow, Moment, Outcome, TaskRow
 from tefmanager.inquiry.questions import (
     DropDeadMessages,
@@ -31,7 +30,7 @@ from tefmanager.inquiry.questions import (
     RetryDead,
     SettleDead,
 )
-from tefmanager.interfaces.store import ILeadership, StoreLost
+from tefmanager.interfaces.store import ILeadership, StoreConflict, StoreLost
 from tefmanager.logfile.emit import emit
 from tefmanager.protocol import catalogue
 from tefmanager.protocol.messages import TaskMessage, parse
@@ -46,7 +45,6 @@ MOST_ASKED = 1000
 """Questions that may wait to be answered."""
 
 
-Send: TypeAlias = Callable[[ReplyTo, object], Awaitable[None]]
 Resubmit: TypeAlias = Callable[[Sequence[events.TaskSubmitted]], Awaitable[None]]
 
 
@@ -116,12 +114,6 @@ class Inquirer:
             emit(line)
             return line.text
 
-    async def reply(self, question: Question, to: ReplyTo | None, send: Send) -> None:
-        """Answer a question, and send the answer to where it is wanted, if it is."""
-        answer = await self.tell(question)
-        if to is not None:
-            await send(to, answer)
-
     def forsake(self) -> None:
         """Cancel the answers that are still to come: the leadership ends."""
         asked, self._asked = self._asked, deque()
@@ -140,6 +132,8 @@ class Inquirer:
     async def _found(self, question: Question, now: Moment) -> object:
         try:
             return await self._answer(question, now)
+        except StoreConflict:
+            return Failure()  # type: ignore[no-untyped-call]  # asked again, it would fail again
         except (StoreLost, CancelledError):
             raise
         except Exception:

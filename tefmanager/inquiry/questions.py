@@ -163,6 +163,10 @@ QUESTIONS: dict[str, type[Question]] = {kind.type: kind for kind in _KINDS}
 CHANGING = (DropDeadMessages, RetryDead, SettleDead)
 """Those that do something, also where nobody wants an answer."""
 
+WRITING = (RetryDead, SettleDead)
+"""Those of which the message is acknowledged when the rows are written, so that each is done though the
+manager dies. To drop messages takes a walk through the dead queue, which may be very long."""
+
 OF_A_TASK = (GetTask, ExplainTask, GetDeadTask)
 """Those whose data is the guid of a task."""
 

@@ -48,6 +48,8 @@ class CrashPoint(StrEnum):
     """A dead task is in the dead queue; its row still waits."""
     REJECTED = "reject.answered"
     """A bad message is in the queue of the rejected, and not acknowledged."""
+    ASKED = "question.written"
+    """Dead tasks are settled or taken in again, as a message asks; it is not acknowledged."""
     STOPPING = "stop.consumer-stopped"
     """Told to stop: nothing is consumed any more, all else is under way."""
     LEADERSHIP_ENDING = "leadership.ending"

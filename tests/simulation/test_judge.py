@@ -38,7 +38,7 @@ from tefmanager.engine.engine import Engine
 from tefmanager.engine.liveness import LivenessCheck
 from tefmanager.engine.outcomes import event_of_dispatch
 from tefmanager.engine.reception import Reception, Turn
-from tefmanager.engine.rejections import Rejections
+from tefmanager.engine.unacknowledged import Unacknowledged
 from tefmanager.etcd import plan
 from tefmanager.etcd.changing import Changing
 from tefmanager.interfaces.amqp import Delivered, Delivery, Message
@@ -341,7 +341,7 @@ def keep_what_is_in_doubt(patch: MonkeyPatch) -> None:
 
 def forget_copies(monkeypatch: MonkeyPatch) -> None:
     """Take a message that is delivered again for another one."""
-    monkeypatch.setattr(Rejections, "_known", lambda self, delivery: None)
+    monkeypatch.setattr(Unacknowledged, "adopts", lambda self, delivery: False)
 
 
 def idle_resources(patch: MonkeyPatch) -> None:

@@ -62,7 +62,7 @@ EXCUSES = ("DISPATCH_TIMEOUT|", "DISPATCH_UNCERTAIN|", "TASK_RELEASED|")
 
 
 class Story:
-    """Tasks over two resources, one that nobody gets done, and a bad message; and how it all ended."""
+    """Tasks over two resources, one that nobody gets done, and other messages; and how it all ended."""
 
     def __init__(self, grid: Grid, make: Make) -> None:
         self.grid = grid
@@ -86,6 +86,7 @@ class Story:
             worker.free()
         names = [resource.name for resource in self.resources]
         self.grid.send({"type": "task", "task_type": "no guid"})
+        self.grid.send({"type": "settle_dead", "data": {"guids": ["nobody"]}})
         self.doomed = self.grid.task(self.loser.worker_type, resources=names)
         self.guids = [self.grid.task(self.workers[0].worker_type, resources=names) for _ in range(12)]
 

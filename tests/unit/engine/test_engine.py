@@ -16,10 +16,11 @@ from tefmanager.amqp.codec import encode_table
 from tefmanager.core.core import Core
 from tefmanager.core.model import events
 from tefmanager.core.model.audience import Audience
+from tefmanager.core.model.dead_copies import DeadMessage, Stored
 from tefmanager.core.model.limits import Limits
 from tefmanager.core.model.reservations import Claim, Granted, Impossible
 from tefmanager.core.model.resources import Resource
-from tefmanager.core.model.values import ManagerRow, Moment
+from tefmanager.core.model.values import Bodies, Changes, ManagerRow, Moment
 from tefmanager.engine.deliveries import RENEWED
 from tefmanager.engine.engine import TURN_SIZE, Engine
 from tefmanager.engine.reception import Poisoned, fingerprint
@@ -36,8 +37,8 @@ from tefmanager.interfaces.amqp import (
 )
 from tefmanager.interfaces.etcd import IReservations
 from tefmanager.interfaces.policy import Policy, Queues
-from tefmanager.interfaces.store import StoreLost
-from tests.fakes.store import FakeDatabase
+from tefmanager.interfaces.store import StoreConflict, StoreLost
+from tests.fakes.store import FakeDatabase, FakeLeadership
 from tests.unit.grid import finish
 from tests.unit.support.outages import Told
 
@@ -219,6 +220,66 @@ class Rig:
         [failure] = self.ended
         assert isinstance(failure, Failure)
         return failure.value
+
+
+def test_dead_tasks_are_settled_before_the_message_is_acknowledged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the database is lost before it is written, the message is not acknowledged, and so comes again."""
+    rig = Rig()
+    rig.deliver({"type": "settle_dead", "data": {"guids": ["T"]}})
+    rig.go_on()
+    assert [tags for tags, _ in rig.acks.all] == [[1]]
+
+    async def lost(self: FakeLeadership, guids: Sequence[str]) -> Sequence[str]:
+        raise StoreLost("gone")
+
+    monkeypatch.setattr(FakeLeadership, "settle", lost)
+    rig.deliver({"type": "settle_dead", "data": {"guids": ["T"]}})
+    rig.go_on()
+    assert isinstance(rig.failure, StoreLost)
+    finish(rig.engine.abandon())
+    assert [tags for tags, _ in rig.acks.all] == [[1]]
+
+
+def test_a_question_that_writes_and_is_delivered_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is under way it is not asked a second time; the last delivery is acknowledged."""
+    written: list[Deferred[Sequence[str]]] = []
+
+    async def settle(self: FakeLeadership, guids: Sequence[str]) -> Sequence[str]:
+        written.append(Deferred())
+        return await written[-1]
+
+    monkeypatch.setattr(FakeLeadership, "settle", settle)
+    rig = Rig()
+    question = b'{"type": "settle_dead", "data": {"guids": ["T"]}}'
+    rig.engine.post(Delivery(1, 7, False, question))
+    rig.go_on()
+    rig.engine.session_lost(1)
+    rig.engine.post(Delivery(2, 1, True, question))
+    written[0].callback([])
+    rig.go_on()
+    assert (len(written), [tags for tags, _ in rig.acks.all]) == (1, [[1]])
+
+
+def test_a_retry_that_cannot_be_done(
+    monkeypatch: pytest.MonkeyPatch, expected_errors: Callable[..., None]
+) -> None:
+    """The message is acknowledged: it would bring down each leadership to which it is delivered."""
+    expected_errors(StoreConflict)
+    rig = Rig()
+    body = b'{"type": "task", "task_type": "x", "guid": "T"}'
+
+    async def dead_messages(self: FakeLeadership, guids: Sequence[str]) -> Sequence[DeadMessage]:
+        return [DeadMessage(1, "T", Stored(body))]
+
+    async def refused(self: FakeLeadership, changes: Changes) -> Bodies:
+        raise StoreConflict("no")
+
+    monkeypatch.setattr(FakeLeadership, "dead_messages", dead_messages)
+    monkeypatch.setattr(FakeLeadership, "commit", refused)
+    rig.deliver({"type": "retry_dead", "data": {"guids": ["T"]}})
+    rig.go_on()
+    assert isinstance(rig.failure, StoreConflict)
+    assert [tags for tags, _ in rig.acks.all] == [[1]]
 
 
 @pytest.mark.parametrize("bad", [False, True])

@@ -1,0 +1,53 @@
+"""Answers to the questions that messages ask."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
+
+from tefmanager.core.model.effects import ReplyTo
+from tefmanager.engine.deliveries import reply_to
+from tefmanager.engine.unacknowledged import Unacknowledged
+from tefmanager.inquiry.inquirer import Inquirer
+from tefmanager.inquiry.questions import WRITING, Question
+from tefmanager.interfaces.amqp import Delivery
+from tefmanager.support.crashpoints import CrashPoint, reach
+
+Send: TypeAlias = Callable[[ReplyTo, object], Awaitable[None]]
+
+
+class Replies:
+    """Has questions answered, and sends the answers to where they are wanted.
+
+    A message that asks for rows to be written is acknowledged when they are. If the manager dies before,
+    RabbitMQ delivers the message again, and whatever was written stays as it is.
+    A message that the database refuses is acknowledged as well: it would be refused again.
+
+    Args:
+        send: sends an answer.
+        acknowledge: acknowledges deliveries, by their session and tags.
+    """
+
+    def __init__(
+        self, inquirer: Inquirer, send: Send, acknowledge: Callable[[int, Sequence[int]], None]
+    ) -> None:
+        self._inquirer = inquirer
+        self._send = send
+        self._unacknowledged = Unacknowledged(acknowledge)
+
+    def session_lost(self, session: int) -> None:
+        """Note that everything a session delivered comes again, unless it is acknowledged."""
+        self._unacknowledged.session_lost(session)
+
+    async def reply(self, question: Question, message: Delivery) -> None:
+        """Answer a question, and send the answer to where it is wanted, if it is."""
+        if not isinstance(question, WRITING):
+            answer = await self._inquirer.tell(question)
+        elif self._unacknowledged.adopts(message):
+            return
+        else:
+            with self._unacknowledged.hold(message):
+                answer = await self._inquirer.tell(question)
+                reach(CrashPoint.ASKED)
+        if (to := reply_to(message)) is not None:
+            await self._send(to, answer)
