@@ -128,8 +128,8 @@ class ILeadership(Interface):
     async def forget(before: float, at_most: int) -> int:
         """Remove up to ``at_most`` tasks that ended before a unix time, with their attempts.
 
-        The oldest go first. A dead task stays until it is settled, or was submitted again and ended, and
-        until the dead queue has no copy of it. Returns the number of removed tasks.
+        The oldest go first. A dead task stays until it is settled or submitted again, and until the
+        dead queue has no copy of it. Returns the number of removed tasks.
         """
 
     async def end() -> None:

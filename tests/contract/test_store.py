@@ -682,13 +682,13 @@ async def test_what_is_forgotten_of_a_suite_counts_no_more(leadership: ILeadersh
 
 @pytest_twisted.ensureDeferred
 async def test_a_dead_task_that_came_again_in_the_same_turn(twin: Twin, leadership: ILeadership) -> None:
-    """It is not listed, whatever becomes of the other, and forgotten when that has ended."""
+    """It is not listed, whatever becomes of the other, and forgotten though that still waits."""
     await leadership.commit(Changes(accepted=[(task(1), b"")]))
     again = [(task(2, guid="guid-1"), b"")]
     await leadership.commit(Changes(accepted=again, finished={1: Finish(Outcome.DEAD, 1.0)}))
-    assert (await leadership.dead(9), await leadership.forget(9.0, 9)) == ((0, []), 0)
-    await leadership.commit(Changes(finished={2: Finish(Outcome.STOPPED, 99.0)}))
     assert (await leadership.dead(9), await leadership.forget(9.0, 9)) == ((0, []), 1)
+    await leadership.commit(Changes(finished={2: Finish(Outcome.STOPPED, 99.0)}))
+    assert (await leadership.dead(9), await leadership.forget(9.0, 9)) == ((0, []), 0)
     assert sorted(twin.history()) == [2]
 
 
@@ -714,15 +714,15 @@ async def test_dead_tasks_are_listed_until_that_is_settled(leadership: ILeadersh
 
 @pytest_twisted.ensureDeferred
 async def test_dead_tasks_outlast_history(twin: Twin, leadership: ILeadership) -> None:
-    """They are forgotten when that is settled, or when they came again and ended."""
+    """They are forgotten when that is settled, or when they came again, though they still wait."""
     ids = range(1, 4)
     await leadership.commit(Changes(accepted=[(task(id), b"") for id in ids]))
     await leadership.commit(Changes(finished={id: Finish(Outcome.DEAD, 1.0) for id in ids}))
     await leadership.commit(Changes(accepted=[(task(4, guid="guid-2"), b"")]))
     await leadership.settle(["guid-3"])
-    assert await leadership.forget(100.0, 10) == 1
-    await leadership.commit(Changes(finished={4: Finish(Outcome.COMPLETED, 1.0)}))
     assert await leadership.forget(100.0, 10) == 2
+    await leadership.commit(Changes(finished={4: Finish(Outcome.COMPLETED, 1.0)}))
+    assert await leadership.forget(100.0, 10) == 1
     assert sorted(twin.history()) == [1]
 
 

@@ -395,7 +395,8 @@ class FakeLeadership:
         self._check()
         self._fence()
         rows = self._database.rows
-        kept = {id for id, _ in _unsettled(rows)} | {id for id, task in rows.history.items() if task.copy}
+        kept = {id for id, _ in _unsettled(rows) if _is_listed(rows, id)}
+        kept |= {id for id, task in rows.history.items() if task.copy}
         old = sorted((task.finished_at, id) for id, task in rows.history.items() if id not in kept)
         gone = {id for at, id in old[:at_most] if at < before}
         for id in gone:

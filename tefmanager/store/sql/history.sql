@@ -80,13 +80,12 @@ select distinct guid from settled;
 
 -- name: forget
 -- Remove up to $2 tasks that ended before unix time $1, oldest first, and their attempts; tell how many. Dead ones stay
--- until it is settled what becomes of them, or they came again and ended, and until the dead queue has nothing of them.
+-- until it is settled what becomes of them, or they came again, and until the dead queue has nothing of them.
 with old as (
-    select id from {t}history as h
+    select id from {t}history
     where finished_at < to_timestamp($1::float8)
         and (outcome <> 'dead' or settled or again)
         and copy is null
-        and not (again and exists (select from {t}tasks as t where t.guid = h.guid))
     order by finished_at, id
     limit $2::integer
 ), gone as (

@@ -49,7 +49,7 @@ SUITES = 10
 """Of waiting tasks, in each case; lanes become longer, not more."""
 
 OLD = 1_000_000.0
-"""Unix time before which three tasks ended."""
+"""Unix time before which three tasks ended, and dead ones that came again and wait."""
 
 FILLED = (
     """
@@ -70,6 +70,14 @@ FILLED = (
         settled, again
     )
     select 10000000 + n, 'often', 'x', 1, '{{}}', null, now(), 1, 'completed', now(), 'body', false, false
+    from generate_series(1, {count}) as n
+    """,
+    """
+    insert into {t}history (
+        id, guid, task_type, priority, resources, received, attempts, outcome, finished_at, body, again
+    )
+    select
+        20000000 + n, 'waits-' || n, 'x', 1, '{{}}', now(), 1, 'dead', to_timestamp({old} - n), 'body', true
     from generate_series(1, {count}) as n
     """,
     """
