@@ -24,6 +24,7 @@ from tefmanager.interfaces.amqp import Delivered, IPublisher, Lying
 from tefmanager.interfaces.store import ILeadership
 from tefmanager.logfile.emit import emit
 from tefmanager.protocol import catalogue
+from tefmanager.protocol.fields import LONGEST_NAME
 from tefmanager.support.backoff import Backoff
 from tefmanager.support.crashpoints import CrashPoint, reach
 from tefmanager.support.outages import SET_ASIDE, WALK, Outages, Service
@@ -35,6 +36,9 @@ AT_ONCE = 20
 
 ROWS = 1000
 """How many dead tasks one round handles."""
+
+REMEMBERED = 10_000
+"""Copies at the beginning of the queue of which a walk finds a second one further on."""
 
 PAUSES = (5.0, 60.0)
 """Seconds until a queue that refuses is tried again: the first pause, and the longest."""
@@ -185,7 +189,7 @@ class DeadCopies:
         doubtful = any(row.copy is Copy.DOUBT for row in rows)
         if doubtful and now < self._settled_at:
             self._look_in(self._settled_at - now)
-        elif unsure := {row.id: row for row in rows if row.copy is not Copy.DUE}:
+        elif unsure := [row for row in rows if row.copy is not Copy.DUE]:
             await self._walk(unsure)
         elif rows and now < self._not_before:
             self._look_in(self._not_before - now)
@@ -202,8 +206,13 @@ class DeadCopies:
         self._unwritten.update(copies)
         self._post(events.CopiesKnown(copies))
 
-    async def _walk(self, rows: Mapping[int, CopyRow]) -> None:
-        """Go through the queue: remove the copies of settled tasks, and find out which others are there."""
+    async def _walk(self, rows: Sequence[CopyRow]) -> None:
+        """Go through the queue: remove the copies of settled tasks, and find out which others are there.
+
+        A walk that was broken off leaves second copies at the end of the queue, while the first ones return
+        to its beginning. So second copies are found without remembering the whole queue.
+        """
+        wanted = {(row.id, row.guid): row for row in rows}
         seen: set[tuple[int, str]] = set()
 
         def take(lying: Lying) -> bool:
@@ -212,9 +221,10 @@ class DeadCopies:
                 return False
             if key in seen:
                 return True
-            seen.add(key)
-            row = rows.get(key[0])
-            return row is not None and row.guid == key[1] and row.settled
+            row = wanted.get(key)
+            if row is not None or len(seen) < REMEMBERED:
+                seen.add(key)
+            return row is not None and row.settled
 
         reason = await self._publisher.sift(self._queue, take)
         if reason is not None:
@@ -222,9 +232,10 @@ class DeadCopies:
             self._look_in(self._pauses.next())
             return
         self._outages.over(Service.QUEUE, about=self._queue.decode())
-        there = {id for id, _ in seen}
         found = Copy.THERE, Copy.DUE
-        self._known({id: None if row.settled else found[id not in there] for id, row in rows.items()})
+        self._known(
+            {row.id: None if row.settled else found[key not in seen] for key, row in wanted.items()}
+        )
 
     def _look_in(self, seconds: float) -> None:
         self._look_not()
@@ -283,7 +294,7 @@ def _task(lying: Lying) -> tuple[int, str] | None:
     """Return id and guid of the dead task that this message is a copy of, or None if it is no copy."""
     headers = lying.headers or {}
     id, guid = headers.get(TASK), headers.get(GUID)
-    return (id, guid) if type(id) is int and type(guid) is str else None
+    return (id, guid) if type(id) is int and type(guid) is str and len(guid) <= LONGEST_NAME else None
 
 
 def _stranger(lying: Lying, key: tuple[int, str] | None) -> inquiry.QueuedMessage:

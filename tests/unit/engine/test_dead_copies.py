@@ -14,6 +14,7 @@ from tefmanager.core.model import events
 from tefmanager.core.model.dead_copies import Copy
 from tefmanager.core.model.effects import DeadLetter
 from tefmanager.core.model.values import Changes, Finish, Outcome, TaskRow, TaskSpec
+from tefmanager.engine import deadcopies
 from tefmanager.engine.deadcopies import AT_ONCE, PAUSES, SETTLES, DeadCopies
 from tefmanager.inquiry.questions import DropDeadMessages, GetDeadMessages
 from tefmanager.interfaces.amqp import Delivered, Lying, Message
@@ -212,6 +213,20 @@ def test_after_a_crash() -> None:
     assert rig.listed == ["a"]
     rig.wait(SETTLES + 1)
     assert (rig.queue.guids, rig.queue.sent) == (["a"], 0)
+
+
+def test_second_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are removed if they are of the first ones, otherwise when their task is settled."""
+    monkeypatch.setattr(deadcopies, "REMEMBERED", 2)
+    rig = Rig("a", "b", "c", "x")
+    rig.die("a", "b", "c")
+    rig.queue.lying.append(({"x-tef-guid": "x", "x-tef-task": rig.ids["x"]}, b"x"))
+    rig.queue.lying.extend(list(rig.queue.lying)[::-1])
+    rig.die("x", again=True)
+    rig.wait(SETTLES + 1)
+    assert (rig.queue.guids, rig.queue.sent) == (["a", "b", "c", "c", "x"], 3)
+    rig.settle("c")
+    assert rig.queue.guids == ["a", "b", "x"]
 
 
 def test_one_that_is_too_large() -> None:
