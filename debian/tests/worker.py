@@ -1,4 +1,4 @@
-"""A client and a worker that are not ours: sends tasks, works them off, and checks that each came once.
+"""A client and worker without tef-manager's code: they send and run tasks, and check that each comes once.
 
 worker.py COUNT [URL]
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 import pika
 
 PATIENCE = 60.0
-"""Seconds without a task after which something is wrong."""
+"""Seconds without a task after which the test fails."""
 
 TASK_TYPE = "smoke"
 
@@ -58,7 +58,7 @@ def main(count: int, url: str) -> None:
 
 
 def url_in(file: str) -> str:
-    """Return where RabbitMQ is by the manager's settings; one that ends in a slash means the vhost "/"."""
+    """Return RabbitMQ's URL from the manager's settings; a URL that ends in a slash means the vhost "/"."""
     [found] = re.findall(r"^amqp-url = (.*?)/?$", Path(file).read_text(), re.MULTILINE)
     return f"{found}/%2F"
 
