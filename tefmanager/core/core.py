@@ -178,7 +178,7 @@ class Core:
     def _wanted(self, names: tuple[str, ...]) -> bool:
         """Tell whether a task waits for exactly these resources, or an attempt asks for or is owed them."""
         asking = (*self.attempts.reserving.values(), *self.attempts.owed.values())
-        return self.backlog.awaited(names) or any(attempt.wants == names for attempt in asking)
+        return self.backlog.awaited(names) or any(each.references.lacks == names for each in asking)
 
     def _pinned(self, task: Task) -> bool:
         """Tell whether memory knows more about a waiting task than its row says."""
@@ -192,23 +192,24 @@ class Core:
         if attempt is None:
             self.attempts.release(event.attempt, event.reserved)
             return
-        self.pool.possible(attempt.wants)
-        attempt.reserved = attempt.reserved or bool(event.reserved)
+        lacked = attempt.references.lacks
+        self.pool.possible(lacked)
+        attempt.references = attempt.references.granted(held=bool(event.reserved))
         if not attempt.live:
             self.attempts.give_back(attempt)
         elif attempt.phase is not Phase.RESERVING:
-            self._paid(attempt)
+            self._paid(attempt, lacked)
         elif self._may_dispatch(attempt):
             self.attempts.dispatch(attempt, now)
         else:
             self.attempts.unbook(attempt, now)
 
-    def _paid(self, attempt: Attempt) -> None:
+    def _paid(self, attempt: Attempt, lacked: tuple[str, ...]) -> None:
         self.attempts.owed.pop(attempt.id, None)
         self.pool.owe_no_more(attempt)
         spec, worker = attempt.task.spec, attempt.worker.name
-        names = " ".join(attempt.wants)
-        self.ledger.log(catalogue.RESERVATION_TAKEN(spec.task_type, spec.guid, worker, attempt.id, names))
+        line = catalogue.RESERVATION_TAKEN(spec.task_type, spec.guid, worker, attempt.id, " ".join(lacked))
+        self.ledger.log(line)
 
     def _may_dispatch(self, attempt: Attempt) -> bool:
         held = self._draining or self.backlog.held(attempt.task.spec.suite)
@@ -224,8 +225,8 @@ class Core:
         if attempt is None:
             return
         spec, reason = attempt.task.spec, event.reason
-        news = self.pool.hold_back(attempt.wants, reason, now)
-        attempt.reserved = True  # Etcd may have taken some of the references
+        news = self.pool.hold_back(attempt.references.lacks, reason, now)
+        attempt.references = attempt.references.may_hold()  # Etcd may have taken some
         if attempt.live and attempt.phase is Phase.RESERVING:
             self.pool.settle(attempt.task)
             self.attempts.unbook(attempt, now)
@@ -243,15 +244,12 @@ class Core:
             line = catalogue.RESERVATION_FAILED(spec.task_type, spec.guid, attempt.id, event.reason)
             self.ledger.log(line)
             if attempt.phase is Phase.RESERVING:
-                self.attempts.release(attempt.id, attempt.wants)
+                self.attempts.release(attempt.id, attempt.references.lacks)
             else:
-                self._look_up(attempt)
-
-    def _look_up(self, attempt: Attempt) -> None:
-        """Let the next full read show whether an attempt has what it is owed. Nobody else gets it."""
-        attempt.reserved = True
-        self.attempts.owed.pop(attempt.id, None)
-        self._unreconciled.append(attempt)
+                # The next full read shows whether it has what it is owed. Nobody else gets it.
+                attempt.references = attempt.references.may_hold()
+                self.attempts.owed.pop(attempt.id, None)
+                self._unreconciled.append(attempt)
 
     def _not_granted(self, attempt_id: int, now: Moment) -> Attempt | None:
         attempt = self.attempts.answered(attempt_id)
@@ -344,8 +342,9 @@ class Core:
     def _owe(self, attempt: Attempt, held: frozenset[str]) -> None:
         """Note which of its references an attempt in flight lacks. It is to get them again."""
         names = attempt.task.spec.resources
-        attempt.wants = tuple(name for name in names if name in self.pool.seen and name not in held)
-        if attempt.live and attempt.wants:
+        lacks = tuple(name for name in names if name in self.pool.seen and name not in held)
+        attempt.references = attempt.references.lacking(lacks)
+        if attempt.live and lacks:
             self.attempts.owe(attempt)
         else:
             self.attempts.owed.pop(attempt.id, None)
@@ -353,9 +352,9 @@ class Core:
     def _replaced(self, event: events.ResourcesReplaced, now: Moment) -> None:
         """Let the full read that follows show which references the attempts in flight have lost."""
         self.ledger.log(catalogue.RESOURCES_REPLACED(event.reason))
-        flying = self.attempts.in_flight.values()
         # Attempts whose request is under way are settled by its answer.
-        mine = [each for each in flying if each.task.spec.resources and not each.reserving]
+        flying, asked = self.attempts.in_flight.values(), self.attempts.reserving
+        mine = [each for each in flying if each.task.spec.resources and each.id not in asked]
         self._unreconciled = list(dict.fromkeys([*self._unreconciled, *mine]))
 
     def _lost(self, event: events.ResourcesLost, now: Moment) -> None:
@@ -373,8 +372,7 @@ class Core:
                 worker.leaving = now.monotonic
             for attempt in worker.queue:
                 attempt.since = now.monotonic
-                if attempt.quiet is not None:
-                    attempt.quiet = now.monotonic
+                attempt.said = attempt.said.resumed(now.monotonic)
 
     def _date(self, now: Moment) -> None:
         self.numbers.date(self.calendar.to_write(now))

@@ -7,6 +7,7 @@ from typing import Protocol
 from tefmanager.core.books.counters import Numbers
 from tefmanager.core.books.ledger import Ledger
 from tefmanager.core.model.entities import Attempt, Phase, Task, Worker
+from tefmanager.core.model.said import UNHEARD, Said
 from tefmanager.core.model.values import (
     AttemptEnd,
     AttemptRow,
@@ -91,7 +92,7 @@ def load(core: Parts, snapshot: Snapshot, now: Moment) -> list[Attempt]:
         core.workers.changed(worker, now)
         core.departures.watch(worker)
         core.departures.watch_leaving(worker)
-    return [attempt for attempt in attempts if attempt.reserved]
+    return [attempt for attempt in attempts if attempt.references.held]
 
 
 def _worker(row: WorkerRow, now: Moment) -> Worker:
@@ -139,9 +140,7 @@ def _attempt(core: Parts, task: Task, row: TaskRow, now: Moment) -> Attempt:
         dispatched=row.dispatched,
         started=row.started,
         since=now.monotonic,
-        doubt=row.doubt,
-        first_hand=row.doubt is Doubt.STALE,
-        quiet=now.monotonic if row.doubt is Doubt.DONE else None,
+        said=Said.recorded(row.doubt, now.monotonic),
         confirmed=row.state is TaskState.WORKING,
     )
     if row.doubt is Doubt.LEFT:
@@ -175,7 +174,7 @@ def _unresolved(core: Parts, row: AttemptRow, now: Moment) -> None:
         started=row.started,
         since=now.monotonic,
         live=False,
-        quiet=now.monotonic if said_free or row.end is AttemptEnd.GIVEN_UP else None,
+        said=UNHEARD.free(now.monotonic) if said_free or row.end is AttemptEnd.GIVEN_UP else UNHEARD,
     )
     worker.queue.append(attempt)
 

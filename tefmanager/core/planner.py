@@ -50,8 +50,9 @@ class Planner:
 
     def pay_debts(self, now: Moment) -> None:
         """Reserve the references owed to running attempts, once they are available."""
+        asked = self._attempts.reserving
         for attempt in self._attempts.owed.values():
-            if not attempt.reserving and self._pool.fits(attempt, now):
+            if attempt.id not in asked and self._pool.fits(attempt, now):
                 self._attempts.reserve(attempt, now)
 
     def plan(self, now: Moment) -> None:

@@ -87,14 +87,14 @@ def holders(core: Core, names: Iterable[str]) -> Mapping[str, list[Holder]]:
 
 def _concerned(core: Core, attempt: Attempt) -> Iterable[str]:
     """Return what an attempt holds or asks for; what it is owed it does not hold."""
-    if attempt.id in core.attempts.owed and not attempt.reserving:
-        return set(attempt.task.spec.resources).difference(attempt.wants)
+    if attempt.id in core.attempts.owed and attempt.id not in core.attempts.reserving:
+        return set(attempt.task.spec.resources).difference(attempt.references.lacks)
     return attempt.task.spec.resources
 
 
 def _holder(attempt: Attempt) -> Holder:
     spec = attempt.task.spec
-    state = attempt.phase.value if attempt.reserved else "reserving"
+    state = attempt.phase.value if attempt.references.held else "reserving"
     return Holder(attempt.id, spec.guid, attempt.worker.name, spec.suite, state, attempt.dispatched)
 
 

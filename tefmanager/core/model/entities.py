@@ -9,12 +9,13 @@ from typing import Protocol
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from tefmanager.core.model.reservations import NO_REFERENCES, References
+from tefmanager.core.model.said import UNHEARD, Said
 from tefmanager.core.model.timers import Timer
 from tefmanager.core.model.values import (
     NOTHING,
     AttemptEnd,
     AttemptRow,
-    Doubt,
     Order,
     TaskRow,
     TaskSpec,
@@ -104,7 +105,7 @@ class Task(Struct, eq=False):
             worker=at.worker.name,
             dispatched=at.dispatched,
             started=at.started,
-            doubt=at.doubt,
+            doubt=at.said.doubt,
         )
 
 
@@ -118,19 +119,11 @@ class Attempt(Struct, eq=False):
         number: 1 for the task's first attempt; 0 while it is reserving.
         dispatched, started: unix times, or None.
         since: monotonic time at which its phase began.
-        quiet: monotonic time at which its worker said that it is free, against what we hold; or None.
-        first_hand: its worker has said *working* to this leadership, in a message that was not told before.
-        doubt: what a message that was told again may mean, if nothing contradicts it; or None.
+        said: what its worker has said of it, and what is doubted for that.
         confirmed: the broker, or its worker's words, have told that the message is in the worker's queue.
-        beats: whether its worker has said *working* more than once: what says otherwise then is no older.
-        seen_free: monotonic time at which its worker, having had time enough to begin it, said that it is
-            free; or None. Only of one that is not live.
         live: False once the task was taken away or finished; the worker may still have it.
-        wants: names of the references it is to hold and has not been granted.
-        reserving: a request for them is under way.
-        reserved: it holds, or may hold, references.
-        watched: monotonic time at which it is looked at next.
-        timer: by which that is done.
+        references: what it has of the references that its task needs.
+        timer: by which it is looked at next.
     """
 
     id: int
@@ -141,23 +134,16 @@ class Attempt(Struct, eq=False):
     dispatched: float | None = None
     started: float | None = None
     since: float = 0.0
-    quiet: float | None = None
-    first_hand: bool = False
-    doubt: Doubt | None = None
+    said: Said = UNHEARD
     confirmed: bool = False
-    beats: bool = False
-    seen_free: float | None = None
     live: bool = True
-    wants: tuple[str, ...] = ()
-    reserving: bool = False
-    reserved: bool = False
-    watched: float = inf
+    references: References = NO_REFERENCES
     timer: Timer | None = None
 
     @property
     def given_up(self) -> bool:
         """Whether it was taken away because its worker said that it is free, which may have been late."""
-        return not self.live and self.quiet is not None
+        return not self.live and self.said.quiet is not None
 
     def ended(self, end: AttemptEnd, wall: float, *, unresolved: bool) -> AttemptRow:
         """Return the row that says how it ended."""
@@ -211,9 +197,8 @@ class Worker(Struct, eq=False):
         leaving: monotonic time at which it was told again that it left; it did, if it says nothing more.
         shown: its status as the row says.
         since: unix time at which ``shown`` became what it is.
-        watched: monotonic time at which it is looked at next.
         seen: what looks at its queue have told.
-        timer: by which that is done.
+        timer: by which it is looked at next.
     """
 
     name: str
@@ -229,7 +214,6 @@ class Worker(Struct, eq=False):
     leaving: float | None = None
     shown: WorkerStatus | None = None
     since: float = 0.0
-    watched: float = inf
     seen: Seen = field(default_factory=Seen)
     timer: Timer | None = None
 

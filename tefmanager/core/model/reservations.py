@@ -1,4 +1,4 @@
-"""The requests of attempts to Etcd, and Etcd's answers."""
+"""The requests of attempts to Etcd, Etcd's answers, and what the attempts then have."""
 
 from __future__ import annotations
 
@@ -44,3 +44,36 @@ class Impossible(Struct, frozen=True):
 
 Outcome: TypeAlias = Granted | Refused | Impossible
 """Etcd's answer to a claim."""
+
+
+class References(Struct, frozen=True):
+    """What an attempt has of the references that its task needs.
+
+    Attributes:
+        lacks: names of those that it is to hold and was not granted; Etcd is asked for them while the
+            attempt is in `Attempts.reserving`.
+        held: it holds, or may hold, some.
+    """
+
+    lacks: tuple[str, ...] = ()
+    held: bool = False
+
+    def granted(self, *, held: bool) -> References:
+        """Etcd has granted what it lacked; ``held``: at least one of them has an entry in Etcd."""
+        return References(held=self.held or held)
+
+    def lacking(self, names: tuple[str, ...]) -> References:
+        """These are all that it lacks."""
+        return References(names, held=self.held)
+
+    def may_hold(self) -> References:
+        """Nobody knows what of it was taken."""
+        return References(self.lacks, held=True)
+
+    def given_back(self) -> References:
+        """It holds none."""
+        return References(self.lacks)
+
+
+NO_REFERENCES = References()
+"""What an attempt has that needs none."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from itertools import count
+from math import inf
 
 from tefmanager.core.model.values import Moment
 
@@ -14,11 +15,12 @@ MINUTE = 60.0
 
 
 class Timer:
-    """A check that is due at a time, unless it is cancelled."""
+    """A check that is due at a time. Once it was called or cancelled, it is None."""
 
-    __slots__ = ("check",)
+    __slots__ = ("check", "when")
 
-    def __init__(self, check: Check) -> None:
+    def __init__(self, when: float, check: Check) -> None:
+        self.when = when
         self.check: Check | None = check
 
 
@@ -40,9 +42,19 @@ class Timers:
 
     def at(self, when: float, check: Check) -> Timer:
         """Call a check once the time has come."""
-        timer = Timer(check)
+        timer = Timer(when, check)
         heapq.heappush(self._heap, (when, next(self._ties), timer))
         return timer
+
+    def no_later(self, timer: Timer | None, when: float, check: Check) -> Timer | None:
+        """Call a check when the time has come, unless a timer of the same thing is due by then anyway.
+
+        Returns the timer that stands then. A time that never comes needs none.
+        """
+        if when == inf or (timer is not None and timer.check is not None and timer.when <= when):
+            return timer
+        self.cancel(timer)
+        return self.at(when, check)
 
     def cancel(self, timer: Timer | None) -> None:
         """Cancel a check. Does nothing if it was called already or is None."""

@@ -10,8 +10,10 @@ from tefmanager.core.model.dead_copies import Copy, given_back
 from tefmanager.core.model.effects import DeadLetter, Publish, Release, Reserve
 from tefmanager.core.model.entities import Attempt, Phase, Task, Worker
 from tefmanager.core.model.limits import Limits
+from tefmanager.core.model.reservations import References
+from tefmanager.core.model.said import Said
 from tefmanager.core.model.timers import Timers
-from tefmanager.core.model.values import AttemptEnd, Doubt, Moment, Outcome, TaskState
+from tefmanager.core.model.values import AttemptEnd, Moment, Outcome, TaskState
 from tefmanager.core.running.deadlines import Deadlines
 from tefmanager.core.running.workers import Workers
 from tefmanager.core.sharing.heldback import HeldBack, HoldBacks
@@ -65,10 +67,10 @@ class Attempts:
     def book(self, task: Task, worker: Worker, now: Moment) -> None:
         """Choose a worker for a waiting task; dispatch at once if it needs no resources."""
         self._backlog.remove(task)
-        attempt = Attempt(self._number(), task, worker, wants=task.spec.resources)
+        attempt = Attempt(self._number(), task, worker, references=References(task.spec.resources))
         task.attempt = worker.booked = attempt
         self._workers.changed(worker, now)
-        if attempt.wants:
+        if attempt.references.lacks:
             self.reserve(attempt, now)
         else:
             self.dispatch(attempt, now)
@@ -77,7 +79,7 @@ class Attempts:
         """Ask Etcd for the references that an attempt is to hold."""
         self._pool.book(attempt, now)
         self.reserving[attempt.id] = attempt
-        self._ledger.reserve(Reserve(attempt.id, attempt.wants))
+        self._ledger.reserve(Reserve(attempt.id, attempt.references.lacks))
 
     def answered(self, attempt_id: int) -> Attempt | None:
         """Note that Etcd has answered for an attempt, or will not; return it, or None if nobody asked."""
@@ -154,26 +156,26 @@ class Attempts:
 
     def settle_doubt(self, attempt: Attempt) -> None:
         """Note that an attempt is in doubt no longer."""
-        if attempt.doubt is not None:
-            attempt.doubt = None
-            self._ledger.task(attempt.task)
+        if attempt.said.doubt is not None:
+            self.hear(attempt, attempt.said.settled())
 
-    def doubt(self, attempt: Attempt, doubt: Doubt) -> None:
-        """Write down that a redelivered message may mean the end of an attempt; a restart reads it."""
-        if attempt.doubt is not doubt:
-            attempt.doubt = doubt
+    def hear(self, attempt: Attempt, said: Said) -> None:
+        """Take down what a worker said; a doubt stands in the row, where a restart reads it."""
+        doubt, attempt.said = attempt.said.doubt, said
+        if said.doubt is not doubt:
             self._ledger.task(attempt.task)
 
     def start(self, attempt: Attempt, now: Moment) -> None:
         """Its worker says *working*."""
-        attempt.first_hand = attempt.confirmed = True
+        attempt.confirmed = True
+        attempt.said = attempt.said.begun()
         self._enter(attempt, Phase.WORKING, now)
         self.log(catalogue.TASK_WORKING, attempt)
 
     def sent_only(self, attempt: Attempt, now: Moment) -> None:
         """Count an attempt as dispatched only: its worker came back and has to say what it does."""
-        attempt.quiet = attempt.started = None
-        attempt.first_hand = False
+        attempt.started = None
+        attempt.said = attempt.said.came_back()
         self._enter(attempt, Phase.DISPATCHED, now)
 
     def take_over(self, task: Task, worker: Worker, now: Moment) -> None:
@@ -181,12 +183,12 @@ class Attempts:
         if task.attempt is not None:
             self.unbook(task.attempt, now)
         self._backlog.remove(task)
-        attempt = Attempt(self._number(), task, worker, wants=task.spec.resources)
+        attempt = Attempt(self._number(), task, worker, references=References(task.spec.resources))
         task.attempts += 1
         attempt.number = task.attempts
         attempt.confirmed = True
         self._begin(attempt, Phase.WORKING, now)
-        if attempt.wants:
+        if attempt.references.lacks:
             self.owe(attempt)
         self.log(catalogue.TASK_REGAINED, attempt)
 
@@ -199,7 +201,7 @@ class Attempts:
         """Take up an attempt that was in flight when the last leadership ended."""
         self.in_flight[attempt.id] = attempt
         attempt.worker.queue.append(attempt)
-        attempt.reserved = bool(attempt.task.spec.resources)
+        attempt.references = References(held=bool(attempt.task.spec.resources))
         self.deadlines.watch(attempt)
 
     # --- how it ends ---
@@ -300,8 +302,8 @@ class Attempts:
 
     def give_back(self, attempt: Attempt) -> None:
         """Release what an attempt holds. What is still being asked for is released when it is granted."""
-        if attempt.reserved:
-            attempt.reserved = False
+        if attempt.references.held:
+            attempt.references = attempt.references.given_back()
             self.release(attempt.id, attempt.task.spec.resources)
 
     def release(self, attempt_id: int, resources: tuple[str, ...]) -> None:

@@ -31,44 +31,33 @@ class Deadlines:
 
     def watch(self, attempt: Attempt) -> None:
         """Look at an attempt when its time is up."""
-        due = self._due(attempt)
-        if due < attempt.watched:
-            self._timers.cancel(attempt.timer)
-            attempt.watched = due
-            attempt.timer = self._timers.at(due, partial(self._look, attempt))
+        check = partial(self._look, attempt)
+        attempt.timer = self._timers.no_later(attempt.timer, self._due(attempt), check)
 
     def unwatch(self, attempt: Attempt) -> None:
         """Do not look at an attempt any more, unless it is asked for again."""
         self._timers.cancel(attempt.timer)
-        attempt.watched, attempt.timer = inf, None
+        attempt.timer = None
 
     def _due(self, attempt: Attempt) -> float:
+        limits, said = self._attempts.limits, attempt.said
         if not attempt.live:
-            return (
-                inf
-                if attempt.seen_free is None
-                else attempt.seen_free + self._attempts.limits.release_grace
-            )
+            return inf if said.seen_free is None else said.seen_free + limits.release_grace
         if attempt.phase is Phase.DISPATCHED:
-            return attempt.since + self._attempts.limits.dispatch_timeout
+            return attempt.since + limits.dispatch_timeout
         limit = attempt.task.spec.time_limit
-        due = attempt.since + (self._attempts.limits.time_limit if limit is None else limit)
-        return (
-            due if attempt.quiet is None else min(due, attempt.quiet + self._attempts.limits.release_grace)
-        )
+        due = attempt.since + (limits.time_limit if limit is None else limit)
+        return due if said.quiet is None else min(due, said.quiet + limits.release_grace)
 
     def _look(self, attempt: Attempt, now: Moment) -> None:
-        attempt.watched = inf
+        quiet = attempt.said.quiet
         if not attempt.live:
             self._settle(attempt, now)
         elif now.monotonic < self._due(attempt):
             self.watch(attempt)
         elif attempt.phase is Phase.DISPATCHED:
             self._never_began(attempt, now)
-        elif (
-            attempt.quiet is not None
-            and now.monotonic >= attempt.quiet + self._attempts.limits.release_grace
-        ):
+        elif quiet is not None and now.monotonic >= quiet + self._attempts.limits.release_grace:
             self._fell_silent(attempt, now)
         else:
             self._stall(attempt, now)
@@ -86,24 +75,23 @@ class Deadlines:
             if worker.busy:
                 attempt.since = now.monotonic
             patience = 0.0 if attempt.given_up else self._attempts.limits.dispatch_timeout
-            if attempt.seen_free is None and now.monotonic >= attempt.since + patience:
-                attempt.seen_free = now.monotonic
-                self.watch(attempt)
+            if attempt.said.seen_free is None and now.monotonic >= attempt.since + patience:
+                self.ended_silently(attempt, now)
 
     def ended_silently(self, attempt: Attempt, now: Moment) -> None:
         """Take a worker for free that said so during its work, unless it says otherwise in time."""
-        attempt.seen_free = now.monotonic
+        attempt.said = attempt.said.free_at_last(now.monotonic)
         self.watch(attempt)
 
     def _settle(self, attempt: Attempt, now: Moment) -> None:
         """Settle an attempt whose worker said late enough that it is free, and has not begun."""
         worker = attempt.worker
-        if attempt not in worker.queue or (attempt.phase is Phase.WORKING and not attempt.beats):
+        if attempt not in worker.queue or (attempt.phase is Phase.WORKING and not attempt.said.beats):
             return
         if worker.doubtful:
             self._attempts.resolve(attempt, now)
         else:
-            attempt.seen_free = None
+            attempt.said = attempt.said.free_at_last(None)
 
     def _never_began(self, attempt: Attempt, now: Moment) -> None:
         worker = attempt.worker
@@ -127,7 +115,7 @@ class Deadlines:
     def _fell_silent(self, attempt: Attempt, now: Moment) -> None:
         worker = attempt.worker
         worker.busy = False
-        if attempt.doubt is not None:
+        if attempt.said.doubt is not None:
             self._attempts.complete(attempt.task, attempt, now)
         else:
             # What it said may have crossed its *working*: then it still has the task.

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from math import inf
 
 from tefmanager.core.books.ledger import Ledger
 from tefmanager.core.model.entities import Attempt, Phase, Worker
 from tefmanager.core.model.limits import Limits
 from tefmanager.core.model.timers import Timers
-from tefmanager.core.model.values import AttemptEnd, Doubt, Moment
+from tefmanager.core.model.values import AttemptEnd, Moment
 from tefmanager.core.running.attempts import Attempts
 from tefmanager.core.running.workers import Workers
 from tefmanager.protocol import catalogue
@@ -64,7 +63,7 @@ class Departures:
         if worker.booked is not None:
             self._attempts.unbook(worker.booked, now)
         if (live := worker.live) is not None:
-            self._attempts.doubt(live, Doubt.LEFT)
+            self._attempts.hear(live, live.said.left_again())
         self._workers.changed(worker, now)
         self.watch_leaving(worker)
 
@@ -149,13 +148,9 @@ class Departures:
     def watch(self, worker: Worker) -> None:
         """Look at a worker when it has been silent for the missing interval."""
         due = worker.heard + self._limits.missing_interval
-        if due < worker.watched:
-            self._timers.cancel(worker.timer)
-            worker.watched = due
-            worker.timer = self._timers.at(due, partial(self._look, worker))
+        worker.timer = self._timers.no_later(worker.timer, due, partial(self._look, worker))
 
     def _look(self, worker: Worker, now: Moment) -> None:
-        worker.watched = inf
         if self._workers.get(worker.name) is not worker or worker.missing:
             return
         if now.monotonic < worker.heard + self._limits.missing_interval:

@@ -17,7 +17,7 @@ from tefmanager.core.books.ledger import Ledger
 from tefmanager.core.model.effects import Reply
 from tefmanager.core.model.entities import Attempt, Phase, Worker
 from tefmanager.core.model.events import WorkerReported
-from tefmanager.core.model.values import Doubt, Moment, TaskState
+from tefmanager.core.model.values import Moment, TaskState
 from tefmanager.core.running.attempts import Attempts
 from tefmanager.core.running.departures import Departures
 from tefmanager.core.running.workers import Workers
@@ -152,11 +152,12 @@ class Reports:
     def _free(self, worker: Worker, meant: Attempt | None, event: WorkerReported, now: Moment) -> None:
         idle = event.message.status == Word.IDLE
         for attempt in [each for each in worker.queue if each.phase is Phase.WORKING]:
-            over = attempt.beats and self._backlog.by_guid.get(attempt.task.spec.guid) is not attempt.task
-            if idle and attempt.quiet is None and not over:
+            said, task = attempt.said, attempt.task
+            over = said.beats and self._backlog.by_guid.get(task.spec.guid) is not task
+            if idle and said.quiet is None and not over:
                 # It may have crossed its *working*, or overtaken its *task_complete*: the next one tells.
-                attempt.quiet = now.monotonic
-                if attempt.beats:
+                attempt.said = said.free(now.monotonic)
+                if said.beats:
                     self._attempts.deadlines.ended_silently(attempt, now)
             else:
                 self._attempts.resolve(attempt, now)
@@ -217,13 +218,14 @@ class Reports:
             self._free(worker, None, event, now)
 
     def _quiet(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
-        if meant.first_hand and event.redelivered:
+        said = meant.said
+        if said.first_hand and event.redelivered:
             return  # it may be of the time before; the next heartbeat tells
-        if meant.first_hand and meant.doubt is not None:
+        if said.first_hand and said.doubt is not None:
             self._complete(worker, meant, now)
             self._free(worker, None, event, now)
-        elif meant.quiet is None:
-            meant.quiet = now.monotonic
+        elif said.quiet is None:
+            meant.said = said.free(now.monotonic)
             self._attempts.deadlines.watch(meant)
 
     def _doubt(self, meant: Attempt, event: WorkerReported, now: Moment) -> None:
@@ -231,19 +233,16 @@ class Reports:
 
         Where *working* was heard first-hand, what was told before decides nothing by itself.
         """
-        self._attempts.doubt(meant, Doubt.STALE if meant.first_hand else Doubt.DONE)
-        if not meant.first_hand:
-            meant.quiet = now.monotonic
+        self._attempts.hear(meant, meant.said.done_again(now.monotonic))
+        if not meant.said.first_hand:
             self._attempts.deadlines.watch(meant)
 
     def _carry_on(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
-        meant.quiet = None
-        meant.beats = True
-        self._attempts.settle_doubt(meant)
-        meant.first_hand = meant.first_hand or not event.redelivered
+        self._attempts.hear(meant, meant.said.working(first_hand=not event.redelivered))
 
     def _regain(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
-        meant.beats = meant.beats or meant.phase is Phase.WORKING
+        if meant.phase is Phase.WORKING:
+            meant.said = meant.said.beating()
         meant.phase = Phase.WORKING
         self._occupied(worker, now)
         self._passed_over(worker, meant, now)

@@ -120,9 +120,9 @@ class Pool:
 
     def fits(self, attempt: Attempt, now: Moment) -> bool:
         """Tell whether an attempt that runs without its references could take them, before any claim."""
-        if not self.ready or self._held_at(attempt.wants, now) is not None:
+        if not self.ready or self._held_at(attempt.references.lacks, now) is not None:
             return False
-        return all(self._count(name, now) >= 1 for name in attempt.wants)
+        return all(self._count(name, now) >= 1 for name in attempt.references.lacks)
 
     def gives(self, name: str, now: Moment) -> bool:
         """Tell whether a resource has a reference to give, to some task at least."""
@@ -225,8 +225,8 @@ class Pool:
     def owe(self, attempt: Attempt) -> None:
         """Keep references for an attempt whose worker uses the resources without holding any."""
         self.owe_no_more(attempt)
-        self._owed[attempt.id] = attempt.wants
-        self._owing.update(attempt.wants)
+        self._owed[attempt.id] = attempt.references.lacks
+        self._owing.update(attempt.references.lacks)
         self._counted_at = None
 
     def owe_no_more(self, attempt: Attempt) -> None:
@@ -244,18 +244,16 @@ class Pool:
 
     def book(self, attempt: Attempt, now: Moment) -> None:
         """Count references that are being asked for."""
-        attempt.reserving = True
-        self.impossible.tried(attempt.wants, now)
-        self.pending.update(attempt.wants)
-        for name in attempt.wants:
+        self.impossible.tried(attempt.references.lacks, now)
+        self.pending.update(attempt.references.lacks)
+        for name in attempt.references.lacks:
             self._counted.pop(name, None)
 
     def unbook(self, attempt: Attempt) -> None:
         """Stop counting them: Etcd has answered, or will not."""
-        attempt.reserving = False
-        self.pending.subtract(attempt.wants)
+        self.pending.subtract(attempt.references.lacks)
         self._counted_at = None
-        for name in attempt.wants:
+        for name in attempt.references.lacks:
             if not self.pending[name]:
                 del self.pending[name]
 
