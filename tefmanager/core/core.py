@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tefmanager.core.books.calendar import Calendar
-from tefmanager.core.books.counters import Numbers
+from tefmanager.core.books.counters import Counters
 from tefmanager.core.books.ledger import Ledger
 from tefmanager.core.intake import Intake
 from tefmanager.core.loading import load
@@ -56,7 +56,7 @@ class Core:
         self.backlog = Backlog(limits.memory, self._pinned)
         self.workers = Workers(self.ledger)
         self.timers = Timers()
-        self.numbers = Numbers(snapshot.manager, self.ledger)
+        self.counters = Counters(snapshot.manager, self.ledger)
         self._date(now)
         self.pool = Pool(
             hold_unknown=limits.hold_unknown,
@@ -68,7 +68,7 @@ class Core:
         )
         self.resource_faults = ResourceFaults(self.ledger, self.timers, self.pool)
         parts = (self.ledger, self.backlog, self.workers)
-        self.attempts = Attempts(limits, *parts, self.pool, self.timers, self.numbers.attempt)
+        self.attempts = Attempts(limits, *parts, self.pool, self.timers, self.counters.attempt)
         self.planner = Planner(limits.patience, *parts, self.pool, self.timers, self.attempts)
         self.departures = Departures(limits, self.ledger, self.workers, self.timers, self.attempts)
         self.lookout = Lookout(
@@ -76,7 +76,7 @@ class Core:
         )
         self.reports = Reports(*parts, self.attempts, self.departures)
         self.stops = Stops(*parts[:2], self.timers, self.attempts)
-        self.intake = Intake(*parts, self.pool, self.attempts, self.stops, self.numbers)
+        self.intake = Intake(*parts, self.pool, self.attempts, self.stops, self.counters)
         self._draining = False
         self._unreconciled = load(self, snapshot, now)
         self._handlers: dict[type, Callable[[Any, Moment], None]] = {
@@ -109,7 +109,7 @@ class Core:
     @property
     def state(self) -> ManagerState:
         """The manager's state."""
-        return self.numbers.state
+        return self.counters.state
 
     def apply(self, event: events.Event, now: Moment) -> None:
         """Take in one event."""
@@ -153,12 +153,12 @@ class Core:
         They are not returned again by `close`. If the commit fails, the references belong to no attempt,
         and the next leadership gives them back.
         """
-        return self.ledger.reserve_early(self.numbers.committed)
+        return self.ledger.reserve_early(self.counters.committed)
 
     def committed(self, changes: Changes) -> None:
         """Note that a turn's changes are committed."""
         if changes.manager is not None:
-            self.numbers.committed = changes.manager.attempt_ids
+            self.counters.committed = changes.manager.attempt_ids
 
     def close(self) -> tuple[Changes, list[Effect]]:
         """End the turn: return the changes to write and the effects to carry out after the commit."""
@@ -328,7 +328,7 @@ class Core:
         """Give back the lock keys that belong to no attempt, and find what attempts in flight lack."""
         mine = (self.attempts.in_flight, self.attempts.reserving, self.attempts.releasing)
         for attempt_id, names in held.items():
-            self.numbers.stay_above(attempt_id)
+            self.counters.stay_above(attempt_id)
             if not any(attempt_id in known for known in mine):
                 names_sorted = tuple(sorted(names))
                 line = catalogue.RESERVATION_GIVEN_BACK(attempt_id, " ".join(names_sorted))
@@ -375,7 +375,7 @@ class Core:
                 attempt.said = attempt.said.resumed(now.monotonic)
 
     def _date(self, now: Moment) -> None:
-        self.numbers.date(self.calendar.to_write(now))
+        self.counters.date(self.calendar.to_write(now))
         self.workers.day = self.calendar.day(now)
 
     def _pass(self, event: events.Pass, now: Moment) -> None:

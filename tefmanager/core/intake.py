@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tefmanager.core.blockers import Blockers
-from tefmanager.core.books.counters import Numbers
+from tefmanager.core.books.counters import Counters
 from tefmanager.core.books.ledger import Ledger
 from tefmanager.core.model.effects import Reply, ReplyTo, ReplyWorkers, WorkerInfo
 from tefmanager.core.model.entities import Phase, Task, Worker
@@ -22,7 +22,7 @@ class Intake:
     """Takes in new tasks and carries out control messages.
 
     Args:
-        numbers: assigns the ids of tasks.
+        counters: assign the ids of tasks.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Intake:
         pool: Pool,
         attempts: Attempts,
         stops: Stops,
-        numbers: Numbers,
+        counters: Counters,
     ) -> None:
         self._ledger = ledger
         self._backlog = backlog
@@ -42,7 +42,7 @@ class Intake:
         self._attempts = attempts
         self.blockers = Blockers(ledger, workers, pool)
         self._stops = stops
-        self._numbers = numbers
+        self._counters = counters
         self._suite_actions = {
             "pause_suite": self._pause,
             "ready_suite": self._ready,
@@ -67,7 +67,7 @@ class Intake:
     def _accept(self, event: TaskSubmitted, now: Moment) -> TaskSpec:
         message = event.message
         spec = TaskSpec(
-            id=self._numbers.task(),
+            id=self._counters.task(),
             guid=message.guid,
             task_type=message.task_type,
             priority=message.priority,
@@ -93,7 +93,7 @@ class Intake:
                 self._list_workers(event.reply)
                 return
             case SetState(state):
-                self._numbers.set_state(state, now.wall)
+                self._counters.set_state(state, now.wall)
             case SuiteCommand(command) as named:
                 for suite in named.suites:
                     self._suite_actions[command](suite, event, now)
@@ -143,7 +143,7 @@ class Intake:
 
     def _stop(self, suite: str, event: Commanded, now: Moment) -> None:
         self._unbook(suite, now)
-        self._stops.command(suite, self._numbers.next_task, now, redelivered=event.redelivered)
+        self._stops.command(suite, self._counters.next_task, now, redelivered=event.redelivered)
 
     def _unbook(self, suite: str, now: Moment) -> None:
         """Let a suite's tasks wait again whose resources are being reserved."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from tefmanager.core.books.counters import Numbers
+from tefmanager.core.books.counters import Counters
 from tefmanager.core.books.ledger import Ledger
 from tefmanager.core.model.entities import Attempt, Phase, Task, Worker
 from tefmanager.core.model.said import UNHEARD, Said
@@ -47,7 +47,7 @@ class Parts(Protocol):
         """Collects row changes."""
 
     @property
-    def numbers(self) -> Numbers:
+    def counters(self) -> Counters:
         """Assigns numbers to attempts."""
 
     @property
@@ -83,7 +83,7 @@ def load(core: Parts, snapshot: Snapshot, now: Moment) -> list[Attempt]:
             core.attempts.dead_letter(task, again=True)
         else:
             in_flight.append((task, task_row))
-            core.numbers.stay_above(task_row.attempt or 0)
+            core.counters.stay_above(task_row.attempt or 0)
     core.stops.load(snapshot.stops, now)
     for attempt_row in snapshot.unresolved:
         _unresolved(core, attempt_row, now)

@@ -41,7 +41,7 @@ def status(core: Core, now: Moment, outages: tuple[Outage, ...] = ()) -> Status:
     free = {name: len(core.workers.free(name)) for name in core.workers.types()}
     return Status(
         state=core.state.value,
-        state_since=core.numbers.state_since,
+        state_since=core.counters.state_since,
         active_since=core.began,
         etcd_ready=core.pool.ready,
         waiting=_waiting(core),

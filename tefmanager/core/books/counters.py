@@ -16,7 +16,7 @@ BLOCK = 1000
 """Numbers that are reserved in the database at a time; those left over at the end are never used."""
 
 
-class Numbers:
+class Counters:
     """Gives out numbers that no leadership before or after gives out again.
 
     A block is written to the row in the turn in which its first number is used, so that it is
