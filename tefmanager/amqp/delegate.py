@@ -47,7 +47,7 @@ class BrokerDelegate(TwistedDelegate):  # type: ignore[misc]  # txamqp has no ty
         self.client.abort("the broker wants more than user and password")
 
     def connection_tune(self, channel: Any, call: Any) -> None:
-        """Agree on the largest frame, the number of channels and the heartbeat; 0 means no limit or none."""
+        """Agree on the frame size, the number of channels and the heartbeat; 0 means no limit or none."""
         client = self.client
         client.frame_max = _agreed(call.frame_max, client.frame_max)
         client.channel_max = _agreed(call.channel_max, client.channel_max)

@@ -354,7 +354,7 @@ class Publisher:
             except (ChannelClosed, NoChannel):
                 return refused
             except Closed:
-                # RabbitMQ 4 has an internal error, and closes the connection, when asked for some strange names.
+                # RabbitMQ 4 fails internally, and closes the connection, when asked for some strange names.
                 if protocol is self._usable() or (protocol.reason or "").startswith(INTERNAL_ERROR):
                     return refused
         return refused

@@ -1,1 +1,1 @@
-"""Etcd: shared resources, reserved all or none, over the v2 keys or the v3 gateway."""
+"""Etcd: reserves shared resources, all or none, through the v2 keys API or the v3 gateway."""

@@ -1,7 +1,7 @@
-"""What both APIs have in common: reading, watching, losing and finding Etcd, and the queue of work.
+"""What both APIs share: reading, watching, losing and finding Etcd, and the queue of jobs.
 
-The loop is: read everything, tell it, watch from there until the watch breaks, begin again. A request that
-fails ends the watch too, since what it did is not known.
+The loop: read everything, tell the observer, watch from there until the watch breaks, begin again. A
+request that fails ends the watch too, because its effect is unknown.
 """
 
 from __future__ import annotations
@@ -35,31 +35,31 @@ from tefmanager.support.backoff import Backoff
 from tefmanager.support.lease import Lease, seconds_since_boot
 
 STEADY = 1.0
-"""Seconds a watch has to last to count as a success."""
+"""Seconds that a watch must last to count as a success."""
 
 
 @implementer(IReservations)
 class EtcdReservations(ABC):
-    """Reservations in Etcd; the two APIs fill in how to read, watch, take and give.
+    """Reservations in Etcd. A subclass for each API defines how to read, watch, take and give back.
 
     Args:
         reactor: connects, and measures time.
         endpoints: where Etcd is, at least one; tried in turn.
         base: the folder of all resources, such as ``/tef/dev/resources``.
-        prefix: the name prefix that our lock keys carry.
+        prefix: the name prefix, part of our lock keys.
         local_time: returns naive local time, for windows.
-        wall_time: returns seconds since 1970, for lock keys.
-        timeout: seconds an answer may take.
+        wall_time: returns unix time, for lock keys.
+        timeout: seconds to wait for an answer.
         lease: writes wait while it does not hold.
-        on_conflict: is called when others have changed what a write was decided by, and it is tried again.
-        owner: who uses the lock keys, and nobody else; None: that is not looked into.
+        on_conflict: is called when a write must be retried because another program changed the same keys.
+        owner: the only manager that may use the lock keys; None if that is not checked.
     """
 
     max_batches = 2
-    """Batches of work under way at a time; more would only make each smaller."""
+    """How many batches of jobs are under way at a time; more would only make each smaller."""
 
     watch_patience = 1.0
-    """Seconds a watch may be late before it is taken for dead."""
+    """Seconds that a watch may lag behind before it counts as dead."""
 
     _log = Logger()
 
@@ -116,7 +116,7 @@ class EtcdReservations(ABC):
         self._loop.addErrback(self._loop_ended)
 
     async def reserve(self, claims: Sequence[Claim]) -> Sequence[Outcome]:
-        """See `IReservations`. References that an attempt holds already are not taken again."""
+        """See `IReservations`. References that an attempt already holds are not taken again."""
         self._check()
         await self._look_up_uncertain(claims)
         jobs = [self._taking(claim) for claim in claims]
@@ -136,7 +136,7 @@ class EtcdReservations(ABC):
         return kept
 
     async def refresh(self) -> None:
-        """See `IReservations`. A watch that did not tell what a refresh found is begun anew."""
+        """See `IReservations`. If the watch has missed what this read finds, it is replaced."""
         self._check()
         try:
             await self._owned.hold()
@@ -161,14 +161,14 @@ class EtcdReservations(ABC):
 
     @property
     def empty(self) -> bool:
-        """Whether everything was read, and there was nothing."""
+        """Whether everything was read and Etcd contains nothing."""
         return self._lost is None and self._cache.is_empty and not self._locks.held()
 
     # --- for the two APIs to fill in ---
 
     @abstractmethod
     def _owner_keys(self, folder: str) -> OwnerKeys:
-        """Return the keys that tell whose the lock keys are."""
+        """Return the keys that say which manager owns the lock keys."""
 
     @abstractmethod
     async def _read(self) -> Everything:
@@ -176,27 +176,27 @@ class EtcdReservations(ABC):
 
     @abstractmethod
     async def _follow(self) -> None:
-        """Call `_read_and_tell`, and tell of all changes since, for as long as that is possible."""
+        """Call `_read_and_tell`, then report all later changes for as long as possible."""
 
     @abstractmethod
     async def _carry_out(self, jobs: Sequence[Job]) -> None:
-        """Give references back, finishing jobs with None, then take others, finishing with an outcome.
+        """Give references back, finishing those jobs with None; then take others, finishing with outcomes.
 
-        Raises `RequestRefused` where Etcd does not do what some of them need: nothing is held then of
-        those that are not finished, or it is noted in ``_uncertain``.
+        Raises `RequestRefused` if Etcd refuses something that a job needs. Unfinished jobs then hold
+        nothing, or ``_uncertain`` contains their attempts.
         """
 
     def _smaller(self, refused: RequestRefused) -> bool:
-        """Take note of a limit; tell whether the same can be done in smaller pieces."""
+        """Learn a limit; tell whether the same can be done in smaller pieces."""
         return False
 
     async def _to_blame(self, job: Job) -> Sequence[str]:
-        """Return the resources of a job because of which Etcd refuses it, as far as can be told."""
+        """Return the resources because of which Etcd refuses a job, as far as that can be found out."""
         return job.names
 
     @abstractmethod
     def _new_room(self) -> Room:
-        """Return the room of an empty batch."""
+        """Return the capacity of an empty batch."""
 
     @abstractmethod
     async def _look_up(self, attempt: int, name: str) -> None:
@@ -204,7 +204,7 @@ class EtcdReservations(ABC):
 
     @abstractmethod
     async def _settle(self) -> None:
-        """Finish what was left half done, after the first read since Etcd was lost."""
+        """Finish operations that were interrupted. Called after the first read since Etcd was lost."""
 
     # --- the loop ---
 
@@ -218,7 +218,7 @@ class EtcdReservations(ABC):
             except CancelledError:
                 raise
             except Exception as error:
-                # Whatever it is, the resources have to stay watched.
+                # Whatever the error is, the resources must stay watched.
                 self._log.failure("reading and watching Etcd failed; trying again")
                 self._lose(f"unexpected: {error!r}")
             if self._stopped:
@@ -229,7 +229,7 @@ class EtcdReservations(ABC):
                 await self._backoff.pause()
 
     async def _connect(self) -> None:
-        """Read everything, then watch until that ends."""
+        """Read everything, then watch until the watch ends."""
         await self._owned.hold()
         reads = self._times_read
         self._watching = Deferred.fromCoroutine(self._follow())
@@ -246,7 +246,7 @@ class EtcdReservations(ABC):
             self._watching = None
 
     async def _read_and_tell(self) -> bool:
-        """Read everything and tell it; return whether something was not known before."""
+        """Read everything and tell the observer; return whether anything was new."""
         await self._reading.acquire()
         try:
             behind = await self._read_all()
@@ -258,7 +258,7 @@ class EtcdReservations(ABC):
             self._tell_all()
         finally:
             self._reading.release()
-        self._check()  # whoever was told may have lost Etcd already, with no watch yet to end
+        self._check()  # the observer's reaction may have lost Etcd already, before there was a watch to end
         return behind
 
     async def _read_all(self) -> bool:
@@ -290,9 +290,9 @@ class EtcdReservations(ABC):
             self._log.failure("reading and watching Etcd ended", failure)
 
     async def _leading(self) -> None:
-        """Return when we certainly are the active manager. Raises `ReservationsLost` when we are not."""
+        """Return when we certainly are the active manager. Raises `ReservationsLost` if we are not."""
         if not await self._lease.certain():
-            raise ReservationsLost("this manager does not leadership any more")
+            raise ReservationsLost("this manager is no longer the active one")
         if not self._owned.holds:
             raise ReservationsLost("the sign of life has not been renewed in time")
 
@@ -300,7 +300,7 @@ class EtcdReservations(ABC):
 
     def _tell_all(self) -> None:
         if self._observer is not None and not self._stopped:
-            taking = self._jobs.taking()  # the answer to that tells
+            taking = self._jobs.taking()  # the answer to their claim says what they hold
             held = {each: names for each, names in self._locks.held().items() if each not in taking}
             self._observer.resources_read(self._cache.all(), held)
 
@@ -316,7 +316,7 @@ class EtcdReservations(ABC):
             raise ReservationsLost(self._lost)
 
     def _taking(self, claim: Claim) -> Job:
-        # A resource that is gone may be held still.
+        # A resource without an entry may still be held.
         names = [
             name
             for name in sorted(set(claim.resources))
@@ -375,7 +375,7 @@ class EtcdReservations(ABC):
                 await self._look_up(claim.attempt, name)
 
     def _plan(self, jobs: Sequence[Job], lowered: Mapping[str, int] = NOTHING_LOWERED) -> Plan[Job]:
-        """Refuse what there is no room for, and return what there is, once some counts are lowered."""
+        """Grant jobs for which there is room and refuse the others, given counts that are lowered first."""
         planned = plan(jobs, self._cache.get, self._local_time(), lowered)
         for job, short in planned.refused:
             job.finish(Refused(job.attempt, short))

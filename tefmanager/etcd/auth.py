@@ -1,12 +1,13 @@
-"""Logging in to Etcd: with each request where it is v2, and for a token where it is v3.
+"""Logs in to Etcd: with every request in v2, and for a token in v3.
 
-A token ends when it was not used for some time (five minutes, unless ``--auth-token-ttl`` says otherwise),
-when the server starts anew and when users or roles change. Nobody tells when, so it is renewed when the
-server refuses one. Such a request was certainly not carried out: it may be sent again.
+A token becomes invalid when it is not used for some time (five minutes, unless ``--auth-token-ttl`` says
+otherwise), when the server restarts, and when users or roles change. Etcd does not announce this, so the
+client gets a new token when the server rejects one. A request that was rejected in this way was certainly
+not carried out and may be sent again.
 
-A token also names the index of the server's log at which it was made, and the server lets a request wait
-until it is there. One that was restored to an earlier state may never be. So a token with which a request
-got no answer is renewed as well.
+A token also contains the index of the server's log at which it was made, and the server delays a request
+until its log has reached that index. A server that was restored to an earlier state may never reach it. So
+a token is replaced too when a request with it got no answer.
 """
 
 from __future__ import annotations
@@ -22,37 +23,37 @@ from tefmanager.config.endpoints import EtcdAccess
 
 V2 = "/v2/"
 V3 = "/v3/"
-"""What the paths of the two APIs begin with."""
+"""The prefix of the v3 API's paths."""
 
 AUTHENTICATE = "/v3/auth/authenticate"
-"""Where a token is to be had."""
+"""The path that returns a token."""
 
 NO_AUTHENTICATION = "etcdserver: authentication is not enabled"
-"""The answer to a login where everybody may do everything."""
+"""The answer to a login when authentication is off."""
 
 PERMISSION_DENIED = "etcdserver: permission denied"
-"""The answer to a request for what the user, or somebody without a token, may not do."""
+"""The answer to a request for something that the user, or somebody without a token, may not do."""
 
 STALE = frozenset(
     {
         "etcdserver: invalid auth token",
         "etcdserver: revision of auth store is old",
-        # The answer to a request without a token: authentication was switched on since.
+        # The answer to a request without a token, after authentication was switched on.
         "etcdserver: user name is empty",
     }
 )
-"""Errors that a new token cures; whoever gets one has changed nothing."""
+"""Errors that a new token cures. A request that gets one of them has changed nothing."""
 
 Ask: TypeAlias = Callable[[bytes], Coroutine[Deferred[Any], Any, str]]
 """Sends the body of a login, and returns the token."""
 
 
 class LoginRefused(Exception):
-    """Etcd does not let the user in."""
+    """Etcd rejects the user."""
 
 
 class _Fault(msgspec.Struct, frozen=True):
-    """What the APIs say of an error: v3 ``error``, v2 ``cause`` or ``message``."""
+    """An error as the APIs report it: v3 ``error``, v2 ``cause`` or ``message``."""
 
     error: str = ""
     cause: str = ""
@@ -64,7 +65,7 @@ class _Token(msgspec.Struct, frozen=True):
 
 
 def basic(access: EtcdAccess) -> str:
-    """Return what stands in the header ``Authorization`` of a v2 request."""
+    """Return the value of the ``Authorization`` header of a v2 request."""
     return f"Basic {access.basic}"
 
 
@@ -74,7 +75,7 @@ def login(access: EtcdAccess) -> bytes:
 
 
 def token_in(body: bytes) -> str:
-    """Return the token in the answer to a login; empty where Etcd wants none. Raises `LoginRefused`."""
+    """Return the token from a login's answer; empty if Etcd needs none. Raises `LoginRefused`."""
     if fault_in(body) == NO_AUTHENTICATION:
         return ""
     try:
@@ -84,7 +85,7 @@ def token_in(body: bytes) -> str:
 
 
 def fault_in(body: bytes) -> str:
-    """Return the error that an answer tells."""
+    """Return the error in an answer."""
     try:
         fault = msgspec.json.decode(body, type=_Fault)
     except msgspec.DecodeError:
@@ -93,16 +94,16 @@ def fault_in(body: bytes) -> str:
 
 
 def is_closed(path: str, status: int) -> bool:
-    """Tell whether an answer says that whoever asks may not ask that."""
-    # In v2, 403 also stands for requests that make no sense.
+    """Tell whether an answer means that the client may not make this request."""
+    # In v2, 403 also answers invalid requests.
     return status == 401 or (status == 403 and path.startswith(V3))
 
 
 class Login:
-    """What requests of one client need to be let in.
+    """The credentials of one client.
 
     Args:
-        access: as whom.
+        access: user and password.
         ask: gets a token; called once at a time, however many requests wait for it.
     """
 
@@ -114,7 +115,7 @@ class Login:
         self._waiting: list[Deferred[str]] = []
 
     async def authorization(self, path: str) -> str:
-        """Return what has to stand in the header ``Authorization``; empty: it is left out.
+        """Return the value of the ``Authorization`` header; empty if there is none.
 
         Raises what ``ask`` raises.
         """
@@ -133,11 +134,11 @@ class Login:
         return await waiting
 
     def outdated(self, path: str, authorization: str, status: int, body: bytes) -> bool:
-        """Tell whether a request that was not carried out may be with a new token; forget the old one."""
+        """Tell whether a rejected request may succeed with a new token, and forget the old token."""
         if status == 200 or self._access.user is None or not path.startswith(V3):
             return False
         fault = fault_in(body)
-        # Where no token was wanted before, and now one is, the answer may also be this.
+        # This is also the answer if authentication was switched on and we have no token yet.
         if fault not in STALE and (authorization or fault != PERMISSION_DENIED):
             return False
         if self._token == authorization:
@@ -145,7 +146,7 @@ class Login:
         return True
 
     def unanswered(self, authorization: str) -> None:
-        """Forget the token of a request that got no answer: it may be why there is none."""
+        """Forget the token of a request that got no answer: the token may be the cause."""
         if self._token == authorization:
             self._token = None
 

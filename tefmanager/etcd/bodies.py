@@ -1,4 +1,4 @@
-"""Bodies of HTTP requests, written at once, and of answers, handed on as they come; bounds of answers."""
+"""Bodies of HTTP requests and answers, with bounds on the size of answers."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from zope.interface import implementer
 
 from tefmanager.interfaces.etcd import ReservationsLost
 
-TOO_LATE = "another manager may leadership by now"
-"""Why something is not written."""
+TOO_LATE = "another manager may be the active one by now"
+"""The reason why something is not written."""
 
 
 @implementer(IBodyProducer)
 class RequestBody:
-    """Writes a request's body at once, so that it leaves in one piece with the headers.
+    """Writes a request's body at once, so that it is sent in one piece with the headers.
 
-    Unless it may not any more: connecting may have taken longer than the lease lasts.
+    Writes nothing if the lease has run out, since connecting may have taken longer than the lease lasts.
     """
 
     def __init__(self, body: bytes, may: Callable[[], bool]) -> None:
@@ -41,17 +41,17 @@ class RequestBody:
         return succeed(None)
 
     def pauseProducing(self) -> None:
-        """Nothing is left to pause."""
+        """Do nothing: the body has been written."""
 
     def resumeProducing(self) -> None:
-        """Nothing is left to resume."""
+        """Do nothing: the body has been written."""
 
     def stopProducing(self) -> None:
-        """Nothing is left to stop."""
+        """Do nothing: the body has been written."""
 
 
 class _Collector(Protocol):
-    """Hands the pieces of a body on; ``done`` fires at its end, and cancelling it closes the connection."""
+    """Passes the pieces of a body on. ``done`` fires at its end; cancelling it closes the connection."""
 
     def __init__(self, on_data: Callable[[bytes], None]) -> None:
         self.done: Deferred[None] = Deferred(self._abort)
@@ -85,18 +85,18 @@ class _Collector(Protocol):
 
 
 LARGEST_BODY = 64 * 1024 * 1024
-"""Bytes of an answer, or of a line of an endless one, when nothing is compressed any more.
+"""The largest answer, or line of an endless answer, in bytes after decompression.
 
 A hundred thousand resources take less.
 """
 
 
 LARGEST_HEAD = 256 * 1024
-"""Bytes of an answer before its body."""
+"""The most bytes of an answer before its body."""
 
 
 class BoundedHead(HTTP11ClientProtocol):
-    """Twisted's own, which would keep headers without an end."""
+    """Twisted's HTTP client protocol, with a bound on the size of the headers."""
 
     _left = LARGEST_HEAD
 
@@ -106,8 +106,8 @@ class BoundedHead(HTTP11ClientProtocol):
         return super().request(request)
 
     def dataReceived(self, data: bytes) -> None:
-        """Take in a piece of an answer; too much that is no body ends the connection."""
-        twisted = cast(Any, super())  # it carries no types
+        """Take in a piece of an answer; close the connection if the headers get too large."""
+        twisted = cast(Any, super())  # Twisted has no types here
         if self._parser is not None and self._parser.state != BODY:
             self._left -= len(data)
         if self._left >= 0:
@@ -118,7 +118,7 @@ class BoundedHead(HTTP11ClientProtocol):
 
 
 class Bounded:
-    """The pieces of a body from ``whom``, as long as they are not too many: `LARGEST_BODY` by default."""
+    """The pieces of a body from ``whom``, up to a total size, by default `LARGEST_BODY`."""
 
     def __init__(self, whom: str, most: int | None = None) -> None:
         self._whom = whom
@@ -127,7 +127,7 @@ class Bounded:
         self._size = 0
 
     def append(self, piece: bytes) -> None:
-        """Take in a piece. Raises `ReservationsLost` where it all gets too large."""
+        """Add a piece. Raises `ReservationsLost` if the total gets too large."""
         self._size += len(piece)
         if self._size > self._most:
             self._pieces.clear()
@@ -135,13 +135,13 @@ class Bounded:
         self._pieces.append(piece)
 
     def whole(self) -> bytes:
-        """Return all of it, and begin with nothing."""
+        """Return all pieces as one, and start again with none."""
         pieces, self._pieces, self._size = self._pieces, [], 0
         return b"".join(pieces)
 
 
 async def collect(response: IResponse, on_data: Callable[[bytes], None]) -> None:
-    """Hand the pieces of an answer's body on until it ends; cancelling closes the connection."""
+    """Pass the pieces of an answer's body on until it ends; cancelling closes the connection."""
     collector = _Collector(on_data)
     cast(Any, response).deliverBody(collector)
     await collector.done

@@ -1,7 +1,7 @@
-"""Pure: what is known of all resources, fed by reads, by watching and by our own writes in any order.
+"""Pure: the known state of all resources, from reads, the watch and our own writes, in any order.
 
-Each piece of news carries the store's revision (v3) or index (v2) at which it was true; older news never
-overwrite newer ones.
+Each piece of news carries the store's revision (v3) or index (v2) at which it was true. Older news never
+overwrites newer news.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from tefmanager.etcd.settle import INTENT
 
 
 class Entry(Struct, frozen=True):
-    """One key's value (None: the key was deleted) and the revision at which it became so."""
+    """One key's value (None: the key was deleted) and the revision at which it was set."""
 
     value: str | None
     revision: int
 
 
 Fields = Mapping[str, Entry]
-"""The keys of one resource, but for its locks, by field."""
+"""The keys of one resource, without its lock keys, by field."""
 
 NOTHING = Entry(None, 0)
 
 
 class Cache:
-    """All resources there are, as far as known.
+    """The known state of all resources.
 
     Args:
         own: returns how many counted lock keys of our own a resource has.
-        changing: is told of changes, and knows what counts a little longer.
+        changing: is told of changes, and knows which earlier states still count.
     """
 
     def __init__(self, own: Callable[[str], int] = lambda _: 0, changing: Changing | None = None) -> None:
@@ -47,12 +47,12 @@ class Cache:
         self._resources: dict[str, Resource] = {}
 
     def get(self, name: str) -> Resource | None:
-        """Return a resource, or None where it has no entry."""
+        """Return a resource, or None if it has no entry."""
         found = self._resources.get(name)
         return None if found is None else self._complete(found)
 
     def uncounted(self, name: str) -> int:
-        """Return how many references of our own the count of a resource leaves out."""
+        """Return how many of our own references a resource's count does not include."""
         found = self.get(name)
         return 0 if found is None else found.uncounted
 
@@ -66,10 +66,11 @@ class Cache:
         return not self._resources
 
     def contradiction(self, found: Everything) -> str | None:
-        """Return why a read can't be of the Etcd that was known before, or None.
+        """Return why a read can't be of the Etcd that was known before, or None if it can.
 
-        A key's revision only grows, also where the key was deleted and made anew. So one that is lower than
-        it was known to be is of another past, even where the store's own has overtaken what was known.
+        A key's revision only grows, even if the key is deleted and created again. So a key with a lower
+        revision than before belongs to another history, even if the store's own revision is already higher
+        than before.
         """
         for name, fields in found.fields.items():
             known = self._fields.get(name, {})
@@ -85,12 +86,12 @@ class Cache:
         return found if self._changing is None else self._changing.strictest(found)
 
     def entry(self, name: str, field: str) -> Entry:
-        """Return what is known of one key; revision 0 where it is not there."""
+        """Return the known state of one key; revision 0 if there is no such key."""
         found = self._fields.get(name, {}).get(field, NOTHING)
         return NOTHING if found.value is None else found
 
     def windows(self, name: str) -> list[tuple[str, Entry]]:
-        """Return the keys of a resource's windows that are there."""
+        """Return the existing keys of a resource's windows."""
         fields = self._fields.get(name, {}).items()
         begin = tree.WINDOWS + "/"
         return [
@@ -98,7 +99,7 @@ class Cache:
         ]
 
     def read_all(self, found: Mapping[str, Fields], revision: int) -> set[str]:
-        """Take in a read of everything; return the names of which something was not known before."""
+        """Take in a full read; return the names of the resources that have changed."""
         names = found.keys() | self._fields.keys()
         changed = {name for name in names if self._merge(name, found.get(name, {}), revision)}
         if revision > self._read_at:
@@ -107,13 +108,13 @@ class Cache:
         return changed
 
     def read(self, name: str, found: Fields, revision: int) -> bool:
-        """Take in a read of one resource; tell whether something was not known before."""
+        """Take in a read of one resource; tell whether it has changed."""
         changed = self._merge(name, found, revision)
         self._known_at[name] = max(revision, self._known_at.get(name, 0))
         return changed
 
     def put(self, name: str, field: str, entry: Entry) -> bool:
-        """Take in a change of one key; tell whether the resource has changed by it."""
+        """Take in a change of one key; tell whether it changes the resource."""
         known = self._fields.get(name, {}).get(field, NOTHING)
         if entry.revision <= max(known.revision, self.whole_at(name)):
             return False
@@ -121,7 +122,7 @@ class Cache:
         return self._parse(name)
 
     def remove_below(self, path: str, revision: int) -> list[str]:
-        """Take in that all keys below a path ("": all) are gone; return the names that changed."""
+        """Take in that all keys below a path ("": all) were deleted; return the names that changed."""
         changed = []
         for name, fields in list(self._fields.items()):
             gone = [field for field in fields if not path or f"{name}/{field}/".startswith(path + "/")]
@@ -130,7 +131,7 @@ class Cache:
         return changed
 
     def whole_at(self, name: str) -> int:
-        """Return the revision up to which everything that concerns a resource has been seen."""
+        """Return the revision up to which everything about a resource has been seen."""
         return max(self._read_at, self._known_at.get(name, 0))
 
     def _merge(self, name: str, found: Fields, revision: int) -> bool:
@@ -152,7 +153,7 @@ class Cache:
         parsed = tree.resource(name, dict(_present(self._fields.get(name, {}))))
         if parsed is not None:
             self._resources[name] = parsed
-        if self._changing is not None and self._read_at:  # what the first read finds is not new
+        if self._changing is not None and self._read_at:  # what the first read finds does not count as new
             self._changing.changed(before, parsed)
         return parsed != before
 
@@ -162,14 +163,14 @@ def _present(fields: Fields) -> set[tuple[str, str]]:
 
 
 class Lock(Struct, frozen=True):
-    """One lock key of ours.
+    """One of our lock keys.
 
     Attributes:
-        attempt: whose reference it is.
+        attempt: the attempt that holds the reference.
         name: the resource.
         field: the key, without base and name.
-        value: as far as known; the count after the reference was added.
-        revision: at which it became so.
+        value: the last known value: the count after the reference was added.
+        revision: the revision at which it was set.
     """
 
     attempt: int
@@ -180,7 +181,7 @@ class Lock(Struct, frozen=True):
 
 
 class Everything(Struct, frozen=True):
-    """A read of everything: keys by resource, our own lock keys, and the revision at which it was so."""
+    """A full read: the keys by resource, our own lock keys, and the revision of the read."""
 
     fields: Mapping[str, Fields]
     locks: Sequence[Lock]
@@ -196,7 +197,7 @@ class Locks:
         self._counted: Counter[str] = Counter()
 
     def add(self, lock: Lock) -> None:
-        """Take in that a lock key is there, unless it is known to be gone since."""
+        """Take in that a lock key exists, unless it is known to have been deleted since."""
         key = (lock.name, lock.field)
         if self._gone.get(key, 0) < lock.revision:
             held = self._locks.setdefault(lock.attempt, {})
@@ -205,7 +206,7 @@ class Locks:
             self._count(lock, 1)
 
     def drop(self, lock: Lock, revision: int) -> None:
-        """Take in that a lock key is gone."""
+        """Take in that a lock key was deleted."""
         key = (lock.name, lock.field)
         self._gone[key] = max(revision, self._gone.get(key, 0))
         held = self._locks.get(lock.attempt, {})
@@ -214,7 +215,7 @@ class Locks:
             self._locks.pop(lock.attempt, None)
 
     def counted(self, name: str) -> int:
-        """Return how many lock keys on a resource certainly are in its count."""
+        """Return how many of our lock keys on a resource its count certainly includes."""
         return self._counted.get(name, 0)
 
     def _count(self, lock: Lock | None, step: int) -> None:
@@ -224,15 +225,15 @@ class Locks:
                 del self._counted[lock.name]
 
     def of(self, attempt: int, name: str) -> list[Lock]:
-        """Return the lock keys of an attempt on a resource: none, one, or by a mishap more."""
+        """Return an attempt's lock keys on a resource: none, one, or after a mishap several."""
         return [lock for lock in self._locks.get(attempt, {}).values() if lock.name == name]
 
     def all(self) -> list[Lock]:
-        """Return all of them."""
+        """Return all lock keys."""
         return [lock for locks in self._locks.values() for lock in locks.values()]
 
     def read_all(self, found: Iterable[Lock], revision: int) -> None:
-        """Take in a read of everything."""
+        """Take in a full read."""
         newer = [lock for lock in self.all() if lock.revision > revision]
         gone = {key: at for key, at in self._gone.items() if at > revision}
         self._locks = {}

@@ -1,7 +1,7 @@
-"""Windows that are being written, key by key: what was before counts a little longer.
+"""Resources that another program is writing key by key: their earlier states count a little longer.
 
 Programs write the keys of a window one after the other, some milliseconds apart, and some write defaults
-first that open the resource. So for a moment after each change the strictest counts of all that was so.
+first that open the resource. So for a moment after each change, the strictest of all recent states counts.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from tefmanager.core.model.resources import UNLIMITED, Resource
 
 SETTLING = 0.75
-"""Seconds after the last change of a resource's windows, for which earlier ones count as well."""
+"""Seconds after the last change of a resource's windows during which earlier states still count."""
 
 MOST = 16
-"""Earlier states of a resource that are kept."""
+"""How many earlier states of a resource are kept."""
 
 
 class Changing:
-    """The resources whose windows have just changed, or that have just been made.
+    """The resources that were just created, or whose windows have just changed.
 
     Args:
         clock: measures time.
-        tell: is called with the name of a resource when its windows have settled.
+        tell: is called with a resource's name when its windows have settled.
     """
 
     def __init__(self, clock: IReactorTime, tell: Callable[[Iterable[str]], object]) -> None:
@@ -36,7 +36,7 @@ class Changing:
         self._made: dict[str, float] = {}
 
     def changed(self, before: Resource | None, after: Resource | None) -> None:
-        """Take in that a resource is another than it was."""
+        """Take in that a resource has changed."""
         if after is None:
             return
         if before is None:
@@ -44,22 +44,22 @@ class Changing:
         elif (before.windows, before.closed) != (after.windows, after.closed):
             self._keep(after.name, before)
         if after.limit == UNLIMITED and self._is_new(after.name):
-            # It may be a default, and the limit is to come.
+            # This may be a default, with the limit still to come.
             self._keep(after.name, replace(after, limit=0))
 
     def _is_new(self, name: str) -> bool:
-        """Tell whether a resource has just been made: no key of it says what the others will."""
+        """Tell whether a resource was just created, so that its other keys may still be missing."""
         now = self._clock.seconds()
         self._made = {each: until for each, until in self._made.items() if until > now}
         return name in self._made
 
     def strictest(self, resource: Resource) -> Resource:
-        """Return a resource together with what it was a moment ago."""
+        """Return a resource together with its recent states."""
         earlier = self._earlier.get(resource.name, ())
         return resource if earlier == resource.earlier else replace(resource, earlier=earlier)
 
     def stop(self) -> None:
-        """Forget all."""
+        """Forget everything."""
         self._earlier.clear()
         for timer in self._timers.values():
             timer.cancel()

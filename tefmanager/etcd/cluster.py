@@ -1,4 +1,4 @@
-"""The members of an Etcd, and how to get in."""
+"""The members of an Etcd cluster, and how to connect to them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Endpoint = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Cluster(Sequence[Endpoint]):
-    """The members of an Etcd in the order in which they are tried, and how to get in.
+    """The members of an Etcd cluster in the order in which they are tried, and how to connect to them.
 
     Attributes:
-        endpoints: where they are, at least one.
-        access: by which protocol, and as whom.
+        endpoints: their addresses, at least one.
+        access: the protocol and the user.
     """
 
     endpoints: Sequence[Endpoint]
@@ -32,7 +32,7 @@ class Cluster(Sequence[Endpoint]):
 
     @classmethod
     def of(cls, endpoints: Sequence[Endpoint]) -> Cluster:
-        """Return these, with what they say of the access; where that is nothing, it is free."""
+        """Return these endpoints as a cluster, with the access that they carry, or else without login."""
         return endpoints if isinstance(endpoints, Cluster) else cls(endpoints)
 
     def __len__(self) -> int:
@@ -48,15 +48,15 @@ class Cluster(Sequence[Endpoint]):
 
 @implementer(IPolicyForHTTPS)
 class TlsPolicy:
-    """What https connections need. Reads the files at each one, so that renewed ones count.
+    """The TLS settings of https connections. Reads the files for each one, so renewed files count.
 
     Args:
-        files: whom to trust, and who we are; None where there is no https.
+        files: the trusted authorities and our certificate; None if no https is used.
     """
 
     def __init__(self, files: TlsFiles | None) -> None:
         self._files = files or TlsFiles()
 
     def creatorForNetloc(self, hostname: bytes, port: int) -> IOpenSSLClientConnectionCreator:
-        """Return what a connection to a host needs. Raises `TlsError` for files that can't be used."""
+        """Return the TLS settings of a connection to a host. Raises `TlsError` for unusable files."""
         return ClientTls(hostname.decode(), self._files)

@@ -1,4 +1,4 @@
-"""Pauses after writes that have to be tried again, because others had changed what they were decided by."""
+"""Pauses between retries of writes that conflict with other programs' writes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from tefmanager.support.backoff import Backoff
 
 QUICK = 5
 LONGEST = 0.02
-"""Conflicts in a row after which there are short pauses; the longest of these, in seconds."""
+"""After how many conflicts in a row there are pauses; the longest pause, in seconds."""
 
 
 async def pause_after(conflicts: int, reactor: IReactorTime) -> None:
-    """Pause after so many conflicts in a row, if that is due."""
+    """Pause, if that is due after this many conflicts in a row."""
     if conflicts > QUICK:
         await Backoff(reactor, LONGEST).pause()

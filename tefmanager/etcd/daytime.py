@@ -1,11 +1,11 @@
-"""Pure: times of day, as programs write them into the windows of a resource."""
+"""Pure: parses times of day as programs write them into a resource's windows."""
 
 from __future__ import annotations
 
 import re
 
 LONGEST = 32
-"""Characters of a text that may be a time of day."""
+"""The most characters of a time of day."""
 
 _COLONS = re.compile(r"([0-9]{1,2}) ?: ?([0-9]{1,2})(?: ?: ?([0-9]{1,2})(?:[.,][0-9]*)?)? ?([ap]\.?m\.?)?")
 _HOURS = re.compile(r"([0-9]{1,2}) ?(?:h(?: ?([0-9]{1,2}) ?m?)?()|()()([ap]\.?m\.?))")
@@ -13,11 +13,11 @@ _DAY = 24 * 60
 
 
 def minute_of(text: str) -> float | None:
-    """Return the minute of the day, ``24:00`` is 1440; None where that is no time of day.
+    """Return the minute of the day (``24:00`` is 1440), or None if the text is no time of day.
 
-    It reads ``H:M`` and what Ruby's ``Time.parse`` takes for a time of day: ``08:00:00``, ``9:00 AM``,
-    ``9am``, ``8h30``. Seconds are parts of a minute, parts of a second are left out. Without a date and a
-    zone, which a window can't have.
+    Accepts ``H:M`` and what Ruby's ``Time.parse`` accepts as a time of day: ``08:00:00``, ``9:00 AM``,
+    ``9am``, ``8h30``. Seconds become fractions of a minute; fractions of a second are ignored. Dates and
+    zones are not accepted, because a window has none.
     """
     text = text.strip().lower()
     if len(text) > LONGEST:

@@ -1,4 +1,4 @@
-"""Doing several things at once."""
+"""Runs several coroutines at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 async def gather(work: Iterable[Coroutine[Deferred[Any], Any, T]]) -> list[T]:
-    """Return all results, when the last has come. Raises the first error, when the last has come."""
+    """Wait for all coroutines, then return their results or raise the first error."""
     deferreds = [Deferred.fromCoroutine(one) for one in work]
     outcomes = await DeferredList(deferreds, consumeErrors=True)
     results: list[T] = []

@@ -1,4 +1,4 @@
-"""What is written when references are given back."""
+"""What to write when references are given back."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _log = Logger()
 
 
 def lowered(cache: Cache, locks: Sequence[Lock], own: Callable[[str], int]) -> dict[str, int]:
-    """Return the counts to write when lock keys go; a count that can't be lowered is left out.
+    """Return the counts to write when these lock keys go; leaves out counts that can't be lowered.
 
-    ``own`` returns how many lock keys of ours stay on a resource: a count is never lowered below that.
+    ``own`` returns how many of our lock keys remain on a resource. A count is never lowered below that.
     """
     counts = {}
     for name, number in Counter(lock.name for lock in locks).items():
@@ -36,6 +36,6 @@ def lowered(cache: Cache, locks: Sequence[Lock], own: Callable[[str], int]) -> d
 
 
 def log_removed(lock: Lock) -> None:
-    """Tell that another program has removed a lock key of ours."""
+    """Log that another program has removed one of our lock keys."""
     key = f"{lock.name}/{lock.field}"
     _log.warn("lock key {key!r} was removed by another program: its count is left alone", key=key)

@@ -1,4 +1,4 @@
-"""HTTP to one of several Etcd endpoints: kept connections, login, time limits, errors with the place."""
+"""HTTP to one of several Etcd endpoints: kept connections, login, timeouts, errors with the address."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ from tefmanager.support.lease import Lease
 __all__ = ["FORM", "Answer", "Endpoint", "HttpClient", "Request", "Stream"]
 
 MAX_CONNECTIONS = 16
-"""Questions under way at a time, and connections kept open while nothing uses them."""
+"""How many requests are under way at a time, and how many idle connections are kept open."""
 
 CONNECT_TIMEOUT = 2.0
 """Seconds to wait for a TCP connection before the next endpoint is tried."""
 
 LONGEST_INDEX = 20
-"""Digits of a number of 64 bits."""
+"""The most digits of a 64-bit number."""
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 
 _NEVER_SENT = (net.ConnectError, net.DNSLookupError, tls.TlsError)
-"""Errors before which nothing of a request can have left."""
+"""Errors after which certainly nothing of a request was sent."""
 
 T = TypeVar("T")
 Work: TypeAlias = Coroutine[Deferred[Any], Any, T]
@@ -61,7 +61,7 @@ _WIRE_ERRORS = (
 
 
 class Request(Struct, frozen=True):
-    """What to ask: path and query are percent-encoded already."""
+    """A request. Path and query are already percent-encoded."""
 
     method: str
     path: str
@@ -70,12 +70,12 @@ class Request(Struct, frozen=True):
 
     @property
     def writes(self) -> bool:
-        """Whether it may change something."""
+        """Whether the request may change something."""
         return self.method in ("PUT", "DELETE") or self.path == "/v3/kv/txn"
 
 
 class Answer(Struct, frozen=True):
-    """What came back, and from where ("host:port"); v2 also tells its store's index and its cluster."""
+    """An answer and the "host:port" that sent it; v2 also reports its store's index and its cluster."""
 
     status: int
     index: int
@@ -85,21 +85,21 @@ class Answer(Struct, frozen=True):
 
 
 class _QuietFactory(_HTTP11ClientFactory):
-    """Twisted's own, which would log a line for each connection, and take in headers without an end."""
+    """Twisted's connection factory, without a log line per connection and with bounded headers."""
 
     noisy = False
 
     def buildProtocol(self, addr: object) -> BoundedHead:
-        """Make what speaks HTTP on a connection."""
+        """Build the HTTP protocol of a connection."""
         return cast(BoundedHead, cast(Any, BoundedHead)(self._quiescentCallback))
 
 
 class _NotSent(Exception):
-    """An endpoint could not be reached: nothing was asked."""
+    """An endpoint could not be reached; nothing was sent."""
 
 
 class Stream:
-    """An answer whose body comes in pieces. Read it, or close it."""
+    """An answer whose body arrives in pieces. Its user must read or close it."""
 
     def __init__(self, status: int, response: IResponse, run: Callable[[Work[None]], Work[None]]) -> None:
         self.status = status
@@ -107,7 +107,7 @@ class Stream:
         self._run = run
 
     async def read(self, on_data: Callable[[bytes], None]) -> None:
-        """Hand the pieces on until the body ends. An error of ``on_data`` ends it and passes through.
+        """Pass the pieces on until the body ends. An error of ``on_data`` ends it and is raised.
 
         Raises `ReservationsLost`.
         """
@@ -121,12 +121,12 @@ class Stream:
 
 
 class HttpClient:
-    """Asks one endpoint after the other until one can be reached, and stays with it.
+    """Tries the endpoints in turn until one can be reached, and stays with that one.
 
     Args:
         reactor: connects, and measures time.
-        endpoints: where Etcd is, at least one; as a `Cluster` also how to get in.
-        timeout: seconds an answer may take.
+        endpoints: where Etcd is, at least one; a `Cluster` also says how to log in.
+        timeout: seconds to wait for an answer.
         lease: nothing is written while it does not hold.
     """
 
@@ -144,12 +144,12 @@ class HttpClient:
         self._scheme = "http" if access.tls is None else "https"
         self._login = auth.Login(access, self._ask_for_token)
         self._timeout = timeout
-        # Twisted's web client carries no types.
+        # Twisted's web client has no types.
         agent_class, pool_class = cast(Any, Agent), cast(Any, HTTPConnectionPool)
         self._pool = pool_class(reactor)
         self._pool.maxPersistentPerHost = MAX_CONNECTIONS
         self._pool._factory = _QuietFactory
-        # What may have been sent is not sent again behind our back.
+        # Never resend automatically what may have been sent.
         self._pool.retryAutomatically = False
         connect_timeout = min(timeout, CONNECT_TIMEOUT)
         policy = TlsPolicy(access.tls)
@@ -162,8 +162,7 @@ class HttpClient:
     async def ask(self, request: Request) -> Answer:
         """Return the whole answer, whatever its status below 500. Raises `ReservationsLost`.
 
-        A request is sent a second time only if it was not carried out, because its token was not good
-        any more.
+        A request is sent a second time only if it was not carried out because its token had become invalid.
         """
         authorization = await self._login.authorization(request.path)
         answer = await self._ask(request, authorization)
@@ -177,9 +176,10 @@ class HttpClient:
         return answer
 
     async def _alone_denied(self, request: Request, answer: Answer) -> bool:
-        """Tell whether nothing but this is denied: who may not write one key may write others.
+        """Tell whether only this request is denied: a user who may not write one key may write others.
 
-        v3 has a status for that. In v2 a wrong password and a missing right are told alike: reading tells.
+        v3 has a status for that. v2 answers a wrong password and a missing right in the same way, so this
+        reads something to find out.
         """
         if not request.writes or request.path.startswith(auth.V3):
             return request.writes and answer.status == 403
@@ -204,7 +204,7 @@ class HttpClient:
         return await self._each(lambda endpoint: self._exchange(endpoint, request, authorization, exchange))
 
     async def _ask_for_token(self, body: bytes) -> str:
-        # It takes no slot: those that have one may be waiting for it.
+        # This takes no slot, because requests that have a slot may be waiting for it.
         answer = await self._whole(Request("POST", auth.AUTHENTICATE, body), "")
         try:
             return auth.token_in(answer.body)
@@ -217,7 +217,7 @@ class HttpClient:
         return RequestRefused(text, fault) if refused else NotLetIn(text)
 
     async def open(self, request: Request) -> Stream:
-        """Return an answer whose body may take any time; only its headers have a time limit.
+        """Return an answer whose body may take any time; the timeout covers only its headers.
 
         Raises `ReservationsLost`.
         """
@@ -229,14 +229,14 @@ class HttpClient:
         return await self._each(lambda endpoint: self._exchange(endpoint, request, authorization, stream))
 
     async def close(self) -> None:
-        """End what is under way with `ReservationsLost`, and close all connections."""
+        """Make requests under way fail with `ReservationsLost`, and close all connections."""
         self._closed = True
         for deferred in list(self._under_way):
             deferred.cancel()
         await self._pool.closeCachedConnections()
 
     def distrust(self, place: str) -> None:
-        """Ask another endpoint first from now on: what this one answers is no answer of an Etcd."""
+        """Try another endpoint first from now on, because this one does not answer like an Etcd."""
         for endpoint in self._endpoints[:1]:
             if _shown(endpoint) == place:
                 self._avoid(endpoint)
@@ -257,7 +257,7 @@ class HttpClient:
         raise ReservationsLost("; ".join(reasons))
 
     def _avoid(self, endpoint: Endpoint) -> None:
-        # Several requests may fail at once; only the first one moves on.
+        # Several requests may fail at once; only the first switches to the next endpoint.
         if self._endpoints[0] == endpoint:
             self._endpoints.append(self._endpoints.pop(0))
 
@@ -317,7 +317,7 @@ class HttpClient:
         return self._lease.holds
 
     async def _named(self, place: str, work: Work[T]) -> T:
-        """Turn what goes wrong on the wire into `ReservationsLost`, or `_NotSent`."""
+        """Convert network errors to `ReservationsLost` or `_NotSent`."""
         try:
             return await work
         except ReservationsLost:
@@ -327,7 +327,7 @@ class HttpClient:
         except Exception as error:
             first = _first(error)
             if isinstance(first, ReservationsLost):
-                # The request's body might not follow its headers any more, or the answer had no end.
+                # The body may not follow its headers any more, or the answer had no end.
                 raise ReservationsLost(f"etcd {place}: {first}") from error
             if isinstance(first, _NEVER_SENT):
                 raise _NotSent(f"etcd {place}: {_text(error)}") from error
@@ -350,13 +350,13 @@ def _raiser(text: str) -> Callable[[object, float], object]:
 
 
 def _index(response: IResponse) -> int:
-    """Return v2's index of the store, 0 where there is none."""
+    """Return the index of the v2 store, or 0 if there is none."""
     found = _header(response, "X-Etcd-Index")
     return int(found) if found.isascii() and found.isdigit() and len(found) <= LONGEST_INDEX else 0
 
 
 def _header(response: IResponse, name: str) -> str:
-    """Return a header, whatever is in it; empty where there is none."""
+    """Return a header as text, even if it is malformed; empty if it is missing."""
     found: bytes = (response.headers.getRawHeaders(name.encode()) or [b""])[0]
     return found.decode("ascii", "replace")
 
@@ -368,7 +368,7 @@ async def _error_text(response: IResponse) -> str:
 
 
 def _first(error: BaseException) -> BaseException:
-    """Return the error that made an HTTP request fail."""
+    """Return the underlying error that made an HTTP request fail."""
     reasons = getattr(error, "reasons", None)
     return _first(reasons[0].value) if reasons else error
 

@@ -1,4 +1,4 @@
-"""Work on resources, in order, in batches, and never two pieces of it at once on the same resource."""
+"""Runs jobs on resources in order and in batches, never two at a time on the same resource."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tefmanager.interfaces.etcd import ReservationsLost
 
 
 class Kind(Enum):
-    """What is to be done with references."""
+    """Whether references are taken or given back."""
 
     TAKE = auto()
     GIVE = auto()
@@ -28,9 +28,9 @@ class Job:
 
     Attributes:
         names: the resources, sorted, each once.
-        kept: names that the attempt holds already.
-        outcome: what came of it, once ``done`` has fired.
-        error: why nothing came of it, or None.
+        kept: names that the attempt already holds.
+        outcome: the result, once ``done`` has fired.
+        error: why there is no result, or None.
         done: fires once, with None, never with an error.
     """
 
@@ -43,7 +43,7 @@ class Job:
     done: Deferred[None] = field(default_factory=Deferred)
 
     def references(self) -> Iterable[tuple[int, str]]:
-        """Return whose reference to what this is about; each is handled once at a time."""
+        """Return the pairs of attempt and resource that the job handles. Each is handled once at a time."""
         return ((self.attempt, name) for name in self.names)
 
     @property
@@ -54,33 +54,33 @@ class Job:
         return self.outcome
 
     def finish(self, outcome: Outcome | None) -> None:
-        """Tell the outcome."""
+        """Finish with an outcome."""
         if not self.done.called:
             self.outcome = outcome
             self.done.callback(None)
 
     def fail(self, error: Exception) -> None:
-        """Tell that there is no outcome."""
+        """Finish with an error."""
         if not self.done.called:
             self.error = error
             self.done.callback(None)
 
 
 class Room(Protocol):
-    """What is left in a batch."""
+    """The remaining capacity of a batch."""
 
     def admits(self, job: Job) -> bool:
-        """Tell whether a job fits, too, and keep its place if it does."""
+        """Tell whether a job fits too; if it does, reserve its place."""
 
 
 class Jobs:
-    """Starts jobs: together as far as they fit, in the order they came on each resource.
+    """Starts jobs: as many together as fit, and on each resource in the order in which they came.
 
     Args:
-        work: does a batch, finishing each of its jobs or raising.
-        new_room: returns the room of an empty batch.
-        max_batches: how many may be under way at a time.
-        soon: calls a function when all that comes together has come.
+        work: carries out a batch, finishing each of its jobs or raising.
+        new_room: returns the capacity of an empty batch.
+        max_batches: how many batches may be under way at a time.
+        soon: calls a function after all jobs of this moment have been added.
     """
 
     _log = Logger()
@@ -102,7 +102,7 @@ class Jobs:
         self._busy: set[str] = set()
 
     def add(self, jobs: Sequence[Job]) -> None:
-        """Do these, too."""
+        """Add jobs."""
         self._waiting.extend(jobs)
         if not self._pumping:
             self._pumping = True
@@ -114,13 +114,13 @@ class Jobs:
         return {job.attempt for batch in batches for job in batch if job.kind is Kind.TAKE}
 
     def fail_waiting(self, error: Exception) -> None:
-        """Give up what was not begun."""
+        """Fail the jobs that have not begun."""
         waiting, self._waiting = self._waiting, []
         for job in waiting:
             job.fail(error)
 
     def cancel(self) -> None:
-        """Give up everything."""
+        """Cancel all jobs."""
         self.fail_waiting(ReservationsLost("stopped"))
         for deferred in list(self._under_way):
             deferred.cancel()
@@ -142,7 +142,7 @@ class Jobs:
         alone = False
         for job in self._waiting:
             free = blocked.isdisjoint(job.names) and references.isdisjoint(job.references())
-            # What does not fit into an empty batch is one of its own.
+            # A job that does not fit into an empty batch gets a batch of its own.
             if free and not alone and ((fits := room.admits(job)) or not batch):
                 alone = not fits
                 batch.append(job)
@@ -171,7 +171,7 @@ class Jobs:
 
 
 def all_done(jobs: Sequence[Job]) -> Deferred[None]:
-    """Return a Deferred that fires when all are done. Cancelling it leaves the jobs alone."""
+    """Return a Deferred that fires when all jobs have finished. Cancelling it leaves the jobs running."""
     done: Deferred[None] = Deferred()
 
     def fire(_: object) -> None:

@@ -1,11 +1,12 @@
-"""Pure: whose the lock keys of a name prefix are, by the two keys that tell it, and who may use them.
+"""Pure: which grid owns the lock keys of a name prefix, and which manager may use them.
 
-Beside the resources, below ``managers/<name prefix>``, stand
+Two keys below ``managers/<name prefix>``, beside the resources, say this:
 
-- ``grid``: the grid whose lock keys these are, for as long as nobody takes them over on purpose;
-- ``alive``: the sign of life of its active manager, which Etcd removes when it is not renewed.
+- ``grid``: the grid that owns the lock keys, until somebody deliberately hands them over; - ``alive``: the
+sign of life of its active manager. Etcd removes it unless it is renewed.
 
-Whoever finds another grid there, or another living manager of its own, uses neither.
+A manager that finds another grid there, or another living manager of its own grid, must not use the lock
+keys.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ class Sign(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         identity: of the grid.
-        life, place: of `Life`; empty in ``grid``, which outlives them.
-        database, machine: where it is, for people.
+        life, place: as in `Life`; empty in ``grid``, which lasts longer than they do.
+        database, machine: where the manager is, for people.
     """
 
     identity: str
@@ -39,26 +40,26 @@ class Sign(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def where(self) -> str:
-        """Return it for people."""
+        """Where the manager is, for people."""
         return f"database {self.database or '?'} on {self.machine or '?'}"
 
 
 class Found(msgspec.Struct, frozen=True):
-    """A key's value, and the revision (v3) or index (v2) at which it became so."""
+    """A key's value, and the revision (v3) or index (v2) at which it was set."""
 
     value: str
     revision: int
 
 
 class Keys(msgspec.Struct, frozen=True):
-    """Both keys, each None where it is not there."""
+    """Both keys; None for one that does not exist."""
 
     grid: Found | None = None
     alive: Found | None = None
 
 
 class Rival(StrEnum):
-    """Who else uses the lock keys."""
+    """The other user of the lock keys."""
 
     ALIVE = "another grid, whose manager is alive"
     KNOWN = "another grid, whose manager was the last one here"
@@ -66,16 +67,16 @@ class Rival(StrEnum):
 
 
 class Taken(msgspec.Struct, frozen=True):
-    """Why a manager must not use the lock keys: who does, and what it says of itself."""
+    """Why a manager must not use the lock keys: who else does, and that manager's sign."""
 
     rival: Rival
     sign: Sign
 
 
 def folder(base: str, prefix: str) -> str:
-    """Return what both keys are below, beside the base of the resources."""
+    """Return the folder of both keys, beside the base of the resources."""
     name = safe(prefix)
-    if not name.strip("."):  # v2 would take these for the folder itself or the one above
+    if not name.strip("."):  # v2 would read . and .. as this folder and its parent
         name = "%2E" * len(name) or "%"
     return f"{base.rpartition('/')[0]}/{FOLDER}/{name}"
 
@@ -88,11 +89,11 @@ def signs(life: Life, machine: str) -> tuple[str, str]:
 
 
 def taken(life: Life, keys: Keys) -> Taken | None:
-    """Return who else uses the lock keys, or None where this manager may.
+    """Return who else uses the lock keys, or None if this manager may use them.
 
-    A sign that this database remembers is a predecessor's, which has lost the database: nobody waits for
-    that. From any other of the same grid it is not known whether its manager is alive: it may be one
-    on a copy of this database.
+    A sign that this database remembers is that of a predecessor, which has lost the database, so nobody
+    needs to wait for it. A sign of the same grid that the database does not remember may belong to a living
+    manager on a copy of the database.
     """
     alive, known = (None if found is None else sign(found) for found in (keys.alive, keys.grid))
     if alive is not None and alive.identity != life.identity:
@@ -106,9 +107,9 @@ def taken(life: Life, keys: Keys) -> Taken | None:
 
 
 def sign(found: Found) -> Sign:
-    """Return what the value of a key says."""
+    """Return a key's value as a sign."""
     try:
         return msgspec.json.decode(found.value, type=Sign)
     except (msgspec.DecodeError, UnicodeEncodeError):
-        # Whoever wrote it, it was none of us.
+        # Not written by a manager.
         return Sign("", database=f"that nobody can tell from {found.value[:100]!r}")

@@ -1,4 +1,4 @@
-"""Keeping the sign of life beside the lock keys, and finding out who else does."""
+"""Keeps the sign of life beside the lock keys, and detects other users of the lock keys."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from tefmanager.protocol import catalogue
 from tefmanager.protocol.catalogue import LoggedEvent
 
 TELL_EVERY = 30.0
-"""Seconds between two lines that say the same."""
+"""Seconds until the same line is logged again."""
 
 _TRIES = 4
-"""How often the keys are read again because somebody else changes them at the same moment."""
+"""How often the keys are read again when somebody else changes them at the same moment."""
 
 
 class Owner(Struct, frozen=True):
-    """Who uses the lock keys, and how it keeps them.
+    """The manager that uses the lock keys.
 
     Attributes:
-        life: who it is.
-        machine: where it runs.
-        ttl: seconds after which its sign of life goes, unless it is renewed.
-        tell: is called with what people have to know, now and again while it is so.
+        life: its identity.
+        machine: the host that it runs on.
+        ttl: seconds after which its sign of life expires unless it is renewed.
+        tell: is called with what people need to know, repeatedly while the problem lasts.
     """
 
     life: Life
@@ -40,27 +40,27 @@ class Owner(Struct, frozen=True):
 
 
 class OwnerKeys(Protocol):
-    """The two keys in one of Etcd's APIs. Everything raises `ReservationsLost`."""
+    """Access to the two keys through one of Etcd's APIs. Every method may raise `ReservationsLost`."""
 
     folder: str
 
     async def read(self) -> Keys:
-        """Return them as they are."""
+        """Return both keys."""
 
     async def write(self, found: Keys, grid: str, alive: str, ttl: int) -> Keys | None:
-        """Write both where they still are as found, ``alive`` for so many seconds; None: they are not."""
+        """Write both keys if they are still as found, else return None. ``ttl``: seconds for ``alive``."""
 
     async def leave(self, found: Keys) -> None:
-        """Delete ``alive`` where it is as found."""
+        """Delete ``alive`` if it is still as found."""
 
     async def forget(self, found: Keys) -> bool:
-        """Delete ``grid`` where it is as found and no ``alive`` is there; tell whether that was so."""
+        """Delete ``grid`` if it is as found and there is no ``alive``; tell whether that was so."""
 
 
 async def forget(keys: OwnerKeys) -> Sign | None:
-    """Forget whose the lock keys were: the next manager that comes may have them.
+    """Forget which grid owns the lock keys, so that the next manager may take them.
 
-    Returns the sign of life of the one that has them still, if there is one; nothing is done then.
+    If the owner's manager is alive, changes nothing and returns its sign of life.
     """
     for _ in range(_TRIES):
         found = await keys.read()
@@ -75,10 +75,10 @@ class Ownership:
     """One adapter's right to its lock keys.
 
     Args:
-        owner: who; None: anybody may use them.
-        keys: where.
-        clock: reads a clock that goes on while this process, or its machine, is stopped.
-        margin: seconds that a write may be under way.
+        owner: the manager; None if anybody may use the lock keys.
+        keys: gives access to the two keys.
+        clock: reads a clock that continues while this process or its machine is suspended.
+        margin: seconds that a write may take.
     """
 
     _log = Logger()
@@ -96,20 +96,20 @@ class Ownership:
 
     @property
     def holds(self) -> bool:
-        """Whether the sign of life is there until what is written now has arrived."""
+        """Whether the sign of life lasts until a write that begins now has arrived."""
         return self._owner is None or self._clock() < self._until
 
     async def hold(self) -> None:
-        """Write the sign of life, or renew it.
+        """Write or renew the sign of life.
 
-        Raises `ReservationsLost`, also where somebody else uses the lock keys; nothing is written then.
-        Where Etcd does not let us write it, that is told, and all else goes on.
+        Raises `ReservationsLost`, also if somebody else uses the lock keys; then nothing is written. If we
+        lack the right to write it, that is reported, and everything else goes on.
         """
         if self._owner is not None:
             await self._hold(self._owner)
 
     async def leave(self) -> None:
-        """Take the sign of life away, so that nobody has to wait until it runs out."""
+        """Delete the sign of life, so that nobody has to wait until it expires."""
         known, self._known = self._known, None
         if known is not None and self.holds:
             try:
@@ -125,7 +125,7 @@ class Ownership:
             try:
                 known = await self._written(owner, known)
             except (NotLetIn, RequestRefused) as refused:
-                # The right to these keys is one that can be missing while all others are there.
+                # The user may lack the right to these keys and have all others.
                 self._tell(owner, catalogue.ETCD_UNGUARDED(self._keys.folder, str(refused)))
                 known = Keys()
             if known is not None:

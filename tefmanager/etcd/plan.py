@@ -1,4 +1,4 @@
-"""Pure: which claims there is room for, by what is known of the resources."""
+"""Pure: which claims can be granted, by the known state of the resources."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tefmanager.core.model.resources import Resource
 
 
 class Wanted(Protocol):
-    """References an attempt still needs: one of each name."""
+    """The references that an attempt still needs: one of each resource."""
 
     @property
     def names(self) -> Sequence[str]:
-        """Names that have an entry or not, each once."""
+        """The resources, with or without an entry, each once."""
 
 
 WantedT = TypeVar("WantedT", bound=Wanted)
@@ -23,12 +23,12 @@ WantedT = TypeVar("WantedT", bound=Wanted)
 
 @dataclass(slots=True)
 class Plan(Generic[WantedT]):
-    """What may be done.
+    """Which claims can be granted.
 
     Attributes:
-        granted: what there is room for, with the count of each resource after it was added.
-        refused: the rest, each with the first resource that has no reference to give.
-        counts: the counts of all resources in ``granted`` when that is done.
+        granted: the claims that can be granted, with each resource's count after the claim.
+        refused: the other claims, each with the first resource that has no reference to give.
+        counts: the final counts of all resources in ``granted``.
     """
 
     granted: list[tuple[WantedT, dict[str, int]]] = field(default_factory=list)
@@ -45,9 +45,9 @@ def plan(
     local: datetime,
     lowered: Mapping[str, int] = NOTHING_LOWERED,
 ) -> Plan[WantedT]:
-    """Go through the claims in order, each all or none; names without an entry limit nothing.
+    """Go through the claims in order, all or none of each; a name without an entry limits nothing.
 
-    ``lowered`` are counts of resources of which something is given back before that.
+    ``lowered``: counts of resources of which references are given back first.
     """
     result: Plan[WantedT] = Plan()
     for one in wanted:

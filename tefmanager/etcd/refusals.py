@@ -1,8 +1,9 @@
-"""Which answers of Etcd concern one request, and which the service.
+"""Which error answers of Etcd concern one request, and which the whole service.
 
-A request is *refused* where Etcd has changed nothing and would say the same again: a right is missing, a
-limit of the server is too low, a key is not what it should be. Then the others can go on. Everything else
-(no leader, no space, not let in at all, an answer that can't be read) concerns all: Etcd counts as away.
+A request is *refused* if Etcd has changed nothing and would answer the same again: a right is missing, a
+limit of the server is too low, or a key is not what it should be. Then other requests can go on. All other
+errors (no leader, no space, login rejected, an unreadable answer) concern all requests: Etcd counts as
+unreachable.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from tefmanager.etcd.jobs import Job
 from tefmanager.interfaces.etcd import ReservationsLost
 
 NAMES_TOLD = 5
-"""How many of the resources that can't be had are named."""
+"""How many of the refused resources a text names."""
 
 _INVALID, _DENIED = 3, 7
-"""gRPC's numbers of errors that lie in the request."""
+"""gRPC's codes for errors that lie in the request."""
 
 _OWN_FAULTS = range(102, 300)
-"""v2's numbers of errors that lie in the request; below are outcomes, above is the server's trouble."""
+"""v2's codes for errors that lie in the request. Lower codes are outcomes, higher ones are the server's
+errors."""
 
 
 class Limit(Enum):
@@ -37,16 +39,16 @@ class Limit(Enum):
 
 
 class NotLetIn(ReservationsLost):
-    """Etcd is there, but whoever asks may not ask that, or nothing at all."""
+    """Etcd answers, but the client may not make this request, or none at all."""
 
 
 class RequestRefused(ReservationsLost):
     """Etcd has changed nothing, and would refuse the same request again.
 
     Attributes:
-        fault: what it said, without the place, which may be another one the next time.
+        fault: Etcd's words, without the address, which may differ the next time.
         limit: what the request had too much of, or None.
-        measure: how much that was, where there is a limit.
+        measure: how much of it the request had, if there is a limit.
     """
 
     def __init__(self, text: str, fault: str) -> None:
@@ -57,14 +59,14 @@ class RequestRefused(ReservationsLost):
 
 
 class _Fault(msgspec.Struct, frozen=True):
-    """What v3 says of an error."""
+    """An error as v3 reports it."""
 
     error: str = ""
     code: int = 0
 
 
 def of_v3(body: bytes, text: str) -> ReservationsLost:
-    """Return the error that an answer of the v3 gateway stands for; ``text`` tells of it."""
+    """Return the error for an answer of the v3 gateway; ``text`` describes the answer."""
     try:
         fault = msgspec.json.decode(body, type=_Fault)
     except msgspec.DecodeError:
@@ -76,7 +78,7 @@ def of_v3(body: bytes, text: str) -> ReservationsLost:
 
 
 def of_v2(code: int, fault: str, text: str) -> ReservationsLost:
-    """Return the error that a v2 answer with this number stands for; ``text`` tells of it."""
+    """Return the error for a v2 answer with this code; ``text`` describes the answer."""
     return RequestRefused(text, fault) if code in _OWN_FAULTS else ReservationsLost(text)
 
 
@@ -95,12 +97,12 @@ def impossible(attempt: int, names: Sequence[str], fault: str) -> Impossible:
 
 @dataclass(frozen=True, slots=True)
 class Culprits:
-    """Finds out which jobs of a batch Etcd refuses, so that it does the others.
+    """Finds out which jobs of a batch Etcd refuses, so that the others are done.
 
     Attributes:
-        carry_out: does jobs, and finishes them.
-        smaller: takes note of a limit; tells whether the same can be done in smaller transactions.
-        to_blame: returns the resources of a job because of which it is refused.
+        carry_out: carries out jobs, and finishes them.
+        smaller: learns a limit; tells whether the same can be done in smaller transactions.
+        to_blame: returns the resources because of which a job is refused.
     """
 
     carry_out: Callable[[Sequence[Job]], Awaitable[None]]
@@ -108,9 +110,9 @@ class Culprits:
     to_blame: Callable[[Job], Awaitable[Sequence[str]]]
 
     async def sort_out(self, jobs: Sequence[Job], before: float = inf) -> None:
-        """Do jobs, in order; what is refused by itself is finished as `Impossible`.
+        """Carry out jobs in order; a job that is refused even alone is finished as `Impossible`.
 
-        ``before`` is the measure of what was refused before in the same place: it has to become less.
+        ``before``: the measure of the last refused request here. It must decrease, or there is no progress.
         """
         try:
             await self.carry_out(jobs)

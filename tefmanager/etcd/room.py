@@ -1,4 +1,4 @@
-"""What fits into one transaction of the v3 API: decided here, and nowhere else."""
+"""Decides how much fits into one transaction of the v3 API."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from tefmanager.etcd.jobs import Job, Kind
 from tefmanager.etcd.refusals import Limit, RequestRefused
 
 MOST_OPERATIONS = 128
-"""Etcd's own limit for each of the three lists of a transaction; a server may have a lower one."""
+"""Etcd's default limit for each of a transaction's three lists; a server may have a lower one."""
 
 LARGEST = 1_400_000
-"""Bytes of a request: Etcd's own limit is 1.5 MiB of a form that is smaller than JSON."""
+"""The most bytes of a request. Etcd's limit is 1.5 MiB in a binary form that is smaller than JSON."""
 
 FIRST = 4
-"""Operations without which not even one reference can be taken."""
+"""The fewest operations with which one reference can be taken."""
 
 _OVERHEAD = 110
-"""Bytes of an operation beside its key, at most."""
+"""The most bytes of an operation besides its key."""
 
 
 @dataclass(slots=True)
 class Limits:
-    """How large a transaction may be, as far as this server has told.
+    """How large a transaction may be, as far as this server has shown.
 
     Attributes:
-        operations: in each of its lists.
-        size: bytes of the request.
+        operations: the most in each of its lists.
+        size: the most bytes of the request.
     """
 
     operations: int = MOST_OPERATIONS
     size: int = LARGEST
 
     def learn(self, refused: RequestRefused) -> bool:
-        """Take note of a transaction that was too large; tell whether smaller ones can be of use."""
+        """Learn from a transaction that was too large; tell whether smaller ones may work."""
         if refused.limit is Limit.OPERATIONS:
             self.operations = min(self.operations, max(FIRST, refused.measure // 2))
             return self.operations < refused.measure
@@ -42,29 +42,29 @@ class Limits:
         return True
 
     def forget(self) -> None:
-        """The server may be another one: begin with Etcd's own limits."""
+        """Return to Etcd's default limits: the server may be another one."""
         self.operations, self.size = MOST_OPERATIONS, LARGEST
 
 
 def size_of(key: bytes) -> int:
-    """Return the bytes of an operation on a key, at most; keys are sent in base64."""
+    """Return the most bytes of an operation on a key; keys are sent in base64."""
     return _OVERHEAD + (len(key) + 2) * 4 // 3
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What it takes to take references of one resource: comparisons, and the bytes of all keys."""
+    """The cost of taking references of one resource: comparisons, and the bytes of all keys."""
 
     compares: int
     size: int
 
 
 class TransactionRoom:
-    """What still fits into a transaction.
+    """The remaining capacity of a transaction.
 
     Args:
         limits: how large it may be.
-        cost: returns what it takes to take references of a resource.
+        cost: returns the cost of taking references of a resource.
         lock_size: returns the bytes of an operation on a lock key of a resource.
     """
 
@@ -90,7 +90,7 @@ class TransactionRoom:
         compares = self._compares + (
             sum(cost.compares for cost in costs) if taking else len(job.names) + len(new)
         )
-        # Whoever gives a lock key back compares it as well.
+        # Giving a lock key back also compares it.
         locks = sum(map(self._lock_size, job.names)) * (1 if taking else 2)
         size = self._size + locks + sum(cost.size for cost in costs)
         if max(compares, writes) > self._limits.operations or size > self._limits.size:

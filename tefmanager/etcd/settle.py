@@ -1,8 +1,9 @@
-"""Pure: which lock keys a count does not hold, after a crash in the middle of a v2 operation.
+"""Pure: which lock keys a count does not include, after a crash in the middle of a v2 operation.
 
-With the v2 API a lock key is written first, its value `INTENT`; then the count is raised; then the value
-becomes the count. Giving back, the value becomes `INTENT` again, the count is lowered, the key deleted. So
-a key with any other value is counted, and one with `INTENT` may be either.
+With the v2 API, a lock key is written first, with the value `INTENT`; then the count is raised; then the
+key's value becomes the count. To give a reference back, the value becomes `INTENT` again, the count is
+lowered, and the key is deleted. So a key with another value is counted, and a key with `INTENT` may or may
+not be.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 INTENT = "0"
-"""The value of a lock key while it is being counted, or no longer being counted."""
+"""The value of a lock key just before it is counted, and again before its count is lowered."""
 
 
 @dataclass(frozen=True, slots=True)
 class LockKey:
-    """A lock key of any program, with the indexes at which it was made and last changed."""
+    """A lock key of any program, with the indexes at which it was created and last changed."""
 
     field: str
     value: str
@@ -26,7 +27,7 @@ class LockKey:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The count of a resource, the index at which it became so (0: there is none), and all lock keys."""
+    """The count of a resource, the index at which it was set (0: there is none), and all lock keys."""
 
     count: int
     modified: int
@@ -34,11 +35,11 @@ class State:
 
 
 def uncounted(state: State) -> list[LockKey]:
-    """Return the lock keys that the count does not hold.
+    """Return the lock keys that the count does not include.
 
-    Whose intent came after the last change of the count is certain: nothing happened since. Of the others
-    as many are counted as the count leaves room for, the older first; whoever asks, before or after others
-    have settled theirs, all come to answers that fit together.
+    A key whose intent is newer than the last change of the count is certain: the count has not changed
+    since. Of the others, the oldest are counted, as many as the count leaves room for. So all programs come
+    to answers that fit together, whether they ask before or after others have settled their keys.
     """
     sure = [key for key in state.keys if _counted(key, state) is True]
     missing = [key for key in state.keys if _counted(key, state) is False]

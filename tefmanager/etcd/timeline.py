@@ -1,6 +1,6 @@
-"""Noticing that Etcd is not what it was: restored from a snapshot, emptied, or another one at its place.
+"""Notices that Etcd was restored from a snapshot, emptied, or replaced by another one.
 
-Then all that was known is void: a revision that was seen before may stand for something else now.
+Then everything known is void: a revision that was seen before may mean something else now.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from tefmanager.interfaces.etcd import ReservationsLost
 
 
 class Replaced(ReservationsLost):
-    """Etcd is older than it was, or another one."""
+    """Etcd was restored to an older state or replaced."""
 
 
 class Timeline:
-    """What the answers of an Etcd say of itself.
+    """Tracks the revision and cluster that Etcd's answers report.
 
-    Its revision (v2: index) only grows. Answers may overtake each other, so each is compared with what was
-    known when it was asked for.
+    The revision (v2: index) only grows. Answers may overtake each other, so each one is compared with what
+    was known when its request was sent.
 
     Attributes:
-        newest: the highest revision of which is known.
+        newest: the highest known revision.
     """
 
     def __init__(self) -> None:
@@ -28,9 +28,9 @@ class Timeline:
         self._replaced: str | None = None
 
     def answered(self, before: int, revision: int, cluster: str) -> None:
-        """Take note of an answer, ``before`` being `newest` as it was asked for. Raises `Replaced`.
+        """Take in an answer; ``before``: `newest` when the request was sent. Raises `Replaced`.
 
-        A revision of 0 and a cluster of "" say nothing.
+        A revision of 0 and a cluster of "" mean nothing.
         """
         if cluster and self._cluster and cluster != self._cluster:
             self._begin(revision, cluster, f"it is another one: cluster {cluster}, before {self._cluster}")
@@ -45,6 +45,6 @@ class Timeline:
         raise Replaced(f"etcd: {reason}")
 
     def replaced(self) -> str | None:
-        """Return once why all that was known is void, or None."""
+        """Return, once, why everything known is void; otherwise None."""
         reason, self._replaced = self._replaced, None
         return reason

@@ -1,8 +1,8 @@
-"""Pure: the names of Etcd's keys below the base, and what their values say of a resource.
+"""Pure: the names of Etcd's keys below the base, and what their values mean for a resource.
 
-A *path* is a key without the base and the slash after it, such as ``db/main/ref_count``. It is the *name*
-of a resource (which may itself hold slashes) and a *field* (``ref_count``, ``windows/7/limit``,
-``locks/tef.dev:12~1700000000~3``).
+A *path* is a key without the base and the following slash, such as ``db/main/ref_count``. It consists of
+the *name* of a resource (which may itself contain slashes) and a *field* (``ref_count``,
+``windows/7/limit``, ``locks/tef.dev:12~1700000000~3``).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LOCKS = "locks"
 WINDOWS = "windows"
 
 FIELDS = frozenset({REF_COUNT, REF_LIMIT, AVAILABLE, SOURCE})
-"""Fields of a resource that are one key."""
+"""Fields of a resource that are single keys."""
 
 WINDOW_FIELDS = frozenset({"start_time", "end_time", "day_of_week", AVAILABLE, "limit"})
 """Fields of a window."""
@@ -34,19 +34,19 @@ _UNSAFE = re.compile(r"[%/\x00-\x1f\x7f]|^_")
 
 
 class Place(Struct, frozen=True):
-    """Where a path leads: a resource's name and the field of it."""
+    """The meaning of a path: a resource's name and its field."""
 
     name: str
     field: str
 
     @property
     def is_lock(self) -> bool:
-        """Tell whether this is a lock key, which says nothing of the resource itself."""
+        """Tell whether this is a lock key, which says nothing about the resource itself."""
         return self.field.startswith(LOCKS + "/")
 
     @property
     def is_window(self) -> bool:
-        """Tell whether this is a part of a window."""
+        """Tell whether this is part of a window."""
         return self.field.startswith(WINDOWS + "/")
 
     @property
@@ -56,9 +56,9 @@ class Place(Struct, frozen=True):
 
 
 def place(path: str) -> Place | None:
-    """Return where a path leads, or None where it is none of ours.
+    """Return the meaning of a path, or None if it is not one of ours.
 
-    The longest name that a known field can follow is taken: in ``a/locks/b/locks/c`` it is ``a/locks/b``.
+    The longest name that a known field can follow counts: in ``a/locks/b/locks/c`` it is ``a/locks/b``.
     """
     parts = path.split("/")
     cut = _field_begins(parts)
@@ -76,22 +76,22 @@ def _field_begins(parts: list[str]) -> int:
 
 
 def is_lock_key(key: bytes) -> bool:
-    """Tell, without parsing it, whether a key certainly is a lock key; of some it does not tell."""
+    """Tell, without parsing it, whether a key certainly is a lock key; may miss some."""
     *_, folder, last = (b"", b"", *key.rsplit(b"/", 2))
     return folder == LOCKS.encode() and b"~" in last
 
 
 def client_id(prefix: str, attempt: int) -> str:
-    """Return who holds a lock key: ``<name prefix>:<attempt id>``.
+    """Return the holder's id in a lock key: ``<name prefix>:<attempt id>``.
 
-    What can't stand in one part of a key (a slash, control characters, and a ``_`` at its beginning, which
-    hides a key in the v2 API) is percent-encoded in the prefix.
+    In the prefix, what can't be in one part of a key is percent-encoded: a slash, control characters, and a
+    leading ``_``, which hides a key in the v2 API.
     """
     return f"{safe(prefix)}:{attempt}"
 
 
 def safe(prefix: str) -> str:
-    """Return a name prefix as it stands in a part of a key."""
+    """Return a name prefix in the form that part of a key can have."""
     return _UNSAFE.sub(lambda found: f"%{ord(found[0]):02X}", prefix)
 
 
@@ -101,13 +101,13 @@ def lock_field(prefix: str, attempt: int, unix_time: float, count: int) -> str:
 
 
 def lock_attempt(prefix: str, lock_id: str) -> int | None:
-    """Return the attempt a lock key belongs to, or None where it is not a key of this name prefix."""
+    """Return the attempt of a lock key, or None if the key does not have this name prefix."""
     found = _LOCK_ID.fullmatch(lock_id)
     return int(found[2]) if found and found[1] == safe(prefix) else None
 
 
 def number(text: str | None, missing: int = 0) -> int | None:
-    """Return a whole number as Etcd holds it, ``missing`` for None, None for what is not a number."""
+    """Return a whole number from Etcd: ``missing`` for None, and None for text that is no number."""
     if text is None:
         return missing
     text = text.strip()
@@ -115,7 +115,7 @@ def number(text: str | None, missing: int = 0) -> int | None:
 
 
 def resource(name: str, fields: Mapping[str, str]) -> Resource | None:
-    """Return what the fields of a resource say (locks are ignored), or None where it has no entry."""
+    """Return the resource that these fields describe (locks are ignored), or None if it has no entry."""
     own = {field: value for field, value in fields.items() if not field.startswith(LOCKS + "/")}
     if not own:
         return None
@@ -124,7 +124,7 @@ def resource(name: str, fields: Mapping[str, str]) -> Resource | None:
     limit = _limit(REF_LIMIT, own.get(REF_LIMIT), faults)
     available = _available(AVAILABLE, own.get(AVAILABLE), faults)
     windows = tuple(_windows(own, faults))
-    # A count that can't be read can't be raised either, so no limit and no window opens such a resource.
+    # A count that can't be read can't be raised, so no limit and no window opens such a resource.
     unknown = held is None
     return Resource(
         name=name,

@@ -1,4 +1,4 @@
-"""Reservations by Etcd's v2 API: lock keys as intents, and compare-and-swap of the counts."""
+"""Reservations through Etcd's v2 API: lock keys as intents, and compare-and-swap of the counts."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from tefmanager.etcd.v2wire import Result
 from tefmanager.support.backoff import Backoff
 
 MAX_REFERENCES = 32
-"""References that are taken or given in one go."""
+"""How many references are taken or given back in one batch."""
 
 SETTLE_READS = 8
-"""Reads after which a resource is settled though others go on changing it."""
+"""How many reads at most wait for others to stop changing a resource before it is settled."""
 
 _REMOVED = frozenset({"delete", "expire", "compareAndDelete"})
 
 
 @dataclass(slots=True)
 class _Room:
-    """Room for so many references, all to take or all to give."""
+    """Room for a number of references, all to take or all to give back."""
 
     kind: Kind | None = None
     references: int = 0
@@ -51,7 +51,7 @@ class _Room:
 
 @dataclass(slots=True, eq=False)
 class _Taking:
-    """A job under way: the lock keys it is to have, and the names whose counts hold it already."""
+    """A job under way: the lock keys that it is to have, and the resources that already count it."""
 
     job: Job
     locks: dict[str, Lock]
@@ -67,15 +67,16 @@ class _OneName:
 class EtcdV2Reservations(EtcdReservations):
     """Reservations through the v2 keys API.
 
-    There are no transactions: see `tefmanager.etcd.settle` for the order of writes, and for what is made of
-    it after a crash. Names with a part that begins with ``_`` are hidden by this API: they have no entry.
-    Between two writes another program may lower a limit; a count never passes the limit that was last seen.
+    v2 has no transactions: `tefmanager.etcd.settle` describes the order of writes and the repair after a
+    crash. This API hides names with a part that begins with ``_``, so they have no entry. Between two
+    writes, another program may lower a limit; a count never exceeds the limit that was last seen.
     """
 
     max_batches = 8
 
     settle_pause = 0.5
-    """Seconds (at most; at least half of it) for which a resource has to stay as it is to be settled."""
+    """Seconds (at most; at least half of it) for which a resource must stay unchanged before it is
+    settled."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -151,7 +152,7 @@ class EtcdV2Reservations(EtcdReservations):
                 self._locks.drop(lock, await self._keys.delete(lock))
 
     async def _unchanging(self, name: str) -> OneResource:
-        """Read a resource until nobody seems to be in the middle of something."""
+        """Read a resource until nobody seems to be changing it."""
         found = await self._reread(name)
         for _ in range(SETTLE_READS):
             before = found
@@ -187,10 +188,10 @@ class EtcdV2Reservations(EtcdReservations):
         await gather(self._keys.write(lock, INTENT) for lock in locks)
 
     async def _count(self, name: str, takings: Sequence[_Taking]) -> None:
-        """Raise a count for all that still want it; refuse those for which there is no room any more."""
+        """Raise a count for the jobs that still want it; refuse those that no longer fit."""
         for conflicts in count_up(1):
             asking = [one for one in takings if not one.job.done.called and name in one.locks]
-            # Others may have changed the resource while the intents were written.
+            # Other programs may have changed the resource while the intents were written.
             if await self._sort_out(name, asking):
                 continue
             if not asking or await self._raise(name, asking):
@@ -210,7 +211,7 @@ class EtcdV2Reservations(EtcdReservations):
         return True
 
     async def _sort_out(self, name: str, asking: Sequence[_Taking]) -> bool:
-        """Refuse those that no longer fit, and give others new lock keys; tell whether there were any."""
+        """Refuse jobs that no longer fit, give others new lock keys; return whether anything was done."""
         wanted = [_OneName(taking, (name,)) for taking in asking]
         planned = plan(wanted, self._cache.get, self._local_time())
         for one, short in planned.refused:
@@ -225,7 +226,7 @@ class EtcdV2Reservations(EtcdReservations):
         return bool(planned.refused or others)
 
     async def _rename(self, taking: _Taking, name: str, after: int | None) -> None:
-        """Replace an intent by one with another count, or by none where the resource is gone."""
+        """Replace an intent by one with another count, or remove it if the resource is gone."""
         old = taking.locks.pop(name)
         if after is not None:
             taking.locks[name] = self._lock(taking.job, name, after)
@@ -240,7 +241,7 @@ class EtcdV2Reservations(EtcdReservations):
         taking.job.finish(Refused(taking.job.attempt, short))
 
     async def _undo(self, taking: _Taking) -> None:
-        """Withdraw what was begun, as far as Etcd lets us; the rest is looked up before it is released."""
+        """Withdraw what was begun, as far as Etcd allows; the rest is looked up before it is released."""
         for name, lock in taking.locks.items():
             try:
                 if name in taking.counted:
@@ -260,7 +261,7 @@ class EtcdV2Reservations(EtcdReservations):
         return {name: self._cache.uncounted(name) for name in names}
 
     def _tell_uncounted(self, known: Mapping[str, int]) -> None:
-        """Tell of the resources whose count leaves out more, or less, of our references than before."""
+        """Report the resources whose counts leave out more, or fewer, of our references than before."""
         self._tell([name for name, before in known.items() if self._cache.uncounted(name) != before])
 
     # --- giving ---
@@ -286,7 +287,7 @@ class EtcdV2Reservations(EtcdReservations):
         self._tell_uncounted(known)
 
     async def _mark(self, lock: Lock) -> Lock | None:
-        """Note in the lock key that it is being given back; None where somebody has removed it."""
+        """Mark a lock key as being given back; return None if somebody has removed it."""
         marked = await self._keys.change(lock, INTENT)
         if marked is None:
             log_removed(lock)
@@ -296,7 +297,7 @@ class EtcdV2Reservations(EtcdReservations):
         return marked
 
     async def _lower(self, locks: Sequence[Lock]) -> None:
-        """Lower the count of one resource by its lock keys."""
+        """Lower the count of one resource by the number of its lock keys."""
         for conflicts in count_up(1):
             for name, after in lowered(self._cache, locks, self._locks.counted).items():
                 entry = await self._keys.swap_count(name, self._cache.entry(name, tree.REF_COUNT), after)

@@ -1,4 +1,4 @@
-"""The single steps by which v2 reads and writes resources and lock keys."""
+"""The single operations by which v2 reads and writes resources and lock keys."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tefmanager.etcd.v2wire import Node, Result
 
 @dataclass(frozen=True, slots=True)
 class OneResource:
-    """A read of one resource: its keys, our own locks, the locks of all, and the index of it."""
+    """A read of one resource: its keys, our lock keys, everybody's lock keys, and the read's index."""
 
     fields: Fields
     own: Sequence[Lock]
@@ -27,13 +27,13 @@ class OneResource:
 
     @property
     def state(self) -> State:
-        """Return what is needed to settle it."""
+        """Return what `uncounted` needs."""
         entry = self.fields.get(tree.REF_COUNT, Entry(None, 0))
         return State(tree.number(entry.value) or 0, entry.revision, self.locks)
 
 
 class Keys:
-    """Reads and writes below a base. Everything raises `ReservationsLost`."""
+    """Reads and writes below a base. Every method may raise `ReservationsLost`."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class Keys:
         return Entry(None, index) if result.error_code or result.node.dir else _entry(result.node)
 
     async def swap_count(self, name: str, before: Entry, after: int) -> Entry | None:
-        """Set a count if it is what it was before; return it as it is now, or None where it was not."""
+        """Set a count if it is still as it was; return the new entry, or None if it had changed."""
         key = self._key(name, tree.REF_COUNT)
         if before.value is None:
             request = v2wire.request("PUT", key, str(after), prevExist=False)
@@ -98,19 +98,19 @@ class Keys:
         return None if result.error_code else _entry(result.node)
 
     async def _refuse_a_folder(self, key: str) -> None:
-        """A key that is neither missing nor has a value can't be made, however often that is tried."""
+        """Raise if a key is a folder: it can't be written, however often that is tried."""
         result, _ = await self._ask(v2wire.request("GET", key, quorum=True))
         if result.node.dir:
             raise RequestRefused(f"etcd: {key} is a folder", f"Not a file: {key}")
 
     async def write(self, lock: Lock, value: str) -> Lock:
-        """Write a lock key, whether it is there or not."""
+        """Write a lock key, whether or not it exists."""
         request = v2wire.request("PUT", self._key(lock.name, lock.field), value)
         result, _ = await self._ask_to_write(request)
         return replace(lock, value=value, revision=result.node.modified_index)
 
     async def change(self, lock: Lock, value: str) -> Lock | None:
-        """Change a lock key's value; None where it is gone."""
+        """Change a lock key's value; return None if the key is gone."""
         request = v2wire.request("PUT", self._key(lock.name, lock.field), value, prevExist=True)
         result, _ = await self._ask_to_write(request)
         return (
@@ -118,7 +118,7 @@ class Keys:
         )
 
     async def delete(self, lock: Lock) -> int:
-        """Delete a lock key, if it is there; return the index at which it is gone."""
+        """Delete a lock key if it exists; return the index at which it is gone."""
         request = v2wire.request("DELETE", self._key(lock.name, lock.field))
         result, index = await self._ask_to_write(request)
         return max(index, result.node.modified_index)
@@ -131,7 +131,7 @@ class Keys:
         return await self._ask(request)
 
     def path(self, key: str) -> str | None:
-        """Return a key without the base; "" for the base and what it stands in, None for other keys."""
+        """Return a key without the base: "" for the base and its parents, None for other keys."""
         if key.startswith(self._base + "/"):
             return key[len(self._base) + 1 :]
         return "" if (self._base + "/").startswith(key.rstrip("/") + "/") else None

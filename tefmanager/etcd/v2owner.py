@@ -1,4 +1,4 @@
-"""Whose the lock keys are, in the v2 API: the grid is set first, then the sign of life, by comparison."""
+"""The owner's keys in the v2 API: sets the grid first, then the sign of life, by compare-and-swap."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class V2OwnerKeys:
         await self._delete(ALIVE, found.alive)
 
     async def forget(self, found: Keys) -> bool:
-        """See `OwnerKeys.forget`. A manager that comes at the same moment sets the key anew."""
+        """See `OwnerKeys.forget`. A manager that starts at the same moment sets the key again."""
         return await self._delete(GRID, found.grid)
 
     async def _delete(self, name: str, before: Found | None) -> bool:
@@ -46,7 +46,7 @@ class V2OwnerKeys:
     async def _swap(
         self, name: str, before: Found | None, value: str, ttl: int | None = None
     ) -> Found | None:
-        """Set a key where it is as it was found; None where it is not."""
+        """Set a key if it is still as found; return None if it is not."""
         known = {"prevExist": False} if before is None else {"prevIndex": before.revision}
         request = v2wire.request("PUT", f"{self.folder}/{name}", value, ttl=ttl, **known)
         result, _ = await v2wire.ask(self._http, request)

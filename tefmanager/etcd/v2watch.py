@@ -1,4 +1,4 @@
-"""The v2 API's watch: an endless body, one JSON object a line."""
+"""The v2 API's watch: an endless body with one JSON object per line."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ async def watch(
     on_open: Callable[[], Awaitable[object]],
     on_change: Callable[[Result], None],
 ) -> None:
-    """Hand on all changes below a base from now on, until Etcd ends the body (after minutes).
+    """Report all changes below a base from now on, until Etcd ends the body (after minutes).
 
-    ``on_open`` is called when the watch has begun, and has to read everything: no index to begin at is
-    given, because a stream that begins in the past brings one change and then none. Raises
-    `ReservationsLost`.
+    ``on_open`` is called when the watch has begun, and must read everything. The watch can't begin at an
+    earlier index: such a stream reports one change and then none. Raises `ReservationsLost`.
     """
     stream = await http.open(v2wire.request("GET", base, wait=True, recursive=True, stream=True))
     try:

@@ -33,13 +33,13 @@ class Node(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Result(msgspec.Struct, frozen=True, rename="camel"):
-    """What an answer says.
+    """The content of an answer.
 
     Attributes:
         action: what was done ("get", "set", "delete", "expire" …).
         node: the key afterwards.
-        error_code: 0, or one of the expected ones above.
-        index: of an error: the store's index.
+        error_code: 0, or one of the expected codes above.
+        index: in an error, the store's index.
     """
 
     action: str = ""
@@ -60,9 +60,9 @@ def is_here(body: bytes) -> bool:
 
 
 def request(method: str, key: str, value: str | None = None, **options: Any) -> Request:
-    """Return a request for a key; an option that is None is left out.
+    """Return a request for a key; options that are None are left out.
 
-    Options are those of the API: ``prevExist``, ``prevValue``, ``recursive`` …
+    The options are those of the API: ``prevExist``, ``prevValue``, ``recursive`` …
     """
     given = {name: _word(option) for name, option in options.items() if option is not None}
     query = f"?{urlencode(given, quote_via=quote)}" if given else ""
@@ -75,9 +75,9 @@ def _word(option: object) -> str:
 
 
 async def ask(http: HttpClient, request: Request, timeline: Timeline | None = None) -> tuple[Result, int]:
-    """Send a request and return what it says, and the index at which it was so.
+    """Send a request; return its result and the index at which the result was true.
 
-    Raises `ReservationsLost`, also for errors other than the expected ones.
+    Raises `ReservationsLost`, also for unexpected errors.
     """
     before = 0 if timeline is None else timeline.newest
     answer = await http.ask(request)
@@ -91,9 +91,9 @@ async def ask(http: HttpClient, request: Request, timeline: Timeline | None = No
 
 
 def read(body: bytes, status: int, place: str) -> Result:
-    """Return what an answer says. Raises `ReservationsLost` for unexpected errors.
+    """Return the content of an answer. Raises `ReservationsLost` for unexpected errors.
 
-    `RequestRefused` where the error concerns nothing but this request.
+    Raises `RequestRefused` if the error concerns only this request.
     """
     text = body[:200].decode("utf-8", "replace").strip()
     refusal = f"etcd {place}: HTTP {status} from the v2 API: {text}"
@@ -109,7 +109,7 @@ def read(body: bytes, status: int, place: str) -> Result:
 
 
 def leaves(node: Node) -> Iterator[Node]:
-    """Return all keys below a folder; of a key, itself."""
+    """Return all keys below a folder; for a key, the key itself."""
     if not node.dir:
         yield node
         return

@@ -1,4 +1,4 @@
-"""Reservations by Etcd's v3 API: one transaction for many claims, compared by revision."""
+"""Reservations through Etcd's v3 API: one transaction for many claims, compared by revision."""
 
 from __future__ import annotations
 
@@ -27,35 +27,35 @@ from tefmanager.etcd.v3watch import watch
 from tefmanager.etcd.v3wire import Compare, KeyValue, Operation, RangeAnswer, Transaction, TransactionAnswer
 
 MOST_BLAMED = 50
-"""Resources of a claim that are looked at one by one when it is refused."""
+"""How many resources of a refused claim are checked one by one."""
 
 _SINGLE = (tree.REF_COUNT, tree.REF_LIMIT, tree.AVAILABLE)
 _LONGEST = 10**18 - 1
 _READS = 4
-"""Operations by which all of a resource but its locks is read."""
+"""How many operations read all of a resource without its lock keys."""
 
 
 AnswerT = TypeVar("AnswerT", RangeAnswer, TransactionAnswer)
 
 
 class _Change(Struct, frozen=True):
-    """Lock keys that go and that come, and the counts that change by that."""
+    """Lock keys to delete and to write, and the counts that change with them."""
 
     given: Sequence[Lock]
     taken: Sequence[Lock]
     counts: Mapping[str, int]
 
     def __bool__(self) -> bool:
-        """Tell whether anything is to be written."""
+        """Tell whether there is anything to write."""
         return bool(self.given or self.taken)
 
 
 class EtcdV3Reservations(EtcdReservations):
     """Reservations through the v3 JSON gateway.
 
-    A transaction compares the revision of everything that a decision was made by, so it is done on exactly
-    that or not at all; where not, all of it is read anew. References are given back and taken in one
-    transaction.
+    A transaction compares the revisions of everything that its decision is based on, so it is carried out
+    on exactly that state or not at all. If not, the state is read again. References are given back and
+    taken in one transaction.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -89,7 +89,7 @@ class EtcdV3Reservations(EtcdReservations):
         names = set()
         for event in events:
             if tree.is_lock_key(event.kv.key):
-                continue  # most are, and most of them are our own: it is not worth while to parse them
+                continue  # most keys are lock keys, most of them our own: not worth parsing
             at = self._place(event.kv)
             if at is None or at.is_lock:
                 continue
@@ -99,7 +99,7 @@ class EtcdV3Reservations(EtcdReservations):
         self._tell(names)
 
     async def _settle(self) -> None:
-        """Nothing is ever half done: it is all in one transaction. The server may be another one."""
+        """Forget learned limits: the server may be another one. Transactions leave nothing half done."""
         self._limits.forget()
 
     async def _look_up(self, attempt: int, name: str) -> None:
@@ -121,7 +121,7 @@ class EtcdV3Reservations(EtcdReservations):
         return [Lock(attempt, at.name, at.field, v3wire.text(pair.value), pair.mod_revision)]
 
     def _key(self, *parts: str) -> bytes:
-        """Return the key below the base; without parts, what all keys there begin with."""
+        """Return a key below the base; without parts, the prefix of all keys there."""
         return f"{self._base}/{'/'.join(parts)}".encode()
 
     # --- both ways ---
@@ -166,11 +166,14 @@ class EtcdV3Reservations(EtcdReservations):
                 await self._pause_after_conflict(conflicts)
 
     def _first_that_fit(self, jobs: Sequence[Job]) -> list[Job]:
-        # Windows may have been added, and limits learnt, since the batch was put together.
+        # Windows may have been added, and limits learned, since the batch was formed.
         return list(takewhile(self._new_room().admits, jobs))
 
     async def _in_parts(self, job: Job) -> None:
-        """Do what does not fit into a transaction. If this process dies in between, a full read tells."""
+        """Carry out a job that does not fit into one transaction.
+
+        If this process dies in between, a full read shows what was done.
+        """
         taken: list[str] = []
         outcome: Outcome | None = None
         try:
@@ -198,7 +201,7 @@ class EtcdV3Reservations(EtcdReservations):
         return job.outcome
 
     def _parts(self, job: Job) -> Iterable[Job]:
-        """Cut a job into ones that fit into a transaction each."""
+        """Cut a job into jobs that fit into one transaction each."""
         names: list[str] = []
         room = self._new_room()
         for name in job.names:
@@ -215,7 +218,7 @@ class EtcdV3Reservations(EtcdReservations):
                 await self._alone(Job(Kind.GIVE, job.attempt, (name,)))
 
     async def _together(self, jobs: Sequence[Job]) -> bool:
-        """Give and take in one transaction, if it is done on what is so; tell whether it was."""
+        """Give back and take in one transaction; return False if the known state was outdated."""
         takes, gives = ([job for job in jobs if job.kind is kind] for kind in Kind)
         given = [lock for job in gives for name in job.names for lock in self._locks.of(job.attempt, name)]
         giving = Counter(lock.name for lock in given)
@@ -235,7 +238,7 @@ class EtcdV3Reservations(EtcdReservations):
             self._grant(job, added)
 
     async def _to_blame(self, job: Job) -> Sequence[str]:
-        """Ask for each resource alone, in a transaction that certainly does nothing."""
+        """Ask for each resource alone, in a transaction that can't change anything."""
         if len(job.names) == 1:
             return job.names
         blamed = []
@@ -249,7 +252,7 @@ class EtcdV3Reservations(EtcdReservations):
         return blamed or job.names
 
     def _changed_counts(self, counts: Mapping[str, int]) -> dict[str, int]:
-        """Return the counts to write: one reference given back and another taken leave a count as it is."""
+        """Return the counts to write. One that is lowered and raised by the same number is left out."""
         return {
             name: count
             for name, count in counts.items()
@@ -262,7 +265,7 @@ class EtcdV3Reservations(EtcdReservations):
                 yield Lock(job.attempt, name, self._lock_field(job, after), str(after), 0)
 
     async def _write(self, change: _Change) -> bool:
-        """Write counts and lock keys, or take in the values that are no longer what we knew."""
+        """Write counts and lock keys, or take in the values that differ from what was known."""
         taking = sorted({lock.name for lock in change.taken})
         giving = sorted({lock.name for lock in change.given} - set(taking))
         compares = [v3wire.exists(self._key(lock.name, lock.field)) for lock in change.given]
@@ -293,7 +296,7 @@ class EtcdV3Reservations(EtcdReservations):
     async def _read_again(
         self, taking: Sequence[str], giving: Sequence[str], given: Sequence[Lock]
     ) -> None:
-        """Read what a transaction was decided by: others have changed some of it."""
+        """Read again what a transaction was based on, because others have changed it."""
         reads = [v3wire.get(self._key(lock.name, lock.field)) for lock in given]
         reads += [v3wire.get(self._key(name, tree.REF_COUNT)) for name in giving]
         reads += [read for name in taking for read in self._reads(name)]
@@ -309,17 +312,17 @@ class EtcdV3Reservations(EtcdReservations):
         for field in _SINGLE:
             yield v3wire.unchanged(self._key(name, field), self._cache.entry(name, field).revision)
         windows = dict(self._cache.windows(name))
-        # What stands there and is no window has been seen as well.
+        # Keys there that belong to no window have been seen as well.
         newest = max(self._cache.whole_at(name), *(entry.revision for entry in windows.values()), 0)
-        # A range tells of new and changed keys, but not of deleted ones.
+        # A range shows new and changed keys, but not deleted ones.
         yield v3wire.none_newer(self._key(name, tree.WINDOWS, ""), newest)
         for field in self._windows_now(name):
             yield v3wire.unchanged(self._key(name, field), windows[field].revision)
 
     def _windows_now(self, name: str) -> list[str]:
-        """Return the keys of the windows that count now: of others it does not matter if they are gone.
+        """Return the keys of the windows that count now. It does not matter if others are deleted.
 
-        As many as fit into a transaction: a watch tells of the rest.
+        Returns as many as fit into a transaction; the watch reports changes of the rest.
         """
         resource, local = self._cache.get(name), self._local_time()
         if resource is None or not resource.windows:
@@ -331,7 +334,7 @@ class EtcdV3Reservations(EtcdReservations):
     def _reads(self, name: str) -> Iterable[Operation]:
         yield v3wire.get(self._key(name, tree.AVAILABLE))
         yield v3wire.get(self._key(name, tree.REF_COUNT))
-        # Whatever lies between the two keys and is not this resource's is left out when the answer is read.
+        # The range may contain keys of other resources; they are left out when the answer is read.
         yield v3wire.get_range(self._key(name, tree.REF_LIMIT), self._key(name, tree.SOURCE) + b"\0")
         yield v3wire.get_prefix(self._key(name, tree.WINDOWS, ""))
 

@@ -1,4 +1,4 @@
-"""Whose the lock keys are, in the v3 API: both keys change in one transaction, one of them on a lease."""
+"""The owner's keys in the v3 API: both are written in one transaction, ``alive`` with a lease."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class _Granted(msgspec.Struct, frozen=True):
 
 
 class V3OwnerKeys:
-    """See `tefmanager.etcd.ownership.OwnerKeys`. Each renewal takes a new lease; the old one runs out."""
+    """See `tefmanager.etcd.ownership.OwnerKeys`. Each renewal uses a new lease; the old one expires."""
 
     def __init__(self, http: HttpClient, folder: str) -> None:
         self.folder = folder

@@ -1,4 +1,4 @@
-"""The v3 gateway's watch: an endless body, one JSON object a line."""
+"""The v3 gateway's watch: an endless body with one JSON object per line."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tefmanager.interfaces.etcd import ReservationsLost
 async def watch(
     http: HttpClient, begin: bytes, start_revision: int, on_events: Callable[[Sequence[v3wire.Event]], None]
 ) -> None:
-    """Hand on the events of all keys that begin so, from a revision on, until the body ends.
+    """Report the events of all keys with this prefix, from a revision on, until the body ends.
 
-    Raises `ReservationsLost` where the connection breaks or Etcd cancels the watch (the revision was
-    compacted away, for one): then everything has to be read anew.
+    Raises `ReservationsLost` if the connection breaks or Etcd cancels the watch, for example because the
+    revision was compacted. Then everything must be read again.
     """
     create = {
         "create_request": {

@@ -1,4 +1,4 @@
-"""The v3 gateway's JSON: keys and values in base64, int64 as strings, false and zero fields left out."""
+"""The v3 gateway's JSON: keys and values in base64, int64 as strings, false and zero fields omitted."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from tefmanager.etcd.http import Answer, HttpClient, Request
 from tefmanager.interfaces.etcd import ReservationsLost
 
 NO_GATEWAY = "it has no JSON gateway; its configuration needs enable-grpc-gateway: true"
-"""What it means that Etcd does not know the paths of the v3 API: in a configuration file, that is off."""
+"""The likely reason why Etcd does not know the paths of the v3 API: a configuration file switches the
+gateway off by default."""
 
 DELETE = "DELETE"
-"""The type of an event that deletes a key; one that puts it has none."""
+"""The type of an event that deletes a key; one that writes a key has no type."""
 
 
 class Header(msgspec.Struct, frozen=True):
-    """The store's revision when an answer was made, from 1 on, and which store it is."""
+    """The store's revision when the answer was made, from 1, and the store's id."""
 
     revision: Annotated[int, msgspec.Meta(ge=1)]
     cluster_id: str = ""
 
 
 class KeyValue(msgspec.Struct, frozen=True):
-    """A key, its value and the revision at which it got that."""
+    """A key, its value and the revision at which the value was set."""
 
     key: bytes
     value: bytes = b""
@@ -33,26 +34,26 @@ class KeyValue(msgspec.Struct, frozen=True):
 
 
 class RangeAnswer(msgspec.Struct, frozen=True):
-    """What stands in a range of keys."""
+    """The keys in a range."""
 
     header: Header
     kvs: list[KeyValue] = []
 
 
 class Pairs(msgspec.Struct, frozen=True):
-    """What a transaction has read by one operation."""
+    """The keys that one operation of a transaction has read."""
 
     kvs: list[KeyValue] = []
 
 
 class OperationAnswer(msgspec.Struct, frozen=True):
-    """The answer to one operation of a transaction; None unless it was a read."""
+    """The answer to one operation of a transaction; None if it was no read."""
 
     response_range: Pairs | None = None
 
 
 class TransactionAnswer(msgspec.Struct, frozen=True):
-    """Whether the comparisons held, and the answers to the operations that were done therefore."""
+    """Whether the comparisons held, and the answers to the operations that were carried out."""
 
     header: Header
     succeeded: bool = False
@@ -83,14 +84,14 @@ class WatchLine(msgspec.Struct, frozen=True):
 
 
 class Range(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Read one key, or with ``range_end`` all from the key up to there."""
+    """Read one key or, with ``range_end``, all keys from that key up to the end."""
 
     key: bytes
     range_end: bytes = b""
 
 
 class Put(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Write a key; with a lease it goes with that."""
+    """Write a key. With a lease, the key is deleted when the lease ends."""
 
     key: bytes
     value: bytes
@@ -106,7 +107,7 @@ class Operation(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Compare(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One comparison of a transaction; with ``range_end`` each key there has to meet it."""
+    """One comparison of a transaction; with ``range_end``, every key in the range must meet it."""
 
     key: bytes
     target: str
@@ -117,7 +118,7 @@ class Compare(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Transaction(msgspec.Struct, frozen=True):
-    """``success`` is done where all comparisons hold, otherwise ``failure``."""
+    """``success`` is carried out if all comparisons hold, otherwise ``failure``."""
 
     compare: list[Compare]
     success: list[Operation]
@@ -128,22 +129,22 @@ AnswerT = TypeVar("AnswerT")
 
 
 def unchanged(key: bytes, mod_revision: int) -> Compare:
-    """Compare: a key is as it was at a revision; 0: it is not there."""
+    """Compare: a key has not changed since a revision; 0: it does not exist."""
     return Compare(key, "MOD", "EQUAL", mod_revision=mod_revision)
 
 
 def none_newer(begin: bytes, mod_revision: int) -> Compare:
-    """Compare: no key that begins so was made or changed after a revision."""
+    """Compare: no key with this prefix was created or changed after a revision."""
     return Compare(begin, "MOD", "LESS", range_end=end_of_prefix(begin), mod_revision=mod_revision + 1)
 
 
 def exists(key: bytes) -> Compare:
-    """Compare: a key is there."""
+    """Compare: a key exists."""
     return Compare(key, "CREATE", "GREATER", create_revision=0)
 
 
 def never(key: bytes) -> Compare:
-    """Compare: what is never so, of any key."""
+    """Compare: something that is never true, for any key."""
     return Compare(key, "CREATE", "LESS", create_revision=0)
 
 
@@ -163,32 +164,32 @@ def get(key: bytes) -> Operation:
 
 
 def get_range(begin: bytes, end: bytes) -> Operation:
-    """Operation: read all keys from one up to another, which is not read."""
+    """Operation: read all keys from ``begin`` up to, but not including, ``end``."""
     return Operation(request_range=Range(begin, end))
 
 
 def get_prefix(begin: bytes) -> Operation:
-    """Operation: read all keys that begin so."""
+    """Operation: read all keys with this prefix."""
     return Operation(request_range=prefix(begin))
 
 
 def prefix(begin: bytes) -> Range:
-    """Return the range of all keys that begin so."""
+    """Return the range of all keys with this prefix."""
     return Range(begin, end_of_prefix(begin))
 
 
 def end_of_prefix(begin: bytes) -> bytes:
-    """Return the first key after all that begin so; ``begin`` is not empty and its last byte not 255."""
+    """Return the first key after all with this prefix. It must not be empty or end in the byte 255."""
     return begin[:-1] + bytes([begin[-1] + 1])
 
 
 def text(value: bytes) -> str:
-    """Return a value as text, for which nothing was promised."""
+    """Return a value as text, whatever bytes it contains."""
     return value.decode("utf-8", "replace")
 
 
 def path_below(base: str, key: bytes) -> str | None:
-    """Return a key without the base, or None for one that is not text."""
+    """Return a key without the base, or None if it is not text."""
     try:
         return key[len(base.encode()) + 1 :].decode()
     except UnicodeDecodeError:
@@ -198,7 +199,7 @@ def path_below(base: str, key: bytes) -> str | None:
 async def ask(http: HttpClient, path: str, message: msgspec.Struct, kind: type[AnswerT]) -> AnswerT:
     """Send one message and return its answer. Raises `ReservationsLost`, also for Etcd's own errors.
 
-    `RequestRefused` where the error concerns nothing but this message.
+    Raises `RequestRefused` if the error concerns only this request.
     """
     answer = await http.ask(request(path, message))
     try:
@@ -219,12 +220,12 @@ def _read(answer: Answer, kind: type[AnswerT]) -> AnswerT:
 
 
 def request(path: str, message: Any) -> Request:
-    """Return the HTTP request that carries a message."""
+    """Return the HTTP request for a message."""
     return Request("POST", f"/v3/{path}", msgspec.json.encode(message))
 
 
 def decode(body: bytes, kind: type[AnswerT], place: str) -> AnswerT:
-    """Return what a body says. Raises `ReservationsLost` where it can't be read."""
+    """Return the content of a body. Raises `ReservationsLost` if it can't be decoded."""
     try:
         return msgspec.json.decode(body, type=kind, strict=False)
     except msgspec.DecodeError as error:
