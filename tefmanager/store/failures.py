@@ -1,4 +1,4 @@
-"""What can go wrong with a database, as `StoreLost` and as text for people."""
+"""Turns database errors into `StoreLost`, with a text for people."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tefmanager.config.secrets import KNOWN
 from tefmanager.interfaces.store import LeadershipOver, StoreConflict, StoreLost
 
 LEADERSHIP_OVER = "TEF01"
-"""SQLSTATE: epoch or turns in the manager's row are not this leadership's."""
+"""SQLSTATE: the epoch or the number of turns in the manager's row is not this leadership's."""
 
 LEADERSHIP_OVER_TEXT = (
     "the manager's row is not as this manager left it: "
@@ -19,7 +19,7 @@ LEADERSHIP_OVER_TEXT = (
 )
 
 CONFLICT = "TEF02"
-"""SQLSTATE: rows that were to be changed are not there."""
+"""SQLSTATE: rows that were to be changed do not exist."""
 
 
 _NOISE = re.compile(
@@ -30,18 +30,18 @@ _NOISE = re.compile(
 
 
 def reason(error: BaseException) -> str:
-    """Return an error's text in one line, without what every error of libpq begins with, and secrets."""
+    """Return an error's text in one line, without libpq's standard prefixes and without secrets."""
     said = error.diag.message_primary if isinstance(error, psycopg2.Error) else None
     lines = [_NOISE.sub("", line.strip()) for line in (said or str(error)).splitlines()]
     return KNOWN.hide(" ".join(line for line in lines if line)) or type(error).__name__
 
 
 def store_lost(error: Exception) -> StoreLost:
-    """Return the `StoreLost` that an error of psycopg2, txpostgres or ours amounts to."""
+    """Return the `StoreLost` for an error of psycopg2, of txpostgres or of our own."""
     if isinstance(error, StoreLost):
         return error
     if isinstance(error, CancelledError):
-        # txpostgres turns the server's statement timeout into this.
+        # txpostgres reports the server's statement timeout as this.
         return StoreLost("the database cancelled a statement that took too long")
     code = error.pgcode if isinstance(error, psycopg2.Error) else None
     if code == LEADERSHIP_OVER:

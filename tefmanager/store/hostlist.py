@@ -1,8 +1,8 @@
-"""Where the database may be: libpq's lists of hosts, one address at a time.
+"""The addresses of the database: resolves libpq's lists of hosts to single addresses.
 
-libpq would look names up while the reactor stands still, and an asynchronous connection of its own
-gives up a silent host of a list only when TCP does. So names are looked up in a thread, and every
-address is tried by itself, within a time limit.
+libpq would block the reactor while it looks names up, and its asynchronous connections leave a silent host
+of a list only when TCP gives up. So names are looked up in a thread, and each address is tried separately,
+with a timeout.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Endpoint:
     """One place to connect to.
 
     Attributes:
-        host: a name, an address, the folder of a socket, or empty for libpq's default.
+        host: a name, an address, the directory of a socket, or empty for libpq's default.
         port: its port, or empty for libpq's default.
         address: the address to use for the host, or empty.
     """
@@ -37,7 +37,7 @@ class Endpoint:
     address: str = ""
 
     def __str__(self) -> str:
-        """Return it for people."""
+        """Return the endpoint for people."""
         host = self.host or self.address or "localhost"
         shown = f"[{host}]" if ":" in host else host
         if self.address not in ("", host):
@@ -46,14 +46,14 @@ class Endpoint:
 
     @property
     def keywords(self) -> dict[str, str]:
-        """What libpq is told. With a host, also that there is no other address, such as PGHOSTADDR."""
+        """The keywords for libpq. With a host, they also override other addresses such as PGHOSTADDR."""
         found = {"host": self.host, "port": self.port}
         given = {key: value for key, value in found.items() if value}
         return {**given, "hostaddr": self.address} if self.host or self.address else given
 
     @property
     def is_name(self) -> bool:
-        """Whether the host's address has to be looked up."""
+        """Whether the host's address must be looked up."""
         if self.address or not self.host or self.host.startswith(("/", "@")):
             return False
         try:
@@ -64,9 +64,9 @@ class Endpoint:
 
 
 def endpoints(dsn: Keywords) -> list[Endpoint]:
-    """Return the places that ``host``, ``hostaddr`` and ``port`` name; each may be a list with commas.
+    """Return the endpoints in ``host``, ``hostaddr`` and ``port``, each of which may be a list with commas.
 
-    Raises `ValueError` where the lists do not go together.
+    Raises `ValueError` if the lists do not match.
     """
     hosts = str(dsn.get("host", "")).split(",")
     addresses = str(dsn.get("hostaddr", "")).split(",")
@@ -81,9 +81,9 @@ def endpoints(dsn: Keywords) -> list[Endpoint]:
 async def resolved(
     endpoint: Endpoint, reactor: IReactorThreads, clock: IReactorTime, timeout: float
 ) -> list[Endpoint]:
-    """Return an endpoint once for each address of its host, in the resolver's order.
+    """Return an endpoint for each address of a host, in the resolver's order.
 
-    Raises `OSError` where there is none, or none is found within so many seconds.
+    Raises `OSError` if there is no address, or none is found within ``timeout`` seconds.
     """
     if not endpoint.is_name:
         return [endpoint]

@@ -1,4 +1,4 @@
-"""A leadership: the right to write, as long as its session lasts."""
+"""A leadership: the right to write, for as long as its session lasts."""
 
 from __future__ import annotations
 
@@ -35,48 +35,50 @@ from tefmanager.support.lease import Lease
 T = TypeVar("T")
 
 PORTION = 5_000
-"""Rows read at a time, so that the reactor gets its turn and memory stays bounded."""
+"""How many rows are read at a time, so that the reactor is not blocked and memory stays bounded."""
 
 BATCH_BYTES = 2**25
-"""Bytes of bodies that one statement writes, or reads, unless a single body is longer."""
+"""Bytes of bodies that one statement writes or reads, unless a single body is longer."""
 
 PACK_BYTES = 2**26
-"""Bytes that go to the server at once, unless a single statement is longer. It takes 1 GiB at most."""
+"""Bytes that are sent to the server at once, unless a single statement is longer. The server takes 1 GiB at
+most."""
 
 MOST_COUNTED = 10_000
-"""Dead tasks that are counted: more are told as that many, since the page asks each second."""
+"""How many dead tasks are counted at most. More are reported as this many, because the page asks every
+second."""
 
 _SURVEY = 300.0
-"""Seconds that it may take to count all tasks. It is done once, before anything else."""
+"""Seconds that counting all tasks may take. This is done once, before anything else."""
 
 _LAST_WORD = 2.0
-"""Seconds that giving back the lock may take; closing the session gives it back anyway."""
+"""Seconds that releasing the lock may take; closing the session releases it anyway."""
 
 
 @implementer(ILeadership)
 class Leadership:
-    """What `ILeadership` says, on one database session.
+    """Implements `ILeadership` on one database session.
 
     A commit is one string of prepared statements in one round trip, which PostgreSQL runs as one
-    transaction (0.7 ms for a small turn; 1.4 with begin, each statement and commit by itself). Only a
-    turn of very many bytes goes in several strings between begin and commit.
+    transaction. (A small turn takes 0.7 ms in this way, and 1.4 ms with separate statements, begin and
+    commit.) Only a turn of very many bytes is sent in several strings between begin and commit.
 
-    The first statement fences: it counts the turn in the manager's row, and raises where the row's
-    epoch or count is not what this leadership has made it: another one has begun, or the rows were restored
-    from a dump. While nothing is committed, each ping looks for the same. Statements that change or move
-    tasks raise unless every row was there; taking away what is not there (workers, suites' pauses,
-    unresolved marks) is no error. Bodies are read last, from history too, so a task may be finished in
-    the commit that asks for its body; very many bytes of them in several portions, of which all but the
-    first come after the commit.
+    The first statement is the fence: it counts the turn in the manager's row, and fails if the row's epoch
+    or count is not what this leadership wrote, because another leadership has begun or the rows were
+    restored from a dump. While nothing is committed, each ping checks the same. Statements that change or
+    move tasks fail unless every row exists. Removing what does not exist (workers, pauses of suites,
+    unresolved marks) is no error. Bodies are read last, also from history, so a task may finish in the
+    commit that asks for its body. Very many bytes of bodies are read in several portions, all but the first
+    after the commit.
 
     Args:
         session: holds the lock.
         queries: prepared in the session, by name.
-        epoch, life: of this leadership, written already.
-        turns: that the row counts so far.
+        epoch, life: of this leadership; already written.
+        turns: the row's count of turns.
         key: of the lock.
-        lease: lasts from answer to answer.
-        ping: seconds between two questions where there is nothing else to ask.
+        lease: is renewed by each answer.
+        ping: seconds between two questions if nothing else is asked.
     """
 
     def __init__(
@@ -138,7 +140,7 @@ class Leadership:
         return await self._shelves.following(stretches)
 
     async def _all(self, query: str, read: Callable[[Row], T]) -> list[T]:
-        """Read rows by id, in portions; the server finds the next while we take in the last."""
+        """Read rows by id, in portions. The server finds the next portion while we process the last."""
         found: list[T] = []
         portion = await self._run(query, 0, PORTION)
         while portion:
@@ -148,7 +150,7 @@ class Leadership:
         return found
 
     async def commit(self, changes: Changes) -> Bodies:
-        """See `ILeadership.commit`. Raises `StoreConflict` where the changes do not fit the rows."""
+        """See `ILeadership.commit`. Raises `StoreConflict` if the changes do not fit the rows."""
         wanted = sorted(set(changes.bodies))
         found = await self._write(_packed(self._statements(changes, wanted)))
         bodies: dict[int, bytes] = {}
@@ -160,7 +162,7 @@ class Leadership:
         return bodies
 
     async def _write(self, packs: Iterator[bytes]) -> list[Row]:
-        """Run all statements in one transaction; return the rows of the last one."""
+        """Run all statements in one transaction; return the last one's rows."""
         first, second = next(packs), next(packs, None)
         if second is None:
             return await self._session.run(first)
@@ -204,7 +206,7 @@ class Leadership:
             yield self._call("write_stops", rows.as_json(changes.stops.values()))
 
     def _turn(self, changes: Changes) -> bytes:
-        # Statements run in the order in which they are made, so each knows how many go before it.
+        # Statements run in the order in which they are created, so each knows how many precede it.
         before, self._turns = self._turns, self._turns + 1
         new = changes.manager
         if new is None:
@@ -266,7 +268,7 @@ class Leadership:
         return int(count)
 
     async def _fenced(self, name: str, *values: object) -> list[Row]:
-        """Run a statement that writes, in a transaction that fails where this leadership is over."""
+        """Run a writing statement in a transaction that fails if this leadership is over."""
         return await self._session.run(self._turn(Changes()) + b";" + self._call(name, *values))
 
     async def end(self) -> None:
@@ -275,7 +277,7 @@ class Leadership:
             if not self._session.busy:
                 await self._session.run(f"select pg_advisory_unlock({self._key})", _LAST_WORD)
         except StoreLost:
-            pass  # the lock went with the session
+            pass  # the lock ended with the session
         finally:
             self._session.close()
 
@@ -286,7 +288,7 @@ class Leadership:
         return await self._session.run(self._call(name, *values))
 
     async def _survey(self) -> tuple[list[Row], list[Row]]:
-        """Read all of a large table: by no index, and without sorting it."""
+        """Read all of a large table, without an index and without sorting."""
         settings = "enable_seqscan = on; set local enable_sort = off; set local statement_timeout = 0"
         await self._session.run(f"begin; set local {settings}")
         counts = await self._session.run(self._call("survey"), _SURVEY)
@@ -297,9 +299,9 @@ class Leadership:
 
 @contextmanager
 def _no_collections() -> Iterator[None]:
-    """Suspend the search for cycles: rows have none.
+    """Suspend the garbage collector's search for cycles; rows contain none.
 
-    While a million of them come in it takes as long as reading them, and stops the reactor for a second.
+    For a million rows it takes as long as reading them, and blocks the reactor for a second.
     """
     was_enabled = gc.isenabled()
     gc.disable()
@@ -323,7 +325,7 @@ def _batches(accepted: Sequence[tuple[TaskRow, bytes]]) -> Iterator[Sequence[tup
 
 
 def _packed(statements: Iterator[bytes]) -> Iterator[bytes]:
-    """Join statements to strings of bounded size."""
+    """Join statements into strings of bounded size."""
     pack: list[bytes] = []
     size = 0
     for statement in statements:

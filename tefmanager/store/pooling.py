@@ -1,8 +1,8 @@
-"""Finds out whether a connection pooler gives each transaction another session of the server.
+"""Detects a connection pooler that gives each transaction another session of the server.
 
-With one that does (PgBouncer's pool modes *transaction* and *statement*), the lock that makes a manager
-the active one is nobody's, and what is set for a session is set for others. Nothing has been set yet when
-this is found out.
+With such a pooler (PgBouncer's pool modes *transaction* and *statement*), the lock that makes a manager the
+active one belongs to nobody in particular, and session settings apply to other clients. This is checked
+before anything is set.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from tefmanager.interfaces.store import StoreLost
 from tefmanager.store.session import Session
 
 ROUNDS = 3
-"""How often it is looked whether the session stays the same while others take what is free."""
+"""How often it is checked whether the session stays the same while other connections take free ones."""
 
 PATIENCE = 2.0
-"""Seconds that a second connection may take. It waits where a pool of whole sessions has none left."""
+"""Seconds to wait for a second connection. A pool in session mode may have none left."""
 
 _PROCESS = "select pg_backend_pid()"
 
@@ -29,10 +29,10 @@ Opened = Callable[[], Awaitable[Session]]
 
 
 async def refuse_changing_sessions(session: Session, another: Opened) -> None:
-    """Raise `StoreLost` unless a session stays the same from one transaction to the next.
+    """Raise `StoreLost` unless the session stays the same from one transaction to the next.
 
-    Without a pooler in between the server's process is the one that it named when we connected, and that is
-    all. With one, ``another`` connection takes a session and holds it: it must not be ours.
+    Without a pooler, the server's process is the one that was named when we connected, and nothing more is
+    checked. With a pooler, ``another`` connection takes a session and holds it; that one must not be ours.
     """
     mine = await _process(session)
     if mine == session.named_process:
@@ -49,7 +49,7 @@ async def _process(session: Session) -> int:
 
 
 async def _held(another: Opened) -> int | None:
-    """Return the process that a second session takes for a moment; None where there is none for it."""
+    """Return the process of a second session that is held for a moment, or None if none is available."""
     other: Session | None = None
     try:
         other = await another()

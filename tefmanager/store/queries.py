@@ -1,6 +1,6 @@
-"""Named SQL from the ``.sql`` files beside this module.
+"""Named SQL statements from the ``.sql`` files beside this module.
 
-A file holds any number of queries. Each begins with ``-- name: <name>``, then a line that says its
+A file contains any number of queries. Each begins with ``-- name: <name>``, then a line that states its
 purpose, then one statement. ``{t}`` stands for the table prefix; parameters are ``$1``, ``$2`` and so on,
 each with its type. Rows are passed as one JSON array of objects.
 """
@@ -22,10 +22,10 @@ class Query:
     """One statement.
 
     Attributes:
-        name: unique among all files, and the prepared statement's name.
+        name: unique among all files; also the prepared statement's name.
         purpose: one line for people.
-        sql: the statement, its tables named, without a semicolon.
-        parameters: how many it takes.
+        sql: the statement with its tables' names, without a semicolon.
+        parameters: number of parameters.
     """
 
     name: str
@@ -35,18 +35,18 @@ class Query:
 
     @property
     def prepare(self) -> str:
-        """The statement that makes the server parse and plan this query once a session."""
+        """The statement that makes the server parse and plan this query, once per session."""
         return f"prepare {self.name} as {self.sql}"
 
     @property
     def execute(self) -> str:
-        """The template, for ``mogrify``, that runs the prepared query."""
+        """The template for ``mogrify`` that runs the prepared query."""
         places = ", ".join(["%s"] * self.parameters)
         return f"execute {self.name}({places})" if places else f"execute {self.name}"
 
 
 def parse(text: str, table_prefix: str) -> Iterator[Query]:
-    """Yield the queries of one file's text. Raises `ValueError` for text that belongs to none."""
+    """Yield the queries in a file's text. Raises `ValueError` for text outside of a query."""
     named = text.replace("{t}", checked_prefix(table_prefix))
     headers = list(_HEADER.finditer(named))
     if not headers or headers[0].start() != 0:
@@ -59,7 +59,7 @@ def parse(text: str, table_prefix: str) -> Iterator[Query]:
 
 
 def load_queries(table_prefix: str) -> Mapping[str, Query]:
-    """Read all queries that come with the program, by name."""
+    """Read all of the program's queries, by name."""
     found: dict[str, Query] = {}
     for file in sorted((resources.files(__package__) / "sql").iterdir(), key=lambda file: file.name):
         for query in parse(file.read_text("utf-8"), table_prefix):

@@ -1,7 +1,7 @@
-"""Rows of the database and the values they stand for.
+"""Converts between rows of the database and the values that they stand for.
 
-Rows go out as JSON arrays of objects, which one parameter carries whatever their number; their times
-are unix times, bodies base64. They come in as tuples, in the order that the queries name.
+Rows are sent as a JSON array of objects, one parameter for any number of rows; times are unix times, bodies
+are base64. Rows are received as tuples, in the order of the query's columns.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ _ENDS: Mapping[str, AttemptEnd] = {end.value: end for end in AttemptEnd}
 
 
 def as_json(rows: Iterable[object]) -> str:
-    """Return rows as one JSON array."""
+    """Return rows as a JSON array."""
     return _encoder.encode(list(rows)).decode()
 
 
 def accepted_json(accepted: Iterable[tuple[TaskRow, bytes]], properties: Mapping[int, bytes]) -> str:
-    """Return new tasks with their bodies, and what else came with them, as JSON."""
+    """Return new tasks with their bodies and properties as JSON."""
     return as_json(_accepted(row, body, properties.get(row.spec.id)) for row, body in accepted)
 
 
 def changed_json(rows: Iterable[TaskRow]) -> str:
-    """Return what may change in tasks as JSON."""
+    """Return the changeable parts of tasks as JSON."""
     return as_json(_changed(row) for row in rows)
 
 
@@ -62,12 +62,12 @@ def finished_json(finished: Mapping[int, Finish]) -> str:
 
 
 def copies_json(copies: Mapping[int, Copy | None]) -> str:
-    """Return what the dead queue has of dead tasks as JSON."""
+    """Return the states of dead tasks' copies as JSON."""
     return as_json({"id": id, "copy": copy} for id, copy in copies.items())
 
 
 def stretches_json(stretches: Iterable[Stretch]) -> str:
-    """Return parts of lanes as JSON, each with its number. Infinity is null."""
+    """Return parts of lanes as JSON, each with its number. Infinity becomes null."""
     return as_json(
         {
             "lane": lane,
@@ -116,7 +116,7 @@ def _accepted(row: TaskRow, body: bytes, properties: bytes | None) -> dict[str, 
 
 
 def task_row(row: Sequence[Any]) -> TaskRow:
-    """Return the task of a row of ``load_tasks``, or of another query that reads tasks."""
+    """Return the task from a row of ``load_tasks``, or of another query that reads tasks."""
     id, guid, task_type, priority, resources, suite, time_limit, received, state, *rest = row
     attempts, attempt, worker, dispatched, started, avoid, doubt, short_since, tried = rest
     doubted = None if doubt is None else Doubt(doubt)
@@ -126,56 +126,56 @@ def task_row(row: Sequence[Any]) -> TaskRow:
 
 
 def finished_row(row: Sequence[Any]) -> FinishedRow:
-    """Return the task of a row of ``load_history``."""
+    """Return the task from a row of ``load_history``."""
     id, guid, task_type, priority, resources, suite, time_limit, received, attempts, outcome, at = row
     spec = TaskSpec(id, guid, task_type, priority, tuple(resources), suite, time_limit, received)
     return FinishedRow(TaskRow(spec, attempts=attempts), Outcome(outcome), at)
 
 
 def dead_row(row: Sequence[Any]) -> DeadRow:
-    """Return the task of a row of ``load_dead``."""
+    """Return the task from a row of ``load_dead``."""
     *task, worker, end, _ = row
     return DeadRow(finished_row(task), worker, None if end is None else _ENDS[end])
 
 
 def stored_row(row: Sequence[Any]) -> Stored:
-    """Return the message of a row of ``message``."""
+    """Return the message from a row of ``message``."""
     body, properties = row
     return Stored(bytes(body), None if properties is None else bytes(properties))
 
 
 def dead_message_row(row: Sequence[Any]) -> DeadMessage:
-    """Return the message of a row of ``dead_messages``."""
+    """Return the message from a row of ``dead_messages``."""
     id, guid, *message = row
     return DeadMessage(id, guid, stored_row(message))
 
 
 def copy_row(row: Sequence[Any]) -> CopyRow:
-    """Return the task of a row of ``copies``."""
+    """Return the task from a row of ``copies``."""
     id, guid, attempts, copy, settled = row
     return CopyRow(id, guid, attempts, Copy(copy), settled)
 
 
 def unread_row(row: Sequence[Any]) -> Unread:
-    """Return what is unread of a demand of ``survey`` once its first task was read."""
+    """Return what is unread of a demand from a row of ``survey``, after its first task was read."""
     task_type, resources, _, count, best, *_ = row
     return Unread(task_type, tuple(resources), count - 1, best)
 
 
 def attempt_row(row: tuple[Any, ...]) -> AttemptRow:
-    """Return the attempt of a row of ``load_unresolved`` or ``load_attempts``."""
+    """Return the attempt from a row of ``load_unresolved`` or ``load_attempts``."""
     id, task_id, guid, number, worker, dispatched, started, ended, end, unresolved = row
     return AttemptRow(id, task_id, guid, number, worker, dispatched, started, ended, _ENDS[end], unresolved)
 
 
 def worker_row(row: tuple[Any, ...]) -> WorkerRow:
-    """Return the worker of a row of ``load_workers``."""
+    """Return the worker from a row of ``load_workers``."""
     name, worker_type, exchange_name, status, since, heard = row
     return WorkerRow(name, worker_type, exchange_name, WorkerStatus(status), since, heard)
 
 
 def stop_row(row: tuple[Any, ...]) -> StopRow:
-    """Return the row of ``load_stops``."""
+    """Return the stop from a row of ``load_stops``."""
     suite, below, spared, commands, stopped, over = row
     return StopRow(suite, below, tuple(spared), commands, stopped, over)
 

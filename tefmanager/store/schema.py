@@ -1,8 +1,8 @@
-"""The schema: the sum of the numbered files in ``upgrades``, applied by the daemon itself.
+"""The schema: the numbered files in ``upgrades``, applied in order by the daemon itself.
 
-Each file is applied in a transaction of its own, together with its line in the table ``upgrades``.
-A transaction-wide advisory lock keeps two programs from upgrading the same tables at once, even
-if they compete for different leaderships.
+Each file is applied in a transaction of its own, together with its row in the table ``upgrades``. A
+transaction-level advisory lock keeps two programs from upgrading the same tables at once, even if they
+compete for different leaderships.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _FILE_NAME = re.compile(r"(?P<number>\d{4})_(?P<name>\w+)\.sql")
 
 @dataclass(frozen=True, slots=True)
 class Upgrade:
-    """One step of the schema; its ``number`` counts from 1 without gaps."""
+    """One step of the schema. ``number`` counts from 1 without gaps."""
 
     number: int
     name: str
@@ -32,7 +32,7 @@ class Upgrade:
 
 
 def load_upgrades(table_prefix: str) -> list[Upgrade]:
-    """Read the steps that come with the program, in their order. Raises `ValueError` for a gap."""
+    """Read the program's upgrades, in order. Raises `ValueError` for a gap."""
     found = []
     for file in (resources.files(__package__) / "upgrades").iterdir():
         if match := _FILE_NAME.fullmatch(file.name):
@@ -49,14 +49,14 @@ async def bring_up_to_date(
 ) -> list[Upgrade]:
     """Apply the upgrades that the database lacks, and return them.
 
-    Raises `SchemaTooNew`, and `StoreLost` when an upgrade fails; that one has left nothing then.
+    Raises `SchemaTooNew`. Raises `StoreLost` if an upgrade fails; that one has then changed nothing.
     """
     lacking = upgrades[await _found(session, table_prefix, upgrades) :]
     return [upgrade for upgrade in lacking if await _apply(session, table_prefix, upgrade, upgrades)]
 
 
 async def _apply(session: Session, table_prefix: str, upgrade: Upgrade, known: Sequence[Upgrade]) -> bool:
-    """Apply an upgrade unless another program did meanwhile; tell whether."""
+    """Apply an upgrade, unless another program has done so meanwhile; return whether we did."""
     key = lock_key(f"upgrade/{table_prefix}")
     await session.run(
         f"begin; set local statement_timeout = 0; select pg_advisory_xact_lock({key})", _FOR_EVER
@@ -73,7 +73,7 @@ async def _apply(session: Session, table_prefix: str, upgrade: Upgrade, known: S
 
 
 async def _refuse_strangers(session: Session, table_prefix: str, upgrades: Sequence[Upgrade]) -> None:
-    """Raise `StoreLost` where ours are in another schema, or something else has a name that we need."""
+    """Raise `StoreLost` if our tables are in another schema, or something else uses a name that we need."""
     elsewhere = "select schemaname, current_schema() from pg_tables where tablename = "
     for found, here in await session.run(f"{elsewhere}'{table_prefix}upgrades'"):
         raise StoreLost(
@@ -95,7 +95,7 @@ async def _refuse_strangers(session: Session, table_prefix: str, upgrades: Seque
 
 
 _FOR_EVER = float("inf")
-"""A step may rewrite a large table. A dead connection is still found, by TCP."""
+"""An upgrade may rewrite a large table, so it has no timeout. TCP still detects a dead connection."""
 
 
 def _record(session: Session, table_prefix: str, upgrade: Upgrade) -> bytes:
@@ -106,8 +106,8 @@ def _record(session: Session, table_prefix: str, upgrade: Upgrade) -> bytes:
 
 
 async def _found(session: Session, table_prefix: str, known: Sequence[Upgrade]) -> int:
-    """Return the number of the last upgrade that the database has, 0 for an empty one."""
-    # Not to_regclass: within a transaction it may remember that there was no such table.
+    """Return the number of the last upgrade that the database has; 0 if it has none."""
+    # Not to_regclass: in a transaction it may cache that the table did not exist.
     table = f"select 1 from pg_class where relname = '{table_prefix}upgrades' and pg_table_is_visible(oid)"
     if not await session.run(table):
         return 0

@@ -1,15 +1,14 @@
-"""One session with the database: it answers in time, or it is over for good.
+"""One session with the database: every statement is answered in time, or the session is over for good.
 
-This is all that knows txpostgres. What it makes up for:
+Only this module knows txpostgres. It makes up for these faults:
 
-- a connection that dies between queries raises out of the reactor's callback: here `Session` is told;
-- libpq closes its socket at an error, while a connection is made too: nothing may be watched then, or the
-  reactor keeps the number of a file that is gone, and can't be told to forget it;
-- closing a connection leaves a busy cursor in the reactor's list of readers, under a file number that
-  the next socket gets: here it is removed first;
-- a Deferred of its own raises out of ``cancel()``, and never fires while the server is silent: here
-  each answer has a time limit, and both its end and a cancellation close the connection;
-- ``connect_timeout`` does nothing for asynchronous connections: the same limit stands in.
+- When a connection dies between queries, the error is raised in the reactor's callback. Here the `Session`
+is told. - libpq closes its socket on an error, even while connecting. Nothing may watch the socket then, or
+the reactor keeps the number of a closed file and can't be told to forget it. - Closing a connection leaves
+a busy cursor among the reactor's readers, under a file number that the next socket gets. Here the cursor is
+removed first. - Its Deferreds raise from ``cancel()``, and never fire while the server is silent. Here each
+answer has a timeout; the timeout and a cancellation both close the connection. - ``connect_timeout`` has no
+effect on asynchronous connections. Here the timeout replaces it.
 """
 
 from __future__ import annotations
@@ -35,14 +34,14 @@ Row: TypeAlias = tuple[Any, ...]
 
 
 class _Link(Connection):  # type: ignore[misc]  # txpostgres has no types
-    """A connection that tells of its death, and leaves nothing in the reactor."""
+    """A connection that reports its death and leaves nothing behind in the reactor."""
 
     def __init__(self, reactor: object, died: Callable[[Exception], object]) -> None:
         super().__init__(reactor)
         self._died = died
 
     def continuePolling(self, swallowErrors: bool = False) -> None:
-        """Poll; an error that nobody waits for means that the idle connection is gone."""
+        """Poll. An error that nobody waits for means that the idle connection is lost."""
         self.reactor.removeReader(self)
         self.reactor.removeWriter(self)
         try:
@@ -51,7 +50,7 @@ class _Link(Connection):  # type: ignore[misc]  # txpostgres has no types
             self._died(error)
 
     def doRead(self) -> None:
-        """Poll, and watch on if nothing is under way and there is still a socket."""
+        """Poll, and continue to watch if nothing is under way and the socket still exists."""
         if not self.pollable().closed:
             self.continuePolling()
         if self._pollingD is None and self.fileno() >= 0:
@@ -68,11 +67,11 @@ class _Link(Connection):  # type: ignore[misc]  # txpostgres has no types
 
 
 class Session:
-    """A connection from its beginning to its end, used for one statement at a time.
+    """A connection from its beginning to its end, which runs one statement at a time.
 
     Args:
         reactor: where the socket is watched.
-        clock: for time limits.
+        clock: for timeouts.
         patience: seconds in which any statement must be answered.
 
     Attributes:
@@ -91,14 +90,14 @@ class Session:
         self._watchers: list[Callable[[StoreLost], None]] = []
 
     async def open(self, keywords: Keywords, timeout: float) -> None:
-        """Connect, once, within so many seconds. Raises `StoreLost` with the reason."""
+        """Connect, once, within ``timeout`` seconds. Raises `StoreLost` with the reason."""
         await self._guarded(lambda: self._link.connect(**keywords), timeout)
 
     async def run(self, statements: str | bytes, patience: float | None = None) -> list[Row]:
         """Run statements in one round trip, and in one transaction unless they say otherwise.
 
-        Returns the rows of the last one. Waits for its turn. Raises `StoreLost` after any error; the
-        session is over then. ``patience`` stands in for the session's; infinity waits for ever.
+        Returns the last statement's rows. Waits for earlier statements. Raises `StoreLost` after any error;
+        the session is over then. ``patience`` replaces the session's; infinity means no timeout.
         """
         await self._turn.acquire()
         try:
@@ -113,7 +112,7 @@ class Session:
             self._turn.release()
 
     async def _guarded(self, ask: Callable[[], Deferred[Any]], patience: float) -> Any:
-        """Ask and wait for the answer; whatever goes wrong ends the session."""
+        """Ask and wait for the answer; any error ends the session."""
         if self._over is not None:
             raise self._over
         try:
@@ -126,14 +125,14 @@ class Session:
             raise lost from (None if lost is error else error)
 
     def keep_alive(self, interval: float, question: Callable[[], bytes]) -> None:
-        """Ask something every so many seconds, unless an answer is being waited for anyway.
+        """Ask something every ``interval`` seconds, unless an answer is awaited anyway.
 
-        The server learns that we are here, and we that it is: between statements a server that is frozen
-        can't be told from an idle one.
+        So the server notices that we are alive, and we notice that it is: between statements, a frozen
+        server looks like an idle one.
         """
         self._pings = LoopingCall(self._ping, question)
         self._pings.clock = self._clock
-        # It does not fail: a session that is lost tells those who watch it.
+        # This does not fail: a lost session tells those who watch it.
         self._pings.start(interval, now=False)
 
     async def _ping(self, question: Callable[[], bytes]) -> None:
@@ -143,7 +142,7 @@ class Session:
 
     @property
     def named_process(self) -> int:
-        """The server's process, as it was named when we connected; a pooler names one that is not there."""
+        """The server process that was named when we connected; a pooler names one that does not exist."""
         return int(self._link.pollable().get_backend_pid())
 
     @property
@@ -152,25 +151,25 @@ class Session:
         return self._turn.locked
 
     def quoter(self) -> Callable[[str, Sequence[object]], bytes]:
-        """Return the function that puts values into statements as literals."""
+        """Return the function that inserts values into statements as literals."""
         cursor: extensions.cursor = self._link.pollable().cursor()
         return cursor.mogrify
 
     def watch(self, tell: Callable[[StoreLost], None]) -> None:
-        """Call a function once, when the session is lost, or at once if it is; not after `close`."""
+        """Call ``tell`` once when the session is lost, or at once if it already is; not after `close`."""
         if self._over is None:
             self._watchers.append(tell)
         elif not self._closed:
             tell(self._over)
 
     def close(self) -> None:
-        """End the session. Statements under way fail; may be called again."""
+        """End the session. Statements under way fail. May be called again."""
         self._closed = True
         self._watchers.clear()
         self._fail(StoreLost("the session was closed"))
 
     def _fail(self, error: Exception) -> StoreLost:
-        """End the session for a reason; the first reason stands. Returns what this error amounts to."""
+        """End the session because of an error, and return its `StoreLost`. The first error is kept."""
         lost = store_lost(error)
         if self._over is None:
             self._over = lost
@@ -184,10 +183,10 @@ class Session:
         return lost
 
     def _answer(self, asked: Deferred[Any], patience: float) -> Deferred[Any]:
-        """Return a Deferred that fires with the answer, or in time with `StoreLost`.
+        """Return a Deferred that fires with the answer, or fails with `StoreLost` when time is up.
 
-        It is another one than txpostgres', which raises out of ``cancel()``, takes the server's
-        statement timeout for a cancellation, and waits for ever.
+        This replaces txpostgres' own Deferred, which raises from ``cancel()``, takes the server's statement
+        timeout for a cancellation, and may never fire.
         """
         answer: Deferred[Any] = Deferred()
         timer: IDelayedCall | None = None
@@ -205,7 +204,7 @@ class Session:
 
 
 def _hand_over(result: object, answer: Deferred[object]) -> None:
-    """Fire a Deferred with another's result, unless it has fired: what comes late is of no use."""
+    """Fire a Deferred with another's result, unless it has fired already: late results are ignored."""
     if answer.called:
         return
     if isinstance(result, Failure):

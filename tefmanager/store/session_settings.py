@@ -1,4 +1,4 @@
-"""What a session is set to, whatever role, database and environment say; and what a server lacks."""
+"""The session's settings, set regardless of role, database and environment; and what a server lacks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SETTINGS: Mapping[str, str] = {
     "default_transaction_isolation": "read committed",
     "default_transaction_read_only": "off",
     "default_transaction_deferrable": "off",
-    # What values look like on their way. Not standard_conforming_strings: psycopg2 and libpq agree on it
+    # The format of values. Not standard_conforming_strings: psycopg2 and libpq agree on it
     # when they connect, and quote accordingly.
     "client_encoding": "UTF8",
     "DateStyle": "ISO, YMD",
@@ -21,11 +21,11 @@ SETTINGS: Mapping[str, str] = {
     "extra_float_digits": "1",
     "transform_null_equals": "off",
     "array_nulls": "on",
-    # Statements have a limit of their own, see `Silence`.
+    # Statements have a timeout of their own, see `Silence`.
     "lock_timeout": "0",
     "transaction_timeout": "0",
-    # Every query here goes by an index. A plan is kept for the whole session, so one that was made
-    # while a table was small must not read it whole when it has grown.
+    # Every query here uses an index. A plan is kept for the whole session, so one that was made
+    # while a table was small must not scan the whole table after it has grown.
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
     "enable_indexscan": "on",
@@ -35,7 +35,7 @@ SETTINGS: Mapping[str, str] = {
     "enable_sort": "on",
     "jit": "off",
 }
-"""Settings of our sessions; ones that an older server does not know are left out."""
+"""Settings of our sessions. Those that an older server does not know are left out."""
 
 _LOOK = """
     select current_setting('server_encoding'), current_schema(), current_setting('search_path'),
@@ -44,22 +44,22 @@ _LOOK = """
 
 
 async def configure(session: Session, more: Mapping[str, str]) -> Iterator[str]:
-    """Set all that is relied on; return what is not as it should be, for people.
+    """Apply all settings that we rely on; yield, for people, what is not as it should be.
 
-    Raises `StoreLost` where a database can't be used.
+    Raises `StoreLost` if the database can't be used.
     """
-    # By itself, and first of all: a role may give its statements next to no time.
+    # First, and in a statement of its own: a role's statement timeout may be very short.
     await session.run(f"set statement_timeout = {more['statement_timeout']}")
     [(encoding, schema, search_path, synchronous)] = await session.run(_LOOK)
     if encoding != "UTF8":
         raise StoreLost(f"the encoding of the database is {encoding}, expected UTF8")
-    if schema is None or schema.startswith("pg_"):  # the system's own, or one of this session alone
+    if schema is None or schema.startswith("pg_"):  # a system schema, or the session's temporary one
         raise StoreLost(
             f"search_path is {search_path or 'empty'}, which leads to no schema that is there and may be "
             "used; expected one for the tables (schema_search_path in the database's yml file)"
         )
     await session.run(_settings({**SETTINGS, **more}))
-    # The system's own schema goes before it: nobody's function stands in for one of the system's.
+    # The system schema comes first, so that nobody's function can replace a system function.
     await session.run("select set_config('search_path', quote_ident(current_schema()), false)")
     return _weak(synchronous)
 
@@ -70,10 +70,10 @@ def _weak(synchronous: str) -> Iterator[str]:
 
 
 def _settings(settings: Mapping[str, str]) -> str:
-    """Return the statement that makes settings for a session, of names that the server knows."""
+    """Return the statement that applies the settings whose names the server knows."""
     values = ", ".join(f"('{name}', '{value}')" for name, value in settings.items())
     return (
-        # What was committed must survive; a weaker setting than "on" that still means this is kept.
+        # Committed data must survive; a weaker setting than "on" that still ensures this is kept.
         "select set_config('synchronous_commit', 'on', false)"
         " where current_setting('synchronous_commit') = 'off';"
         f"select set_config(name, value, false) from (values {values}) as wanted (name, value)"

@@ -1,4 +1,4 @@
-"""Reading a backlog of which only a part is to be in memory."""
+"""Reads a backlog of which only a part fits into memory."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from tefmanager.store import rows
 from tefmanager.store.session import Row
 
 SUITES = 500
-"""Suites of a demand that are read at a time."""
+"""How many suites of a demand are read at a time."""
 
 NAMED = 5_000
-"""Tasks that are read at a time."""
+"""How many tasks are read at a time."""
 
 
 class Run(Protocol):
     """Runs a query by its name."""
 
     async def __call__(self, name: str, *values: object) -> list[Row]:
-        """Return its rows."""
+        """Return the query's rows."""
 
 
 class Shelves:
-    """Reads plain tasks by demands and lanes, in portions, so that the reactor gets its turn.
+    """Reads plain tasks by demands and lanes, in portions, so that the reactor is not blocked.
 
     Args:
-        survey: runs the queries ``survey`` and ``others``, which take longer than any other.
+        survey: runs the queries ``survey`` and ``others``, which take longer than all others.
     """
 
     def __init__(self, run: Run, survey: Callable[[], Awaitable[tuple[list[Row], list[Row]]]]) -> None:
@@ -36,14 +36,14 @@ class Shelves:
         self._survey = survey
 
     async def hold_more_than(self, at_most: int) -> bool:
-        """Tell whether more tasks than that are not finished."""
+        """Tell whether there are more unfinished tasks than ``at_most``."""
         [(count,)] = await self._run("count_tasks", at_most + 1)
         return int(count) > at_most
 
     async def load(self) -> Snapshot:
-        """Read the tasks that are not plain, and the first of each demand; count the others.
+        """Read the tasks that are not plain and the first of each demand; count the others.
 
-        The server reads the whole table for that.
+        The server scans the whole table for this.
         """
         counts, others = await self._survey()
         demands = [row for is_demand, *row in counts if is_demand]

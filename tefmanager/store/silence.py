@@ -1,4 +1,4 @@
-"""How long a session and its server put up with each other's silence: all times from one number."""
+"""How long a session and its server tolerate each other's silence: all times derived from one number."""
 
 from __future__ import annotations
 
@@ -10,44 +10,44 @@ from tefmanager.store.hostlist import Keywords
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """Times, in seconds, by which a peer that went silent is found within ``limit`` seconds.
+    """Times, in seconds, by which a silent peer is detected within ``limit`` seconds.
 
-    The order of them is what counts. An idle session asks something every ``ping`` seconds, and so the
-    server may take it for dead after ``session`` seconds without a question: its process is frozen, while
-    the kernel goes on answering keepalives. The lock goes to a standby then. Before that, after ``lease``
-    seconds, the manager itself must stop acting as the active one.
+    Their order matters. An idle session asks something every ``ping`` seconds. So after ``session`` seconds
+    without a question, the server may assume that the manager's process is frozen, even if its kernel still
+    answers keepalives. The lock then goes to a standby. Before that, after ``lease`` seconds, the manager
+    itself must stop acting as the active one.
     """
 
     limit: float = 12.0
 
     @property
     def ping(self) -> float:
-        """Between two questions."""
+        """Seconds between two questions."""
         return self.limit / 6
 
     @property
     def statement(self) -> float:
-        """That the server works on a statement."""
+        """Seconds that the server may work on a statement."""
         return self.limit * 4 / 6
 
     @property
     def answer(self) -> float:
-        """That an answer may take."""
+        """Seconds that an answer may take."""
         return self.limit * 5 / 6
 
     @property
     def lease(self) -> float:
-        """That a manager may act after it has asked what was answered."""
+        """Seconds that a manager may act after it sent a question that was answered."""
         return self.limit * 3.5 / 6
 
     @property
     def session(self) -> float:
-        """That the server waits for the next statement."""
+        """Seconds that the server waits for the next statement."""
         return self.limit * 5 / 6
 
     @property
     def keywords(self) -> Keywords:
-        """What libpq is told, so that a peer whose machine is gone is found in time."""
+        """The keywords for libpq by which a peer whose machine is down is detected in time."""
         return {
             "keepalives_idle": max(1, int(self.limit / 3)),
             "keepalives_interval": max(1, int(self.limit / 6)),
@@ -57,7 +57,7 @@ class Silence:
 
     @property
     def settings(self) -> Mapping[str, str]:
-        """What the server is told, for the same reasons."""
+        """The server's settings for the same purpose."""
         session = f"{self.session * 1000:.0f}"
         return {
             "statement_timeout": f"{self.statement * 1000:.0f}",

@@ -1,8 +1,8 @@
-"""Where leaderships come from: connect, wait for the lock, upgrade the schema, begin.
+"""Grants leaderships: connects, waits for the lock, upgrades the schema, begins.
 
-The lock is a session-wide advisory lock, so the server itself gives it back when the holder's session
-ends. A standby asks for it again and again: a blocked ``pg_advisory_lock`` would hold a snapshot for as
-long as it waits, for weeks, and keep vacuum from removing the dead rows of busy tables.
+The lock is a session-level advisory lock, so the server itself releases it when the holder's session ends.
+A standby polls for it: a blocked ``pg_advisory_lock`` would hold a snapshot for as long as it waits,
+perhaps for weeks, and keep vacuum from removing dead rows of busy tables.
 """
 
 from __future__ import annotations
@@ -39,22 +39,22 @@ from tefmanager.support.outages import ANOTHER_IS_ACTIVE
 DEFAULT_SILENCE = Silence()
 
 CONNECT_TIMEOUT = 5.0
-"""Seconds to connect, where the configuration says none: 0 or less, as for libpq."""
+"""Seconds to connect if the configuration sets no timeout. As in libpq, 0 or less counts as not set."""
 
 PROBE = 64 * 1024
-"""Bytes that a database must have room for before a leadership begins."""
+"""Bytes for which a database must have room before a leadership begins."""
 
 KEYWORDS: Keywords = {
     "fallback_application_name": f"tef-manager {gethostname()}[{getpid()}]"[:63],
     "target_session_attrs": "read-write",
 }
-"""What libpq is told unless the configuration says otherwise."""
+"""Keywords for libpq that the configuration may override."""
 
 ALWAYS: Keywords = {"client_encoding": "UTF8"}
-"""What it is told whatever the configuration, the environment or the role say."""
+"""Keywords for libpq that nothing overrides: no configuration, environment or role."""
 
 ASK_WHO = 20
-"""A standby asks for the lock so often before it asks again who has it."""
+"""After how many attempts to get the lock a standby asks again who holds it."""
 
 _WHO_HOLDS = """
 select concat_ws(' ',
@@ -66,7 +66,7 @@ where locktype = 'advisory' and granted and objsubid = 1
     and database = (select oid from pg_database where datname = current_database())
     and (classid::bigint << 32) | objid::bigint = {key} and backend_start is not null
 """
-"""Who has the lock: sessions of other roles don't show themselves."""
+"""Asks who holds the lock. Sessions of other roles are not shown."""
 
 
 _LOST = "that this manager had are gone; expected a dump to bring them back, or a restart to make new ones"
@@ -74,19 +74,19 @@ _LOST = "that this manager had are gone; expected a dump to bring them back, or 
 
 @implementer(IStore)
 class Store:
-    """What `IStore` says, on PostgreSQL.
+    """Implements `IStore` on PostgreSQL.
 
     Args:
         reactor: where sockets are watched; its threads look names up.
         dsn: libpq's keywords; ``host`` and ``port`` may be lists.
-        table_prefix: what the names of all tables begin with.
+        table_prefix: the prefix of all tables' names.
         lock_name: managers with the same one in the same database compete; see `lock_name_for`.
-        clock: for time limits and pauses; the reactor by default.
+        clock: for timeouts and pauses; the reactor by default.
         lease: is renewed by each answer, and ends with a leadership.
-        silence: after how long a silent server is given up, and we by the server.
+        silence: how long we wait for a silent server, and the server for us.
         poll: seconds between two attempts of a standby to get the lock.
         backoff: shortest and longest pause between attempts to connect, in seconds.
-        jitter: returns a number from 0 to 1.
+        jitter: returns a random number from 0 to 1.
     """
 
     _log = Logger()
@@ -134,11 +134,11 @@ class Store:
                 if leadership := await self._try_place(place, tell, room):
                     return leadership
             if self._clock.seconds() - since > self._backoff[1]:
-                pauses.reset()  # it had worked for a while
+                pauses.reset()  # the last leadership had worked for a while
             await pauses.pause()
 
     async def _try_place(self, place: Endpoint, tell: _Changes, room: int) -> Leadership | None:
-        """Begin a leadership at one of a place's addresses; where that fails, tell why and return None."""
+        """Begin a leadership at one of a place's addresses; on failure tell why and return None."""
         try:
             found = await resolved(place, self._reactor, self._clock, self._connect_timeout)
         except OSError as error:
@@ -179,7 +179,7 @@ class Store:
             raise
 
     async def _opened(self, endpoint: Endpoint) -> Session:
-        """Return a new session; nothing has been set in it."""
+        """Return a new session without any settings."""
         session = Session(self._reactor, self._clock, self._silence.answer)
         keywords = {**KEYWORDS, **self._silence.keywords, **self._dsn, **endpoint.keywords, **ALWAYS}
         try:
@@ -190,7 +190,7 @@ class Store:
         return session
 
     async def _stand_by(self, session: Session, tell: Callable[[str], None]) -> None:
-        """Return when the lock is ours."""
+        """Return when this session holds the lock."""
         asked = 0
         while (await session.run(f"select pg_try_advisory_lock({self._key})")) != [(True,)]:
             if asked % ASK_WHO == 0:
@@ -200,23 +200,23 @@ class Store:
             await deferLater(self._clock, self._poll)
 
     async def _probe(self, session: Session, room: int) -> None:
-        """Write as a turn does, and take it back: a database that is full, or not for us, shows here.
+        """Write as a turn does, and roll back, to detect a database that is full or forbidden.
 
-        Messages that it can't keep would go back to RabbitMQ, which counts that and may drop them.
+        Messages that it can't store would return to RabbitMQ, which counts returns and may drop them.
         """
-        body = b64encode(urandom(room)).decode()  # nothing that can be compressed
+        body = b64encode(urandom(room)).decode()  # random, so that it can't be compressed
         await session.run(
             b"begin;" + session.quoter()(self._queries["probe"].execute, (body,)) + b";rollback"
         )
 
     async def _refuse_ruins(self, session: Session) -> None:
-        """Make no tables in the place of those that this process had: a dump may bring them back."""
+        """Do not recreate tables that this process has used: they may still be restored from a dump."""
         there = f"select 1 from pg_tables where tablename = '{self._prefix}upgrades'"
         if self._newest and not await session.run(there):
             raise StoreLost(f"the tables {self._prefix}* {_LOST}")
 
     async def _begin(self, session: Session) -> tuple[int, int, Life]:
-        """Begin a leadership; return its number, its row's turns, and who leads."""
+        """Begin a leadership; return its number, its row's turns, and the grid's identity."""
         quote = session.quoter()
         begin = quote(self._queries["begin_leadership"].execute, (self._newest,))
         found = await session.run(begin)
@@ -234,13 +234,13 @@ class Store:
 
 
 async def _whereabouts(session: Session) -> tuple[str, str]:
-    """Return the database's name, and what tells it from all others, its own copies included.
+    """Return the database's name, and what distinguishes it from all others, including its copies.
 
-    That is the server's identifier, which a standby shares, the timeline, which becomes another when a
-    standby is promoted, and the database's number.
+    The latter combines the server's identifier, which a replica shares, the timeline, which changes when a
+    replica is promoted, and the database's number.
     """
     allowed = "select has_function_privilege('pg_control_system()', 'execute')"
-    server = "select ''"  # somebody has taken that right away; then copies of whole servers look alike
+    server = "select ''"  # that right was revoked; then copies of whole servers look alike
     if await session.run(allowed) == [(True,)]:
         server = "select system_identifier::text from pg_control_system()"
     [found] = await session.run(
@@ -251,14 +251,14 @@ async def _whereabouts(session: Session) -> tuple[str, str]:
 
 
 class _Changes:
-    """Passes a text on unless it is what the same place said last."""
+    """Passes a text on unless it is the last one for the same place."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
         self._last: dict[Endpoint | None, str] = {}
 
     def __call__(self, text: str, place: Endpoint | None = None) -> None:
-        """Pass on the trouble with a place, or with none: what was said before is over, then."""
+        """Pass on a problem of a place, or of none; a text without a place ends all earlier problems."""
         if self._last.get(place) == text:
             return
         if place is None:

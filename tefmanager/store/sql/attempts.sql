@@ -12,11 +12,11 @@ from json_to_recordset($1::json) as r (
 );
 
 -- name: resolve_attempts
--- Note that workers no longer have the attempts $1; ones that are forgotten already do not matter.
+-- Note that workers no longer have the attempts $1. Attempts that were removed meanwhile are no error.
 update {t}attempts set unresolved = false where id = any ($1::bigint[]) and unresolved;
 
 -- name: load_unresolved
--- Read the $2 attempts that follow id $1 and that their workers may still have.
+-- Read $2 attempts after id $1 that their workers may still have.
 select
     id, task_id, guid, number, worker, date_part('epoch', dispatched),
     date_part('epoch', started), date_part('epoch', ended), outcome, unresolved

@@ -1,9 +1,9 @@
 -- name: count_tasks
--- Count the tasks that are not finished, but no more than $1.
+-- Count the unfinished tasks, but at most $1.
 select count(*) from (select from {t}tasks limit $1::bigint) as counted;
 
 -- name: survey
--- Count the plain tasks by type and resources, and by type and suite; tell the first one and its priority.
+-- Count the plain tasks by type and resources, and by type and suite; return the first one and its priority.
 select
     grouping(suite) = 1, task_type, resources, suite, count(*), max(priority),
     (min(array[-priority, id]))[2]::bigint
@@ -12,11 +12,11 @@ where state = 'waiting' and attempts = 0 and not tried and cardinality(avoid) = 
 group by grouping sets ((task_type, resources), (task_type, suite));
 
 -- name: others
--- Name the tasks that are not plain.
+-- Return the ids of the tasks that are not plain.
 select id from {t}tasks where state <> 'waiting' or attempts <> 0 or tried or cardinality(avoid) <> 0;
 
 -- name: load_named
--- Read the tasks of the ids $1, without their bodies.
+-- Read the tasks with the ids $1, without their bodies.
 select
     id, guid, task_type, priority, resources, suite, time_limit, date_part('epoch', received),
     state, attempts, attempt, worker, date_part('epoch', dispatched),
@@ -27,7 +27,7 @@ where id = any ($1::bigint[])
 order by id;
 
 -- name: load_guids
--- Read the tasks of the guids $1, without their bodies.
+-- Read the tasks with the guids $1, without their bodies.
 select
     id, guid, task_type, priority, resources, suite, time_limit, date_part('epoch', received),
     state, attempts, attempt, worker, date_part('epoch', dispatched),
@@ -38,7 +38,7 @@ where guid = any ($1::text[])
 order by id;
 
 -- name: load_heads
--- Read the first $5 plain tasks of each of $4 suites, those after suite $3, of type $1 and resources $2.
+-- Read the first $5 plain tasks of type $1 and resources $2 of each of the $4 suites after suite $3.
 with recursive suites (suite) as (
     (
         select coalesce(t.suite, '')
@@ -80,7 +80,7 @@ from (select suite from suites limit $4::integer) as s left join lateral (
 order by s.suite, -t.priority, t.id;
 
 -- name: load_following
--- Read plain tasks of lanes, in their order; $1: lanes, each with where to begin and how many.
+-- Read plain tasks of lanes, in order; $1: the lanes, each with where to begin and how many to read.
 select r.lane, t.*
 from json_to_recordset($1::json) as r (
     lane integer, task_type text, resources text[], suite text, priority float8, id bigint, at_most integer,

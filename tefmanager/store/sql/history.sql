@@ -1,10 +1,10 @@
 -- name: finished
--- Tell which of the guids $1 are in history.
+-- Return which of the guids $1 are in history.
 select guid from unnest($1::text[]) as asked (guid)
 where exists (select from {t}history as h where h.guid = asked.guid);
 
 -- name: load_history
--- Read the tasks in history of the guids $1, of each guid the last one.
+-- Read the tasks in history with the guids $1; only the last one of each guid.
 select
     h.id, h.guid, h.task_type, h.priority, h.resources, h.suite, h.time_limit, date_part('epoch', h.received),
     h.attempts, h.outcome, date_part('epoch', h.finished_at)
@@ -15,11 +15,11 @@ cross join lateral (
 order by h.guid;
 
 -- name: suite_ends
--- Tell how many tasks in history the suites $1 have of each outcome.
+-- Count the tasks in history of the suites $1 by outcome.
 select guid, completed, stopped, dead from {t}suite_ends where guid = any ($1::text[]);
 
 -- name: load_dead
--- Read the last $1 dead tasks of which nobody has settled what becomes of them, and of each its last attempt; count $2 at most.
+-- Read the last $1 dead tasks that are not settled, each with its last attempt; count at most $2.
 with dead as (
     select
         id, guid, task_type, priority, resources, suite, time_limit, date_part('epoch', received) as received,
@@ -43,8 +43,7 @@ left join lateral (
 order by d.id desc;
 
 -- name: dead_messages
--- Read the messages of those dead tasks of the guids $1 of which it is not settled what becomes of them. After $2 bytes only
--- what is begun.
+-- Read the messages of the dead tasks with the guids $1 that are not settled. Begin no further message after $2 bytes.
 select id, guid, body, properties from (
     select
         id, guid, body, properties,
@@ -55,7 +54,7 @@ select id, guid, body, properties from (
 where before <= $2::bigint;
 
 -- name: copies
--- Read the first $1 dead tasks with whose copy in the dead queue something is to be done.
+-- Read the first $1 dead tasks whose copy must be sent, searched for or removed.
 select id, guid, attempts, copy, settled or again
 from {t}history
 where copy is not null and (copy <> 'there' or settled or again)
@@ -63,14 +62,14 @@ order by id
 limit $1::integer;
 
 -- name: write_copies
--- Note what the dead queue has of dead tasks; $1: their ids and copies. It is to have nothing of those that are settled.
+-- Write the states of dead tasks' copies; $1: ids and states. A due copy of a settled task is not sent any more.
 update {t}history as h
 set copy = case when r.copy = 'due' and (h.settled or h.again) then null else r.copy end
 from json_to_recordset($1::json) as r (id bigint, copy text)
 where h.id = r.id and h.copy is not null;
 
 -- name: settle
--- It is settled what becomes of the dead tasks of the guids $1; tell of which it was not before.
+-- Settle the dead tasks with the guids $1; return those that were not settled before.
 with settled as (
     update {t}history set settled = true, copy = nullif(copy, 'due')
     where outcome = 'dead' and not settled and guid = any ($1::text[])
@@ -79,8 +78,8 @@ with settled as (
 select distinct guid from settled;
 
 -- name: forget
--- Remove up to $2 tasks that ended before unix time $1, oldest first, and their attempts; tell how many. Dead ones stay
--- until it is settled what becomes of them, or they came again, and until the dead queue has nothing of them.
+-- Remove up to $2 tasks that ended before unix time $1, oldest first, with their attempts; return how many. A dead task stays
+-- until it is settled, or was submitted again, and until the dead queue has no copy of it.
 with old as (
     select id from {t}history
     where finished_at < to_timestamp($1::float8)

@@ -1,6 +1,6 @@
 -- name: begin_leadership
--- Begin a leadership: its number is one more than any before it, also than $1, and its life is new. Numbers to come are above all in the
--- rows, and the last 16 lives are remembered.
+-- Begin a leadership with a new life and a number above all earlier ones and $1. Later ids are above all in the rows; the last
+-- 16 lives are remembered.
 update {t}manager
 set epoch = greatest(epoch, $1::bigint) + 1,
     task_ids = greatest(
@@ -14,7 +14,7 @@ set epoch = greatest(epoch, $1::bigint) + 1,
 returning epoch, turns, identity, lives;
 
 -- name: make_row
--- Make the manager's row where it was lost, of the grid $1 if that is known. Its calendar is at the last end in history.
+-- Create the manager's row if it is missing, with the grid's identity $1 if that is known. Its calendar begins at the last end in history.
 insert into {t}manager (identity, calendar)
 values (
     coalesce($1::text, md5(random()::text || clock_timestamp()::text || pg_backend_pid()::text)),
@@ -29,7 +29,7 @@ values (
 on conflict do nothing;
 
 -- name: turn
--- Fence and begin a turn of leadership $1, which follows on its $6 others; the rest changes where it is given.
+-- Fence and begin a turn of leadership $1, which has had $6 turns; write the other values that are not null.
 with turn as (
     update {t}manager
     set turns = turns + 1,
@@ -44,7 +44,7 @@ with turn as (
 select {t}expect('TEF01', 'leadership ' || $1::bigint, 1, (select count(*) from turn));
 
 -- name: look
--- Fail unless the manager's row is as leadership $1 left it with its turn $2.
+-- Fail unless the manager's row is as leadership $1 left it after turn $2.
 select {t}expect(
     'TEF01',
     'leadership ' || $1::bigint,
@@ -53,8 +53,8 @@ select {t}expect(
 );
 
 -- name: probe
--- Write a task of the body $1 (base64) and whatever else a turn writes, for a transaction that is rolled back: so it shows
--- whether there is room and whether we may. Rights are asked for where nothing is written as well.
+-- Write a task with the body $1 (base64) and all else that a turn writes, in a transaction that is rolled back: this shows
+-- whether there is room and whether we have the rights. Rights are also checked where nothing is written.
 with task as (
     insert into {t}tasks (id, guid, task_type, priority, resources, received, state, attempts, avoid, body)
     values (-1, 'probe', 'probe', 1, array[]::text[], now(), 'waiting', 0, array[]::text[], decode($1::text, 'base64'))

@@ -1,5 +1,5 @@
 -- name: accept_tasks
--- Write new tasks with their bodies; $1: their rows. Dead tasks of their guids came again.
+-- Write new tasks with their bodies; $1: their rows. Dead tasks with the same guids count as submitted again.
 with r as (
     select * from json_to_recordset($1::json) as r (
         id bigint, guid text, task_type text, priority float8, resources text[], suite text, time_limit float8,
@@ -23,7 +23,7 @@ select
 from r;
 
 -- name: update_tasks
--- Write what changed in tasks that are there; $1: their rows, without what never changes.
+-- Write changes of existing tasks; $1: their rows, without what never changes.
 with r as (
     select * from json_to_recordset($1::json) as r (
         id bigint, state text, attempts integer, attempt bigint, worker text, dispatched float8,
@@ -48,8 +48,8 @@ with r as (
 select {t}expect('TEF02', 'tasks to change', (select count(*) from r), (select count(*) from written));
 
 -- name: finish_tasks
--- Move tasks to history, and count them by suite; $1: their ids, outcomes, times, attempts and copies. What ends while the
--- clock is behind the calendar counts from the calendar: it would be gone as soon as the clock is right again.
+-- Move tasks to history, and count them by suite; $1: their ids, outcomes, times, attempts and copies. If the
+-- clock is behind the calendar, the calendar's time counts: otherwise the task would be removed once the clock is right again.
 with r as (
     select * from json_to_recordset($1::json) as r (
         id bigint, outcome text, finished_at float8, attempts integer, copy text
@@ -87,7 +87,7 @@ with r as (
 select {t}expect('TEF02', 'tasks to finish', (select count(*) from r), (select count(*) from kept));
 
 -- name: bodies
--- Read the messages of tasks, finished ones too; $1: ids, each once. After $2 bytes only what is begun.
+-- Read the messages of tasks, also finished ones; $1: ids, each once. Begin no further message after $2 bytes.
 with wanted as materialized (
     select id, octet_length(body) as size from {t}tasks where id = any ($1::bigint[])
     union all
@@ -104,7 +104,7 @@ left join {t}tasks as t on t.id = near.id
 left join {t}history as h on h.id = near.id;
 
 -- name: load_tasks
--- Read the $2 tasks that follow id $1, without their bodies.
+-- Read $2 tasks after id $1, without their bodies.
 select
     id, guid, task_type, priority, resources, suite, time_limit, date_part('epoch', received),
     state, attempts, attempt, worker, date_part('epoch', dispatched),
@@ -116,7 +116,7 @@ order by id
 limit $2::integer;
 
 -- name: message
--- Read the message of task $1, finished or not, and what else came with it.
+-- Read the message of task $1, finished or not, with its properties.
 select body, properties from {t}tasks where id = $1::bigint
 union all
 select body, properties from {t}history where id = $1::bigint;

@@ -1,5 +1,5 @@
 -- name: write_workers
--- Write workers, new ones or changed ones; $1: their rows.
+-- Write new and changed workers; $1: their rows.
 insert into {t}workers as w (name, worker_type, exchange_name, status, since, heard)
 select
     r.name, r.worker_type, r.exchange_name, r.status, to_timestamp(r.since), to_timestamp(r.heard)
@@ -15,19 +15,19 @@ set worker_type = excluded.worker_type,
     heard = excluded.heard;
 
 -- name: remove_workers
--- Remove workers by name, where they are there.
+-- Remove workers by name, if they exist.
 delete from {t}workers where name = any ($1::text[]);
 
 -- name: pause_suites
--- Hold back suites by guid, once.
+-- Pause suites by guid; a suite that is paused already is no error.
 insert into {t}paused_suites (guid) select distinct unnest($1::text[]) on conflict (guid) do nothing;
 
 -- name: ready_suites
--- Hold back suites no longer.
+-- Pause suites no longer.
 delete from {t}paused_suites where guid = any ($1::text[]);
 
 -- name: write_stops
--- Write suites that are being stopped, or were; $1: their rows.
+-- Write suites that are being stopped or were stopped; $1: their rows.
 insert into {t}stopped_suites as s (guid, below, spared, commands, stopped, over)
 select r.suite, r.below, r.spared, r.commands, r.stopped, r.over
 from json_to_recordset($1::json) as r (
@@ -41,11 +41,11 @@ set below = excluded.below,
     over = excluded.over;
 
 -- name: forget_stops
--- It need not be known any more that suites were stopped.
+-- Forget that suites were stopped.
 delete from {t}stopped_suites where guid = any ($1::text[]);
 
 -- name: load_stops
--- Read the suites that are being stopped, or were.
+-- Read the suites that are being stopped or were stopped.
 select guid, below, spared, commands, stopped, over from {t}stopped_suites order by guid;
 
 -- name: load_manager
@@ -59,5 +59,5 @@ from {t}workers
 order by name;
 
 -- name: load_paused
--- Read the suites that are held back.
+-- Read the paused suites.
 select guid from {t}paused_suites;

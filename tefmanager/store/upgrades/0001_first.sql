@@ -9,8 +9,8 @@ create table {t}upgrades (
 );
 
 -- One row. Its epoch is the number of the present leadership; turns counts the transactions that wrote. The grid's identity is
--- made here once and goes with a dump; lives are the random names of the last leaderships, newest first.
--- The calendar tells what is old, and is not moved by clocks that jump; it is written when it has moved for some minutes.
+-- created here once and is part of a dump; lives are the random names of the last leaderships, newest first.
+-- The calendar tells what is old, and does not follow clocks that jump; it is written every few minutes.
 create table {t}manager (
     single boolean not null default true,
     state text not null default 'running',
@@ -29,8 +29,8 @@ create table {t}manager (
 
 insert into {t}manager default values;
 
--- Tasks that wait or are in flight; properties is what else came with the message. Room is left in each page, so that a change of state stays in it
--- and touches no index. The guid is checked when a turn ends: one may finish and come anew in a turn.
+-- Tasks that wait or are in flight, with the other properties of their messages. Each page has free space, so that a change of
+-- state stays in its page and touches no index. Guids are checked at commit: a task may finish and be submitted again in one turn.
 create table {t}tasks (
     id bigint not null,
     guid text not null,
@@ -68,9 +68,8 @@ create table {t}tasks (
     )
 ) with (fillfactor = 70);
 
--- Waiting tasks are read by lanes, in their order, when not all of them are in memory. Nothing in this index ever
--- changes, so that a change of state still touches no index. Resources stand in it by a number, since there may
--- be more of them than an index takes.
+-- When not all waiting tasks are in memory, they are read by lanes, in order. No column of this index ever changes, so that a
+-- change of state still touches no index. It has a hash of the resources, because their names may be too long for an index.
 create index {t}tasks_lanes on {t}tasks (
     task_type, hash_array_extended(resources, 0), coalesce(suite, ''), (-priority), id
 );
@@ -96,7 +95,7 @@ create table {t}attempts (
     )
 );
 
--- A task that is tried for ever has very many: the last ones are read.
+-- A task that is retried for ever has very many attempts; only the last ones are read.
 create index {t}attempts_task on {t}attempts (task_id, id);
 create index {t}attempts_unresolved on {t}attempts (id) where unresolved;
 
@@ -123,10 +122,10 @@ create table {t}history (
 );
 
 create index {t}history_guid on {t}history (guid, id);
--- What may be forgotten, oldest first.
+-- Finds what may be removed, oldest first.
 create index {t}history_finished on {t}history (finished_at, id) where outcome <> 'dead' or settled or again;
 
--- How many tasks in history a suite has of each outcome: it is asked for when none of its tasks is left.
+-- How many tasks of a suite are in history, by outcome; read when its last task has ended.
 create table {t}suite_ends (
     guid text not null,
     completed bigint not null,
@@ -135,9 +134,9 @@ create table {t}suite_ends (
     constraint {t}suite_ends_pkey primary key (guid)
 ) with (fillfactor = 70);
 
--- Dead tasks are listed until somebody has settled what becomes of them, or a task of their guid came again.
+-- Dead tasks are listed until somebody settles them, or a task with the same guid is submitted.
 create index {t}history_dead on {t}history (id) where outcome = 'dead' and not settled and not again;
--- With whose copy in the dead queue something is to be done.
+-- Finds dead tasks whose copy must be sent, searched for or removed.
 create index {t}history_copies on {t}history (id) where copy is not null and (copy <> 'there' or settled or again);
 create index {t}history_dead_guid on {t}history (guid) where outcome = 'dead' and not settled and not again;
 
@@ -154,13 +153,13 @@ create table {t}workers (
     )
 ) with (fillfactor = 70);
 
--- Suites whose waiting tasks are held back.
+-- Paused suites.
 create table {t}paused_suites (
     guid text not null,
     constraint {t}paused_suites_pkey primary key (guid)
 );
 
--- Suites that are being stopped, or were a while ago: their tasks below an id, but for those that were in flight.
+-- Suites that are being stopped, or were stopped a while ago: their tasks below an id, except those that were in flight.
 create table {t}stopped_suites (
     guid text not null,
     below bigint not null,
@@ -171,7 +170,7 @@ create table {t}stopped_suites (
     constraint {t}stopped_suites_pkey primary key (guid)
 );
 
--- Ends the transaction under way, with the given SQLSTATE, unless as many rows were found as expected.
+-- Fails the transaction with the given SQLSTATE, unless the expected number of rows was found.
 create function {t}expect(code text, what text, wanted bigint, got bigint) returns void
 language plpgsql as $$
 begin
