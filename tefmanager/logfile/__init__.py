@@ -1,1 +1,1 @@
-"""The log that others watch: one event, one line, in a file or on standard output."""
+"""The log that other programs watch: one line per event, in a file or on standard output."""

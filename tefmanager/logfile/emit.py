@@ -11,17 +11,18 @@ from tefmanager.config.secrets import KNOWN
 from tefmanager.protocol.catalogue import LoggedEvent
 
 MORE = "tef_more"
-"""Key of an event that tells that another one follows at once, so that both may be written together."""
+"""The key of an event which says that another event follows at once, so that both may be written
+together."""
 
 _LEVELS = {level.name: level for level in LogLevel.iterconstants()}
 
 
 def emit(*lines: LoggedEvent) -> None:
-    """Log lines, all with the time of now; when this returns they are in the log."""
+    """Log lines, all with the present time; when this returns, they are in the log."""
     now = time()
     last = len(lines) - 1
     for index, line in enumerate(lines):
-        # What Logger.emit would publish, in a quarter of its time. Those who want the text make it.
+        # As Logger.emit would publish it, in a quarter of the time. Observers format the text.
         globalLogPublisher(
             {
                 "log_level": _LEVELS[line.type.level],
@@ -35,6 +36,6 @@ def emit(*lines: LoggedEvent) -> None:
 
 
 def _without_secrets(line: LoggedEvent) -> LoggedEvent:
-    """Return a line that may hold texts of services without what nobody may see."""
+    """Return a line without secrets that texts of services may contain."""
     values = tuple(KNOWN.hide(value) if isinstance(value, str) else value for value in line.values)
     return line if values == line.values else replace(line, values=values)

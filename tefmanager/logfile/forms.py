@@ -1,4 +1,4 @@
-"""What the lines of the log look like."""
+"""The formats of log lines."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from datetime import datetime
 from tefmanager.protocol.catalogue import LoggedEvent, cut, one_line
 
 LONGEST_TEXT = 8000
-"""Characters that are logged of a text that is no event, such as a traceback. Even if each of them has to
-be escaped, the line is shorter than the longest that journald takes (48 KiB)."""
+"""How many characters are logged of a text that is no event, such as a traceback. Even if each of them is
+escaped, the line is shorter than journald's limit (48 KiB)."""
 
 _PRIORITIES = {"debug": 7, "info": 6, "warn": 4, "error": 3, "critical": 2}
-"""What syslog and systemd call the levels."""
+"""The levels' numbers in syslog and systemd."""
 
 
 class Stamps:
-    """Writes local times in ISO 8601, with milliseconds and offset; most of that changes once a second."""
+    """Formats local times in ISO 8601 with milliseconds and offset; most of it changes once a second."""
 
     def __init__(self) -> None:
         self._second = -1
@@ -42,10 +42,10 @@ class Stamps:
 
 
 class TextForm:
-    """Time, level, text; a text that is no event begins with its origin in brackets.
+    """Time, level, text. A text that is no event begins with its origin in brackets.
 
     Args:
-        bare: time and level are left out, as somebody else writes them.
+        bare: leave out time and level, because another program writes them.
     """
 
     def __init__(self, *, bare: bool = False) -> None:
@@ -53,19 +53,19 @@ class TextForm:
         self._bare = bare
 
     def line(self, time: float, level: str, line: LoggedEvent) -> str:
-        """Return an event of the catalogue on one line."""
+        """Return an event of the catalogue as one line."""
         return line.text if self._bare else f"{self._stamps.stamp(time)} {level} {line.text}"
 
     def other(self, time: float, level: str, origin: str, text: str) -> str:
-        """Return anything else on one line."""
+        """Return any other text as one line."""
         start = "" if self._bare else f"{self._stamps.stamp(time)} {level} "
         return f"{start}[{one_line(origin)}] {one_line(shortened(text))}"
 
 
 class JsonForm:
-    """An object a line: time, level, event and its fields by name; or time, level, origin and text.
+    """One JSON object per line: time, level, event and its fields by name; or time, level, origin and text.
 
-    All of it is ASCII, so whatever is in a field there is no program for which it is more than one line.
+    The output is ASCII, so that every program sees it as one line, whatever a field contains.
     """
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class JsonForm:
         self._encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
     def line(self, time: float, level: str, line: LoggedEvent) -> str:
-        """Return an event of the catalogue on one line."""
+        """Return an event of the catalogue as one line."""
         found: dict[str, object] = {
             "time": self._stamps.stamp(time),
             "level": level,
@@ -84,7 +84,7 @@ class JsonForm:
         return self._encoded(found)
 
     def other(self, time: float, level: str, origin: str, text: str) -> str:
-        """Return anything else on one line."""
+        """Return any other text as one line."""
         stamp = self._stamps.stamp(time)
         return self._encoded({"time": stamp, "level": level, "origin": origin, "text": shortened(text)})
 
@@ -93,11 +93,11 @@ class JsonForm:
 
 
 _EXACT = 2.0**53
-"""Below this, a float that is whole is the number that it stands for."""
+"""Below this, a whole float is exact."""
 
 
 def _as_json(name: str, value: object) -> object:
-    """Return a field as JSON has it: numbers as numbers, also a priority, which is text already."""
+    """Return a field as a JSON value; numbers stay numbers, also a priority, which is already text."""
     if isinstance(value, int):
         return value
     if name != "priority":
@@ -107,17 +107,17 @@ def _as_json(name: str, value: object) -> object:
 
 
 class JournalForm:
-    """For systemd's journal: another form's lines, each with its priority in front."""
+    """Another form's lines for systemd's journal, each with its priority in front."""
 
     def __init__(self, inner: TextForm | JsonForm) -> None:
         self._inner = inner
 
     def line(self, time: float, level: str, line: LoggedEvent) -> str:
-        """Return an event of the catalogue on one line."""
+        """Return an event of the catalogue as one line."""
         return f"<{_PRIORITIES[level]}>{self._inner.line(time, level, line)}"
 
     def other(self, time: float, level: str, origin: str, text: str) -> str:
-        """Return anything else on one line."""
+        """Return any other text as one line."""
         return f"<{_PRIORITIES[level]}>{self._inner.other(time, level, origin, text)}"
 
 
@@ -125,7 +125,7 @@ Form = TextForm | JsonForm | JournalForm
 
 
 def shortened(text: str) -> str:
-    """Return a text, or beginning and end of a long one: a traceback says at its end what happened."""
+    """Return a text, or the beginning and end of a long one: a traceback says at its end what happened."""
     left_out = len(text) - LONGEST_TEXT
     if left_out <= 0:
         return text

@@ -1,4 +1,4 @@
-"""Takes in all that is logged in the process, by whatever means, and writes it line by line."""
+"""Writes everything that is logged in the process, line by line."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ _PYTHON = {
     LogLevel.error: logging.ERROR,
     LogLevel.critical: logging.CRITICAL,
 }
-"""What Python's logging calls the levels."""
+"""The levels of Python's logging."""
 
 _RANKS = {level: rank for rank, level in enumerate(LogLevel.iterconstants())}
 
 
 def level_of(event: LogEvent) -> Any:
-    """Return an event's level; one that was published without any is information."""
+    """Return an event's level; one that was published without a level is information."""
     return event.get("log_level") or LogLevel.info
 
 
 def line_of(form: Form, event: LogEvent) -> str:
-    """Return an event on one line."""
+    """Return an event as one line."""
     time, level = event.get("log_time") or now(), level_of(event).name
     line = event.get("line")
     if isinstance(line, LoggedEvent):
@@ -56,11 +56,11 @@ def line_of(form: Form, event: LogEvent) -> str:
 
 @implementer(ILogObserver)
 class LogObserver:
-    """Writes each event of at least a level as one line.
+    """Writes each event of at least a certain level as one line.
 
     Args:
         output: where lines go.
-        form: makes them.
+        form: formats them.
         level: name of the least important level that is written.
     """
 
@@ -71,12 +71,12 @@ class LogObserver:
         self._lines: list[str] = []
 
     def change_level(self, level: str) -> None:
-        """Write another level's events from now on, those of Python's logging as well."""
+        """Change the level from now on, also for Python's logging."""
         self._least = _RANKS[LogLevel.lookupByName(level)]
         logging.getLogger().setLevel(_PYTHON[LogLevel.lookupByName(level)])
 
     def __call__(self, event: LogEvent) -> None:
-        """Write an event; one that says that more follow waits for them."""
+        """Write an event. One which says that more follow is written together with them."""
         with self.output.lock:
             if _RANKS[level_of(event)] >= self._least:
                 self._lines.append(line_of(self._form, event))
@@ -86,7 +86,7 @@ class LogObserver:
 
 
 def take_in_everything(level: str) -> None:
-    """Let all that Python logs or complains of by itself become an event as well, each on one line."""
+    """Turn Python's own log records and warnings into events, each on one line."""
     root = logging.getLogger()
     root.addHandler(_Forwarder())
     root.setLevel(_PYTHON[LogLevel.lookupByName(level)])
@@ -99,7 +99,7 @@ class _Forwarder(logging.Handler):
     """Publishes the records of Python's logging."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Publish one."""
+        """Publish one record."""
         failure = {}
         if record.exc_info and record.exc_info[1] is not None:
             failure = {"log_failure": _failure(record.exc_info[1])}

@@ -1,8 +1,8 @@
-"""Where the lines of the log go. Nothing here waits for long, and nothing is lost without being counted.
+"""Where log lines go. Nothing here waits for long, and every lost line is counted.
 
-Lines are handed to the kernel at once, so a process that is killed has lost none of them. Those that the
-kernel does not take, as the disk is full or nobody reads the pipe, are kept up to a limit, then dropped
-and counted, and nothing overtakes them. Once a second it is tried again.
+Lines are given to the kernel at once, so a process that is killed has lost none. If the kernel does not
+accept them, because the disk is full or nobody reads the pipe, they are kept up to a limit, then dropped
+and counted; no later line overtakes them. Every second, writing is tried again.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from tefmanager.protocol import catalogue
 from tefmanager.protocol.catalogue import LoggedEvent
 
 KEPT = 256 * 1024
-"""Bytes that are kept while they can't be written."""
+"""How many bytes are kept while they can't be written."""
 
 RETRY = 1.0
-"""Seconds between two attempts, and between two looks whether the file was renamed."""
+"""Seconds between two attempts to write, and between two checks whether the file was renamed."""
 
 PATIENCE = 0.1
 """Seconds that a write to a pipe may wait for its reader."""
@@ -32,7 +32,7 @@ MODE = 0o640
 """Permissions of a new file."""
 
 _PIECE = select.PIPE_BUF
-"""Bytes that can be written to a pipe without waiting, if any can."""
+"""How many bytes can be written to a pipe without waiting, if any can."""
 
 
 Later: TypeAlias = Callable[[float, Callable[[], None]], object]
@@ -40,15 +40,15 @@ Render: TypeAlias = Callable[[LoggedEvent], bytes]
 
 
 class Output:
-    """Writes lines to a file descriptor; one that waits for nobody, such as a file's.
+    """Writes lines to a file descriptor that never blocks, such as a file's.
 
     Args:
-        fd: what to write to.
-        later: calls something in so many seconds.
-        render: makes the bytes of a line about the log itself.
+        fd: the file descriptor.
+        later: calls a function after a number of seconds.
+        render: formats a line about the log itself.
 
     Attributes:
-        lock: to be held by a thread that writes.
+        lock: must be held by a thread that writes.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Output:
         self.catch_up()
 
     def catch_up(self) -> None:
-        """Try again to write what is kept; if all of it is out, tell how much was lost."""
+        """Try again to write what is kept; when all of it is written, report how much was lost."""
         with self.lock:
             self._catch_up()
             if self._kept or self._lost:
@@ -110,10 +110,10 @@ class Output:
             self.write(self._render(catalogue.LOG_LOST(lost, self._reason)))
 
     def reopen(self) -> None:
-        """Open what has a name anew; a stream has none."""
+        """Open a named output again; a stream has no name."""
 
     def _put(self, lines: bytes, patience: float) -> bytes:
-        """Write as much as can be written, and return the rest."""
+        """Write as much as possible, and return the rest."""
         written, end = 0, time.monotonic() + patience
         try:
             while written < len(lines):
@@ -127,7 +127,7 @@ class Output:
 
 
 class StreamOutput(Output):
-    """Writes to a pipe, a socket or a terminal, whose other end may be slow."""
+    """Writes to a pipe, a socket or a terminal, whose reader may be slow."""
 
     def __init__(
         self,
@@ -146,9 +146,9 @@ class StreamOutput(Output):
 
 
 class FileOutput(Output):
-    """Appends to a file, and follows its name: when it was renamed or removed, a new one is made.
+    """Appends to a file and follows its name: if it is renamed or removed, a new file is created.
 
-    Raises OSError if it can't be opened in the first place.
+    Raises OSError if it can't be opened the first time.
     """
 
     def __init__(
@@ -178,12 +178,12 @@ class FileOutput(Output):
         except FileNotFoundError:
             return True
         except OSError:
-            return False  # it can't be seen, and so it can't be opened either: stay
+            return False  # it can't be inspected, so it can't be opened either: keep the old file
         here = os.fstat(self._fd)
         return (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino)
 
     def reopen(self) -> None:
-        """Open the file anew; where that can't be, go on with the old one."""
+        """Open the file again; if that fails, keep the old one."""
         with self.lock:
             try:
                 fd = _open(self._path)
@@ -195,13 +195,13 @@ class FileOutput(Output):
                 self._begin()
 
     def _refuse(self, error: OSError) -> None:
-        if not self._refused:  # that is told once
+        if not self._refused:  # reported once
             self._refused = True
             super().write(self._render(catalogue.LOG_NOT_REOPENED(self._path, error.strerror)))
 
     def _begin(self) -> None:
         self._refused = False
-        if self._torn:  # its beginning is in the old file
+        if self._torn:  # its beginning is in the old file: drop the rest
             self._torn = False
             self._kept = self._kept[self._kept.index(b"\n") + 1 :]
             self._lost += 1
@@ -211,7 +211,7 @@ class FileOutput(Output):
             self.catch_up()
 
     def _ends_torn(self) -> bool:
-        """Tell whether its last line was torn when a process or a machine died."""
+        """Tell whether the last line is incomplete because a process or machine died."""
         found = os.fstat(self._fd)
         if not (stat.S_ISREG(found.st_mode) and found.st_size):
             return False
@@ -224,5 +224,5 @@ def _open(path: Path) -> int:
         fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, MODE)
     except FileExistsError:
         return os.open(path, flags | os.O_CREAT, MODE)
-    os.fchmod(fd, MODE)  # a daemon's umask would hide it from those who watch it
+    os.fchmod(fd, MODE)  # a daemon's umask would hide the file from those who watch it
     return fd

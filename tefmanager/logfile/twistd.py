@@ -1,7 +1,7 @@
-"""What twistd is about to do with files, and whether it can: it would end with a traceback, or in silence.
+"""Checks whether twistd can use its files: otherwise it would end with a traceback, or silently.
 
-twistd asks for the service before it writes anything and before it changes its user, so this is the time
-to look.
+twistd asks for the service before it writes anything and before it changes its user, so this is the time to
+check.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 _MOST = 4096
-"""Bytes of a file's name that a child tells."""
+"""The most bytes of a file name that the child process reports."""
 
 
 def fault_of_files(twistd: Mapping[str, Any], *, own_log: bool) -> str | None:
     """Return which file twistd can't write or its user can't read, with what is expected, or None.
 
-    ``own_log``: twistd writes no log by itself.
+    ``own_log``: twistd itself writes no log.
     """
     folder = Path(twistd.get("rundir") or ".")
     if not os.access(folder, os.X_OK) or not folder.is_dir():
@@ -48,7 +48,7 @@ def _unwritable(path: Path) -> str | None:
 
 
 def _unreadable_by(uid: int | None, gid: int | None) -> str | None:
-    """Return what a user can't read of the program that is to become its own, or None."""
+    """Return which file of the program the future user can't read, or None."""
     if uid is None or os.geteuid() != 0 or uid == 0:
         return None
     named = {str(getattr(module, "__file__", None) or "") for module in list(sys.modules.values())}
@@ -67,7 +67,7 @@ def _name(uid: int) -> str:
 
 
 def _first_unreadable(files: Iterable[str], uid: int, gid: int | None) -> str | None:
-    """Look as a user, in a process of its own, and return the first file that it can't read."""
+    """Return the first file that a user can't read, found in a process that becomes that user."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:

@@ -1,4 +1,4 @@
-"""Where the log of this process goes, by our options and by twistd's, and how twistd is told."""
+"""Decides where this process logs, from our options and twistd's, and gives twistd its observer."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _STDOUT = 1
 
 
 class Logged(MultiService):
-    """Runs a service, and lets twistd log to an observer of ours.
+    """Runs a service, and lets twistd log to our observer.
 
-    twistd looks for one among the components of the application, to which it adds the service first.
+    twistd looks for an observer among the components of the application, after adding the service to it.
     """
 
     def __init__(self, service: IService, observer: ILogObserver) -> None:
@@ -34,16 +34,16 @@ class Logged(MultiService):
         service.setServiceParent(self)  # type: ignore[no-untyped-call]
 
     def setServiceParent(self, parent: Any) -> None:
-        """Become a part of the application."""
+        """Join the application."""
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]
         if isinstance(parent, Componentized):
             parent.setComponent(ILogObserver, self._observer)  # type: ignore[no-untyped-call]
 
 
 def open_log(reactor: Any, config: LogConfig, twistd: Mapping[str, Any] | None) -> LogObserver | None:
-    """Return what writes the log, or None where twistd does that by itself.
+    """Return what writes the log, or None if twistd does that by itself.
 
-    ``twistd`` are its options, or None where it is not there. Raises OSError when the file can't be opened.
+    ``twistd``: its options, or None without twistd. Raises OSError if the file can't be opened.
     """
     if not config.file and not logs_to_stdout(twistd):
         return None
@@ -63,27 +63,27 @@ def open_log(reactor: Any, config: LogConfig, twistd: Mapping[str, Any] | None) 
 
 
 def file_log(config: LogConfig, later: Later) -> tuple[FileOutput, LogObserver]:
-    """Return what writes the log file; ``later`` calls something in so many seconds. Raises OSError."""
+    """Return what writes the log file; ``later`` calls a function after some seconds. Raises OSError."""
     form = form_for(config.format)
     output = FileOutput(Path(config.file).absolute(), later, _renderer(form))
     return output, LogObserver(output, form, config.level)
 
 
 def logs_to_stdout(twistd: Mapping[str, Any] | None) -> bool:
-    """Tell whether twistd's options let the log go to standard output."""
+    """Tell whether twistd's options send the log to standard output."""
     if twistd is None or twistd.get("logger") or twistd.get("syslog"):
         return False
     return bool(twistd.get("nodaemon")) and twistd.get("logfile") in (None, "", "-")
 
 
 def is_journal(fd: int, environ: Mapping[str, str]) -> bool:
-    """Tell whether a file descriptor leads to systemd's journal, which says so in ``JOURNAL_STREAM``."""
+    """Tell whether a file descriptor leads to systemd's journal, according to ``JOURNAL_STREAM``."""
     found = os.fstat(fd)
     return environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
 
 def form_for(wanted: LogFormat, *, journal: bool = False) -> Form:
-    """Return what makes lines in a format."""
+    """Return the formatter for a format."""
     if wanted is LogFormat.JSON:
         return JournalForm(JsonForm()) if journal else JsonForm()
     return JournalForm(TextForm(bare=True)) if journal else TextForm()

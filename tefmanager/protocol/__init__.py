@@ -1,1 +1,1 @@
-"""What is said: messages that come in, and the catalogue of events that go out. Pure."""
+"""Incoming messages, and the catalogue of logged events. Pure."""

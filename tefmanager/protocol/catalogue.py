@@ -1,6 +1,6 @@
-"""The log lines others watch: the one catalogue of events, and how an event becomes exactly one line.
+"""The catalogue of logged events, which other programs watch, and how an event becomes exactly one line.
 
-An event's text is its name and its fields, separated by ``|``, in the order given here. Texts up to
+An event's text is its name and its fields, separated by ``|``, in the order given here. The texts up to
 `MESSAGE_INVALID_JSON` are those of the manager that this one replaces.
 """
 
@@ -11,25 +11,25 @@ import re
 from msgspec import Struct
 
 LONGEST_FIELD = 2000
-"""Characters of a field that are logged; what is longer is cut and says so."""
+"""How many characters of a field are logged. A longer field is cut, which the line shows."""
 
 UNSAFE = re.compile(
     r"[\x00-\x1f\x7f-\x9f|\\"
     r"\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff"  # unseen, or turning the direction of what follows
     r"\ud800-\udfff]"
 )
-"""Characters that might end a field or a line, do something to a terminal, or hide something."""
+"""Characters that might end a field or a line, control a terminal, or hide something."""
 
 _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t", "\\": "\\\\"}
 
 
 def escape(value: object) -> str:
-    """Return a field's text on one line: no ``|``, line break or unseen character can be in it."""
+    """Return a field's text on one line, without ``|``, line breaks or invisible characters."""
     return one_line(cut(str(value)))
 
 
 def cut(text: str, at_most: int = LONGEST_FIELD) -> str:
-    """Return as much of a field's text as is logged."""
+    """Return the part of a field's text that is logged."""
     return text if len(text) <= at_most else f"{text[:at_most]}… ({len(text)} characters)"
 
 
@@ -44,27 +44,27 @@ def _escaped(character: str) -> str:
 
 
 def plain(number: float) -> str:
-    """Return a number in as few digits as tell it from all others, such as ``7`` or ``0.5``."""
+    """Return a number in as few digits as distinguish it from all others, such as ``7`` or ``0.5``."""
     return repr(float(number)).removesuffix(".0")
 
 
 def readable(body: bytes) -> str:
-    """Return a message's body as text to log, whatever its bytes are."""
+    """Return a message's body as text for the log, whatever bytes it contains."""
     text = body[: LONGEST_FIELD * 4].decode("utf-8", "backslashreplace")
     return text if len(body) <= LONGEST_FIELD * 4 else f"{text}… ({len(body)} bytes)"
 
 
 class LoggedEvent(Struct, frozen=True):
-    """One event that happened, to be logged once the turn has committed."""
+    """An event that happened. It is logged after the turn has committed."""
 
     type: EventType
     values: tuple[object, ...]
 
     @property
     def text(self) -> str:
-        """The event's text, as it stands in the log."""
+        """The event's text in the log."""
         fields = "|".join([str(value) for value in self.values])
-        # Nearly all lines have nothing to escape; to see that at a glance takes a fraction of the time.
+        # Nearly all lines have nothing to escape, and one search for that is much faster.
         if (
             fields.isprintable()
             and "\\" not in fields
@@ -79,7 +79,7 @@ class LoggedEvent(Struct, frozen=True):
 
 
 def quoting(line: LoggedEvent, at_most: int) -> LoggedEvent:
-    """Return a line that has no more than so many characters of the message that it is about."""
+    """Return a line with at most this many characters of the message that it concerns."""
     if _MESSAGE not in line.type.fields:
         return line
     at = line.type.fields.index(_MESSAGE)
@@ -89,7 +89,7 @@ def quoting(line: LoggedEvent, at_most: int) -> LoggedEvent:
 
 
 _MESSAGE = "message"
-"""The field of an event that holds what somebody sent, with whatever secrets are in that."""
+"""The field of an event that contains a received message, with any secrets in it."""
 
 
 class EventType(Struct, frozen=True):
@@ -97,9 +97,9 @@ class EventType(Struct, frozen=True):
 
     Attributes:
         name: its first field or fields, literally.
-        fields: what the other fields are.
+        fields: the names of the other fields.
         level: ``debug``, ``info``, ``warn`` or ``error``.
-        topic: routing key under which it is published as well; empty where it is not.
+        topic: the routing key under which it is also published; empty if it is not.
     """
 
     name: str
@@ -108,7 +108,7 @@ class EventType(Struct, frozen=True):
     topic: str = ""
 
     def __call__(self, *values: object) -> LoggedEvent:
-        """Return the line for these fields."""
+        """Return the line with these field values."""
         if len(values) != len(self.fields):
             raise TypeError(f"{self.name} takes {self.fields}, got {len(values)} values")
         return LoggedEvent(self, values)
@@ -209,4 +209,4 @@ LOG_NOT_REOPENED = EventType("LOG_NOT_REOPENED", ("file", "reason"), "warn")
 CATALOGUE: tuple[EventType, ...] = tuple(
     value for value in globals().values() if isinstance(value, EventType)
 )
-"""Every event there is."""
+"""All events."""

@@ -1,4 +1,4 @@
-"""The fields of a message: nothing is made of one before its length is known. Pure."""
+"""Reads the fields of a message; decodes a field only after its length has been checked. Pure."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from typing import Any
 import msgspec
 
 LONGEST_NAME = 255
-"""Bytes of UTF-8 in a string that names something: what fits in an AMQP short string."""
+"""The most bytes of UTF-8 in a name: what fits into an AMQP short string."""
 
 LONGEST_VALUE = 6 * LONGEST_NAME + 2
-"""Bytes of JSON that a name or a number may have: the longest name, each byte as ``\\u0020``."""
+r"""The most bytes of JSON of a name or a number: the longest name, with each byte as ``\u0020``."""
 
 LONGEST_LIST = 1024 * 1024
-"""Bytes of JSON that a list of names, or the data of a control message, may have."""
+"""The most bytes of JSON of a list of names, or of a control message's data."""
 
 
 class Bad(Exception):
-    """A field that is missing or of the wrong kind, in words."""
+    """A field is missing or invalid; the text says why."""
 
 
 _NULL = msgspec.Raw(b"null")
 
 
 class Fields(msgspec.Struct):
-    """The fields we look at, each as the JSON that stands for it.
+    """The fields that we use, each as JSON.
 
-    Nothing is made of a field before its length is known: 12 MB of empty lists would be 1 GB in memory.
-    All other fields are skipped, which leaves them opaque and costs little.
+    A field is decoded only after its length has been checked, since 12 MB of empty lists would take 1 GB of
+    memory. All other fields are skipped, so they stay opaque and cost little.
     """
 
     type: msgspec.Raw = _NULL
@@ -55,14 +55,14 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _ESCAPE = re.compile(
     rb"(\\u[dD][89aAbB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\[^u])|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
 )
-"""A pair of surrogates or another escape, as the group; or one half of a pair, without it."""
+"""Matches a surrogate pair or another escape as the group, or half of a pair without the group."""
 
 
 def read_fields(body: bytes) -> Fields:
     """Return a message's fields. Raises `msgspec.DecodeError`.
 
-    One half of a surrogate pair is JSON (RFC 8259, 8.2), but nothing that msgspec reads. A NUL is put in
-    its place: no field that names something may have either.
+    Half of a surrogate pair is valid JSON (RFC 8259, 8.2), but msgspec rejects it. It is replaced by NUL:
+    no field that names something may contain either.
     """
     try:
         return _decode(body)
@@ -75,25 +75,25 @@ def read_fields(body: bytes) -> Fields:
 
 
 def value_of(raw: msgspec.Raw, field: str, at_most: int = LONGEST_VALUE) -> Any:
-    """Return what a field holds. Raises `Bad` where it is too long, and `msgspec.DecodeError`."""
+    """Return a field's value. Raises `Bad` if it is too long, and `msgspec.DecodeError`."""
     check_length(raw, field, at_most)
     return _decode_value(raw)
 
 
 def check_length(raw: msgspec.Raw, field: str, at_most: int) -> None:
-    """Raise `Bad` where a field has more bytes than that."""
+    """Raise `Bad` if a field has more than ``at_most`` bytes."""
     if len(raw) > at_most:
         raise Bad(f"{field} has {len(raw)} bytes of JSON, expected at most {at_most}")
 
 
 def type_of(fields: Fields) -> str:
-    """Return a message's type; empty where it has none that could be one."""
+    """Return a message's type; empty if it has no valid one."""
     found = _decode_value(fields.type) if len(fields.type) <= LONGEST_VALUE else None
     return found if isinstance(found, str) else ""
 
 
 def is_missing(raw: msgspec.Raw) -> bool:
-    """Tell whether a field is not there, null, or an empty string."""
+    """Tell whether a field is missing, null or an empty string."""
     return len(raw) <= len(b"null") and bytes(raw) in (b"null", b'""')
 
 

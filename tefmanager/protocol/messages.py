@@ -1,7 +1,7 @@
-"""What arrives on the manager's queue: bytes in, values out, and what is wrong with a bad message.
+"""Parses the messages in the manager's queue: bytes in, values out, with what is wrong in a bad message.
 
-Nothing here raises for a bad message: it becomes an `Invalid` that says what to log and whether the
-message belongs in the queue of rejected ones.
+Nothing here raises for a bad message: it becomes an `Invalid`, which says what to log and whether the
+message goes to the rejected queue.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from tefmanager.protocol.fields import (
 )
 
 LONGEST_REASON = 1000
-"""Characters of a reason; fewer of them are in a header of the rejected message."""
+"""The most characters of a reason; a rejected message's header contains fewer."""
 
 MOST_RESOURCES = 1000
-"""Names in a task's resources."""
+"""The most names in a task's resources."""
 
 MOST_SUITES = 1000
-"""Suites in a control message."""
+"""The most suites in a control message."""
 
 DEFAULT_PRIORITY = 1.0
 
@@ -48,7 +48,7 @@ NO_OTHERS: Mapping[str, Any] = MappingProxyType({})
 
 
 class TaskMessage(Struct, frozen=True):
-    """A task, as far as the manager looks at it. ``resources`` are sorted, each once."""
+    """A task, as far as the manager reads it. ``resources`` are sorted, each once."""
 
     guid: str
     task_type: str
@@ -59,7 +59,7 @@ class TaskMessage(Struct, frozen=True):
 
 
 class WorkerMessage(Struct, frozen=True):
-    """A ``worker_status``; ``task`` is the guid it named, if any."""
+    """A ``worker_status``; ``task``: the guid that it names, or None."""
 
     name: str
     exchange_name: str
@@ -69,7 +69,7 @@ class WorkerMessage(Struct, frozen=True):
 
 
 class ManagerState(StrEnum):
-    """What ``set_state`` sets. Only ``running`` dispatches; messages are handled in all three."""
+    """The states for ``set_state``. Only ``running`` dispatches; messages are handled in all three."""
 
     RUNNING = "running"
     PAUSED = "paused"
@@ -101,7 +101,7 @@ class SuiteCommand(Struct, frozen=True):
 
     @property
     def suites(self) -> tuple[str, ...]:
-        """All of them, each once."""
+        """All suites, each once."""
         return tuple(dict.fromkeys((self.suite, *self.more)))
 
 
@@ -109,8 +109,8 @@ class Invalid(Struct, frozen=True):
     """A message that can't be used.
 
     Attributes:
-        line: what to log; its text is the error reply as well.
-        rejected: why it belongs in the queue of rejected messages, or None where it does not.
+        line: what to log; its text is also the error reply.
+        rejected: why it goes to the rejected queue, or None if it does not.
     """
 
     line: LoggedEvent
@@ -123,14 +123,14 @@ Parsed: TypeAlias = (
 
 
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?", re.ASCII)
-"""At each character there is one way to go on, so the time it takes grows with the length alone."""
+"""Matches in linear time, because each character can be matched in only one way."""
 
 _INTEGER = re.compile(rb"0|-?[1-9][0-9]*")
-"""A whole number as JSON has it."""
+"""A whole number in JSON."""
 
 
 Other = TypeVar("Other")
-"""What messages say of which only the caller knows the types."""
+"""The content of message types that only the caller knows."""
 
 
 def parse(
@@ -139,10 +139,10 @@ def parse(
     excerpt: int = LONGEST_FIELD,
     others: Mapping[str, Callable[[Fields, bytes], Other | Invalid]] = NO_OTHERS,
 ) -> Parsed | Other:
-    """Return what a message of at most ``size_limit`` bytes says.
+    """Return the content of a message of at most ``size_limit`` bytes.
 
-    What is to be logged of a bad one has at most ``excerpt`` characters of it. ``others`` has parsers of
-    further types of messages, by type.
+    The log line for a bad message quotes at most ``excerpt`` characters of it. ``others``: parsers for
+    further message types, by type.
     """
     found = _parsed(body, size_limit, others)
     if isinstance(found, Invalid):
@@ -200,7 +200,7 @@ def _task(fields: Fields, body: bytes) -> Parsed:
 
 
 def _guid(raw: msgspec.Raw, field: str) -> object:
-    """Return what a field holds that may be a guid; a whole number is its decimal text."""
+    """Return a field's value that may be a guid; an integer becomes its decimal text."""
     check_length(raw, field, LONGEST_VALUE)
     text = bytes(raw)
     return text.decode() if _INTEGER.fullmatch(text) else value_of(raw, field)
@@ -260,7 +260,7 @@ def _number(value: object, field: str) -> float:
 
 
 def _resources(raw: msgspec.Raw) -> tuple[str, ...]:
-    """Return the names in a list, or in one string with ``|`` between them, sorted, each once."""
+    """Return the names from a list, or from one string with ``|`` between them; sorted, each once."""
     names = _listed(raw) if bytes(memoryview(raw)[:1]) == b"[" else _split(raw)
     if len(names) > MOST_RESOURCES:
         raise Bad(f"resources has more than {MOST_RESOURCES} names")
@@ -310,7 +310,7 @@ def _worker(fields: Fields, body: bytes) -> Parsed:
 
 
 def guid_of(body: bytes) -> str | None:
-    """Return the guid that a task's message names, or None where it is no such message."""
+    """Return the guid in a task's message, or None if it is no such message."""
     task = parse(body, len(body))
     return task.guid if isinstance(task, TaskMessage) else None
 
@@ -342,7 +342,7 @@ def _suite(fields: Fields, body: bytes) -> Parsed:
 
 
 def _suites(raw: msgspec.Raw) -> list[str]:
-    """Return the guids in a list, or the one that there is."""
+    """Return the guids from a list, or the single guid."""
     if bytes(memoryview(raw)[:1]) != b"[":
         return [_name(_guid(raw, "data"), "data")]
     check_length(raw, "data", LONGEST_LIST)

@@ -1,1 +1,1 @@
-"""The life of the daemon: start, wait for what is away, lead, reload, end."""
+"""The life of the daemon: start, wait for missing services, lead, reload, stop."""

@@ -1,16 +1,16 @@
-"""How often the process looks for garbage that refers to itself."""
+"""How often the process searches for cyclic garbage."""
 
 import gc
 
 YOUNG, MIDDLE, OLD = 10_000, 20, 50
-"""After how many new objects the young ones are looked at; after how many of such times the middle-aged;
-and after how many of those all."""
+"""How many new objects trigger a search of the young generation, how many such searches trigger one of the
+middle generation, and how many of those trigger a search of all."""
 
 
 def collect_rarely() -> None:
-    """Look for cycles less often than Python does by itself, never among what was there at first.
+    """Search for cycles less often than Python does by default, and never among the initial objects.
 
-    A task leaves no cycles behind, and a reservation few. To look after every 700 objects took 8 % of the
+    A task leaves no cycles behind, and a reservation few. A search after every 700 objects took 8 % of the
     manager's time.
     """
     gc.collect()

@@ -1,7 +1,7 @@
-"""The service: one leadership after the other, for ever.
+"""The service: one leadership after the other, until it is stopped.
 
-A leadership begins when the store grants it, reads the rows, and takes turns until something makes it
-untrustworthy. Then everything it held in memory is thrown away and the next one reads the rows anew:
+A leadership begins when the store grants it. It reads the rows and takes turns until something makes it
+untrustworthy. Then everything that it held in memory is thrown away, and the next one reads the rows again:
 recovering from an outage and starting are the same thing.
 """
 
@@ -40,35 +40,36 @@ from tefmanager.support.taskgroup import TaskGroup
 log = Logger()
 
 _HANDOVER = 5.0
-"""Seconds that a stop waits for what is under way."""
+"""Seconds for which a stop waits for what is under way."""
 
 _STOP_LIMIT = 9.0
 """Seconds that a stop may take."""
 
 _CAREFUL = 2000
-"""Turns of one message each, after a leadership failed for another reason than lost services; more than the
-messages that come again then."""
+"""How many turns take one message each after a leadership failed for another reason than a lost service.
+This is more than the number of messages that are redelivered then."""
 
 _MOST_ROOM = 32 * 1024 * 1024
-"""Bytes for which a database must have room, at most, before a leadership begins: what it had none for."""
+"""The most bytes for which a database must have room before a leadership begins: those for which it last
+had none."""
 
 _LOOK = 1.0
-"""Seconds between two looks at what has lasted too long."""
+"""Seconds between two looks for what has lasted too long."""
 
 _LONG_LEADERSHIP = 30.0
-"""Seconds after which a leadership that ends was no failed attempt to begin one."""
+"""A leadership that lasted for this many seconds was no failed attempt to begin one."""
 
 
 @implementer(IDeliveries, IResourceObserver)
 class Manager(Service):
-    """Runs leaderships, and hands what the adapters tell to the one that runs.
+    """Runs leaderships, and passes events of the adapters to the present one.
 
     Args:
         clock: for timers.
         clocks: reads the clocks.
-        reservations: makes new ones for each leadership: a manager that stands by leaves Etcd alone.
+        reservations: makes new ones for each leadership, because a standby does not use Etcd.
         give_up: is called with a reason when no leadership can ever begin.
-        outages: is told what the manager has to do without; `tefmanager.tap` tells it of RabbitMQ.
+        outages: is told what the manager has to do without; `tefmanager.tap` reports RabbitMQ.
     """
 
     name = "tef-manager"
@@ -117,9 +118,9 @@ class Manager(Service):
         self._leaderships = self._task_group.run(self._lead_for_ever())
 
     def stopService(self) -> Deferred[None]:
-        """Finish what is under way, hand over, disconnect; for some seconds at most.
+        """Finish what is under way, hand over, disconnect; within some seconds.
 
-        After that it is as if the process had died: the next leader puts everything in order.
+        After that it is as if the process had died: the next leader repairs what was left.
         """
         super().stopService()  # type: ignore[no-untyped-call]
         stopped: Deferred[None] = Deferred()
@@ -159,7 +160,7 @@ class Manager(Service):
         log.failure("a part of the manager failed", failure)
 
     def _look(self) -> None:
-        """Tell what has lasted for too long, whoever waits for it."""
+        """Report what has lasted too long, whoever waits for it."""
         if self._engine is not None:
             self._engine.look()
         self.outages.remind()
@@ -178,14 +179,14 @@ class Manager(Service):
             except CancelledError:
                 raise
             except Exception as error:
-                # Nobody else would begin another leadership: the process would live on and do nothing.
+                # Nobody else would begin another leadership: the process would stay and do nothing.
                 log.failure("a leadership could neither begin nor end; trying again")
                 self.outages.began(Away.LEADERSHIP, f"{type(error).__name__}: {error}")
             if self.running:
                 await backoff.pause()
 
     async def _lead_once(self) -> float:
-        """Wait for a leadership and outlive it; return how many seconds it lasted."""
+        """Wait for a leadership and run it to its end; return how many seconds it lasted."""
         leadership = await self._store.leadership(self.outages.leadership_awaited, self._room)
         self.outages.leadership_granted()
         began = self._clocks().monotonic
@@ -193,7 +194,7 @@ class Manager(Service):
         return self._clocks().monotonic - began
 
     async def _outlive(self, leadership: ILeadership) -> None:
-        """Lead until the leadership ends, whatever ends it."""
+        """Run a leadership until it ends, whatever ends it."""
         try:
             await self._leadership(leadership)
         except CancelledError:
@@ -265,7 +266,7 @@ class Manager(Service):
         )
 
     async def _end(self, leadership: ILeadership) -> None:
-        self._ending = True  # a stop waits for it
+        self._ending = True  # a stop waits for this
         try:
             await self._hand_over(leadership)
         finally:
@@ -292,7 +293,7 @@ class Manager(Service):
         self.outages.drop(Away.STEP)
 
     def change(self, policy: Policy) -> None:
-        """Work by another policy from now on; queues and meter stay."""
+        """Apply another policy from now on; queues and meter stay."""
         self._policy = replace(policy, queues=self._policy.queues, meter=self._policy.meter)
         for calls, interval in self._loops.items():
             calls.interval = interval()
@@ -304,7 +305,7 @@ class Manager(Service):
     # --- looking at Etcd ---
 
     def _refresh(self) -> None:
-        """Read all resources again, unless that is being done."""
+        """Read all resources again, unless that is under way."""
         if not self._refreshing:
             self._refreshing = True
             self._task_group.run(self._read_resources())
@@ -322,7 +323,7 @@ class Manager(Service):
 
     @property
     def core(self) -> Core | None:
-        """The core of the leadership under way, or None where this manager is not the active one."""
+        """The core of the present leadership, or None if this manager is not the active one."""
         return None if self._engine is None else self._engine.core
 
     @property
@@ -331,14 +332,14 @@ class Manager(Service):
         return None if self._engine is None else self._engine.turn_began
 
     def command(self, event: events.Commanded) -> bool:
-        """Do what a control message asks for; False where this manager is not the active one."""
+        """Carry out a control message; return False if this manager is not the active one."""
         if self._engine is None:
             return False
         self._engine.post(event)
         return True
 
     def ask(self, question: Question) -> Deferred[object] | None:
-        """Return the answer to come, see `Inquirer.ask`; None where this manager is not the active one."""
+        """Return a Deferred for the answer, see `Inquirer.ask`; None if this manager is not active."""
         return None if self._engine is None else self._engine.ask(question)
 
     # --- what the adapters tell ---
@@ -350,17 +351,17 @@ class Manager(Service):
             self._engine.post(delivery)
 
     def session_lost(self, session: int, reason: str) -> None:
-        """The consumer's channel is gone."""
+        """Note that the consumer's channel is gone."""
         emit(catalogue.DELIVERIES_LOST(reason))
         if self._engine is not None:
             self._engine.session_lost(session)
 
     def resources_seen(self, seen: Seen) -> None:
-        """Resources changed."""
+        """Take in changes of resources."""
         self._tell(events.ResourcesSeen(seen))
 
     def resources_read(self, seen: Seen, held: Mapping[int, frozenset[str]]) -> None:
-        """All resources were read."""
+        """Take in a full read of the resources."""
         self._resources_lost = False
         self.outages.over(Away.ETCD)
         self._tell(events.ResourcesRead(seen, held))
@@ -370,7 +371,7 @@ class Manager(Service):
         self._tell(events.ResourcesReplaced(reason))
 
     def resources_lost(self, reason: str) -> None:
-        """Etcd is away, or still is, for another reason."""
+        """Note that Etcd is unreachable, or is so for a new reason."""
         self.outages.began(Away.ETCD, reason, quiet=not self._resources_lost)
         if not self._resources_lost:
             self._resources_lost = True

@@ -141,7 +141,7 @@ def _help_of(command: click.Command) -> str:
 
 
 def _paragraphs(text: str) -> str:
-    r"""Return a text as paragraphs; those that begin with a line of ``\b`` keep their lines."""
+    r"""Return a text as paragraphs; a paragraph that begins with a line ``\b`` keeps its line breaks."""
     return "".join(_paragraph(each) for each in text.split("\n\n"))
 
 
@@ -156,7 +156,7 @@ def _entry(name: str, text: str) -> str:
 
 
 def _literal(text: str) -> str:
-    r"""Return a text in which nothing is a request of roff: ``\`` and ``-`` are themselves."""
+    r"""Return a text in which roff interprets nothing: ``\`` and ``-`` stand for themselves."""
     text = text.replace("\\", "\\e").replace("-", "\\-").replace('"', "\\(dq")
     return f"\\&{text}" if text.startswith((".", "'")) else text
 

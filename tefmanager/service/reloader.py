@@ -13,12 +13,12 @@ from tefmanager.support.clocks import read_clocks
 
 
 class Reloader:
-    """Holds the configuration in force.
+    """Holds the present configuration.
 
     Args:
-        read: reads options, environment and files. Raises `ConfigError`: then all stays as it was.
-        config: what was read at the start.
-        notifier: is told that the process reloads, and when it is done.
+        read: reads options, environment and files. If it raises `ConfigError`, nothing changes.
+        config: the configuration at the start.
+        notifier: is told when reloading begins and ends.
     """
 
     def __init__(self, read: Callable[[], Config], config: Config, notifier: Notifier) -> None:
@@ -28,11 +28,11 @@ class Reloader:
         self._followers: list[Callable[[Config], None]] = []
 
     def follow(self, change: Callable[[Config], None]) -> None:
-        """Let something be given each new configuration."""
+        """Call ``change`` with each new configuration."""
         self._followers.append(change)
 
     def reload(self) -> None:
-        """Read the configuration, hand on what may change, and log what does and what does not."""
+        """Read the configuration, apply what may change, and log what was applied and what was not."""
         self._notifier.tell_reloading(read_clocks().monotonic)
         try:
             self._reload()

@@ -1,4 +1,4 @@
-"""The manager on services of its own: starts a sandbox, the manager on it, and removes all when stopped."""
+"""The manager with services of its own: starts a sandbox and the manager, and removes all when it stops."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tefmanager.support.taskgroup import TaskGroup
 log = Logger()
 
 _TCP = re.compile(r"tcp:(?:port=)?([1-9]\d*)(?::interface=([\w.]+))?")
-"""A place for the page that has an address on this machine: port, interface."""
+"""An address for the page on this machine: port, interface."""
 
 
 class Sandboxed(Service):
@@ -30,8 +30,8 @@ class Sandboxed(Service):
 
     Args:
         config: to be completed with the sandbox's addresses.
-        make: makes the service of the completed configuration.
-        give_up: is called with a reason when the sandbox can't be had.
+        make: makes the service from the completed configuration.
+        give_up: is called with a reason if the sandbox can't start.
     """
 
     def __init__(
@@ -88,8 +88,8 @@ class Sandboxed(Service):
 def with_own_page(config: Config) -> Config:
     """Return a configuration whose page has a port of its own.
 
-    The default port may belong to another manager on this machine. Then the page gets a free one. A place
-    that somebody asked for stays as it is.
+    Another manager on this machine may use the default port, so the page gets a free one instead. An
+    address that the user asked for is kept.
     """
     found = _TCP.fullmatch(config.http.endpoint)
     if config.http.asked or found is None or _is_free(int(found[1])):
@@ -99,7 +99,7 @@ def with_own_page(config: Config) -> Config:
 
 
 def page_address(endpoint: str) -> str:
-    """Return the page's address for an endpoint in Twisted's words; what is no plain TCP stays as it is."""
+    """Return the page's URL for a Twisted endpoint description. One that is not plain TCP is kept."""
     found = _TCP.fullmatch(endpoint)
     return f"http://{found[2] or HOST}:{found[1]}/" if found else endpoint
 
@@ -115,7 +115,7 @@ def _is_free(port: int) -> bool:
 
 
 def _say(line: str) -> None:
-    """Tell the person at the terminal; it is no event, and the addresses hold passwords."""
+    """Print a line to the terminal. It is not logged, because the addresses contain passwords."""
     out = sys.__stdout__
     if out is not None:
         print(line, file=out, flush=True)

@@ -1,7 +1,7 @@
-"""How the process ends: with status 0 when it was told to; when it can't start, with one line and status 1.
+"""How the process ends: with status 0 after a stop; with one line and status 1 if it can't start.
 
-twistd builds the service before it begins to log and before it becomes a daemon: its stderr is still the
-caller's, and its log is not open yet. Any exception there ends in a traceback, `usage.UsageError` too.
+twistd builds the service before it opens the log and before it becomes a daemon: stderr is still the
+caller's. Any exception at that point ends in a traceback, even `usage.UsageError`.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ log = Logger()
 
 
 def refuse(line: str, twistd: Mapping[str, Any] | None, log: LogConfig | None = None) -> NoReturn:
-    """End the process: ``line`` goes to stderr and to the log file, ours or the one of twistd's options.
+    """End the process: write ``line`` to stderr and to the log file, ours or the one in twistd's options.
 
-    Where the log is standard output (``twistd -n`` without a file) stderr is enough. ``twistd`` is
-    None where the options have no parent. Raises `SystemExit`: only for the time before the reactor runs.
+    If the log is standard output (``twistd -n`` without a file), it is written only to stderr. ``twistd``
+    is None if the options have no parent. Raises `SystemExit`, so call it only before the reactor runs.
     """
     message = f"tef-manager: {KNOWN.hide(line)}"
     try:
@@ -41,19 +41,19 @@ def refuse(line: str, twistd: Mapping[str, Any] | None, log: LogConfig | None = 
 
 
 def exit_with(reactor: Any) -> Callable[[str], None]:
-    """Return what ends a process whose reactor runs: one line on stderr and in the log, exit status 1."""
+    """Return a function that ends a running process: one line on stderr and in the log, exit status 1."""
     given_up = False
 
     def give_up(line: str) -> None:
         nonlocal given_up
         if given_up:
-            return  # one reason is enough
+            return  # report only the first reason
         given_up = True
         message = f"tef-manager: {KNOWN.hide(line)}"
         Logger("tefmanager").critical("{message}", message=message)
         if sys.__stderr__ is not None:
             print(message, file=sys.__stderr__, flush=True)
-        # twistd ends with status 0 whatever made the reactor stop, so the status is set when Python ends.
+        # twistd exits with 0 whatever stopped the reactor, so the status is set when Python exits.
         atexit.register(os._exit, 1)
         reactor.callWhenRunning(reactor.stop)  # services start before the reactor runs
 
@@ -61,7 +61,7 @@ def exit_with(reactor: Any) -> Callable[[str], None]:
 
 
 def end_well(reactor: Any) -> None:
-    """Let SIGTERM stop the reactor and the process end with exit status 0, once the reactor runs.
+    """Let SIGTERM stop the running reactor, and the process exit with status 0.
 
     Twisted's own handler does the same, but then ends the process by sending it the signal again.
     """
@@ -81,12 +81,12 @@ def end_well(reactor: Any) -> None:
 
 
 def on_hangup(reactor: Any, call: Callable[[], None]) -> None:
-    """Let SIGHUP call something, in the reactor's thread."""
+    """Let SIGHUP call a function in the reactor's thread."""
     signal.signal(signal.SIGHUP, lambda number, frame: reactor.callFromThread(call))
 
 
 def _never(seconds: float, call: Callable[[], None]) -> None:
-    """Take the place of a reactor that will not run."""
+    """Do nothing: replaces the timer of a reactor that will not run."""
 
 
 def _log(message: str, twistd: Mapping[str, Any]) -> None:
@@ -103,7 +103,7 @@ def _log(message: str, twistd: Mapping[str, Any]) -> None:
 
 
 def _observer(observer: Callable[..., object]) -> ILogObserver:
-    """Return what a ``--logger`` or syslog gives, which may be of the kind before `twisted.logger`."""
+    """Return the observer of a ``--logger`` or of syslog, which may be older than `twisted.logger`."""
     if ILogObserver.providedBy(observer):
         return observer
     return cast(ILogObserver, LegacyLogObserverWrapper(cast(Any, observer)))

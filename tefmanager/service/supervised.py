@@ -1,4 +1,4 @@
-"""Lets systemd know what the manager does, and that it makes progress."""
+"""Tells systemd what the manager does, and that it makes progress."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tefmanager.status.view import Health, Readiness
 log = Logger()
 
 INTERVAL = 1.0
-"""Seconds between two looks at the manager, unless the watchdog is to be told more often."""
+"""Seconds between two looks at the manager, unless the watchdog needs shorter ones."""
 
 
 class Shown(Protocol):
@@ -25,17 +25,17 @@ class Shown(Protocol):
         """Tell whether the manager makes progress."""
 
     def readiness(self) -> Readiness:
-        """Tell whether it can work, or could if the active one went."""
+        """Tell whether it can work, or could if the active manager stopped."""
 
     def headline(self) -> str:
-        """Tell in a line what it does, or what it waits for."""
+        """Tell in a line what it does or waits for."""
 
 
 class Supervised(Service):
-    """Looks at the manager now and then, and tells systemd.
+    """Looks at the manager regularly, and tells systemd.
 
-    The watchdog hears nothing while a turn does not end, just as ``/health`` says then, nor while the
-    reactor is stuck. A process that waits for its services is alive, but not ready.
+    The watchdog gets no signal while a turn does not end (``/health`` fails then too) or the reactor is
+    blocked. A process that waits for its services is alive, but not ready.
     """
 
     def __init__(self, clock: IReactorTime, notifier: Notifier, view: Shown) -> None:
@@ -52,7 +52,7 @@ class Supervised(Service):
         looking.addErrback(lambda failure: log.failure("systemd is told nothing any more", failure))
 
     def stopService(self) -> None:
-        """Tell that the manager is about to stop, and look no more."""
+        """Tell systemd that the manager is stopping, and stop looking."""
         super().stopService()  # type: ignore[no-untyped-call]
         if self._looks.running:
             self._looks.stop()
@@ -67,5 +67,5 @@ class Supervised(Service):
 
 
 def is_ready(found: Readiness) -> bool:
-    """Tell whether the manager consumes or stands by; Etcd may be away all the same."""
+    """Tell whether the manager consumes or stands by, even if Etcd is unreachable."""
     return found.role == "standby" or (found.role == "active" and "consumer" not in found.missing)

@@ -1,4 +1,4 @@
-"""Tells systemd how the process is doing, by the datagrams of ``sd_notify(3)``; without systemd, nobody."""
+"""Tells systemd the state of the process, through ``sd_notify(3)`` datagrams; without systemd, nobody."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ log = Logger()
 
 
 class Notifier:
-    """Speaks for this process.
+    """Sends notifications for this process.
 
     Args:
-        address: of systemd's socket, a path or ``@`` and an abstract name; empty: there is none.
-        watchdog: seconds within which systemd wants to hear that the process lives, or None.
+        address: of systemd's socket, a path or ``@`` and an abstract name; empty if there is none.
+        watchdog: seconds within which systemd expects a sign of life, or None.
 
     Attributes:
         watchdog: as given.
-        ready: systemd has been told that the process is.
+        ready: systemd has been told that the process is ready.
     """
 
     def __init__(self, address: str, watchdog: float | None = None) -> None:
@@ -35,7 +35,7 @@ class Notifier:
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Notifier:
-        """Return the one that systemd's variables describe."""
+        """Return the notifier that systemd's environment variables describe."""
         mine = environ.get("WATCHDOG_PID") in (None, str(os.getpid()))
         usec = environ.get("WATCHDOG_USEC", "") if mine else ""
         return cls(environ.get("NOTIFY_SOCKET", ""), int(usec) / 1e6 if usec else None)
@@ -45,33 +45,33 @@ class Notifier:
         return bool(self._address)
 
     def tell_ready(self) -> None:
-        """The process does what it is there for, or could at once."""
+        """Tell that the process does its work, or could at once."""
         self.ready = True
         self._tell("READY=1", f"MAINPID={os.getpid()}")
 
     def tell_status(self, text: str) -> None:
-        """Say in a line for people what the process does; what has been said is not said again."""
+        """Tell people in a line what the process does; a repeated line is not sent."""
         if text != self._status:
             self._status = text
             self._tell(f"STATUS={one_line(KNOWN.hide(text))}")
 
     def tell_alive(self) -> None:
-        """The process makes progress."""
+        """Tell that the process makes progress."""
         if self.watchdog is not None:
             self._tell("WATCHDOG=1")
 
     def tell_reloading(self, monotonic: float) -> None:
-        """Configuration is being read again since this time; `tell_reloaded` has to follow."""
-        if self.ready:  # one that still starts is not reloaded, for systemd
+        """Tell that reloading began at this time; `tell_reloaded` must follow."""
+        if self.ready:  # for systemd, a process that is still starting can't reload
             self._tell("RELOADING=1", f"MONOTONIC_USEC={int(monotonic * 1e6)}")
 
     def tell_reloaded(self) -> None:
-        """Configuration has been read."""
+        """Tell that reloading has ended."""
         if self.ready:
             self._tell("READY=1")
 
     def tell_stopping(self) -> None:
-        """The process is about to end."""
+        """Tell that the process is about to end."""
         self._tell("STOPPING=1", "STATUS=stopping")
 
     def _tell(self, *lines: str) -> None:
@@ -81,7 +81,7 @@ class Notifier:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as speaker:
                 speaker.sendto("\n".join(lines).encode(), self._address)
         except OSError as error:
-            if not self._unheard:  # that is logged once
+            if not self._unheard:  # logged once
                 log.warn("systemd can't be told {what}: {reason}", what=lines[0], reason=str(error))
             self._unheard = True
         else:

@@ -1,4 +1,4 @@
-"""The answers to requests under ``/api/``: one table of what can be asked, and of what can be done."""
+"""Answers requests under ``/api/``, from one table of all questions and actions."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from tefmanager.protocol.messages import ManagerState, SetState, SuiteCommand
 from tefmanager.status.view import Events, Health, Rates, Readiness, View
 
 MOST = 1000
-"""Things that one answer lists at most."""
+"""The most items in one answer."""
 
 LONGEST_BODY = 4096
-"""Bytes of a request's body."""
+"""The most bytes of a request's body."""
 
 LONGEST_NAME = 255
-"""Bytes of a name, as in messages."""
+"""The most bytes of a name, as in messages."""
 
 _DIGITS = re.compile("[0-9]{1,9}")
 
@@ -35,10 +35,10 @@ SUITE_ACTIONS = {"pause": "pause_suite", "ready": "ready_suite", "stop": "stop_s
 
 
 class Refused(Exception):
-    """A request that gets an error for its answer.
+    """A request is answered with an error.
 
     Attributes:
-        status: HTTP's.
+        status: the HTTP status.
     """
 
     def __init__(self, status: int, text: str) -> None:
@@ -47,31 +47,31 @@ class Refused(Exception):
 
 
 class Error(Struct, frozen=True):
-    """Why a request got no other answer."""
+    """Why a request failed."""
 
     error: str
 
 
 class Accepted(Struct, frozen=True):
-    """What was asked for will be done, by the next turn."""
+    """The next turn will carry out the action."""
 
     accepted: bool = True
 
 
 class StateBody(Struct, frozen=True, forbid_unknown_fields=True):
-    """The state that the manager is to have."""
+    """The new state of the manager."""
 
     state: ManagerState
 
 
 class SuiteBody(Struct, frozen=True, forbid_unknown_fields=True):
-    """The suite that something is to be done with."""
+    """The suite to act on."""
 
     suite: Annotated[str, Meta(min_length=1, max_length=LONGEST_NAME)]
 
 
 class GuidBody(Struct, frozen=True, forbid_unknown_fields=True):
-    """The task that something is to be done with."""
+    """The task to act on."""
 
     guid: Annotated[str, Meta(min_length=1, max_length=LONGEST_NAME)]
 
@@ -84,12 +84,12 @@ Names = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter of a query.
+    """A query parameter.
 
     Attributes:
         text: what it does, for people.
-        choices: what it may be; empty: any text.
-        number: it is a whole number from 1 to `MOST`.
+        choices: its possible values; empty means any text.
+        number: it is an integer from 1 to `MOST`.
     """
 
     text: str
@@ -99,17 +99,17 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Route:
-    """Something that can be asked, or done.
+    """A question or an action.
 
     Attributes:
         method: ``GET`` or ``POST``.
         path: below ``/api/``; ``{name}`` stands for one segment.
         text: what it does, for people.
-        answer: makes the answer of the view, the query, the path's names and the body, at once or later.
+        answer: makes the answer from the view, the query, the names in the path and the body, now or later.
         result: type of the answer.
         query: its parameters.
-        body: type of the body, or None where there is none.
-        choices: what a name in the path may be, where not anything.
+        body: type of the body, or None if it has none.
+        choices: the possible values of a name in the path, if restricted.
     """
 
     method: str
@@ -122,7 +122,7 @@ class Route:
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def match(self, segments: list[str]) -> Names | None:
-        """Return what the names in the path stand for, or None where this is another path."""
+        """Return the values of the names in the path, or None if the path does not match."""
         parts = self.path.split("/")
         if len(parts) != len(segments):
             return None
@@ -143,7 +143,7 @@ def decoded_path(segments: list[bytes]) -> list[str]:
 
 
 def checked_query(given: Mapping[str, list[str]], known: Mapping[str, Parameter]) -> Query:
-    """Return the parameters of a query, each once. Raises `Refused`."""
+    """Return the query's parameters, each once. Raises `Refused`."""
     found: dict[str, str] = {}
     for name, texts in given.items():
         if name not in known:
@@ -179,7 +179,7 @@ def _tasks(view: View, query: Query, names: Names, body: bytes) -> inquiry.Tasks
 
 
 async def _told(view: View, type: str, data: object) -> object:
-    """Ask what a control message may ask. Raises `Refused`."""
+    """Ask a question of a control message. Raises `Refused`."""
     try:
         return await view.ask(read_question(type, data))
     except ValueError as error:
@@ -189,7 +189,7 @@ async def _told(view: View, type: str, data: object) -> object:
 
 
 def _of_a_task(type: str) -> Callable[[View, Query, Names, bytes], Deferred[Struct]]:
-    """Return what answers a question about one task, finished or not."""
+    """Return a function that answers a question about one task, finished or not."""
 
     async def find(view: View, guid: str) -> Struct:
         found = await _told(view, type, guid)
@@ -216,7 +216,7 @@ def _act_on_dead(view: View, query: Query, names: Names, body: bytes) -> Deferre
 
 
 async def _retry(view: View, guid: str) -> Struct:
-    """Take a dead task in again; it waits by the time that this returns."""
+    """Submit a dead task again; it waits when this returns."""
     found = await _told(view, "retry_dead", {"guids": [guid]})
     if not (isinstance(found, inquiry.Retried) and guid in found.retried):
         raise Refused(404, "there is no such dead task")
@@ -224,7 +224,7 @@ async def _retry(view: View, guid: str) -> Struct:
 
 
 async def _drop(view: View, guid: str) -> Struct:
-    """Let a dead task be listed no more; its copy goes from the dead queue soon."""
+    """Stop listing a dead task; its copy is removed from the dead queue soon."""
     if not await _told(view, "settle_dead", {"guids": [guid]}):
         raise Refused(404, "there is no such dead task")
     return Accepted()
@@ -236,7 +236,7 @@ def _set_state(view: View, query: Query, names: Names, body: bytes) -> Accepted:
 
 
 def _read_body(body: bytes, wanted: type[B]) -> B:
-    """Return what a body says. Raises `Refused`."""
+    """Return a body's content. Raises `Refused`."""
     try:
         return msgspec.json.decode(body, type=wanted)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -362,4 +362,4 @@ ROUTES = (
         choices={"action": ("retry", "drop")},
     ),
 )
-"""All that there is under ``/api/``, but for the description of it and the stream."""
+"""Everything under ``/api/``, except its description and the stream."""

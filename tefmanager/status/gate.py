@@ -1,4 +1,4 @@
-"""The token: who has it may do something. Who guesses waits, and is told of in the log."""
+"""The token: whoever has it may act. Wrong tokens are delayed and logged."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from tefmanager.protocol import catalogue
 from tefmanager.protocol.catalogue import LoggedEvent
 
 DELAY = 1.0
-"""Seconds after which a wrong token is refused; one connection can try one at a time."""
+"""Seconds until a wrong token is refused. A connection can try one at a time."""
 
 LOG_INTERVAL = 10.0
-"""Seconds between two lines about wrong tokens."""
+"""Seconds between two log lines about wrong tokens."""
 
 
 class Gate:
     """Compares tokens in constant time.
 
     Args:
-        token: the right one, or None where there is none.
+        token: the right token, or None if there is none.
         tell: logs a line.
     """
 
@@ -36,15 +36,15 @@ class Gate:
 
     @property
     def exists(self) -> bool:
-        """Whether there is a token at all."""
+        """Whether there is a token."""
         return self._token is not None
 
     def lets_in(self, authorization: bytes) -> bool:
-        """Tell whether a header has the token."""
+        """Tell whether a header contains the token."""
         return self._token is not None and hmac.compare_digest(authorization, b"Bearer " + self._token)
 
     def guessed(self, peer: str) -> None:
-        """Log that a token was wrong: at once, then in one line for all of some seconds."""
+        """Log a wrong token: the first at once, further ones together after some seconds."""
         self._wrong += 1
         if not self._quiet:
             self._report(peer)

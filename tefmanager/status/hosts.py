@@ -1,7 +1,7 @@
-"""By which names the page may be asked for. Pure.
+"""The host names by which the page may be requested. Pure.
 
-A web page of somebody else can let its own name lead to this address (DNS rebinding), and its browser then
-sends requests here, from behind every firewall. Their ``Host`` is that page's name.
+Another site can let its own name resolve to this address (DNS rebinding), so that a visitor's browser sends
+requests here, even from behind a firewall. The ``Host`` header of such requests has the other site's name.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 LONGEST = 300
-"""Bytes of a host or origin that are looked at."""
+"""The most bytes of a host or origin that are checked."""
 
 
 class Hosts:
-    """Knows the names under which we are reached.
+    """Knows our host names.
 
     Args:
-        configured: names and addresses beside those of this machine's loopback.
+        configured: names and addresses in addition to those of this machine's loopback.
     """
 
     def __init__(self, configured: Iterable[str] = ()) -> None:
         self._configured = frozenset(name.lower().rstrip(".") for name in configured)
 
     def has(self, host: bytes | None, local: str) -> bool:
-        """Tell whether a request for a host is meant for us; ``local`` is the address at which it came.
+        """Tell whether a request's host is ours; ``local``: the address at which the request arrived.
 
-        One that names none comes from no browser.
+        A request without a host does not come from a browser.
         """
         if host is None:
             return True
@@ -35,7 +35,7 @@ class Hosts:
         return name in self._configured or _is_loopback(name) or (bool(name) and name == local)
 
     def is_ours(self, origin: bytes | None, host: bytes | None) -> bool:
-        """Tell whether a browser's request comes from a page of ours; programs name no origin."""
+        """Tell whether a browser's request comes from one of our pages; programs send no origin."""
         if origin is None:
             return True
         text = origin[:LONGEST].decode("latin-1").lower()
@@ -46,12 +46,14 @@ class Hosts:
 def _name(url: str) -> str:
     try:
         return (urlsplit(url).hostname or "").rstrip(".")
-    except ValueError:  # brackets without an address in them
+    except ValueError:  # brackets without an address inside
         return ""
 
 
 def _is_loopback(name: str) -> bool:
-    if name == "localhost" or name.endswith(".localhost"):  # which no resolver may lead elsewhere
+    if name == "localhost" or name.endswith(
+        ".localhost"
+    ):  # no resolver may resolve this to another address
         return True
     try:
         return ip_address(name).is_loopback

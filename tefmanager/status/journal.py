@@ -1,4 +1,4 @@
-"""Follows the log: what happened last, and how often what happened."""
+"""Follows the log: remembers the last events, and counts events."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tefmanager.protocol.catalogue import LoggedEvent, quoting
 from tefmanager.status.meter import Meter
 
 LAST = 50
-"""Events that are remembered."""
+"""How many events are remembered."""
 
 
 class Following(Service):
-    """Lets a journal follow the log while it runs."""
+    """Lets a journal follow the log while the service runs."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -28,21 +28,21 @@ class Following(Service):
         globalLogPublisher.addObserver(self._journal)
 
     def stopService(self) -> None:
-        """Follow no more."""
+        """Stop following."""
         super().stopService()  # type: ignore[no-untyped-call]
         globalLogPublisher.removeObserver(self._journal)
 
 
 @implementer(ILogObserver)
 class Journal:
-    """An observer of the log.
+    """A log observer.
 
     Args:
         meter: counts what is logged.
 
     Attributes:
-        last: time, level and text of the last events, without the messages that they are about: who reads
-            the page may not be meant to read those.
+        last: time, level and text of the last events, without quoted messages, because readers of the page
+            may not be allowed to read those.
     """
 
     def __init__(self, meter: Meter) -> None:

@@ -1,4 +1,4 @@
-"""Listens for requests."""
+"""Listens for HTTP requests."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from tefmanager.status.web import Root
 log = Logger()
 
 OTHERS = 0o007
-"""What everybody may do, who is neither the owner nor of the group."""
+"""The permissions of users who are neither the owner nor in the group."""
 
 
 class StatusServer(Service):
     """Serves the page, the JSON and the metrics.
 
     Args:
-        config: where; whether it is an error if that can't be had; what may do something.
-        give_up: is called with a reason if that place was asked for, and can't be had.
+        config: the address, whether failing to get it is an error, and the token.
+        give_up: is called with a reason if the address was asked for and can't be used.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class StatusServer(Service):
     def startService(self) -> None:
         """Begin to listen."""
         super().startService()  # type: ignore[no-untyped-call]
-        mask = os.umask(OTHERS)  # a socket's file is there before it has its mode
+        mask = os.umask(OTHERS)  # a socket's file exists before it has its mode
         os.umask(mask | OTHERS)
         try:
             listening = self._endpoint.listen(self._site)
@@ -84,7 +84,7 @@ class StatusServer(Service):
             emit(catalogue.HTTP_UNAVAILABLE(self._where, reason))
 
     def stopService(self) -> Deferred[None]:
-        """Listen no more, and let everybody go."""
+        """Stop listening, and close all connections."""
         super().stopService()  # type: ignore[no-untyped-call]
         return Deferred.fromCoroutine(self._stop())
 
@@ -95,10 +95,10 @@ class StatusServer(Service):
 
 
 def for_group_only(endpoint: str) -> str:
-    """Return an endpoint; the file of a socket is for its owner and group where no mode is given.
+    """Return an endpoint whose socket file is only for owner and group, if no mode is given.
 
-    To connect one needs to write there. A umask that leaves the group nothing leaves it to its owner;
-    any other does not count.
+    Connecting requires write permission. A umask that gives the group no permission leaves the socket to
+    its owner; otherwise the umask does not matter.
     """
     if not endpoint.startswith("unix:") or ":mode=" in endpoint:
         return endpoint
@@ -108,7 +108,7 @@ def for_group_only(endpoint: str) -> str:
 
 
 def _shown(address: Any) -> str:
-    """Return where we listen: the name of a socket's file, or host and port."""
+    """Return the address where we listen: a socket's file, or host and port."""
     if isinstance(address, UNIXAddress):
         return os.fsdecode(address.name or b"")
     return f"{address.host}:{address.port}"

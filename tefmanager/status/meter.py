@@ -1,4 +1,4 @@
-"""Counts what happens. Pure: some additions for each event, all else when somebody asks."""
+"""Counts what happens. Pure: a few additions per event; everything else is computed on request."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from tefmanager.protocol import catalogue
 from tefmanager.protocol.catalogue import LoggedEvent
 
 SLOT = 10.0
-"""Seconds that one sample of the last hour stands for."""
+"""Seconds per sample of the last hour."""
 
 SLOTS = 360
-"""Samples that are kept: an hour of them."""
+"""How many samples are kept: one hour."""
 
 WAITED = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14400)
 TURNED = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 """Bounds of the histograms, in seconds."""
 
 TYPES = 100
-"""Task types that are counted apart, of each count: anybody who may submit can make up new ones."""
+"""How many task types each counter counts separately; anybody who may submit can invent new types."""
 
 OTHER = "other"
-"""What all other types are counted under."""
+"""The label under which all other types are counted."""
 
 _BY_TYPE = {
     catalogue.TASK_ACCEPTED.name: "tasks_accepted",
     catalogue.DISPATCH.name: "dispatches",
     catalogue.DISPATCH_FAILED.name: "dispatches_failed",
 }
-"""Events that are counted by the task's type, which is their first field."""
+"""Events that are counted by task type, their first field."""
 
 _BY_FIELD = {
     catalogue.TASK_RELEASED.name: ("attempts", 4),
     catalogue.BROKER_CONNECTED.name: ("connects", 0),
     catalogue.BROKER_LOST.name: ("losses", 0),
 }
-"""Events that are counted by one of their fields: the name of the count, and the field's place."""
+"""Events that are counted by one of their fields: the counter's name and the field's index."""
 
 _BY_NAME = {
     catalogue.TASK_COMPLETED.name: (("attempts", "completed"), ("tasks_finished", "completed")),
@@ -56,11 +56,11 @@ _BY_NAME = {
     catalogue.RESOURCES_READ.name: (("connects", "etcd"),),
     catalogue.RESOURCES_LOST.name: (("losses", "etcd"),),
 }
-"""Events that are counted as they are: the names of the counts, and what they are counted under."""
+"""Events that are counted without a field: names of the counters and their labels."""
 
 
 class Histogram:
-    """Counts values by the bounds that they do not pass, and their sum."""
+    """Counts values by upper bounds, and sums them."""
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.sum = 0.0
@@ -73,7 +73,7 @@ class Histogram:
         self.sum += value
 
     def buckets(self) -> list[tuple[str, float]]:
-        """Return how many values passed none of the bounds, bound by bound, as Prometheus has them."""
+        """Return how many values are at most each bound, as Prometheus expects it."""
         names = [*(f"{bound:g}" for bound in self._bounds), "+Inf"]
         return [(name, float(count)) for name, count in zip(names, accumulate(self._counts), strict=True)]
 
@@ -84,9 +84,9 @@ class Sample:
 
     Attributes:
         time: unix time at which it began.
-        accepted, dispatched, completed: tasks.
-        waited: seconds from acceptance to dispatch, of all of ``dispatched`` together.
-        longest: of one.
+        accepted, dispatched, completed: numbers of tasks.
+        waited: total seconds from acceptance to dispatch of the ``dispatched`` tasks.
+        longest: the longest of these.
     """
 
     time: float
@@ -106,14 +106,14 @@ _SAMPLED = {
 @implementer(IMeter)
 @dataclass
 class Meter:
-    """What has been counted since the process began.
+    """The counts since the process began.
 
     Attributes:
-        counts: by the name of the count and what it is counted under.
+        counts: by the counter's name and label.
         waited: seconds from acceptance to dispatch.
         turns: seconds that turns took.
-        types: of each count by type, the types, the one not counted for longest first.
-        samples: those of the last hour in which anything happened, oldest first.
+        types: for each counter by type, its types, least recently counted first.
+        samples: the samples of the last hour in which anything happened, oldest first.
     """
 
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -144,7 +144,7 @@ class Meter:
         self.counts["reservation_conflicts", ""] += 1
 
     def logged(self, line: LoggedEvent, time: float) -> None:
-        """Count an event of the log."""
+        """Count a logged event."""
         name = line.type.name
         if (found := _BY_FIELD.get(name)) is not None:
             self.counts[found[0], str(line.values[found[1]])] += 1
@@ -157,7 +157,7 @@ class Meter:
             setattr(sample, sampled, getattr(sample, sampled) + 1)
 
     def _count_type(self, name: str, task_type: str) -> None:
-        """Count a type; where there are too many, the one not counted for longest is one of the others."""
+        """Count a type. If there are too many, the least recently counted one is merged into `OTHER`."""
         self.counts[name, task_type] += 1
         types = self.types.setdefault(name, {})
         types.pop(task_type, None)
@@ -168,7 +168,7 @@ class Meter:
             self.counts[name, OTHER] += self.counts.pop((name, gone))
 
     def failed(self) -> None:
-        """Count an error that nobody expected."""
+        """Count an unexpected error."""
         self.counts["errors", ""] += 1
 
     def _sample(self, time: float) -> Sample:
@@ -178,5 +178,5 @@ class Meter:
         return self.samples[-1]
 
     def last_hour(self, now: float) -> list[Sample]:
-        """Return the samples that are no older than an hour."""
+        """Return the samples of the last hour."""
         return [sample for sample in self.samples if sample.time > now - SLOT * SLOTS]

@@ -1,4 +1,4 @@
-"""What Prometheus is told."""
+"""The metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COUNTERS = {
     "losses": ("Connections lost, by service; database: leaderships lost", "service"),
     "errors": ("Unexpected errors", ""),
 }
-"""Help and label of each count."""
+"""Help text and label of each counter."""
 
 _SERVICES = ("consumer", "publisher", "database", "etcd")
 _KNOWN: Mapping[str, Sequence[str]] = {
@@ -41,18 +41,18 @@ _KNOWN: Mapping[str, Sequence[str]] = {
     "connects": _SERVICES,
     "losses": _SERVICES,
 }
-"""What a count is counted under, where that is known before: it begins with 0, since Prometheus sees no
-increase in what was not there."""
+"""The label values of a counter that are known in advance. They begin with 0, because Prometheus sees no
+increase from a missing value."""
 
 
 class ManagerCollector(Collector):
-    """Makes all metrics when they are asked for; what the core knows at most once a second."""
+    """Makes all metrics on request, and those of the core at most once a second."""
 
     def __init__(self, view: View) -> None:
         self._view = view
 
     def collect(self) -> Iterator[Metric]:
-        """Go through all metrics."""
+        """Yield all metrics."""
         yield from self._counted()
         yield _histogram(
             "tef_dispatch_wait_seconds",
@@ -83,7 +83,7 @@ class ManagerCollector(Collector):
             yield family
 
     def _counts(self, name: str, label: str) -> Mapping[str, int]:
-        """Return a count by what it is counted under."""
+        """Return a counter's values by label."""
         begun = dict.fromkeys(_KNOWN.get(name, ()) if label else ("",), 0)
         return begun | {of: count for (own, of), count in self._view.meter.counts.items() if own == name}
 
@@ -122,7 +122,7 @@ class ManagerCollector(Collector):
 
 
 def exposition(view: View) -> bytes:
-    """Return all metrics as Prometheus reads them."""
+    """Return all metrics in Prometheus' format."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(ManagerCollector(view))
     return generate_latest(registry)

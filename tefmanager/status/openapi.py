@@ -1,4 +1,4 @@
-"""The description of ``/api/`` in the OpenAPI format, made of the table of routes and their types."""
+"""Describes ``/api/`` in the OpenAPI format, from the table of routes and their types."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ERRORS = {
 
 @cache
 def openapi() -> bytes:
-    """Return the description, as JSON."""
+    """Return the description as JSON."""
     types = dict.fromkeys([*(route.result for route in ROUTES), Error, Overview])
     types.update(dict.fromkeys(route.body for route in ROUTES if route.body is not None))
     _, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")

@@ -1,4 +1,4 @@
-"""Answers requests a few at a time: dispatching goes before showing."""
+"""Answers a few requests at a time: dispatching goes before showing."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 BUDGET = 0.003
-"""Seconds that answers may take before all else has its turn. As long as they took, a pause follows."""
+"""Seconds that answers may take before other work continues. A pause of the same length follows."""
 
 log = Logger()
 
 
 class Pacer:
-    """Does what is to be done in the order in which it came, at most half of the time.
+    """Carries out its calls in order, during at most half of the time.
 
-    What is added is bounded by the number of connections.
+    The number of waiting calls is bounded by the number of connections.
     """
 
     def __init__(self, clock: IReactorTime, now: Callable[[], float] = monotonic) -> None:
@@ -29,7 +29,7 @@ class Pacer:
         self._free_at = now()
 
     def add(self, do: Callable[[], None]) -> None:
-        """Do something soon."""
+        """Call ``do`` soon."""
         self._waiting.append(do)
         self._schedule()
 

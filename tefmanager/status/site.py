@@ -1,4 +1,4 @@
-"""Connections and requests over HTTP, and the bounds of all that others could fill us with."""
+"""HTTP connections and requests, with bounds on everything that clients could fill up."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from tefmanager.status.api import LONGEST_BODY, Error
 from tefmanager.status.hosts import Hosts
 
 IDLE = 60
-"""Seconds after which a connection that says nothing is closed."""
+"""Seconds after which a silent connection is closed."""
 
 LINGER = 2.0
-"""Seconds in which who was refused may go on sending; were it cut off at once, no answer would arrive."""
+"""Seconds for which a refused client may continue to send; if it were cut off at once, it would not get the
+answer."""
 
-# Twisted types little of these.
+# Twisted has few types for these.
 _Channel: Any = HTTPChannel
 _Request: Any = Request
 _Site: Any = Site
@@ -34,33 +35,33 @@ HEADERS = {
     b"server": b"tef-manager",
     b"x-content-type-options": b"nosniff",
 }
-"""What every answer says."""
+"""The headers of every answer."""
 
 _REASONS = {403: b"Forbidden", 413: b"Content Too Large"}
 
 
 def most_connections() -> int:
-    """Return how many connections there may be: so many that file descriptors are left for the services."""
+    """Return how many connections are allowed, so that file descriptors remain for the services."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 100 if soft == resource.RLIM_INFINITY else min(100, max(10, (soft - 100) // 4))
 
 
 class BoundedRequest(_Request):  # type: ignore[misc]
-    """A request whose body stays in memory, is short, and is never taken for a form."""
+    """A request whose body is short, stays in memory and is never parsed as a form."""
 
     def gotLength(self, length: int | None) -> None:
-        """Get ready for the body."""
+        """Prepare for the body."""
         self.content = BytesIO()
 
     def handleContentChunk(self, data: bytes) -> None:
-        """Take a part of the body; one in chunks has not told its length before."""
+        """Take in a part of the body; the length of a chunked body is not known before."""
         if self.content.tell() + len(data) > LONGEST_BODY:
             self.channel.refuse(413, f"a body has at most {LONGEST_BODY} bytes")
         else:
             self.content.write(data)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        """Answer; all has come."""
+        """Answer the complete request."""
         self.content.seek(0)
         self.method, self.uri, self.clientproto = command, path, version
         self.path = path.partition(b"?")[0]
@@ -69,7 +70,7 @@ class BoundedRequest(_Request):  # type: ignore[misc]
 
 
 class Channel(_Channel):  # type: ignore[misc]
-    """A connection. What is wrong with the headers of a request is told before its body is read."""
+    """A connection. Errors in a request's headers are answered before its body is read."""
 
     maxHeaders = 100
     site: BoundedSite
@@ -77,19 +78,19 @@ class Channel(_Channel):  # type: ignore[misc]
     _linger: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
-        """Come in; there may be so many already that another one has to go."""
+        """Join the crowd; another connection is dropped if there are too many."""
         super().connectionMade()
         self.site.crowd.idle(self)
 
     def connectionLost(self, reason: Any) -> None:
-        """Go."""
+        """Leave the crowd."""
         self.site.crowd.gone(self)
         if self._linger is not None and self._linger.active():
             self._linger.cancel()
         super().connectionLost(reason)
 
     def dataReceived(self, data: bytes) -> None:
-        """Read, unless we are done with this one."""
+        """Read, unless this connection is finished."""
         if not self._refused:
             super().dataReceived(data)
 
@@ -104,7 +105,7 @@ class Channel(_Channel):  # type: ignore[misc]
             super().rawDataReceived(data)
 
     def allHeadersReceived(self) -> None:
-        """Begin to read the body, if it is to be read at all."""
+        """Begin to read the body, unless the request is refused."""
         problem = self._problem(self.requests[-1])
         if problem is None:
             super().allHeadersReceived()
@@ -124,18 +125,18 @@ class Channel(_Channel):  # type: ignore[misc]
         return None
 
     def allContentReceived(self) -> None:
-        """Answer; the request has come in whole."""
+        """Answer the complete request."""
         if not self._refused:
             self.site.crowd.busy(self)
             super().allContentReceived()
 
     def requestDone(self, request: Any) -> None:
-        """Be ready for another request."""
+        """Wait for the next request."""
         self.site.crowd.idle(self)
         super().requestDone(request)
 
     def refuse(self, status: int, text: str) -> None:
-        """Answer without reading on, and end the connection."""
+        """Answer without reading on, then close the connection."""
         if self._refused:
             return
         self._refused = True
@@ -147,11 +148,11 @@ class Channel(_Channel):  # type: ignore[misc]
         self._linger = self.callLater(LINGER, self.drop)
 
     def timeoutConnection(self) -> None:
-        """End it: nothing came for too long. Twisted would log that, for each of them."""
+        """Close the connection because it was silent for too long. Twisted would log each of these."""
         self.drop()
 
     def drop(self) -> None:
-        """End it at once."""
+        """Close the connection at once."""
         self.transport.abortConnection()
 
 
@@ -164,9 +165,9 @@ def _bare_answer(status: int, text: str) -> bytes:
 
 
 class Crowd:
-    """All connections. Where there are too many, the one that has been idle for longest is dropped.
+    """All connections. If there are too many, the one that has been idle longest is dropped.
 
-    So a new one is always let in, and `/health` always answered.
+    So a new connection is always accepted, and `/health` is always answered.
     """
 
     def __init__(self, most: int) -> None:
@@ -175,23 +176,23 @@ class Crowd:
         self._busy: dict[Channel, None] = {}
 
     def __len__(self) -> int:
-        """Count them."""
+        """Count the connections."""
         return len(self._idle) + len(self._busy)
 
     def idle(self, channel: Channel) -> None:
-        """One waits for a request: it is new, or its last one is answered."""
+        """Note that a connection waits for a request, because it is new or its last one is answered."""
         self.gone(channel)
         if len(self) >= self._most:
             self._drop_one()
         self._idle[channel] = None
 
     def busy(self, channel: Channel) -> None:
-        """One has sent a request."""
+        """Note that a connection has sent a request."""
         self._idle.pop(channel, None)
         self._busy[channel] = None
 
     def gone(self, channel: Channel) -> None:
-        """One is over."""
+        """Note that a connection is closed."""
         self._idle.pop(channel, None)
         self._busy.pop(channel, None)
 
@@ -202,11 +203,11 @@ class Crowd:
 
 
 class BoundedSite(_Site):  # type: ignore[misc]
-    """Answers requests and logs none: health checks would come every few seconds.
+    """Answers requests without logging them: health checks would be logged every few seconds.
 
     Args:
-        hosts: by which names it may be asked.
-        most: connections at a time.
+        hosts: our host names.
+        most: the largest number of connections.
     """
 
     protocol = Channel

@@ -1,4 +1,4 @@
-"""Server-sent events: the overview, once a second, to everybody who looks at the page."""
+"""Server-sent events: sends the overview once a second to everybody who looks at the page."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ INTERVAL = 1.0
 """Seconds between two events."""
 
 MOST = 50
-"""Listeners at a time."""
+"""The most listeners at a time."""
 
 UNREAD = 5
-"""Events in a row that a listener may leave unread."""
+"""How many events in a row a listener may leave unread."""
 
 TURN = 10
-"""Events after which a listener gives way where all places are taken; a browser comes again by itself."""
+"""After how many events a listener gives way if all places are taken; a browser reconnects by itself."""
 
 log = Logger()
 
 
 @implementer(IPushProducer)
 class _Listener:
-    """A request that is never finished by us.
+    """A request that we never finish.
 
-    While its connection takes nothing it is left out: it gets the next event that it can take.
+    While its connection is not writable it is skipped; it gets the next event after that.
 
     Attributes:
-        told: events since it came.
-        unread: of these, those in a row that it could not take.
+        told: number of events since it came.
+        unread: number of the last events in a row that it could not take.
     """
 
     def __init__(self, request: Request) -> None:
@@ -65,11 +65,11 @@ class _Listener:
 
 
 class Stream:
-    """Makes an event once a second while there are listeners, and not otherwise.
+    """Makes an event once a second while there are listeners.
 
     Args:
         make: makes the data of an event, JSON on one line.
-        most: listeners at a time.
+        most: the most listeners at a time.
     """
 
     def __init__(self, clock: IReactorTime, make: Callable[[], bytes], most: int = MOST) -> None:
@@ -84,15 +84,17 @@ class Stream:
         return len(self._listeners)
 
     def has_room(self) -> bool:
-        """Tell whether another one may listen; if need be, who has been there for longest goes."""
+        """Tell whether another listener may come; if necessary, the oldest is dropped."""
         oldest = next(iter(self._listeners), None)
         if oldest is not None and len(self) >= self._most and oldest.told >= TURN:
             self._drop(oldest)
         return len(self) < self._most
 
     def listen(self, request: Request) -> None:
-        """Let a request have the events from now on, until it is gone."""
-        event = self._event()  # before there is a listener: if it can't be made, the request is refused
+        """Send events to a request until its connection is closed."""
+        event = (
+            self._event()
+        )  # made before the listener is added: if making it fails, the request is refused
         listener = _Listener(request)
         request.setHeader(b"content-type", b"text/event-stream")
         request.setHeader(b"x-accel-buffering", b"no")
@@ -104,14 +106,14 @@ class Stream:
             self._calls.start(INTERVAL, now=False).addErrback(self._failed)
 
     def close(self) -> None:
-        """Let all of them go."""
+        """Drop all listeners."""
         for listener in list(self._listeners):
             listener.request.loseConnection()
         if self._calls.running:
             self._calls.stop()
 
     def _failed(self, failure: Failure) -> None:
-        """No event could be made: let all go, so that they come again."""
+        """Drop all listeners, because no event could be made; they reconnect."""
         log.failure("the page gets no more events", failure)
         self.close()
 
@@ -126,7 +128,7 @@ class Stream:
                 self._drop(listener)
 
     def _drop(self, listener: _Listener) -> None:
-        """End a listener at once: one that reads nothing would not even take in that it is over."""
+        """Close a listener's connection at once: one that reads nothing would not notice a proper end."""
         self._gone(listener)
         listener.request.channel.drop()
 

@@ -1,4 +1,4 @@
-"""What there is to show, made at most once a second, and only when somebody asks."""
+"""Everything that is shown. It is computed only on request, and at most once a second."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tefmanager.support.outages import NEEDED, Outage, Outages, Service
 log = Logger()
 
 FRESH = 1.0
-"""Seconds for which an answer may be given again."""
+"""Seconds for which an answer may be reused."""
 
 T = TypeVar("T")
 
@@ -34,29 +34,28 @@ class Source(Protocol):
 
     @property
     def core(self) -> Core | None:
-        """The core of the leadership under way, or None where this manager is not the active one."""
+        """The core of the present leadership, or None if this manager is not the active one."""
 
     @property
     def turn_began(self) -> float | None:
         """Monotonic time at which the turn under way began, or None between two turns."""
 
     def command(self, event: Commanded) -> bool:
-        """Do what a control message asks for; False where this manager is not the active one."""
+        """Carry out a control message; return False if this manager is not the active one."""
 
     def ask(self, question: Question) -> Deferred[object] | None:
-        """Return the answer to come; None where this manager is not the active one."""
+        """Return a Deferred for the answer; None if this manager is not the active one."""
 
 
 class Readiness(Struct, frozen=True):
     """Whether the manager can do its work.
 
     Attributes:
-        ready: whether nothing is missing. One that stands by is ready, too.
-        role: ``active``, ``standby``, or ``starting`` where it is neither.
-        missing: what is wrong with a service that it needs, by the service.
+        ready: whether nothing is missing. A standby is ready too.
+        role: ``active``, ``standby``, or ``starting`` if it is neither.
+        missing: what is wrong with each service that it needs, by service.
         version: of the program.
-        outages: all that is away, refuses or does not answer, the longest first; on one that stands by also
-            that another one is active.
+        outages: all outages, the longest first. On a standby they include that another manager is active.
     """
 
     ready: bool
@@ -67,7 +66,7 @@ class Readiness(Struct, frozen=True):
 
 
 class Health(Struct, frozen=True):
-    """Whether the manager lives.
+    """Whether the manager is alive.
 
     Attributes:
         healthy: whether it makes progress.
@@ -79,7 +78,7 @@ class Health(Struct, frozen=True):
 
 
 class EventInfo(Struct, frozen=True):
-    """An event of the log: unix time, level, and its text as it stands there."""
+    """A logged event: unix time, level, and its text in the log."""
 
     time: float
     level: str
@@ -87,7 +86,7 @@ class EventInfo(Struct, frozen=True):
 
 
 class Events(Struct, frozen=True):
-    """The last events, the newest first."""
+    """The last events, newest first."""
 
     events: tuple[EventInfo, ...]
 
@@ -97,9 +96,9 @@ class Rate(Struct, frozen=True):
 
     Attributes:
         time: unix time at which they began.
-        accepted, dispatched, completed: tasks.
-        waited: mean of the seconds from acceptance to dispatch, or None where nothing was dispatched.
-        longest: the most of them.
+        accepted, dispatched, completed: numbers of tasks.
+        waited: mean seconds from acceptance to dispatch, or None if nothing was dispatched.
+        longest: the longest of these times.
     """
 
     time: float
@@ -111,14 +110,14 @@ class Rate(Struct, frozen=True):
 
 
 class Rates(Struct, frozen=True):
-    """The last hour, oldest first; ten seconds in which nothing happened are left out."""
+    """The last hour, oldest first, without intervals in which nothing happened."""
 
     seconds: float
     samples: tuple[Rate, ...]
 
 
 class Overview(Struct, frozen=True):
-    """All that the page shows. What only the active manager knows is None on others."""
+    """All that the page shows. Values that only the active manager knows are None on others."""
 
     time: float
     readiness: Readiness
@@ -143,8 +142,8 @@ class View:
         source: the manager.
         clocks: reads the clocks.
         outages: what the manager has to do without.
-        stuck: seconds after which a turn that has not ended means that the manager does not live.
-        actions: whether there is a token, and so something can be done from the page.
+        stuck: seconds after which an unfinished turn means that the manager is not alive.
+        actions: whether there is a token, so that the page offers actions.
     """
 
     def __init__(
@@ -171,11 +170,11 @@ class View:
 
     @property
     def now(self) -> Moment:
-        """What the clocks say."""
+        """The time of all clocks."""
         return self._clocks()
 
     def fresh(self, name: str, make: Callable[[], T]) -> T:
-        """Return an answer that was made less than a second ago, or make it."""
+        """Return an answer that is less than a second old, or make a new one."""
         now = self._clocks().monotonic
         found = self._kept.get(name)
         if found is None or now - found[0] >= FRESH:
@@ -191,7 +190,7 @@ class View:
         return Health(turn < self._stuck, turn)
 
     def readiness(self) -> Readiness:
-        """Tell whether it can work, or could if the active one went."""
+        """Tell whether it can work, or could if the active manager stopped."""
         outages = self._outages.now()
         missing = {each.service: each.cause for each in outages if each.service in NEEDED}
         role, ready = "starting", False
@@ -202,18 +201,18 @@ class View:
         return Readiness(ready, role, missing, __version__, outages)
 
     def headline(self) -> str:
-        """Tell in a line what it does, or what it waits for."""
+        """Tell in a line what it does or waits for."""
         found, core = self.readiness(), self._source.core
         head = found.role if core is None else f"{found.role}, {inquiry.headline(core)}"
         return "; ".join([head, *(f"{each.text}, since {_clock(each.since)}" for each in found.outages)])
 
     def events(self) -> Events:
-        """Tell what happened last."""
+        """Return the last events."""
         last = reversed(self._journal.last)
         return Events(tuple(EventInfo(time, level, line.text) for time, level, line in last))
 
     def rates(self) -> Rates:
-        """Tell how much happened in the last hour."""
+        """Return how much happened in the last hour."""
         return self.fresh("rates", self._rates)
 
     def _rates(self) -> Rates:
@@ -224,19 +223,19 @@ class View:
 
     @property
     def core(self) -> Core:
-        """The core of the leadership under way. Raises `NotActive`."""
+        """The core of the present leadership. Raises `NotActive`."""
         core = self._source.core
         if core is None:
             raise NotActive
         return core
 
     def need_active(self) -> None:
-        """Raise `NotActive` where this manager is not the active one."""
+        """Raise `NotActive` if this manager is not the active one."""
         if self._source.core is None:
             raise NotActive
 
     def status(self) -> inquiry.Status:
-        """Tell how the manager stands. Raises `NotActive`."""
+        """Return the manager's status. Raises `NotActive`."""
         core = self.core
         return self.fresh("status", lambda: inquiry.status(core, self.now, self._outages.now()))
 
@@ -246,7 +245,7 @@ class View:
         return self.fresh("resources", lambda: inquiry.resources(core, self.now))
 
     async def ask(self, question: Question) -> object:
-        """Ask what a turn has to end for. Raises `NotActive`, and `TooManyQuestions`."""
+        """Ask a question that is answered between turns. Raises `NotActive` and `TooManyQuestions`."""
         answer = self._source.ask(question)
         if answer is None:
             raise NotActive
@@ -256,7 +255,7 @@ class View:
             raise NotActive from None
 
     def command(self, event: Commanded) -> None:
-        """Do what a control message asks for. Raises `NotActive`."""
+        """Carry out a control message. Raises `NotActive`."""
         if not self._source.command(event):
             raise NotActive
 
@@ -282,7 +281,7 @@ class View:
         )
 
     def _dead_as_known(self) -> inquiry.DeadTasks | None:
-        """Return the dead tasks as of a picture ago; the database is asked for the next one."""
+        """Return the dead tasks as of the last overview, and ask the database for the next one."""
         if not self._asking:
             self._asking = True
             asked = Deferred.fromCoroutine(self.ask(GetDead(limit=50)))

@@ -1,4 +1,4 @@
-"""The pages: what answers which request."""
+"""The pages: which request gets which answer."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ _STATIC = {
     "plots.js": ("plots.js", b"text/javascript; charset=utf-8"),
     "icon.svg": ("icon.svg", b"image/svg+xml"),
 }
-"""The files of the page by their path: their name in the package, and their type."""
+"""The page's files by URL path: file name in the package, and content type."""
 
 
 _URGENT = (b"/health", b"/ready")
-"""What is answered at once, however many wait."""
+"""Paths that are answered at once, however many requests wait."""
 
 
 class Root(Resource):
-    """All paths there are.
+    """All paths.
 
     Args:
         view: answers.
-        stream: who follows it.
+        stream: sends events to its listeners.
         gate: knows the token.
     """
 
@@ -67,7 +67,7 @@ class Root(Resource):
         self._files = {path: ((folder / name).read_bytes(), kind) for path, (name, kind) in _STATIC.items()}
 
     def render(self, request: Request) -> int:
-        """Answer a request, when it has its turn."""
+        """Answer a request when its turn comes."""
         for name, value in HEADERS.items():
             request.setHeader(name, value)
         if request.path in _URGENT:
@@ -79,7 +79,7 @@ class Root(Resource):
         return NOT_DONE_YET
 
     def _finish(self, request: Request) -> None:
-        """Answer a request; what went wrong is told as JSON."""
+        """Answer a request; errors are returned as JSON."""
         try:
             answer = self._answer(request)
         except (Refused, NotActive) as error:
@@ -138,7 +138,7 @@ class Root(Resource):
         return NOT_DONE_YET
 
     def _may(self, request: Request) -> bool:
-        """Tell whether a request has the token; one with a wrong one is refused in a while."""
+        """Tell whether a request has the token; one with a wrong token is refused after a delay."""
         if not self._gate.exists:
             raise Refused(403, "nothing can be done from here: the manager was given no token")
         if self._gate.lets_in(request.getHeader(b"authorization") or b""):
@@ -152,12 +152,12 @@ class Root(Resource):
 
 
 def _query(request: Request) -> Mapping[str, list[str]]:
-    """Return the parameters in the URL; Twisted mixes them with those of a form."""
+    """Return the URL's parameters; Twisted mixes them with those of a form."""
     found: dict[str, list[str]] = {}
     try:
         text = request.uri.partition(b"?")[2].decode("ascii")
         pairs = parse_qsl(text, keep_blank_values=True, errors="strict")
-    except ValueError:  # of UTF-8, or of too many
+    except ValueError:  # not UTF-8, or too many parameters
         raise Refused(400, "the query can't be read") from None
     for name, value in pairs:
         found.setdefault(name, []).append(value)
@@ -177,7 +177,7 @@ def _only(request: Request, method: str, *, head: bool = True) -> None:
 
 
 def _send(request: Request, body: bytes) -> None:
-    """Send an answer. Of that to HEAD only what is before the body, which Twisted would warn of."""
+    """Send an answer; for HEAD without a body, about which Twisted would warn."""
     request.setHeader(b"content-length", b"%d" % len(body))
     request.write(b"" if request.method == b"HEAD" else body)
     request.finish()
@@ -190,7 +190,7 @@ def _refuse(request: Request, error: Refused | NotActive) -> bytes:
 
 
 def _later(request: Request, route: Route, answer: Deferred[Struct]) -> int:
-    """Send an answer that is still to come. A question is not worth while when who asked is gone."""
+    """Send an answer when it is ready. The question is cancelled if the client leaves."""
     gone: list[object] = []
 
     def leave(failure: Failure) -> None:

@@ -1,1 +1,1 @@
-"""What adapters and the engine share: pauses, clocks, task groups, TLS, the lease, the list of outages."""
+"""Tools that adapters and engine share: pauses, clocks, task groups, TLS, the lease, the outages."""

@@ -1,4 +1,4 @@
-"""Pauses between attempts: growing twofold, and jittered so that not everybody comes back at once."""
+"""Pauses between attempts: doubling, and jittered so that not all clients return at the same moment."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from twisted.internet.interfaces import IReactorTime
 
 FIRST = 0.1
 LONGEST = 10.0
-"""Seconds: the first pause at most, and any pause at most."""
+"""Seconds: the longest first pause, and the longest pause of all."""
 
 OPTIONAL = (1.0, 30.0)
-"""The same, for what the manager can do without: soon at first, and seldom in the long run."""
+"""The same for what the manager can do without: short at first, long in the end."""
 
 
 class Backoff:
@@ -21,8 +21,8 @@ class Backoff:
 
     Args:
         clock: waits.
-        first, longest: seconds; each pause lasts between half and the whole of its length.
-        draw: returns a number from 0 to 1.
+        first, longest: seconds; each pause lasts between half of its length and all of it.
+        draw: returns a random number from 0 to 1.
     """
 
     def __init__(
@@ -40,11 +40,11 @@ class Backoff:
         self._hurry: Callable[[], None] = lambda: None
 
     def reset(self) -> None:
-        """Begin with the shortest again, after something has worked."""
+        """Start again from the shortest pause, after a success."""
         self._length = self._first
 
     def next(self) -> float:
-        """Return the seconds to wait now; the next time it is more."""
+        """Return the seconds to wait now, and lengthen the next pause."""
         length, self._length = self._length, min(self._longest, 2 * self._length)
         return length * (0.5 + self._draw() / 2)
 
@@ -62,5 +62,5 @@ class Backoff:
         await waiting
 
     def hurry(self) -> None:
-        """End the pause that is under way: there is reason to hope."""
+        """End the pause under way, because an attempt may succeed now."""
         self._hurry()

@@ -1,4 +1,4 @@
-"""The one place that reads the clocks."""
+"""The only module that reads the clocks."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from tefmanager.core.model.values import Moment
 
 
 def read_clocks() -> Moment:
-    """Return what the clocks say now. Local time follows the system's zone."""
+    """Return the time of all clocks. Local time follows the system's zone."""
     wall = time.time()
     return Moment(time.monotonic(), wall, datetime.fromtimestamp(wall))

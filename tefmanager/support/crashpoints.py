@@ -1,7 +1,7 @@
-"""Named places at which a test may let the process die, as ``kill -9`` would.
+"""Named places at which a test can let the process die, as if by ``kill -9``.
 
-The environment variable ``TEF_MANAGER_CRASH_AT`` names one, and how many times it is passed before that:
-``turn.committed:2`` dies when it is reached for the third time. Nothing else may set it.
+The environment variable ``TEF_MANAGER_CRASH_AT`` names a place and how many times it is passed before the
+process dies: with ``turn.committed:2`` it dies the third time. Nothing but tests may set it.
 """
 
 from __future__ import annotations
@@ -14,46 +14,46 @@ VARIABLE = "TEF_MANAGER_CRASH_AT"
 
 
 class CrashPoint(StrEnum):
-    """Each step between two effects on the outside, in the order in which a task passes them."""
+    """Each step between two external effects, in the order in which a task passes them."""
 
     LEADERSHIP_GAINED = "leadership.begun"
-    """The lock is ours and the epoch is written; no row was read."""
+    """We hold the lock and the epoch is written; no row has been read."""
     LEADERSHIP_LOADED = "leadership.loaded"
-    """The rows were read; nothing was reconciled with Etcd, nothing consumed."""
+    """The rows have been read; nothing is reconciled with Etcd, nothing consumed."""
     LEADERSHIP_CONSUMING = "leadership.consuming"
-    """The first message was handed to the leadership."""
+    """The leadership has been given its first message."""
     LEADERSHIP_RECONCILED = "leadership.reconciled"
-    """What Etcd holds was compared with the rows; nothing was done about it."""
+    """Etcd has been compared with the rows; nothing has been done about the differences."""
     TURN_APPLIED = "turn.applied"
-    """Events were taken in; nothing is committed."""
+    """Events have been taken in; nothing is committed."""
     TURN_COMMITTED = "turn.committed"
-    """The rows are written; no effect was begun, nothing acknowledged."""
+    """The rows are written; no effect has begun, nothing is acknowledged."""
     TURN_CARRIED_OUT = "turn.carried-out"
-    """Effects were begun; nothing is acknowledged."""
+    """Effects have begun; nothing is acknowledged."""
     TURN_ACKNOWLEDGED = "turn.acknowledged"
-    """All of a turn is done."""
+    """Everything in the turn is done."""
     RESERVING = "reserve.asked"
-    """A reservation is about to be asked for."""
+    """A reservation is about to be requested."""
     RESERVED = "reserve.answered"
-    """Etcd has reserved or refused; no row says so."""
+    """Etcd has granted or refused a reservation; no row says so."""
     PUBLISHING = "dispatch.asked"
-    """The row says dispatched; nothing was sent."""
+    """The row says dispatched; nothing has been sent."""
     PUBLISHED = "dispatch.answered"
-    """The broker has confirmed a dispatch; no turn knows."""
+    """The broker has confirmed a dispatch; no turn knows it."""
     RELEASING = "release.asked"
     """The task is finished or taken back; its references are still held."""
     RELEASED = "release.answered"
-    """They are given back; no turn knows."""
+    """The references are given back; no turn knows it."""
     DEAD_LETTERED = "dead-letter.answered"
-    """A dead task is in the dead queue; its row still waits."""
+    """A dead task's copy is in the dead queue; its row still waits."""
     REJECTED = "reject.answered"
-    """A bad message is in the queue of the rejected, and not acknowledged."""
+    """A bad message is in the rejected queue, but not acknowledged."""
     ASKED = "question.written"
     """Dead tasks are settled or taken in again, as a message asks; it is not acknowledged."""
     STOPPING = "stop.consumer-stopped"
-    """Told to stop: nothing is consumed any more, all else is under way."""
+    """The manager is stopping: it consumes nothing any more, everything else is under way."""
     LEADERSHIP_ENDING = "leadership.ending"
-    """All is handed over, the lock is still ours."""
+    """Everything is handed over, and we still hold the lock."""
 
 
 def _armed(setting: str) -> tuple[str, int]:
@@ -65,7 +65,7 @@ _name, _passes = _armed(os.environ.get(VARIABLE, ""))
 
 
 def reach(point: CrashPoint) -> None:
-    """Die here, if that is what a test wants."""
+    """Die here if a test wants it."""
     global _passes
     if point == _name:
         if _passes == 0:

@@ -1,9 +1,10 @@
 """The right to act as the active manager, for as long as that is certain.
 
-The database gives the lock of a manager that it has not heard for some time to a standby. A manager that
-was frozen, its process or its whole machine, does not know: when it thaws it would finish what it was about
-to do, while another one leads. So each answer of the database is a lease, shorter than the database's
-patience: what only the active manager may do is done while it holds, and waits otherwise.
+The database gives the lock to a standby if it has not heard from the manager for some time. A manager whose
+process or machine was frozen does not know that; when it continues, it would finish what it had begun while
+another manager is active. So each answer of the database grants a lease that is shorter than the time after
+which the database gives up the manager. What only the active manager may do is done while the lease holds,
+and waits otherwise.
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ from twisted.internet.defer import Deferred
 
 
 def seconds_since_boot() -> float:
-    """Read a clock that never jumps, and that goes on while the machine sleeps."""
+    """Read a clock that never jumps and that continues while the machine is suspended."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Lease:
     """Holds for some seconds from the last question that the database answered.
 
-    There is one for each process, over all its leaderships.
+    Each process has one, for all of its leaderships.
 
     Args:
-        length: those seconds.
-        clock: reads a clock that goes on while this process, or its machine, is stopped.
+        length: how many seconds.
+        clock: reads a clock that continues while this process or its machine is suspended.
     """
 
     def __init__(self, length: float, clock: Callable[[], float] = seconds_since_boot) -> None:
@@ -39,14 +40,14 @@ class Lease:
 
     @classmethod
     def unlimited(cls) -> Lease:
-        """Return one that always holds, for where there is no leadership."""
+        """Return a lease that always holds, for use without leadership."""
         lease = cls(inf, lambda: 0.0)
         lease.renew(0.0)
         return lease
 
     @property
     def now(self) -> float:
-        """What its clock says."""
+        """The time of its clock."""
         return self._clock()
 
     @property
@@ -55,7 +56,7 @@ class Lease:
         return self._clock() < self._until
 
     def renew(self, asked: float) -> None:
-        """The session with the lock has answered a question that was asked at this time."""
+        """Note that the session with the lock has answered a question that was asked at this time."""
         self._until = max(self._until, asked + self._length)
         if self.holds:
             self._tell(True)
@@ -63,16 +64,16 @@ class Lease:
                 watcher()
 
     def end(self) -> None:
-        """The leadership is over."""
+        """Note that the leadership is over."""
         self._until = -inf
         self._tell(False)
 
     def watch(self, renewed: Callable[[], None]) -> None:
-        """Call a function at each renewal."""
+        """Call ``renewed`` at each renewal."""
         self._watchers.append(renewed)
 
     async def certain(self) -> bool:
-        """Return True as soon as it holds; False when the leadership ends before that, or has ended."""
+        """Wait until the lease holds and return True; return False if the leadership is over first."""
         if self.holds or self._until == -inf:
             return self.holds
         waiting: Deferred[bool] = Deferred(self._waiting.remove)

@@ -1,7 +1,7 @@
 """What the manager has to do without: since when, why, and what that means for tasks. Pure.
 
-Whoever finds out that something is away, refuses or does not answer says so here, and again when it is
-over. From here it goes to the log, ``/ready``, explanations, the page, systemd and the metrics.
+Whoever finds that something is unreachable, refuses or does not answer reports it here, and reports when it
+is over. From here it goes to the log, ``/ready``, explanations, the page, systemd and the metrics.
 """
 
 from __future__ import annotations
@@ -18,36 +18,37 @@ from tefmanager.protocol import catalogue
 from tefmanager.protocol.catalogue import LoggedEvent
 
 INTERVAL = 30.0
-"""Seconds between two lines about an outage that lasts; one that is back within them is the same one."""
+"""Seconds between two log lines about a lasting outage. An outage that returns within this time counts as
+the same one."""
 
 CAUSES_TOLD = 8
-"""New causes of one outage that are logged at once; further ones wait for the next line."""
+"""How many new causes of one outage are logged at once; further ones wait for the next line."""
 
 NOT_YET = "not connected yet"
 
 ANOTHER_IS_ACTIVE = "another manager is active"
-"""How that begins what a standby waits for."""
+"""How the text begins that a standby gives for waiting."""
 
 
 class Service(StrEnum):
-    """What may be away, as in metrics."""
+    """What may be missing, as named in metrics."""
 
     DATABASE = "database"
     STANDBY = "standby"
-    """Another manager is active: no fault, but what this one waits for."""
+    """Another manager is active. This is no fault, but this manager waits for it."""
     LEADERSHIP = "leadership"
-    """The manager is the active one no more, for a reason of its own."""
+    """The manager is no longer the active one, for a reason of its own."""
     CONSUMER = "consumer"
     PUBLISHER = "publisher"
     BLOCKED = "blocked"
-    """RabbitMQ takes no messages for now."""
+    """RabbitMQ accepts no messages for now."""
     PROBE = "probe"
-    """The connections stand, and the manager's own messages do not come back."""
+    """The connections stand, but the manager's own messages do not come back."""
     ETCD = "etcd"
     QUEUE = "queue"
-    """A queue of the manager's own takes nothing."""
+    """One of the manager's own queues accepts nothing."""
     STEP = "step"
-    """Something that the manager does has not ended for long."""
+    """Something that the manager does has not ended for a long time."""
 
 
 _NOTHING_GOES = "no task is taken in or sent; workers go on; RabbitMQ keeps what comes; nothing is lost"
@@ -70,7 +71,7 @@ OF_A_LEADERSHIP = (Service.CONSUMER, Service.PROBE, Service.ETCD, Service.QUEUE,
 """What only the active manager needs."""
 
 LATE = 25.0
-"""Seconds after which a step has not ended for long."""
+"""Seconds after which an unfinished step is reported."""
 
 CONFIRM = "RabbitMQ has not confirmed a dispatch"
 ANSWER = "RabbitMQ has not taken an answer"
@@ -80,7 +81,7 @@ RESERVATION = "Etcd has not answered a reservation"
 RELEASE = "Etcd has not taken references back"
 TURN = "a turn has not ended"
 ENDING = "the last leadership has not ended"
-"""What is waited for, in words."""
+"""What the manager waits for, in words."""
 
 EXPLAINED: Mapping[str, tuple[Service, ...]] = {
     CONFIRM: (Service.PUBLISHER, Service.BLOCKED),
@@ -90,21 +91,21 @@ EXPLAINED: Mapping[str, tuple[Service, ...]] = {
     RESERVATION: (Service.ETCD,),
     RELEASE: (Service.ETCD,),
 }
-"""What makes clear why that lasts."""
+"""The outages that explain why such a step lasts."""
 
 NEEDED = frozenset(set(Service) - {Service.STANDBY, Service.QUEUE, Service.STEP})
-"""Without these the manager is not ready."""
+"""The manager is not ready without these."""
 
 
 class Outage(Struct, frozen=True):
-    """Something that is away, refuses or does not answer.
+    """Something that is unreachable, refuses or does not answer.
 
     Attributes:
         service: see `Service`.
-        about: which of them, such as a queue's name; empty where there is only one.
-        cause: why, in the words of the service.
+        about: which of them, such as a queue's name; empty if there is only one.
+        cause: why, in the service's words.
         since: unix time.
-        seconds: for how long that is.
+        seconds: how long it has lasted.
         meaning: what it means for tasks.
     """
 
@@ -117,17 +118,17 @@ class Outage(Struct, frozen=True):
 
     @property
     def sentence(self) -> str:
-        """What is away, why, for how long, and what that means."""
+        """What is missing, why, for how long, and what that means."""
         return f"{self.text}, for {_lasted(self.seconds)}: {self.meaning}"
 
     @property
     def name(self) -> str:
-        """What is away."""
+        """What is missing."""
         return " ".join(filter(None, (self.service, self.about)))
 
     @property
     def text(self) -> str:
-        """What is away, and why; a cause may say both."""
+        """What is missing, and why; the cause may say both."""
         says_both = self.cause.startswith((f"{self.name} ", f"{self.name}:"))
         alone = self.service in (Service.STANDBY, Service.STEP) or says_both
         return self.cause if alone else f"{self.name}: {self.cause}"
@@ -138,8 +139,8 @@ class _Entry:
     """An outage that lasts, or has just ended.
 
     Attributes:
-        began, next: monotonic times: of its beginning, and at which it is logged again.
-        told: a line of the log told of it, and so its end is told, too.
+        began, next: monotonic times at which it began, and at which it is logged again.
+        told: it has been logged, so its end is logged too.
         ended: monotonic time of its end, or None.
     """
 
@@ -154,7 +155,7 @@ class _Entry:
     ended: float | None = None
 
     def is_past(self, now: float) -> bool:
-        """Tell whether another one would not be the same: a step that has ended is not gone on with."""
+        """Tell whether a new report would be another outage; a step that has ended does not return."""
         if self.ended is None:
             return False
         return self.service is Service.STEP or now - self.ended > INTERVAL
@@ -165,7 +166,7 @@ class _Entry:
 
 
 class Outages:
-    """All outages there are.
+    """All present outages.
 
     Each is logged when it begins, every `INTERVAL` seconds while it lasts, and when it is over.
 
@@ -182,10 +183,10 @@ class Outages:
     def began(
         self, service: Service, cause: str, about: str = "", *, quiet: bool = False, lasted: float = 0.0
     ) -> None:
-        """Something is away, or still is, for this cause.
+        """Report that something is missing, now or still, for this cause.
 
-        A ``quiet`` one is logged only when it has lasted for a while: another line of the log tells of its
-        beginning, or it is none yet. ``lasted``: seconds that it has lasted already when it becomes known.
+        ``quiet``: log it only after it has lasted for a while, because another log line reports its
+        beginning or because it may not be an outage yet. ``lasted``: seconds that it has already lasted.
         """
         now = self._clocks()
         key = service, about
@@ -201,24 +202,24 @@ class Outages:
         self._remind(entry, now)
 
     def leadership_awaited(self, what: str) -> None:
-        """The manager is not the active one, for this reason."""
+        """Report that the manager is not the active one, and why."""
         standby = what.startswith(ANOTHER_IS_ACTIVE)
         self.over(Service.LEADERSHIP, Service.DATABASE if standby else Service.STANDBY)
         self.began(Service.STANDBY if standby else Service.DATABASE, what)
 
     def leadership_granted(self) -> None:
-        """Nobody else is active; the manager reads what there is."""
+        """Report that no other manager is active; this one is reading the rows."""
         self.over(Service.STANDBY)
         self.began(Service.DATABASE, "the tables are being read", quiet=True)
 
     def leadership_gained(self) -> None:
-        """The manager is the active one, and connects to what that needs."""
+        """Report that the manager is the active one; it connects to the services that this needs."""
         self.over(Service.LEADERSHIP, Service.DATABASE, Service.STANDBY)
         for service in (Service.CONSUMER, Service.ETCD):
             self.began(service, NOT_YET, quiet=True)
 
     def over(self, *services: Service, about: str = "") -> None:
-        """These are there again; nothing happens where they were not away."""
+        """Report that these are back. Does nothing for those that were not missing."""
         now = self._clocks()
         for service in services:
             entry = self._entries.get((service, about))
@@ -229,14 +230,14 @@ class Outages:
                     self._tell(catalogue.WAITED_FOR(entry.shown(now.monotonic).name, _seconds(entry, now)))
 
     def drop(self, *services: Service) -> None:
-        """These are not needed any more, whether they are there or not."""
+        """Report that these are not needed any more, whether or not they are missing."""
         now = self._clocks().monotonic
         for entry in self._entries.values():
             if entry.service in services and entry.ended is None:
                 entry.ended, entry.told = now, False
 
     def remind(self) -> None:
-        """Log what is due. To be called every second."""
+        """Log what is due. Called every second."""
         now = self._clocks()
         for key, entry in list(self._entries.items()):
             if entry.is_past(now.monotonic):
@@ -253,11 +254,11 @@ class Outages:
             self._tell(catalogue.WAITING_FOR(shown.text, _seconds(entry, now), shown.meaning))
 
     def away(self, *services: Service) -> bool:
-        """Tell whether one of these is away."""
+        """Tell whether one of these is missing."""
         return any(each.ended is None and each.service in services for each in self._entries.values())
 
     def now(self, *services: Service) -> tuple[Outage, ...]:
-        """Return the outages that last, or those of these services, the longest first."""
+        """Return the present outages, or those of the given services, the longest first."""
         now = self._clocks().monotonic
         last = [
             entry
@@ -270,14 +271,14 @@ class Outages:
 
 
 class Steps:
-    """Tells of what the manager does and what does not end, unless it is clear why not."""
+    """Reports the manager's steps that do not end, unless an outage explains it."""
 
     def __init__(self, outages: Outages) -> None:
         self._outages = outages
         self._told: set[str] = set()
 
     def look(self, late: Mapping[str, float]) -> None:
-        """Take in what has been waited for too long, with the seconds. To be called every second."""
+        """Take in the steps that last too long, with their seconds. Called every second."""
         for gone in self._told - late.keys():
             self._outages.over(Service.STEP, about=gone)
         self._told = set(late)
@@ -287,7 +288,7 @@ class Steps:
 
 
 def _lasted(seconds: float) -> str:
-    """Return a duration in the largest unit of which it has two."""
+    """Return a duration in the largest unit of which it has at least two."""
     for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"{seconds // size:.0f} {unit}"

@@ -1,4 +1,4 @@
-"""Coroutines that nobody waits for: none of them may fail unseen, and all of them can be stopped."""
+"""Coroutines that nobody waits for. No failure is lost, and all of them can be cancelled."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from twisted.python.failure import Failure
 
 
 class TaskGroup:
-    """Runs coroutines, tells of the first that fails, and cancels what is left.
+    """Runs coroutines, reports the first failure, and cancels the rest.
 
     Args:
-        on_failure: is given the failure of a coroutine; cancelled ones do not count.
-        on_idle: is called whenever the last one that was running has ended.
+        on_failure: is given a coroutine's failure; cancellations do not count.
+        on_idle: is called whenever the last running coroutine has ended.
     """
 
     def __init__(
@@ -26,13 +26,13 @@ class TaskGroup:
         self._looks = 0
 
     def __len__(self) -> int:
-        """Count what is running."""
+        """Count the running coroutines."""
         return len(self._running)
 
     def look(self, looks: int) -> dict[str, int]:
-        """Tell what has been waited for during at least so many looks, and the most looks of each.
+        """Return what coroutines have waited for during at least this many looks, with the most looks.
 
-        That costs a coroutine less than reading a clock.
+        Counting looks costs a coroutine less than reading a clock.
         """
         self._looks += 1
         found: dict[str, int] = {}
@@ -45,7 +45,7 @@ class TaskGroup:
     def run(self, coroutine: Coroutine[Any, Any, None], waits_for: str = "") -> Deferred[None]:
         """Start a coroutine. The Deferred fires, without a result, when it has ended in any way.
 
-        ``waits_for``: what it mostly waits for, for people.
+        ``waits_for``: what it mainly waits for, for people.
         """
         running = Deferred.fromCoroutine(coroutine)
         self._running[running] = self._looks, waits_for

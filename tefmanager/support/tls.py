@@ -1,4 +1,4 @@
-"""TLS as a client: whom to trust, who we are, and what goes wrong in words for people."""
+"""TLS as a client: verifies servers, presents our certificate, and explains errors to people."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from zope.interface import implementer
 from tefmanager.config.tls_files import BEGIN, FileFault, TlsFiles, check_ca, check_identity
 
 MOST_NAMES = 5
-"""Names of a certificate that are shown where it has none of those wanted."""
+"""How many of a certificate's names are shown if none of them matches."""
 
 _VERIFY_TEXTS = {
     9: "is not valid yet",
@@ -41,25 +41,25 @@ _VERIFY_TEXTS = {
 """OpenSSL's verification errors."""
 
 _UNKNOWN_ISSUER = frozenset({19, 20, 21})
-"""Errors that mean that the last certificate of the chain leads to nobody whom we trust."""
+"""Errors which mean that the certificate chain does not lead to a trusted authority."""
 
 
 class TlsError(OSError):
-    """There is no TLS with that server; the text says why. Nothing but the handshake was sent."""
+    """TLS with that server is impossible; the text says why. Nothing but the handshake was sent."""
 
 
 @implementer(IOpenSSLClientConnectionCreator)
 class ClientTls:
-    """What connections to one server need. The files are read now, so make a new one for each connection.
+    """The TLS settings of a connection to one server. Reads the files once, so make one per connection.
 
-    Twisted's own says of a bad certificate only that it is bad; this one says what is wrong with it.
+    Twisted's own class says of a bad certificate only that it is bad; this one says what is wrong with it.
 
     Args:
-        host: the name or address that the server's certificate must be for.
-        files: whom to trust, and who we are.
-        verify: whether the server's certificate must be good; if not, it is only used to encrypt.
+        host: the name or address for which the server's certificate must be valid.
+        files: the trusted authorities and our certificate.
+        verify: whether the server's certificate must be valid; if not, TLS only encrypts.
 
-    Raises `TlsError` for files that can't be used.
+    Raises `TlsError` for unusable files.
     """
 
     def __init__(self, host: str, files: TlsFiles, *, verify: bool = True) -> None:
@@ -69,7 +69,7 @@ class ClientTls:
         self._context = _context(files)
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        """Return a connection that is about to begin."""
+        """Return the OpenSSL connection for a new connection."""
         connection = SSL.Connection(self._context, None)
         if not self._is_address:
             connection.set_tlsext_host_name(self._host.encode())
@@ -80,7 +80,7 @@ class ClientTls:
         return connection
 
     def _verifier(self, protocol: TLSMemoryBIOProtocol) -> Callable[..., bool]:
-        # OpenSSL keeps the callback where the garbage collector does not see it.
+        # OpenSSL keeps the callback where the garbage collector can't see it.
         place = weakref.ref(protocol)
 
         def verify(_: SSL.Connection, certificate: crypto.X509, number: int, depth: int, ok: int) -> bool:
@@ -144,7 +144,7 @@ def _names(certificate: x509.Certificate) -> str:
 
 # --- The files -------------------------------------------------------------------------------
 
-# Twisted leaves the functions below without types.
+# Twisted has no types for the functions below.
 
 
 def _context(files: TlsFiles) -> SSL.Context:
@@ -185,7 +185,7 @@ def _certificates(path: str) -> list[Any]:
 
 
 def reason(error: BaseException | None) -> str | None:
-    """Return what an error of OpenSSL means, in one line; None for errors that are none of OpenSSL's."""
+    """Return the meaning of an OpenSSL error in one line; None for other errors."""
     if not isinstance(error, SSL.Error):
         return None
     entries = error.args[0] if error.args and isinstance(error.args[0], list) else []

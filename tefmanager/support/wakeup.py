@@ -1,4 +1,4 @@
-"""Waiting for whatever happens next, or for a time."""
+"""Waits for the next call, or until a time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 
 class Wakeup:
-    """Wakes the one who waits when something has happened, once all that comes together has come.
+    """Wakes its waiter when something has happened, after everything that happens at once has happened.
 
     Args:
         seconds: reads the clock in which times are given.
@@ -23,12 +23,12 @@ class Wakeup:
         self._in_time: IDelayedCall | None = None
 
     def call(self) -> None:
-        """Something has happened. Nobody waits for it: then there is nothing to do."""
+        """Wake the waiter, if there is one."""
         if self._waiting is not None and self._soon is None:
             self._soon = self._clock.callLater(0, self._rise)
 
     async def wait(self, until: float | None = None) -> None:
-        """Wait for a call, or until a time at most."""
+        """Wait for a call, or until a time at the latest."""
         self._waiting = Deferred()
         if until is not None:
             self._in_time = self._clock.callLater(max(0.0, until - self._seconds()), self._rise)
@@ -43,7 +43,7 @@ class Wakeup:
             waiting.callback(None)
 
     def cancel(self) -> None:
-        """Wake nobody any more."""
+        """Stop waking."""
         for call in (self._soon, self._in_time):
             if call is not None and call.active():
                 call.cancel()
