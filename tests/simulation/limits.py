@@ -72,6 +72,10 @@ class Limits:
 
     # --- Etcd ---
 
+    def etcd_bytes(self, size: int) -> None:
+        """Etcd takes no larger request from now on; each reference by itself fits into one."""
+        self.etcd.size = size
+
     def etcd_small(self, what: str, seconds: float) -> None:
         """Etcd runs with a limit that is too low for anything."""
         operations, size = TOO_SMALL

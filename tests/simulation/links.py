@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from zope.interface import implementer
 
+from tefmanager.amqp.codec import encode_table
 from tefmanager.core.model.audience import Audience
 from tefmanager.interfaces.amqp import (
     Delivered,
@@ -119,7 +120,8 @@ class SimConsumer:
         self._tag += 1
         self._unacked[self._tag] = message
         known = (message.redelivered, message.body)
-        delivery = Delivery(self._session, self._tag, *known, given_back=message.returns)
+        headers = encode_table(message.headers) if message.headers else None
+        delivery = Delivery(self._session, self._tag, *known, headers=headers, given_back=message.returns)
         self._process.hear("consumer", self._way, self._deliver, delivery)
 
     def _pump(self) -> None:

@@ -34,10 +34,12 @@ from tefmanager.core.waiting.type_queues import Front, TypeQueue
 from tefmanager.core.waiting.wait_lists import SleepingLists, WaitList
 from tefmanager.engine import effector, engine
 from tefmanager.engine.deadcopies import DeadCopies
+from tefmanager.engine.deliveries import RENEWED, copy_of
 from tefmanager.engine.engine import Engine
 from tefmanager.engine.liveness import LivenessCheck
 from tefmanager.engine.outcomes import event_of_dispatch
 from tefmanager.engine.reception import Reception, Turn
+from tefmanager.engine.renewals import Renewals
 from tefmanager.engine.unacknowledged import Unacknowledged
 from tefmanager.etcd import plan
 from tefmanager.etcd.changing import Changing
@@ -47,7 +49,7 @@ from tefmanager.protocol.messages import WorkerMessage
 from tefmanager.support.lease import Lease
 from tefmanager.support.outages import Outages
 from tests.fakes import store
-from tests.fakes.reservations import FakeReservations
+from tests.fakes.reservations import FakeEtcd, FakeReservations
 from tests.fakes.store import FakeDatabase, FakeLeadership
 from tests.simulation import effort
 from tests.simulation.knobs import knobs
@@ -349,19 +351,42 @@ def idle_resources(patch: MonkeyPatch) -> None:
     patch.setattr(Front, "wake", nothing)
 
 
-def lose_etcd_by_size(patch: MonkeyPatch) -> None:
-    """A claim is sent to Etcd in one transaction, however large that is."""
+def lose_etcd_by_operations(patch: MonkeyPatch) -> None:
+    """A claim is sent to Etcd in one transaction, however many operations that has."""
+    lose_etcd_where(patch, lambda etcd, names: 4 * len(names) > etcd.operations)
+
+
+def lose_etcd_by_bytes(patch: MonkeyPatch) -> None:
+    """A claim is sent to Etcd in one transaction, however many bytes that has."""
+    lose_etcd_where(patch, lambda etcd, names: sum(map(etcd.least_size, names)) > etcd.size)
+
+
+def lose_etcd_where(patch: MonkeyPatch, large: Callable[[FakeEtcd, Sequence[str]], bool]) -> None:
+    """What is too large for one transaction counts as the loss of Etcd."""
     reserve = FakeReservations._reserve
 
     def broken(self: FakeReservations, claim: Claim) -> Outcome:
-        etcd, names = self._etcd, claim.resources
-        large = sum(map(etcd.least_size, names)) > etcd.size or 4 * len(names) > etcd.operations
-        if large:
+        if large(self._etcd, claim.resources):
             self.lose("the transaction is too large")
             raise ReservationsLost("the transaction is too large")
         return reserve(self, claim)
 
     patch.setattr(FakeReservations, "_reserve", broken)
+
+
+def replace_nothing(patch: MonkeyPatch) -> None:
+    """A message that RabbitMQ is about to drop is not replaced."""
+    patch.setattr(engine, "LAST", 1000)
+
+
+def replace_by_what_is_refused(patch: MonkeyPatch) -> None:
+    """A message that RabbitMQ is about to drop is acknowledged though its copy was refused."""
+
+    async def renew(self: Renewals, delivery: Delivery) -> None:
+        await self._publisher.send(self._own, copy_of(delivery, {RENEWED: "yes"}))
+        self._acknowledge(delivery.session, [delivery.tag])
+
+    patch.setattr(Renewals, "renew", renew)
 
 
 def risk_messages(patch: MonkeyPatch) -> None:
@@ -449,6 +474,17 @@ FULL = (
     Step(2.0, "send_garbage", ("{",)),
     *(Step(4.0 + 3 * n, "break_links", ()) for n in range(6)),
 )
+RETURNED = (
+    Step(0.5, "queue_refuses", ("rejected", 70.0)),
+    Step(2.0, "send_garbage", ("{",)),
+    *(Step(4.0 + 2 * n, "break_links", ()) for n in range(25)),
+)
+UNREPLACED = (
+    *RETURNED[:19],
+    Step(32.0, "queue_refuses", ("tef.manager", 5.0)),
+    Step(39.9, "kill_manager", (1.0,)),
+    Step(39.9, "kill_manager", (1.0,)),
+)
 GARBAGE = (Step(1.0, "send_garbage", ("{",)),)
 PAUSED = (
     Step(1.0, "set_state", ("paused", 9.0)),
@@ -469,6 +505,11 @@ CROWDED = (tuple(Step(2.0, "submit", (f"t{n}", "x", 1.0, ("licence",), None, 1.0
 WIDE = (
     Step(1.0, "submit_wide", ("t0", "x", 33)),
     Step(2.0, "submit", ("t1", "y", 1.0, ("db",), None, 1.0)),
+)
+BYTES = (
+    Step(241.0, "etcd_bytes", (3000,)),
+    Step(242.0, "submit_wide", ("t0", "x", 20)),
+    Step(243.0, "submit", ("t1", "y", 1.0, ("db",), None, 1.0)),
 )
 SMALL = tuple((Step(0.5, "etcd_small", (what, 300.0)), *DENIED[1:]) for what in ("operations", "size"))
 NO_SPACE = (
@@ -610,7 +651,10 @@ MUTATIONS = {
     "one type first": Mutation(type_by_type, "has a higher priority", (ONE_TYPE,)),
     "one type first at the same priority": Mutation(type_by_type, "younger tasks", (ONE_AGE,)),
     "resource idles": Mutation(idle_resources, "could run and is not dispatched", (IDLE,)),
-    "too many operations": Mutation(lose_etcd_by_size, "could run and is not dispatched", (WIDE,)),
+    "too many operations": Mutation(lose_etcd_by_operations, "could run and is not dispatched", (WIDE,)),
+    "too many bytes": Mutation(lose_etcd_by_bytes, "could run and is not dispatched", (BYTES,)),
+    "message not replaced": Mutation(replace_nothing, "until its queue dropped it", (RETURNED,)),
+    "message replaced by nothing": Mutation(replace_by_what_is_refused, "was not rejected", (UNREPLACED,)),
     "messages risked": Mutation(risk_messages, "until its queue dropped it", (NO_SPACE,)),
     "queue not made anew": Mutation(make_no_queue, "but not in the queue of the dead", (FORGOTTEN,)),
     "rejected queue refuses": Mutation(give_up_what_is_refused, "was not rejected", (NO_REJECTS,)),
@@ -660,10 +704,24 @@ def test_what_is_whole_is_not_blamed() -> None:
         *FROZEN[::8],
     ):
         assert play(SEED, story).violations == ()
-    limits = (WIDE, *SMALL, NO_SPACE, FORGOTTEN, NO_REJECTS, NO_DEAD, NO_WORKERS)
+    limits = (WIDE, BYTES, *SMALL, NO_SPACE, FORGOTTEN, NO_REJECTS, NO_DEAD, NO_WORKERS)
     for story in (ONE_AGE, IDLE, *limits):
         assert play(SEED, story).violations == (), story
-    for story in (JUMP, BEGUN_IN_IT, HOUR, BACK, FULL, HANGS, *AWAY, RESET, REMADE, WINDOW, SHUT):
+    for story in (
+        JUMP,
+        BEGUN_IN_IT,
+        HOUR,
+        BACK,
+        FULL,
+        HANGS,
+        *AWAY,
+        RETURNED,
+        UNREPLACED,
+        RESET,
+        REMADE,
+        WINDOW,
+        SHUT,
+    ):
         assert play(SEED, story).violations == ()
 
 
