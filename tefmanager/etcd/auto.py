@@ -13,13 +13,15 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tefmanager.core.model.reservations import Claim, Impossible, Outcome
-from tefmanager.etcd import v2wire
+from tefmanager.etcd import v2wire, v3wire
 from tefmanager.etcd.adapter import EtcdReservations
 from tefmanager.etcd.http import Endpoint, HttpClient
 from tefmanager.etcd.ownership import Owner
 from tefmanager.etcd.v2 import EtcdV2Reservations
 from tefmanager.etcd.v3 import EtcdV3Reservations
 from tefmanager.interfaces.etcd import IReservations, IResourceObserver, ReservationsLost, Seen
+from tefmanager.logfile.emit import emit
+from tefmanager.protocol import catalogue
 from tefmanager.support.backoff import Backoff
 from tefmanager.support.lease import Lease
 
@@ -37,6 +39,12 @@ async def has_v2_base(http: HttpClient, base: str) -> bool:
     http.distrust(answer.place)
     text = answer.body[:200].decode("utf-8", "replace").strip()
     raise ReservationsLost(f"etcd {answer.place}: HTTP {answer.status} from the v2 API: {text}")
+
+
+async def has_v3_keys(http: HttpClient, base: str) -> bool:
+    """Tell whether the v3 API has keys below the base. Raises `ReservationsLost`."""
+    below = v3wire.how_many(f"{base}/".encode())
+    return (await v3wire.ask(http, "kv/range", below, v3wire.CountAnswer)).count > 0
 
 
 @implementer(IResourceObserver)
@@ -131,6 +139,7 @@ class AutoReservations:
         self._lost: str | None = None
         self._choosing: Deferred[None] | None = None
         self._first: _First | None = None
+        self._both: str | None = None
 
     def start(self, observer: IResourceObserver) -> None:
         """See `IReservations`."""
@@ -149,6 +158,7 @@ class AutoReservations:
     async def refresh(self) -> None:
         """See `IReservations`."""
         await (await self._decided()).refresh()
+        await self._look_for_both()
 
     async def stop(self) -> None:
         """See `IReservations`."""
@@ -197,6 +207,27 @@ class AutoReservations:
                 self._log.failure("could not find out which API to use; trying again")
                 self._lose(f"unexpected: {error!r}", observer)
                 await self._backoff.pause()
+
+        await self._look_for_both()
+
+    async def _look_for_both(self) -> None:
+        """Warn once if both APIs have resources: those of the API that is not used limit nothing."""
+        try:
+            both = self.api if await self._has_both() else None
+        except ReservationsLost as lost:
+            # The API that is used tells by itself if Etcd is away; the other one need not be there.
+            self._log.debug("could not look for resources in both APIs: {reason}", reason=str(lost))
+            return
+        told, self._both = self._both, both
+        if both is not None and both != told:
+            ignored = "v3" if both == "v2" else "v2"
+            emit(catalogue.RESOURCES_IN_BOTH_APIS(self._base, both, ignored))
+
+    async def _has_both(self) -> bool:
+        if self.api == "v2":
+            return await has_v3_keys(self._http, self._base)
+        there = self._chosen is not None and not self._chosen.empty
+        return there and await has_v2_base(self._http, self._base)
 
     def _use(self, api: str, observer: IResourceObserver) -> None:
         self.api, self._chosen = api, self._make[api]()

@@ -40,6 +40,12 @@ class RangeAnswer(msgspec.Struct, frozen=True):
     kvs: list[KeyValue] = []
 
 
+class CountAnswer(msgspec.Struct, frozen=True):
+    """How many keys stand in a range."""
+
+    count: int = 0
+
+
 class Pairs(msgspec.Struct, frozen=True):
     """The keys that one operation of a transaction has read."""
 
@@ -88,6 +94,7 @@ class Range(msgspec.Struct, frozen=True, omit_defaults=True):
 
     key: bytes
     range_end: bytes = b""
+    count_only: bool = False
 
 
 class Put(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -176,6 +183,11 @@ def get_prefix(begin: bytes) -> Operation:
 def prefix(begin: bytes) -> Range:
     """Return the range of all keys with this prefix."""
     return Range(begin, end_of_prefix(begin))
+
+
+def how_many(begin: bytes) -> Range:
+    """Return a request for the number of all keys that begin so."""
+    return Range(begin, end_of_prefix(begin), count_only=True)
 
 
 def end_of_prefix(begin: bytes) -> bytes:

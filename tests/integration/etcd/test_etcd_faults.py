@@ -16,7 +16,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Site
 
 from tefmanager.core.model.reservations import Claim, Granted, Refused
-from tefmanager.etcd import v3wire
+from tefmanager.etcd import auto, v3wire
 from tefmanager.etcd.adapter import EtcdReservations
 from tefmanager.etcd.auto import AutoReservations
 from tefmanager.etcd.http import HttpClient, Request
@@ -313,6 +313,30 @@ async def test_auto_stays_with_v3(services: Services, unique: str) -> None:
     await RealTwin("v2", services.etcd, base).foreign.set("other/ref_limit", "1")
     await reservations.refresh()
     assert reservations.api == "v3"
+    await reservations.stop()
+
+
+@pytest.mark.parametrize(("used", "ignored"), [("v2", "v3"), ("v3", "v2")])
+@pytest_twisted.ensureDeferred
+async def test_auto_warns_of_both(
+    services: Services, unique: str, used: str, ignored: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Resources in the API that is not used are told of, once as long as they are there."""
+    lines: list[str] = []
+    monkeypatch.setattr(auto, "emit", lambda line: lines.append(line.text))
+    base = f"/tef/{unique}"
+    reservations = AutoReservations(CLOCK, [services.etcd], base, "p", lambda: MONDAY_NOON, lambda: 1.0)
+    foreign = {api: RealTwin(api, services.etcd, base).foreign for api in ("v2", "v3")}
+    await foreign[used].set("r/ref_limit", "1")
+    observer = Observer()
+    reservations.start(observer)
+    await observer.until(lambda: "r" in observer.resources)
+    await reservations.refresh()
+    assert lines == []
+    await foreign[ignored].set("r/ref_limit", "1")
+    for _ in range(2):
+        await reservations.refresh()
+        assert lines == [f"RESOURCES_IN_BOTH_APIS|{base}|{used}|{ignored}"]
     await reservations.stop()
 
 
