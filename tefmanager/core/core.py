@@ -7,18 +7,19 @@ turn. If the changes cannot be committed, this core is thrown away and a new one
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tefmanager.core.books.calendar import Calendar
 from tefmanager.core.books.counters import Counters
 from tefmanager.core.books.ledger import Ledger
+from tefmanager.core.grants import Grants
 from tefmanager.core.intake import Intake
 from tefmanager.core.loading import load
 from tefmanager.core.model import events
 from tefmanager.core.model.dead_copies import Copy
 from tefmanager.core.model.effects import DeadLetter, Effect, KeepCopies, Reserve
-from tefmanager.core.model.entities import Attempt, Phase, Task
+from tefmanager.core.model.entities import Task
 from tefmanager.core.model.limits import Limits
 from tefmanager.core.model.timers import Timers, next_minute
 from tefmanager.core.model.values import Changes, Moment, Outcome, Snapshot, SuiteEnds
@@ -66,7 +67,6 @@ class Core:
             timers=self.timers,
             wanted=self._wanted,
         )
-        self.resource_faults = ResourceFaults(self.ledger, self.timers, self.pool)
         parts = (self.ledger, self.backlog, self.workers)
         self.attempts = Attempts(limits, *parts, self.pool, self.timers, self.counters.attempt)
         self.planner = Planner(limits.patience, *parts, self.pool, self.timers, self.attempts)
@@ -78,16 +78,19 @@ class Core:
         self.stops = Stops(*parts[:2], self.timers, self.attempts)
         self.intake = Intake(*parts, self.pool, self.attempts, self.stops, self.counters)
         self._draining = False
-        self._unreconciled = load(self, snapshot, now)
+        faults = ResourceFaults(self.ledger, self.timers, self.pool)
+        sharing = (self.ledger, self.backlog, self.pool, self.attempts, self.counters)
+        checks = (faults, self.intake.blockers.resembling, self._may_dispatch)
+        self.grants = Grants(*sharing, *checks, load(self, snapshot, now))
         self._handlers: dict[type, Callable[[Any, Moment], None]] = {
             events.TaskSubmitted: self.intake.submitted,
             events.Commanded: self.intake.commanded,
             events.WorkerReported: self.reports.handle,
-            events.ReservationGranted: self._granted,
-            events.ReservationRefused: self._refused,
-            events.ReservationImpossible: self._impossible,
-            events.ReservationUnknown: self._unknown,
-            events.ReservationReleased: self._released,
+            events.ReservationGranted: self.grants.granted,
+            events.ReservationRefused: self.grants.refused,
+            events.ReservationImpossible: self.grants.impossible,
+            events.ReservationUnknown: self.grants.unknown,
+            events.ReservationReleased: self.grants.released,
             events.DispatchConfirmed: self._confirmed,
             events.DispatchFailed: self._failed,
             events.DispatchImpossible: self._unsendable,
@@ -96,10 +99,10 @@ class Core:
             events.DeadLettered: self._dead_lettered,
             events.CopiesKnown: self._copies_known,
             events.CopiesWanted: self._copies_wanted,
-            events.ResourcesSeen: self._seen,
-            events.ResourcesRead: self._read,
-            events.ResourcesReplaced: self._replaced,
-            events.ResourcesLost: self._lost,
+            events.ResourcesSeen: self.grants.seen,
+            events.ResourcesRead: self.grants.read,
+            events.ResourcesReplaced: self.grants.replaced,
+            events.ResourcesLost: self.grants.lost,
             events.DeliveriesResumed: self._deliveries_resumed,
             events.Pass: self._pass,
             events.LimitsChanged: self._limits_changed,
@@ -180,85 +183,15 @@ class Core:
         asking = (*self.attempts.reserving.values(), *self.attempts.owed.values())
         return self.backlog.awaited(names) or any(each.references.lacks == names for each in asking)
 
+    def _may_dispatch(self, task: Task) -> bool:
+        """Tell whether a task may be dispatched now."""
+        held = self._draining or self.backlog.held(task.spec.suite)
+        return self.state is ManagerState.RUNNING and not held
+
     def _pinned(self, task: Task) -> bool:
         """Tell whether memory knows more about a waiting task than its row says."""
         known = task.attempts or task.tried or task.avoid or task.spec.id in self.pool.waits
         return bool(known or self.attempts.held_back.get(task) or self.backlog.sweeping(task))
-
-    # --- what Etcd answers ---
-
-    def _granted(self, event: events.ReservationGranted, now: Moment) -> None:
-        attempt = self.attempts.answered(event.attempt)
-        if attempt is None:
-            self.attempts.release(event.attempt, event.reserved)
-            return
-        lacked = attempt.references.lacks
-        self.pool.possible(lacked)
-        attempt.references = attempt.references.granted(held=bool(event.reserved))
-        if not attempt.live:
-            self.attempts.give_back(attempt)
-        elif attempt.phase is not Phase.RESERVING:
-            self._paid(attempt, lacked)
-        elif self._may_dispatch(attempt):
-            self.attempts.dispatch(attempt, now)
-        else:
-            self.attempts.unbook(attempt, now)
-
-    def _paid(self, attempt: Attempt, lacked: tuple[str, ...]) -> None:
-        self.attempts.owed.pop(attempt.id, None)
-        self.pool.owe_no_more(attempt)
-        spec, worker = attempt.task.spec, attempt.worker.name
-        line = catalogue.RESERVATION_TAKEN(spec.task_type, spec.guid, worker, attempt.id, " ".join(lacked))
-        self.ledger.log(line)
-
-    def _may_dispatch(self, attempt: Attempt) -> bool:
-        held = self._draining or self.backlog.held(attempt.task.spec.suite)
-        return self.state is ManagerState.RUNNING and not held
-
-    def _refused(self, event: events.ReservationRefused, now: Moment) -> None:
-        self.pool.refuse(event.short)
-        self._not_granted(event.attempt, now)
-
-    def _impossible(self, event: events.ReservationImpossible, now: Moment) -> None:
-        """Hold back all tasks that need these resources: Etcd refuses them, and would refuse any task."""
-        attempt = self.attempts.answered(event.attempt)
-        if attempt is None:
-            return
-        spec, reason = attempt.task.spec, event.reason
-        news = self.pool.hold_back(attempt.references.lacks, reason, now)
-        attempt.references = attempt.references.may_hold()  # Etcd may have taken some
-        if attempt.live and attempt.phase is Phase.RESERVING:
-            self.pool.settle(attempt.task)
-            self.attempts.unbook(attempt, now)
-            if news:
-                self.ledger.log(catalogue.TASK_CANNOT_RUN(spec.task_type, spec.guid, reason))
-        elif not attempt.live:
-            self.attempts.give_back(attempt)
-        elif news:
-            self.ledger.log(catalogue.RESERVATION_FAILED(spec.task_type, spec.guid, attempt.id, reason))
-
-    def _unknown(self, event: events.ReservationUnknown, now: Moment) -> None:
-        attempt = self._not_granted(event.attempt, now)
-        if attempt is not None:
-            spec = attempt.task.spec
-            line = catalogue.RESERVATION_FAILED(spec.task_type, spec.guid, attempt.id, event.reason)
-            self.ledger.log(line)
-            if attempt.phase is Phase.RESERVING:
-                self.attempts.release(attempt.id, attempt.references.lacks)
-            else:
-                # The next full read shows whether it has what it is owed. Nobody else gets it.
-                attempt.references = attempt.references.may_hold()
-                self.attempts.owed.pop(attempt.id, None)
-                self._unreconciled.append(attempt)
-
-    def _not_granted(self, attempt_id: int, now: Moment) -> Attempt | None:
-        attempt = self.attempts.answered(attempt_id)
-        if attempt is not None and attempt.live and attempt.phase is Phase.RESERVING:
-            self.attempts.unbook(attempt, now)
-        return attempt
-
-    def _released(self, event: events.ReservationReleased, now: Moment) -> None:
-        self.attempts.releasing.pop(event.attempt, None)
 
     # --- what RabbitMQ answers ---
 
@@ -306,60 +239,6 @@ class Core:
         self.ledger.copies({id: Copy.DOUBT for id, _, _ in event.wanted})
         for id, guid, reason in event.wanted:
             self.ledger.do(DeadLetter(id, guid, reason, late=True))
-
-    # --- what Etcd says by itself ---
-
-    def _seen(self, event: events.ResourcesSeen, now: Moment) -> None:
-        self.pool.see(event.seen)
-        self.intake.blockers.resembling.changed(event.seen)
-        self.resource_faults.look(event.seen, now)
-        self.backlog.wake(self.pool.beside(event.seen))
-
-    def _read(self, event: events.ResourcesRead, now: Moment) -> None:
-        if not self.pool.ready:
-            self.ledger.log(catalogue.RESOURCES_READ(len(event.seen)))
-        self.pool.read(event.seen)
-        self.intake.blockers.resembling.read(event.seen)
-        self.resource_faults.look(event.seen, now)
-        self._reconcile(event.held)
-        self.backlog.wake_all()
-
-    def _reconcile(self, held: Mapping[int, frozenset[str]]) -> None:
-        """Give back the lock keys that belong to no attempt, and find what attempts in flight lack."""
-        mine = (self.attempts.in_flight, self.attempts.reserving, self.attempts.releasing)
-        for attempt_id, names in held.items():
-            self.counters.stay_above(attempt_id)
-            if not any(attempt_id in known for known in mine):
-                names_sorted = tuple(sorted(names))
-                line = catalogue.RESERVATION_GIVEN_BACK(attempt_id, " ".join(names_sorted))
-                self.ledger.log(line)
-                self.attempts.release(attempt_id, names_sorted)
-        for attempt in self._unreconciled:
-            self.pool.owe_no_more(attempt)
-            self._owe(attempt, held.get(attempt.id, frozenset()))
-        self._unreconciled = []
-
-    def _owe(self, attempt: Attempt, held: frozenset[str]) -> None:
-        """Note which of its references an attempt in flight lacks. It is to get them again."""
-        names = attempt.task.spec.resources
-        lacks = tuple(name for name in names if name in self.pool.seen and name not in held)
-        attempt.references = attempt.references.lacking(lacks)
-        if attempt.live and lacks:
-            self.attempts.owe(attempt)
-        else:
-            self.attempts.owed.pop(attempt.id, None)
-
-    def _replaced(self, event: events.ResourcesReplaced, now: Moment) -> None:
-        """Let the full read that follows show which references the attempts in flight have lost."""
-        self.ledger.log(catalogue.RESOURCES_REPLACED(event.reason))
-        # Attempts whose request is under way are settled by its answer.
-        flying, asked = self.attempts.in_flight.values(), self.attempts.reserving
-        mine = [each for each in flying if each.task.spec.resources and each.id not in asked]
-        self._unreconciled = list(dict.fromkeys([*self._unreconciled, *mine]))
-
-    def _lost(self, event: events.ResourcesLost, now: Moment) -> None:
-        self.pool.lose()
-        self.ledger.log(catalogue.RESOURCES_LOST(event.reason))
 
     # --- time ---
 

@@ -15,6 +15,7 @@ from pytest import MonkeyPatch
 from tefmanager.core.books.calendar import Calendar
 from tefmanager.core.books.ledger import Ledger
 from tefmanager.core.core import Core
+from tefmanager.core.grants import Grants
 from tefmanager.core.intake import Intake
 from tefmanager.core.model import events
 from tefmanager.core.model.dead_copies import Copy
@@ -614,8 +615,8 @@ MUTATIONS = {
     "window left out": Mutation(leave_windows_out, "licence: 1 references are more", (SHUT,)),
     "given back twice": Mutation(release_twice, "-1 references are held"),
     "never released": Mutation(without(FakeReservations, "_release"), "outlives attempt"),
-    "never reconciled": Mutation(without(Core, "_reconcile"), "outlives its task"),
-    "restored and not noticed": Mutation(without(Core, "_replaced"), "runs without db", (RESTORED,)),
+    "never reconciled": Mutation(without(Grants, "_reconcile"), "outlives its task"),
+    "restored and not noticed": Mutation(without(Grants, "replaced"), "runs without db", (RESTORED,)),
     "refusal taken for loss": Mutation(
         lose_etcd_by_a_refusal, "could run and is not dispatched", (DENIED,)
     ),

@@ -33,7 +33,7 @@ CORE_FLOORS = (
     ("books",),
     ("sharing", "waiting"),
     ("running",),
-    ("blockers", "planner", "stops"),
+    ("blockers", "grants", "planner", "stops"),
     ("intake", "loading"),
     ("core",),
 )
