@@ -81,7 +81,8 @@ class Core:
         faults = ResourceFaults(self.ledger, self.timers, self.pool)
         sharing = (self.ledger, self.backlog, self.pool, self.attempts, self.counters)
         checks = (faults, self.intake.blockers.resembling, self._may_dispatch)
-        self.grants = Grants(*sharing, *checks, load(self, snapshot, now))
+        self.grants = Grants(*sharing, *checks)
+        load(self, snapshot, now)
         self._handlers: dict[type, Callable[[Any, Moment], None]] = {
             events.TaskSubmitted: self.intake.submitted,
             events.Commanded: self.intake.commanded,

@@ -24,7 +24,6 @@ class Grants:
         faults: logs what is wrong with resources.
         resembling: compares unknown names with those of resources.
         may_dispatch: tells whether a task may be dispatched now.
-        unreconciled: attempts whose references must be compared with those in Etcd.
     """
 
     def __init__(
@@ -37,7 +36,6 @@ class Grants:
         faults: ResourceFaults,
         resembling: Resembling,
         may_dispatch: Callable[[Task], bool],
-        unreconciled: list[Attempt],
     ) -> None:
         self._ledger = ledger
         self._backlog = backlog
@@ -47,7 +45,6 @@ class Grants:
         self._faults = faults
         self._resembling = resembling
         self._may_dispatch = may_dispatch
-        self._unreconciled = unreconciled
 
     # --- what Etcd answers ---
 
@@ -112,7 +109,6 @@ class Grants:
                 # The next full read shows whether it has what it is owed. Nobody else gets it.
                 attempt.references = attempt.references.may_hold()
                 self._attempts.owed.pop(attempt.id, None)
-                self._unreconciled.append(attempt)
 
     def _not_granted(self, attempt_id: int, now: Moment) -> Attempt | None:
         attempt = self._attempts.answered(attempt_id)
@@ -153,28 +149,25 @@ class Grants:
                 line = catalogue.RESERVATION_GIVEN_BACK(attempt_id, " ".join(names_sorted))
                 self._ledger.log(line)
                 self._attempts.release(attempt_id, names_sorted)
-        for attempt in self._unreconciled:
-            self._pool.owe_no_more(attempt)
-            self._owe(attempt, held.get(attempt.id, frozenset()))
-        self._unreconciled = []
+        for attempt in self._attempts.in_flight.values():
+            # An attempt whose request is under way is settled by the answer.
+            if attempt.task.spec.resources and attempt.id not in self._attempts.reserving:
+                self._owe(attempt, held.get(attempt.id, frozenset()))
 
     def _owe(self, attempt: Attempt, held: frozenset[str]) -> None:
         """Note which of its references an attempt in flight lacks. It is to get them again."""
         names = attempt.task.spec.resources
         lacks = tuple(name for name in names if name in self._pool.seen and name not in held)
         attempt.references = attempt.references.lacking(lacks)
-        if attempt.live and lacks:
+        if lacks:
             self._attempts.owe(attempt)
         else:
             self._attempts.owed.pop(attempt.id, None)
+            self._pool.owe_no_more(attempt)
 
     def replaced(self, event: events.ResourcesReplaced, now: Moment) -> None:
         """Let the full read that follows show which references the attempts in flight have lost."""
         self._ledger.log(catalogue.RESOURCES_REPLACED(event.reason))
-        # Attempts whose request is under way are settled by its answer.
-        flying, asked = self._attempts.in_flight.values(), self._attempts.reserving
-        mine = [each for each in flying if each.task.spec.resources and each.id not in asked]
-        self._unreconciled = list(dict.fromkeys([*self._unreconciled, *mine]))
 
     def lost(self, event: events.ResourcesLost, now: Moment) -> None:
         """Let tasks with resources wait: Etcd is away."""

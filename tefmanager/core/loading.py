@@ -59,8 +59,8 @@ class Parts(Protocol):
         """The workers."""
 
 
-def load(core: Parts, snapshot: Snapshot, now: Moment) -> list[Attempt]:
-    """Fill a new core. Return the attempts whose references must be compared with those in Etcd.
+def load(core: Parts, snapshot: Snapshot, now: Moment) -> None:
+    """Fill a new core.
 
     The manager heard nobody while it was away, so silence is counted from now.
     """
@@ -87,12 +87,12 @@ def load(core: Parts, snapshot: Snapshot, now: Moment) -> list[Attempt]:
     core.stops.load(snapshot.stops, now)
     for attempt_row in snapshot.unresolved:
         _unresolved(core, attempt_row, now)
-    attempts = [_attempt(core, task, task_row, now) for task, task_row in in_flight]
+    for task, task_row in in_flight:
+        _attempt(core, task, task_row, now)
     for worker in core.workers:
         core.workers.changed(worker, now)
         core.departures.watch(worker)
         core.departures.watch_leaving(worker)
-    return [attempt for attempt in attempts if attempt.references.held]
 
 
 def _worker(row: WorkerRow, now: Moment) -> Worker:
@@ -121,7 +121,7 @@ def _task(row: TaskRow) -> Task:
     )
 
 
-def _attempt(core: Parts, task: Task, row: TaskRow, now: Moment) -> Attempt:
+def _attempt(core: Parts, task: Task, row: TaskRow, now: Moment) -> None:
     """Restore an attempt in flight. Its worker has a row, which is never removed before its task's.
 
     No row says whether the broker has the message of an attempt that has not begun: that would cost a write
@@ -150,7 +150,6 @@ def _attempt(core: Parts, task: Task, row: TaskRow, now: Moment) -> Attempt:
             older.phase = Phase.DISPATCHED  # one has begun; the other may still be queued
     task.attempt = attempt
     core.attempts.restore(attempt)
-    return attempt
 
 
 def _unresolved(core: Parts, row: AttemptRow, now: Moment) -> None:

@@ -67,3 +67,17 @@ def test_what_ended_since_is_given_back() -> None:
     restored(grid, {1: ("a", "b")}, a=1, b=1)
     assert grid.held == {}
     assert grid.logged("RESERVATION_GIVEN_BACK") == ["RESERVATION_GIVEN_BACK|1|a b"]
+
+
+def test_what_others_removed_is_taken_again() -> None:
+    """A resource that is deleted and made anew while a task has it goes to nobody else."""
+    grid = working().say("v", "idle").submit("B", resources=["a"])
+    [attempt] = grid.held
+    del grid.held[attempt]
+    grid.resources["a"] = Resource("a", limit=1)
+    grid.turn(events.ResourcesRead(dict(grid.resources), {attempt: frozenset("b")}))
+    assert grid.held == {attempt: ("a",)}
+    assert grid.logged("RESERVATION_TAKEN") == ["RESERVATION_TAKEN|t|A|w|1|a"]
+    grid.say("w", "task_complete")
+    assert list(grid.held.values()) == [("a",)]
+    assert len(grid.logged("DISPATCH|")) == 2
