@@ -8,8 +8,9 @@ from typing import TypeAlias
 from tefmanager.core.model.effects import ReplyTo
 from tefmanager.engine.deliveries import reply_to
 from tefmanager.engine.unacknowledged import Unacknowledged
+from tefmanager.inquiry import Retried
 from tefmanager.inquiry.inquirer import Inquirer
-from tefmanager.inquiry.questions import WRITING, Question
+from tefmanager.inquiry.questions import WRITING, Question, RetryDead
 from tefmanager.interfaces.amqp import Delivery
 from tefmanager.support.crashpoints import CrashPoint, reach
 
@@ -19,9 +20,9 @@ Send: TypeAlias = Callable[[ReplyTo, object], Awaitable[None]]
 class Replies:
     """Has questions answered, and sends the answers to where they are wanted.
 
-    A message that asks for rows to be written is acknowledged when they are. If the manager dies before,
-    RabbitMQ delivers the message again, and whatever was written stays as it is.
-    A message that the database refuses is acknowledged as well: it would be refused again.
+    A message that asks for rows to be written is acknowledged when they are. If the manager dies before
+    that, RabbitMQ redelivers the message, and doing it again changes nothing that was written. If the
+    database refuses what it asks for, the message is acknowledged as well: it would be refused again.
 
     Args:
         send: sends an answer.
@@ -36,11 +37,12 @@ class Replies:
         self._unacknowledged = Unacknowledged(acknowledge)
 
     def session_lost(self, session: int) -> None:
-        """Note that everything a session delivered comes again, unless it is acknowledged."""
+        """Note that what this session delivered will be redelivered, unless it is acknowledged."""
         self._unacknowledged.session_lost(session)
 
     async def reply(self, question: Question, message: Delivery) -> None:
         """Answer a question, and send the answer to where it is wanted, if it is."""
+        to = reply_to(message)
         if not isinstance(question, WRITING):
             answer = await self._inquirer.tell(question)
         elif self._unacknowledged.adopts(message):
@@ -48,6 +50,8 @@ class Replies:
         else:
             with self._unacknowledged.hold(message):
                 answer = await self._inquirer.tell(question)
+                while to is None and isinstance(answer, Retried) and answer.retried and answer.left:
+                    answer = await self._inquirer.tell(RetryDead(answer.left))  # nobody else would ask
                 reach(CrashPoint.ASKED)
-        if (to := reply_to(message)) is not None:
+        if to is not None:
             await self._send(to, answer)

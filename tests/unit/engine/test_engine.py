@@ -260,6 +260,21 @@ def test_a_question_that_writes_and_is_delivered_again(monkeypatch: pytest.Monke
     assert (len(written), [tags for tags, _ in rig.acks.all]) == (1, [[1]])
 
 
+def test_a_retry_of_very_many_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If nobody waits for the answer, what was too much for once follows before the acknowledgement."""
+    rig = Rig()
+
+    async def one_at_a_time(self: FakeLeadership, guids: Sequence[str]) -> Sequence[DeadMessage]:
+        dead = [guid for guid in guids if guid not in rig.known]
+        body = b'{"type": "task", "task_type": "x", "guid": "%s"}'
+        return [DeadMessage(1, guid, Stored(body.replace(b"%s", guid.encode()))) for guid in dead[:1]]
+
+    monkeypatch.setattr(FakeLeadership, "dead_messages", one_at_a_time)
+    rig.deliver({"type": "retry_dead", "data": {"guids": ["T", "U"]}})
+    rig.go_on()
+    assert rig.acks.all == [([1], ["T", "U"])]
+
+
 def test_a_retry_that_cannot_be_done(
     monkeypatch: pytest.MonkeyPatch, expected_errors: Callable[..., None]
 ) -> None:
