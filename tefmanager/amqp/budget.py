@@ -34,7 +34,7 @@ class ChannelBudget:
         self._watchers: list[Callable[[], None]] = []
         self.used = 0
 
-    def watch(self, tell: Callable[[], None]) -> None:
+    def on_decrease(self, tell: Callable[[], None]) -> None:
         """Call ``tell`` whenever the allowed number decreases."""
         self._watchers.append(tell)
 

@@ -54,7 +54,7 @@ class DirectReplies:
         budget: ChannelBudget,
         on_close: Tell,
     ) -> None:
-        lease.watch(self._flow)
+        lease.on_renewal(self._flow)
         self._reactor = reactor
         self._channel = ConfirmChannel(_CHANNEL, lease, window=1, on_close=on_close)
         self._link = Link(reactor, endpoints, name, self._setup, self._on_state, tls, budget)

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from enum import IntEnum
 from math import inf
 
+from tefmanager.amqp.address_kinds import AddressKind
 from tefmanager.amqp.confirms import ConfirmChannel, largest_of
 from tefmanager.amqp.connection import LinkState, OnState
-from tefmanager.amqp.places import Place
 from tefmanager.amqp.protocol import AmqpProtocol
 from tefmanager.support.lease import Lease
 
@@ -72,12 +72,12 @@ class Outlets:
                 channel.hand_over(self._dispatches)
         await self._dispatches.open(protocol)
 
-    def channel_for(self, place: Place, size: int, *, answer: bool) -> ConfirmChannel:
+    def channel_for(self, kind: AddressKind, size: int, *, answer: bool) -> ConfirmChannel:
         """Return the channel for a message of ``size`` bytes; ``answer``: it is no dispatch."""
         role = Role.DISPATCHES
         if size >= LARGE:
             role = Role.LARGE
-        elif place is Place.EXCHANGE:
+        elif kind is AddressKind.EXCHANGE:
             role = Role.EXCHANGES
         elif answer:
             role = Role.ANSWERS

@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from txamqp.client import ChannelClosed, Closed
 from zope.interface import implementer
 
+from tefmanager.amqp.address_kinds import AddressKind, AddressKinds
 from tefmanager.amqp.announcer import Announcer
 from tefmanager.amqp.budget import ChannelBudget
 from tefmanager.amqp.codec import MAX_SHORT_TEXT
@@ -25,7 +26,6 @@ from tefmanager.amqp.frames import DIRECT_REPLY
 from tefmanager.amqp.listeners import audience
 from tefmanager.amqp.lookups import Lookups, Question
 from tefmanager.amqp.outlets import Outlets, Role
-from tefmanager.amqp.places import Place, Places
 from tefmanager.amqp.protocol import AmqpProtocol
 from tefmanager.amqp.tls_context import client_tls
 from tefmanager.amqp.unasked import NoChannel
@@ -82,10 +82,10 @@ class Publisher:
         budget: ChannelBudget | None = None,
     ) -> None:
         lease = Lease.unlimited() if lease is None else lease
-        lease.watch(self._flow)
+        lease.on_renewal(self._flow)
         self._reactor = reactor
         self._budget = ChannelBudget(monotonic) if budget is None else budget
-        self._budget.watch(self._give_channels_up)
+        self._budget.on_decrease(self._give_channels_up)
         self._link = Link(reactor, endpoints, name, self._setup, on_state, tls, self._budget)
         self._outlets = Outlets(lease, monotonic, self._channels_say)
         self._direct = DirectReplies(
@@ -95,7 +95,7 @@ class Publisher:
         self._walks = Walks(reactor, self)
         pauses = Backoff(reactor, *OPTIONAL)
         self._announcer = Announcer(Role.EVENTS, events, lease, monotonic, pauses) if events else None
-        self._places = Places(monotonic)
+        self._kinds = AddressKinds(monotonic)
         self._searching: dict[bytes, DeferredLock] = {}
         self._protocol: AmqpProtocol | None = None
         self._connected: list[Deferred[None]] = []
@@ -211,7 +211,7 @@ class Publisher:
         if len(queue) > MAX_SHORT_TEXT:
             tell(_NO_NAME)
             return Delivered.RETURNED
-        return await self._publish(Place.QUEUE, queue, message, tell, answer=True)
+        return await self._publish(AddressKind.QUEUE, queue, message, tell, answer=True)
 
     async def dispatch(self, address: str, message: Message, tell: Tell = tell_nobody) -> Delivered:
         """Publish to a queue or, if there is none of that name, an exchange; see `IPublisher.dispatch`."""
@@ -226,7 +226,7 @@ class Publisher:
         return await self._search(name, message, tell)
 
     async def _publish(
-        self, place: Place, address: bytes, message: Message, tell: Tell, *, answer: bool = False
+        self, kind: AddressKind, address: bytes, message: Message, tell: Tell, *, answer: bool = False
     ) -> Delivered:
         if self._stopped:
             tell("the manager stops")
@@ -235,12 +235,12 @@ class Publisher:
         if refusal is not None:
             tell(refusal)
             return Delivered.REFUSED
-        channel = self._outlets.channel_for(place, len(message.body), answer=answer)
+        channel = self._outlets.channel_for(kind, len(message.body), answer=answer)
         self._open += 1
         try:
-            if place is Place.QUEUE and self._goes_apart(address):
+            if kind is AddressKind.QUEUE and self._goes_apart(address):
                 return await self._direct.send(address, message, tell)
-            if place is Place.QUEUE:
+            if kind is AddressKind.QUEUE:
                 return await channel.publish(b"", address, message, tell)
             return await channel.publish(address, DISPATCH_KEY, message, tell)
         finally:
@@ -255,16 +255,16 @@ class Publisher:
 
     async def _as_remembered(self, address: bytes, message: Message, tell: Tell) -> Delivered | None:
         """Publish to what an address is known to be; None if that is unknown or not true any more."""
-        place = self._places.get(address)
-        if place is None:
+        kind = self._kinds.get(address)
+        if kind is None:
             return None
         why: list[str] = []
-        outcome = await self._publish(place, address, message, why.append)
+        outcome = await self._publish(kind, address, message, why.append)
         if outcome is not Delivered.RETURNED:
             for reason in why:
                 tell(reason)
             return outcome
-        self._places.forget(address)
+        self._kinds.forget(address)
         return None
 
     async def _search(self, address: bytes, message: Message, tell: Tell) -> Delivered:
@@ -281,28 +281,28 @@ class Publisher:
 
     async def _try_both(self, address: bytes, message: Message, tell: Tell) -> Delivered:
         why: list[str] = []
-        outcome = await self._try(Place.QUEUE, address, message, why.append)
+        outcome = await self._try(AddressKind.QUEUE, address, message, why.append)
         if outcome is Delivered.RETURNED and await self._is_exchange(address):
             return await self._try(
-                Place.EXCHANGE, address, message, lambda reason: tell(_explained(reason, _UNBOUND))
+                AddressKind.EXCHANGE, address, message, lambda reason: tell(_explained(reason, _UNBOUND))
             )
         for reason in why:
             tell(_explained(reason, _NOWHERE) if outcome is Delivered.RETURNED else reason)
         return outcome
 
-    async def _try(self, place: Place, address: bytes, message: Message, tell: Tell) -> Delivered:
-        outcome = await self._publish(place, address, message, tell)
+    async def _try(self, kind: AddressKind, address: bytes, message: Message, tell: Tell) -> Delivered:
+        outcome = await self._publish(kind, address, message, tell)
         if outcome is Delivered.CONFIRMED:
-            self._places.put(address, place)
+            self._kinds.put(address, kind)
         return outcome
 
     async def _is_exchange(self, address: bytes) -> bool:
-        if self._places.lacks(address):
+        if self._kinds.lacks(address):
             return False
         # If the broker refuses, the queue may exist, but we may not publish to it.
         found = await self._look_up(lambda channel: exchange_exists(channel, address), refused=False)
         if not found:
-            self._places.absent(address)
+            self._kinds.absent(address)
         return found
 
     async def declare(self, queue: bytes) -> None:

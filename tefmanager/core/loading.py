@@ -91,8 +91,8 @@ def load(core: Parts, snapshot: Snapshot, now: Moment) -> None:
         _attempt(core, task, task_row, now)
     for worker in core.workers:
         core.workers.changed(worker, now)
-        core.departures.watch(worker)
-        core.departures.watch_leaving(worker)
+        core.departures.arm(worker)
+        core.departures.arm_leaving(worker)
 
 
 def _worker(row: WorkerRow, now: Moment) -> Worker:

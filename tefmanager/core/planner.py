@@ -46,7 +46,7 @@ class Planner:
         """Change the patience, also for the tasks that already wait."""
         self._patience = patience
         for wait in self._pool.waits.values():
-            self._watch(wait)
+            self._arm(wait)
 
     def pay_debts(self, now: Moment) -> None:
         """Reserve the references owed to running attempts, once they are available."""
@@ -147,9 +147,9 @@ class Planner:
             wait = self._pool.wait(task, now)
             self._ledger.task(task)
             self._ledger.log(catalogue.RESOURCE_WAIT(task.spec.task_type, task.spec.guid, short))
-            self._watch(wait)
+            self._arm(wait)
 
-    def _watch(self, wait: Wait) -> None:
+    def _arm(self, wait: Wait) -> None:
         """Set a timer for the end of a task's patience. A task of one resource needs none."""
         if len(wait.task.spec.resources) > 1 and wait.task.claim is None:
             self._timers.cancel(wait.timer)

@@ -34,7 +34,7 @@ def foreign_locks(paths: Iterable[str], own_prefix: str) -> list[Foreign]:
     """Return the lock keys among paths below the base that are not the manager's, oldest first."""
     found = []
     for path in paths:
-        at = tree.place(path)
+        at = tree.resource_key(path)
         match = None if at is None or not at.is_lock else _LOCK_ID.fullmatch(at.lock_id)
         if at is not None and match is not None and tree.lock_attempt(own_prefix, at.lock_id) is None:
             found.append(Foreign(at.name, at.lock_id, match["client"], int(match["time"])))

@@ -46,9 +46,9 @@ def leaks(found: Mapping[str, resource_keys.Entry]) -> list[Leak]:
     """Return the resources with references that have no lock key, or one of another form, by name."""
     locks: dict[str, list[str]] = {}
     for path in found:
-        if (at := tree.place(path)) is not None and at.is_lock:
+        if (at := tree.resource_key(path)) is not None and at.is_lock:
             locks.setdefault(at.name, []).append(at.lock_id)
-    names = {at.name for path in found if (at := tree.place(path)) is not None}
+    names = {at.name for path in found if (at := tree.resource_key(path)) is not None}
     all_of_them = [_leak(name, found, locks.get(name, ())) for name in sorted(names)]
     return [each for each in all_of_them if each.without_key or each.odd]
 

@@ -49,9 +49,8 @@ def list_resources(session: Session) -> None:
 
 def _name(_context: click.Context, _option: click.Parameter, value: str) -> str:
     """Refuse what is no name of a resource in Etcd."""
-    if tree.place(f"{value}/{tree.REF_COUNT}") != tree.Place(value, tree.REF_COUNT) or "" in value.split(
-        "/"
-    ):
+    key = tree.resource_key(f"{value}/{tree.REF_COUNT}")
+    if key != tree.ResourceKey(value, tree.REF_COUNT) or "" in value.split("/"):
         raise click.BadParameter(f"{value!r} can't be a resource's name")
     return value
 
@@ -184,7 +183,7 @@ def _write(session: Session, values: Mapping[str, str], done: str, known: str | 
 
 
 def _names(paths: Mapping[str, object]) -> set[str]:
-    return {at.name for path in paths if (at := tree.place(path)) is not None}
+    return {at.name for path in paths if (at := tree.resource_key(path)) is not None}
 
 
 # --- references that nobody gives back ---
@@ -247,12 +246,16 @@ def migrate(session: Session) -> None:
     async def work(http: HttpClient) -> int:
         v2, v3 = resource_keys.both(http, config)
         old, new = await v2.read(), await v3.read()
-        held = sorted({at.name for path in old if (at := tree.place(path)) is not None and at.is_lock})
+        held = sorted(
+            {at.name for path in old if (at := tree.resource_key(path)) is not None and at.is_lock}
+        )
         if held:
             raise CtlError(
                 Exit.NO, f"references are held: {', '.join(held)}; stop the programs that hold them"
             )
-        values = {path: entry.value for path, entry in old.items() if tree.place(path) and path not in new}
+        values = {
+            path: entry.value for path, entry in old.items() if tree.resource_key(path) and path not in new
+        }
         await v3.put(values)
         return len(values)
 

@@ -79,7 +79,7 @@ class Play:
         observer.begin()
         submitted = time.time()
         client.submit(self._tasks)
-        seconds = self._watch(observer)
+        seconds = self._show(observer)
         verdict = judge(self._tasks, submitted, client.keeper.results, observer.uses, observer.most)
         print_report(self._console, verdict, seconds)
         return verdict
@@ -96,7 +96,7 @@ class Play:
             client.ask_for_workers()
             client.turn(0.1)
 
-    def _watch(self, observer: Observer) -> float:
+    def _show(self, observer: Observer) -> float:
         """Show what happens until all is done, or for as long as is allowed; return the seconds it took."""
         took = None
         with open_screen(self._console, self._options.plain) as screen:

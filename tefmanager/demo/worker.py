@@ -101,9 +101,9 @@ class Worker:
         started, clock = time.time(), time.monotonic()
         result = TYPES[self._type](task["task_data"]["command"])
         result |= {"worker": self._name, "started": started, "seconds": time.monotonic() - clock}
-        self._connection.add_callback_threadsafe(lambda: self._end(task, result))
+        self._connection.add_callback_threadsafe(lambda: self._end_task(task, result))
 
-    def _end(self, task: dict[str, Any], result: dict[str, Any]) -> None:
+    def _end_task(self, task: dict[str, Any], result: dict[str, Any]) -> None:
         task["task_data"]["result"] = result  # keepers want the rest of the task unchanged
         self._publish(self._results, "task", task)
         self._say("task_complete")

@@ -27,7 +27,7 @@ from tefmanager.core.model.effects import (
     ReplyWorkers,
     Reserve,
 )
-from tefmanager.core.model.reservations import Claim, Granted, Impossible, Outcome, Refused
+from tefmanager.core.model.reservations import Granted, Impossible, Outcome, Refused, Reservation
 from tefmanager.core.model.values import Bodies
 from tefmanager.core.running.announcements import announcement, workers_told
 from tefmanager.engine.deadcopies import DeadCopies
@@ -62,7 +62,7 @@ _METERED: dict[type[Outcome], str] = {Granted: "granted", Refused: "refused", Im
 class Effector:
     """Carries out effects: publishes, replies, reserves and releases.
 
-    Claims are sent to the adapter at once; it batches those that come while Etcd is busy.
+    Reservations are sent to the adapter at once; it batches those that come while Etcd is busy.
 
     Args:
         post: takes the results of effects, as events.
@@ -98,7 +98,7 @@ class Effector:
         self._meter = meter
         self._task_group = TaskGroup(on_failure, on_idle)
         self._questions = TaskGroup(on_failure)  # a stop does not wait for these
-        self._to_reserve: list[Claim] = []
+        self._to_reserve: list[Reservation] = []
         self._answers = Answers(publisher, queues.names)
         self._outages = outages
         self._steps = Steps(outages)
@@ -132,9 +132,9 @@ class Effector:
                 case Publish():
                     self._task_group.run(self._publish(effect, bodies[effect.task_id]), CONFIRM)
                 case Reserve(attempt, resources):
-                    self._to_reserve.append(Claim(attempt, resources))
+                    self._to_reserve.append(Reservation(attempt, resources))
                 case Release(attempt, resources):
-                    self._releases.add(Claim(attempt, resources))
+                    self._releases.add(Reservation(attempt, resources))
                 case Reply():
                     self._task_group.run(self.answered(effect), ANSWER)
                 case ReplyWorkers(to, workers):
@@ -150,7 +150,7 @@ class Effector:
 
     def reserve(self, wanted: Sequence[Reserve]) -> None:
         """Reserve without waiting for a commit."""
-        self._to_reserve += [Claim(each.attempt, each.resources) for each in wanted]
+        self._to_reserve += [Reservation(each.attempt, each.resources) for each in wanted]
         self._ask_etcd()
 
     def _tell(self, effects: Sequence[Effect]) -> None:
@@ -252,22 +252,24 @@ class Effector:
 
     def _ask_etcd(self) -> None:
         if self._to_reserve:
-            claims, self._to_reserve = self._to_reserve, []
-            self._task_group.run(self._reserve(claims), RESERVATION)
+            reservations, self._to_reserve = self._to_reserve, []
+            self._task_group.run(self._reserve(reservations), RESERVATION)
         self._releases.begin()
 
-    async def _reserve(self, claims: Sequence[Claim]) -> None:
-        for event in await self._reserved(claims):
+    async def _reserve(self, reservations: Sequence[Reservation]) -> None:
+        for event in await self._reserved(reservations):
             self._post(event)
 
-    async def _reserved(self, claims: Sequence[Claim]) -> list[events.Event]:
+    async def _reserved(self, reservations: Sequence[Reservation]) -> list[events.Event]:
         reach(CrashPoint.RESERVING)
         try:
-            outcomes = await self._reservations.reserve(claims)
+            outcomes = await self._reservations.reserve(reservations)
         except ReservationsLost as lost:
             log.debug("reservations: {reason}", reason=str(lost))
-            self._meter.reserved("unknown", len(claims))
-            return [events.ReservationUnknown(claim.attempt, str(lost)) for claim in claims]
+            self._meter.reserved("unknown", len(reservations))
+            return [
+                events.ReservationUnknown(reservation.attempt, str(lost)) for reservation in reservations
+            ]
         reach(CrashPoint.RESERVED)
         for kind, name in _METERED.items():
             self._meter.reserved(name, sum(isinstance(outcome, kind) for outcome in outcomes))

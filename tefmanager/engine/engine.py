@@ -262,7 +262,7 @@ class Engine:
         except Exception:
             await self._settled()  # the failure is not the previous turn's
             raise
-        self._task_group.run(self._end(turn), TURN)
+        self._task_group.run(self._end_turn(turn), TURN)
 
     async def _careful_turn(self) -> None:
         """Take in and commit a single item, so that it is clear what is to blame if that fails."""
@@ -277,7 +277,7 @@ class Engine:
         turn = self._open = Turn(self._clocks().monotonic)
         await self._take_in_with_rows(turn, arrivals)
         await self._conclude()
-        await self._end(turn)
+        await self._end_turn(turn)
 
     async def _resubmit(self, tasks: Sequence[events.TaskSubmitted]) -> None:
         """Take tasks in, in a turn of their own between two others; return when it is committed."""
@@ -336,7 +336,7 @@ class Engine:
         self._effector.reserve(self.core.reserve_early())
         reach(CrashPoint.TURN_APPLIED)
 
-    async def _end(self, turn: Turn) -> None:
+    async def _end_turn(self, turn: Turn) -> None:
         """Commit a turn, then carry out what it decided."""
         self._committing, self._open = turn, None
         changes, effects = self.core.close()

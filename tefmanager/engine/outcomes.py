@@ -21,7 +21,7 @@ def event_of_dispatch(attempt: int, outcome: Delivered, reason: str) -> events.E
 
 
 def event_of_claim(outcome: Outcome) -> events.Event:
-    """Return the event for Etcd's answer to a claim."""
+    """Return the event for Etcd's answer to a reservation."""
     match outcome:
         case Granted(attempt, reserved):
             return events.ReservationGranted(attempt, reserved)

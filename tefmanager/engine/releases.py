@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from tefmanager.core.model import events
-from tefmanager.core.model.reservations import Claim
+from tefmanager.core.model.reservations import Reservation
 from tefmanager.interfaces.etcd import IReservations, ReservationsLost
 from tefmanager.logfile.emit import emit
 from tefmanager.protocol import catalogue
@@ -28,7 +28,7 @@ and the longest."""
 class _Kept:
     """References that Etcd refuses to take back, with its reason and the next attempt's timer."""
 
-    claim: Claim
+    reservation: Reservation
     reason: str
     pauses: Backoff
     again: IDelayedCall | None = None
@@ -61,14 +61,14 @@ class Releases:
         self._reservations = reservations
         self._post = post
         self._run = run
-        self._waiting: dict[int, Claim] = {}
+        self._waiting: dict[int, Reservation] = {}
         self._kept: dict[int, _Kept] = {}
         self._giving = False
         self._patience = Backoff(clock)
 
-    def add(self, claim: Claim) -> None:
+    def add(self, reservation: Reservation) -> None:
         """Add references to the next batch."""
-        self._waiting[claim.attempt] = claim
+        self._waiting[reservation.attempt] = reservation
 
     def begin(self) -> None:
         """Give back what has been added, unless a batch is under way."""
@@ -80,7 +80,7 @@ class Releases:
         """Try again, at once, to give back everything that could not be given back."""
         for attempt, kept in self._kept.items():
             kept.cancel()
-            self._waiting.setdefault(attempt, kept.claim)
+            self._waiting.setdefault(attempt, kept.reservation)
         self.begin()
         self._patience.hurry()
 
@@ -91,38 +91,38 @@ class Releases:
 
     async def _give(self) -> None:
         while self._waiting:
-            claims, self._waiting = self._waiting, {}
+            reservations, self._waiting = self._waiting, {}
             reach(CrashPoint.RELEASING)
             try:
-                refused = await self._reservations.release(list(claims.values()))
+                refused = await self._reservations.release(list(reservations.values()))
             except ReservationsLost as lost:
                 log.debug("releases: {reason}", reason=str(lost))
-                self._waiting = {**claims, **self._waiting}
+                self._waiting = {**reservations, **self._waiting}
                 await self._patience.pause()
             else:
                 reach(CrashPoint.RELEASED)
                 self._patience.reset()
-                self._given(claims, {each.attempt: each.reason for each in refused})
+                self._given(reservations, {each.attempt: each.reason for each in refused})
         self._giving = False
 
-    def _given(self, claims: dict[int, Claim], refused: dict[int, str]) -> None:
-        for attempt, claim in claims.items():
+    def _given(self, reservations: dict[int, Reservation], refused: dict[int, str]) -> None:
+        for attempt, reservation in reservations.items():
             if attempt in refused:
-                self._keep(claim, refused[attempt])
+                self._keep(reservation, refused[attempt])
             else:
                 self._kept.pop(attempt, None)
                 self._post(events.ReservationReleased(attempt))
 
-    def _keep(self, claim: Claim, reason: str) -> None:
-        kept = self._kept.get(claim.attempt)
+    def _keep(self, reservation: Reservation, reason: str) -> None:
+        kept = self._kept.get(reservation.attempt)
         if kept is None:
-            kept = self._kept[claim.attempt] = _Kept(claim, "", Backoff(self._clock, *KEPT))
+            kept = self._kept[reservation.attempt] = _Kept(reservation, "", Backoff(self._clock, *KEPT))
         if kept.reason != reason:
             kept.reason = reason
-            emit(catalogue.RESERVATION_KEPT(claim.attempt, " ".join(claim.resources), reason))
+            emit(catalogue.RESERVATION_KEPT(reservation.attempt, " ".join(reservation.resources), reason))
         kept.cancel()
-        kept.again = self._clock.callLater(kept.pauses.next(), self._offer, claim)
+        kept.again = self._clock.callLater(kept.pauses.next(), self._offer, reservation)
 
-    def _offer(self, claim: Claim) -> None:
-        self._waiting.setdefault(claim.attempt, claim)
+    def _offer(self, reservation: Reservation) -> None:
+        self._waiting.setdefault(reservation.attempt, reservation)
         self.begin()

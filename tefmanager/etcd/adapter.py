@@ -16,14 +16,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tefmanager.core.model.reservations import Claim, Granted, Impossible, Outcome, Refused
+from tefmanager.core.model.reservations import Granted, Impossible, Outcome, Refused, Reservation
 from tefmanager.etcd import tree
 from tefmanager.etcd.cache import Cache, Everything, Locks
 from tefmanager.etcd.changing import Changing
 from tefmanager.etcd.conflicts import pause_after
 from tefmanager.etcd.deadwatch import DeadWatch
 from tefmanager.etcd.http import Endpoint, HttpClient
-from tefmanager.etcd.jobs import Job, Jobs, Kind, Room, all_done
+from tefmanager.etcd.jobs import Capacity, Job, Jobs, Kind, all_done
 from tefmanager.etcd.owner import folder
 from tefmanager.etcd.ownership import Owner, OwnerKeys, Ownership
 from tefmanager.etcd.plan import NOTHING_LOWERED, Plan, plan
@@ -93,7 +93,7 @@ class EtcdReservations(ABC):
         self._timeline = Timeline()
         self._uncertain: set[int] = set()
         self._jobs = Jobs(
-            self._work, self._new_room, self.max_batches, lambda call: reactor.callLater(0, call)
+            self._work, self._new_capacity, self.max_batches, lambda call: reactor.callLater(0, call)
         )
         self._reading = DeferredLock()
         self._observer: IResourceObserver | None = None
@@ -115,23 +115,23 @@ class EtcdReservations(ABC):
         self._loop = Deferred.fromCoroutine(self._run())
         self._loop.addErrback(self._loop_ended)
 
-    async def reserve(self, claims: Sequence[Claim]) -> Sequence[Outcome]:
+    async def reserve(self, reservations: Sequence[Reservation]) -> Sequence[Outcome]:
         """See `IReservations`. References that an attempt already holds are not taken again."""
         self._check()
-        await self._look_up_uncertain(claims)
-        jobs = [self._taking(claim) for claim in claims]
+        await self._look_up_uncertain(reservations)
+        jobs = [self._taking(reservation) for reservation in reservations]
         await self._do(jobs)
         return [job.answer for job in jobs]
 
-    async def release(self, claims: Sequence[Claim]) -> Sequence[Impossible]:
+    async def release(self, reservations: Sequence[Reservation]) -> Sequence[Impossible]:
         """See `IReservations`."""
         self._check()
-        await self._look_up_uncertain(claims)
-        jobs = [job for claim in claims for job in self._giving(claim)]
+        await self._look_up_uncertain(reservations)
+        jobs = [job for reservation in reservations for job in self._giving(reservation)]
         await self._do(jobs)
         kept = [job.outcome for job in jobs if isinstance(job.outcome, Impossible)]
         self._uncertain.difference_update(
-            {claim.attempt for claim in claims} - {each.attempt for each in kept}
+            {reservation.attempt for reservation in reservations} - {each.attempt for each in kept}
         )
         return kept
 
@@ -195,7 +195,7 @@ class EtcdReservations(ABC):
         return job.names
 
     @abstractmethod
-    def _new_room(self) -> Room:
+    def _new_capacity(self) -> Capacity:
         """Return the capacity of an empty batch."""
 
     @abstractmethod
@@ -300,7 +300,7 @@ class EtcdReservations(ABC):
 
     def _tell_all(self) -> None:
         if self._observer is not None and not self._stopped:
-            taking = self._jobs.taking()  # the answer to their claim says what they hold
+            taking = self._jobs.taking()  # the answer to their reservation says what they hold
             held = {each: names for each, names in self._locks.held().items() if each not in taking}
             self._observer.resources_read(self._cache.all(), held)
 
@@ -315,14 +315,14 @@ class EtcdReservations(ABC):
         if self._lost is not None:
             raise ReservationsLost(self._lost)
 
-    def _taking(self, claim: Claim) -> Job:
+    def _taking(self, reservation: Reservation) -> Job:
         # A resource without an entry may still be held.
         names = [
             name
-            for name in sorted(set(claim.resources))
-            if self._cache.get(name) is not None or self._holds(claim.attempt, name)
+            for name in sorted(set(reservation.resources))
+            if self._cache.get(name) is not None or self._holds(reservation.attempt, name)
         ]
-        return Job(Kind.TAKE, claim.attempt, tuple(names))
+        return Job(Kind.TAKE, reservation.attempt, tuple(names))
 
     def _keep_held(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
@@ -332,9 +332,11 @@ class EtcdReservations(ABC):
     def _holds(self, attempt: int, name: str) -> bool:
         return any(lock.value != INTENT for lock in self._locks.of(attempt, name))
 
-    def _giving(self, claim: Claim) -> list[Job]:
-        held = [name for name in sorted(set(claim.resources)) if self._locks.of(claim.attempt, name)]
-        return [Job(Kind.GIVE, claim.attempt, (name,)) for name in held]
+    def _giving(self, reservation: Reservation) -> list[Job]:
+        held = [
+            name for name in sorted(set(reservation.resources)) if self._locks.of(reservation.attempt, name)
+        ]
+        return [Job(Kind.GIVE, reservation.attempt, (name,)) for name in held]
 
     async def _do(self, jobs: Sequence[Job]) -> None:
         self._jobs.add(jobs)
@@ -360,19 +362,19 @@ class EtcdReservations(ABC):
             if self._lost is not None:
                 self._jobs.fail_waiting(ReservationsLost(self._lost))
 
-    async def _look_up_uncertain(self, claims: Sequence[Claim]) -> None:
+    async def _look_up_uncertain(self, reservations: Sequence[Reservation]) -> None:
         try:
-            for claim in claims:
-                if claim.attempt in self._uncertain:
-                    await self._look_up_all(claim)
+            for reservation in reservations:
+                if reservation.attempt in self._uncertain:
+                    await self._look_up_all(reservation)
         except ReservationsLost as lost:
             self._lose(str(lost))
             raise
 
-    async def _look_up_all(self, claim: Claim) -> None:
-        for name in sorted(set(claim.resources)):
+    async def _look_up_all(self, reservation: Reservation) -> None:
+        for name in sorted(set(reservation.resources)):
             if self._cache.get(name) is not None:
-                await self._look_up(claim.attempt, name)
+                await self._look_up(reservation.attempt, name)
 
     def _plan(self, jobs: Sequence[Job], lowered: Mapping[str, int] = NOTHING_LOWERED) -> Plan[Job]:
         """Grant jobs for which there is room and refuse the others, given counts that are lowered first."""

@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tefmanager.core.model.reservations import Claim, Impossible, Outcome
+from tefmanager.core.model.reservations import Impossible, Outcome, Reservation
 from tefmanager.etcd import v2wire, v3wire
 from tefmanager.etcd.adapter import EtcdReservations
 from tefmanager.etcd.http import Endpoint, HttpClient
@@ -36,9 +36,9 @@ async def has_v2_base(http: HttpClient, base: str) -> bool:
         return False
     if answer.status == 200 and v2wire.is_here(answer.body):
         return True
-    http.distrust(answer.place)
+    http.distrust(answer.server)
     text = answer.body[:200].decode("utf-8", "replace").strip()
-    raise ReservationsLost(f"etcd {answer.place}: HTTP {answer.status} from the v2 API: {text}")
+    raise ReservationsLost(f"etcd {answer.server}: HTTP {answer.status} from the v2 API: {text}")
 
 
 async def has_v3_keys(http: HttpClient, base: str) -> bool:
@@ -147,13 +147,13 @@ class AutoReservations:
         self._choosing = Deferred.fromCoroutine(self._choose(observer))
         self._choosing.addErrback(self._gave_up)
 
-    async def reserve(self, claims: Sequence[Claim]) -> Sequence[Outcome]:
+    async def reserve(self, reservations: Sequence[Reservation]) -> Sequence[Outcome]:
         """See `IReservations`."""
-        return await (await self._decided()).reserve(claims)
+        return await (await self._decided()).reserve(reservations)
 
-    async def release(self, claims: Sequence[Claim]) -> Sequence[Impossible]:
+    async def release(self, reservations: Sequence[Reservation]) -> Sequence[Impossible]:
         """See `IReservations`."""
-        return await (await self._decided()).release(claims)
+        return await (await self._decided()).release(reservations)
 
     async def refresh(self) -> None:
         """See `IReservations`."""

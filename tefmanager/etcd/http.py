@@ -81,7 +81,7 @@ class Answer(Struct, frozen=True):
     index: int
     cluster: str
     body: bytes
-    place: str
+    server: str
 
 
 class _QuietFactory(_HTTP11ClientFactory):
@@ -171,7 +171,7 @@ class HttpClient:
         if auth.is_closed(request.path, answer.status):
             refused = await self._alone_denied(request, answer)
             if not refused:
-                self.distrust(answer.place)
+                self.distrust(answer.server)
             raise self._not_let_in(answer, refused=refused)
         return answer
 
@@ -195,11 +195,11 @@ class HttpClient:
             self._slots.release()
 
     async def _whole(self, request: Request, authorization: str) -> Answer:
-        async def exchange(place: str, response: IResponse) -> Answer:
-            body = Bounded(f"etcd {place}")
+        async def exchange(server: str, response: IResponse) -> Answer:
+            body = Bounded(f"etcd {server}")
             await collect(response, body.append)
             cluster = _header(response, "X-Etcd-Cluster-Id")
-            return Answer(response.code, _index(response), cluster, body.whole(), place)
+            return Answer(response.code, _index(response), cluster, body.whole(), server)
 
         return await self._each(lambda endpoint: self._exchange(endpoint, request, authorization, exchange))
 
@@ -213,7 +213,7 @@ class HttpClient:
 
     def _not_let_in(self, answer: Answer, *, refused: bool = False) -> ReservationsLost:
         fault = self._login.refusal(answer.status, answer.body)
-        text = f"etcd {answer.place}: {fault}"
+        text = f"etcd {answer.server}: {fault}"
         return RequestRefused(text, fault) if refused else NotLetIn(text)
 
     async def open(self, request: Request) -> Stream:
@@ -222,8 +222,8 @@ class HttpClient:
         Raises `ReservationsLost`.
         """
 
-        async def stream(place: str, response: IResponse) -> Stream:
-            return Stream(response.code, response, lambda body: self._tracked(self._named(place, body)))
+        async def stream(server: str, response: IResponse) -> Stream:
+            return Stream(response.code, response, lambda body: self._tracked(self._named(server, body)))
 
         authorization = await self._login.authorization(request.path)
         return await self._each(lambda endpoint: self._exchange(endpoint, request, authorization, stream))
@@ -235,10 +235,10 @@ class HttpClient:
             deferred.cancel()
         await self._pool.closeCachedConnections()
 
-    def distrust(self, place: str) -> None:
+    def distrust(self, server: str) -> None:
         """Try another endpoint first from now on, because this one does not answer like an Etcd."""
         for endpoint in self._endpoints[:1]:
-            if _shown(endpoint) == place:
+            if _shown(endpoint) == server:
                 self._avoid(endpoint)
 
     async def _each(self, attempt: Callable[[Endpoint], Work[T]]) -> T:
@@ -279,17 +279,17 @@ class HttpClient:
         authorization: str,
         receive: Callable[[str, IResponse], Work[T]],
     ) -> T:
-        place = _shown(endpoint)
+        server = _shown(endpoint)
 
         async def exchange() -> T:
             response = await self._send(endpoint, request, authorization)
             if response.code >= 500:
-                raise ReservationsLost(f"etcd {place}: {await _error_text(response)}")
-            return await receive(place, response)
+                raise ReservationsLost(f"etcd {server}: {await _error_text(response)}")
+            return await receive(server, response)
 
-        limit = (self._timeout, f"etcd {place}: no answer in {self._timeout:g} s")
+        limit = (self._timeout, f"etcd {server}: no answer in {self._timeout:g} s")
         try:
-            return await self._tracked(self._named(place, exchange()), limit)
+            return await self._tracked(self._named(server, exchange()), limit)
         except ReservationsLost:
             self._login.unanswered(authorization)
             raise
@@ -316,7 +316,7 @@ class HttpClient:
     def _may_write(self) -> bool:
         return self._lease.holds
 
-    async def _named(self, place: str, work: Work[T]) -> T:
+    async def _named(self, server: str, work: Work[T]) -> T:
         """Convert network errors to `ReservationsLost` or `_NotSent`."""
         try:
             return await work
@@ -328,14 +328,14 @@ class HttpClient:
             first = _first(error)
             if isinstance(first, ReservationsLost):
                 # The body may not follow its headers any more, or the answer had no end.
-                raise ReservationsLost(f"etcd {place}: {first}") from error
+                raise ReservationsLost(f"etcd {server}: {first}") from error
             if isinstance(first, _NEVER_SENT):
-                raise _NotSent(f"etcd {place}: {_text(error)}") from error
+                raise _NotSent(f"etcd {server}: {_text(error)}") from error
             if self._closed:
                 raise ReservationsLost("stopped") from error
             if not isinstance(error, _WIRE_ERRORS):
                 raise
-            raise ReservationsLost(f"etcd {place}: {_text(error)}") from error
+            raise ReservationsLost(f"etcd {server}: {_text(error)}") from error
 
 
 def _always() -> bool:

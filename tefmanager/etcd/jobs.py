@@ -48,9 +48,9 @@ class Job:
 
     @property
     def answer(self) -> Outcome:
-        """Return the outcome of a claim."""
+        """Return the outcome of a reservation."""
         if self.outcome is None:
-            raise TypeError("a claim has no outcome")
+            raise TypeError("a reservation has no outcome")
         return self.outcome
 
     def finish(self, outcome: Outcome | None) -> None:
@@ -66,7 +66,7 @@ class Job:
             self.done.callback(None)
 
 
-class Room(Protocol):
+class Capacity(Protocol):
     """The remaining capacity of a batch."""
 
     def admits(self, job: Job) -> bool:
@@ -78,7 +78,7 @@ class Jobs:
 
     Args:
         work: carries out a batch, finishing each of its jobs or raising.
-        new_room: returns the capacity of an empty batch.
+        new_capacity: returns the capacity of an empty batch.
         max_batches: how many batches may be under way at a time.
         soon: calls a function after all jobs of this moment have been added.
     """
@@ -88,12 +88,12 @@ class Jobs:
     def __init__(
         self,
         work: Callable[[Sequence[Job]], Coroutine[Deferred[Any], Any, None]],
-        new_room: Callable[[], Room],
+        new_capacity: Callable[[], Capacity],
         max_batches: int,
         soon: Callable[[Callable[[], None]], object],
     ) -> None:
         self._work = work
-        self._new_room = new_room
+        self._new_capacity = new_capacity
         self._max_batches = max_batches
         self._soon = soon
         self._pumping = False
@@ -138,12 +138,12 @@ class Jobs:
         rest: list[Job] = []
         blocked = set(self._busy)
         references: set[tuple[int, str]] = set()
-        room = self._new_room()
+        capacity = self._new_capacity()
         alone = False
         for job in self._waiting:
             free = blocked.isdisjoint(job.names) and references.isdisjoint(job.references())
             # A job that does not fit into an empty batch gets a batch of its own.
-            if free and not alone and ((fits := room.admits(job)) or not batch):
+            if free and not alone and ((fits := capacity.admits(job)) or not batch):
                 alone = not fits
                 batch.append(job)
                 references.update(job.references())

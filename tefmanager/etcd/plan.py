@@ -1,4 +1,4 @@
-"""Pure: which claims can be granted, by the known state of the resources."""
+"""Pure: which reservations can be granted, by the known state of the resources."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ WantedT = TypeVar("WantedT", bound=Wanted)
 
 @dataclass(slots=True)
 class Plan(Generic[WantedT]):
-    """Which claims can be granted.
+    """Which reservations can be granted.
 
     Attributes:
-        granted: the claims that can be granted, with each resource's count after the claim.
-        refused: the other claims, each with the first resource that has no reference to give.
+        granted: the reservations that can be granted, with each resource's count after the reservation.
+        refused: the other reservations, each with the first resource that has no reference to give.
         counts: the final counts of all resources in ``granted``.
     """
 
@@ -45,7 +45,7 @@ def plan(
     local: datetime,
     lowered: Mapping[str, int] = NOTHING_LOWERED,
 ) -> Plan[WantedT]:
-    """Go through the claims in order, all or none of each; a name without an entry limits nothing.
+    """Go through the reservations in order, all or none of each; a name without an entry limits nothing.
 
     ``lowered``: counts of resources of which references are given back first.
     """
@@ -54,7 +54,7 @@ def plan(
         known = {name: found for name in one.names if (found := get(name)) is not None}
         held = {name: lowered.get(name, found.held) for name, found in known.items()}
         added = {name: result.counts.get(name, held[name]) + 1 for name in known}
-        short = next((name for name in known if not _room(known[name], added[name], local)), None)
+        short = next((name for name in known if not _fits(known[name], added[name], local)), None)
         if short is not None:
             result.refused.append((one, short))
         else:
@@ -63,5 +63,5 @@ def plan(
     return result
 
 
-def _room(resource: Resource, count: int, local: datetime) -> bool:
+def _fits(resource: Resource, count: int, local: datetime) -> bool:
     return count - resource.held <= resource.free_at(local)

@@ -33,7 +33,7 @@ _LOCK_ID = re.compile(r"(.*):([0-9]{1,18})~[0-9]{1,18}~[0-9]{1,18}", re.DOTALL)
 _UNSAFE = re.compile(r"[%/\x00-\x1f\x7f]|^_")
 
 
-class Place(Struct, frozen=True):
+class ResourceKey(Struct, frozen=True):
     """The meaning of a path: a resource's name and its field."""
 
     name: str
@@ -55,7 +55,7 @@ class Place(Struct, frozen=True):
         return self.field.removeprefix(LOCKS + "/")
 
 
-def place(path: str) -> Place | None:
+def resource_key(path: str) -> ResourceKey | None:
     """Return the meaning of a path, or None if it is not one of ours.
 
     The longest name that a known field can follow counts: in ``a/locks/b/locks/c`` it is ``a/locks/b``.
@@ -63,7 +63,7 @@ def place(path: str) -> Place | None:
     parts = path.split("/")
     cut = _field_begins(parts)
     name = "/".join(parts[:cut])
-    return Place(name, "/".join(parts[cut:])) if name else None
+    return ResourceKey(name, "/".join(parts[cut:])) if name else None
 
 
 def _field_begins(parts: list[str]) -> int:

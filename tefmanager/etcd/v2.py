@@ -13,7 +13,7 @@ from tefmanager.etcd.adapter import EtcdReservations
 from tefmanager.etcd.cache import Entry, Everything, Lock
 from tefmanager.etcd.gather import gather
 from tefmanager.etcd.giving import log_removed, lowered
-from tefmanager.etcd.jobs import Job, Kind, Room
+from tefmanager.etcd.jobs import Capacity, Job, Kind
 from tefmanager.etcd.ownership import OwnerKeys
 from tefmanager.etcd.plan import plan
 from tefmanager.etcd.refusals import RequestRefused
@@ -34,14 +34,14 @@ _REMOVED = frozenset({"delete", "expire", "compareAndDelete"})
 
 
 @dataclass(slots=True)
-class _Room:
+class _Capacity:
     """Room for a number of references, all to take or all to give back."""
 
     kind: Kind | None = None
     references: int = 0
 
     def admits(self, job: Job) -> bool:
-        """See `Room`."""
+        """See `Capacity`."""
         if self.kind not in (None, job.kind) or self.references + len(job.names) > MAX_REFERENCES:
             return False
         self.kind = job.kind
@@ -102,7 +102,7 @@ class EtcdV2Reservations(EtcdReservations):
         if result.action in _REMOVED:
             self._tell(self._cache.remove_below(path, node.modified_index))
             return
-        at = tree.place(path)
+        at = tree.resource_key(path)
         if at is not None and not at.is_lock:
             self._put(at.name, at.field, Entry(node.value or "", node.modified_index))
 
@@ -121,8 +121,8 @@ class EtcdV2Reservations(EtcdReservations):
             if lock.attempt == attempt:
                 self._locks.add(lock)
 
-    def _new_room(self) -> Room:
-        return _Room()
+    def _new_capacity(self) -> Capacity:
+        return _Capacity()
 
     async def _carry_out(self, jobs: Sequence[Job]) -> None:
         takes, gives = ([job for job in jobs if job.kind is kind] for kind in Kind)

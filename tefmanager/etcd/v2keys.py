@@ -55,7 +55,7 @@ class Keys:
         result, index = await self._ask(request)
         fields: dict[str, dict[str, Entry]] = {}
         locks: list[Lock] = []
-        for node, at in self._places(result):
+        for node, at in self._resource_keys(result):
             if at.is_lock:
                 locks.extend(self._own_lock(node, at))
             else:
@@ -66,7 +66,7 @@ class Keys:
         """Read one resource with all its lock keys."""
         request = v2wire.request("GET", f"{self._base}/{name}", recursive=True, quorum=True)
         result, index = await self._ask(request)
-        there = [(node, at) for node, at in self._places(result) if at.name == name]
+        there = [(node, at) for node, at in self._resource_keys(result) if at.name == name]
         locks = [
             LockKey(at.field, node.value or "", node.created_index, node.modified_index)
             for node, at in there
@@ -136,12 +136,12 @@ class Keys:
             return key[len(self._base) + 1 :]
         return "" if (self._base + "/").startswith(key.rstrip("/") + "/") else None
 
-    def _places(self, result: Result) -> list[tuple[Node, tree.Place]]:
+    def _resource_keys(self, result: Result) -> list[tuple[Node, tree.ResourceKey]]:
         nodes = [] if result.error_code else v2wire.leaves(result.node)
-        there = ((node, tree.place(self.path(node.key) or "")) for node in nodes)
+        there = ((node, tree.resource_key(self.path(node.key) or "")) for node in nodes)
         return [(node, at) for node, at in there if at is not None]
 
-    def _own_lock(self, node: Node, at: tree.Place) -> list[Lock]:
+    def _own_lock(self, node: Node, at: tree.ResourceKey) -> list[Lock]:
         attempt = tree.lock_attempt(self._prefix, at.lock_id)
         if attempt is None:
             return []

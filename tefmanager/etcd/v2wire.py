@@ -82,21 +82,21 @@ async def ask(http: HttpClient, request: Request, timeline: Timeline | None = No
     before = 0 if timeline is None else timeline.newest
     answer = await http.ask(request)
     if not is_here(answer.body):
-        http.distrust(answer.place)
-    result = read(answer.body, answer.status, answer.place)
+        http.distrust(answer.server)
+    result = read(answer.body, answer.status, answer.server)
     index = result.index or answer.index
     if timeline is not None:
         timeline.answered(before, index, answer.cluster)
     return result, index
 
 
-def read(body: bytes, status: int, place: str) -> Result:
+def read(body: bytes, status: int, server: str) -> Result:
     """Return the content of an answer. Raises `ReservationsLost` for unexpected errors.
 
     Raises `RequestRefused` if the error concerns only this request.
     """
     text = body[:200].decode("utf-8", "replace").strip()
-    refusal = f"etcd {place}: HTTP {status} from the v2 API: {text}"
+    refusal = f"etcd {server}: HTTP {status} from the v2 API: {text}"
     try:
         result = msgspec.json.decode(body, type=Result)
     except msgspec.DecodeError as error:

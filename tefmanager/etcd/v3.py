@@ -1,4 +1,4 @@
-"""Reservations through Etcd's v3 API: one transaction for many claims, compared by revision."""
+"""Reservations through Etcd's v3 API: one transaction for many reservations, compared by revision."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from tefmanager.core.model.reservations import Outcome, Refused
 from tefmanager.etcd import tree, v3wire
 from tefmanager.etcd.adapter import EtcdReservations
 from tefmanager.etcd.cache import Entry, Everything, Lock
+from tefmanager.etcd.capacity import FIRST, Cost, RequestLimits, TransactionCapacity, size_of
 from tefmanager.etcd.giving import log_removed, lowered
-from tefmanager.etcd.jobs import Job, Kind, Room
+from tefmanager.etcd.jobs import Capacity, Job, Kind
 from tefmanager.etcd.ownership import OwnerKeys
 from tefmanager.etcd.plan import Plan
 from tefmanager.etcd.refusals import Limit, RequestRefused
-from tefmanager.etcd.room import FIRST, Cost, Limits, TransactionRoom, size_of
 from tefmanager.etcd.v3owner import V3OwnerKeys
 from tefmanager.etcd.v3watch import watch
 from tefmanager.etcd.v3wire import Compare, KeyValue, Operation, RangeAnswer, Transaction, TransactionAnswer
 
 MOST_BLAMED = 50
-"""How many resources of a refused claim are checked one by one."""
+"""How many resources of a refused reservation are checked one by one."""
 
 _SINGLE = (tree.REF_COUNT, tree.REF_LIMIT, tree.AVAILABLE)
 _LONGEST = 10**18 - 1
@@ -60,7 +60,7 @@ class EtcdV3Reservations(EtcdReservations):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._limits = Limits()
+        self._limits = RequestLimits()
         self._longest_lock = tree.lock_field(self._prefix, _LONGEST, _LONGEST, _LONGEST)
 
     # --- reading and watching ---
@@ -73,7 +73,7 @@ class EtcdV3Reservations(EtcdReservations):
         fields: dict[str, dict[str, Entry]] = {}
         locks: list[Lock] = []
         for pair in answer.kvs:
-            at = self._place(pair)
+            at = self._resource_key(pair)
             if at is not None and at.is_lock:
                 locks.extend(self._own_lock(at, pair))
             elif at is not None:
@@ -90,7 +90,7 @@ class EtcdV3Reservations(EtcdReservations):
         for event in events:
             if tree.is_lock_key(event.kv.key):
                 continue  # most keys are lock keys, most of them our own: not worth parsing
-            at = self._place(event.kv)
+            at = self._resource_key(event.kv)
             if at is None or at.is_lock:
                 continue
             entry = Entry(None, event.kv.mod_revision) if event.type == v3wire.DELETE else _entry(event.kv)
@@ -106,15 +106,15 @@ class EtcdV3Reservations(EtcdReservations):
         begin = self._key(name, f"{tree.LOCKS}/{tree.client_id(self._prefix, attempt)}~")
         answer = await self._ask("kv/range", v3wire.prefix(begin), RangeAnswer)
         for pair in answer.kvs:
-            at = self._place(pair)
+            at = self._resource_key(pair)
             for lock in [] if at is None else self._own_lock(at, pair):
                 self._locks.add(lock)
 
-    def _place(self, pair: KeyValue) -> tree.Place | None:
+    def _resource_key(self, pair: KeyValue) -> tree.ResourceKey | None:
         path = v3wire.path_below(self._base, pair.key)
-        return None if path is None else tree.place(path)
+        return None if path is None else tree.resource_key(path)
 
-    def _own_lock(self, at: tree.Place, pair: KeyValue) -> list[Lock]:
+    def _own_lock(self, at: tree.ResourceKey, pair: KeyValue) -> list[Lock]:
         attempt = tree.lock_attempt(self._prefix, at.lock_id)
         if attempt is None:
             return []
@@ -126,8 +126,8 @@ class EtcdV3Reservations(EtcdReservations):
 
     # --- both ways ---
 
-    def _new_room(self) -> Room:
-        return TransactionRoom(self._limits, self._cost, self._lock_size)
+    def _new_capacity(self) -> Capacity:
+        return TransactionCapacity(self._limits, self._cost, self._lock_size)
 
     def _cost(self, name: str) -> Cost:
         keys = [self._key(name, field) for field in (*_SINGLE, *self._windows_now(name))]
@@ -167,7 +167,7 @@ class EtcdV3Reservations(EtcdReservations):
 
     def _first_that_fit(self, jobs: Sequence[Job]) -> list[Job]:
         # Windows may have been added, and limits learned, since the batch was formed.
-        return list(takewhile(self._new_room().admits, jobs))
+        return list(takewhile(self._new_capacity().admits, jobs))
 
     async def _in_parts(self, job: Job) -> None:
         """Carry out a job that does not fit into one transaction.
@@ -203,12 +203,12 @@ class EtcdV3Reservations(EtcdReservations):
     def _parts(self, job: Job) -> Iterable[Job]:
         """Cut a job into jobs that fit into one transaction each."""
         names: list[str] = []
-        room = self._new_room()
+        capacity = self._new_capacity()
         for name in job.names:
-            if not room.admits(one := Job(job.kind, job.attempt, (name,))) and names:
+            if not capacity.admits(one := Job(job.kind, job.attempt, (name,))) and names:
                 yield Job(job.kind, job.attempt, tuple(names))
-                names, room = [], self._new_room()
-                room.admits(one)
+                names, capacity = [], self._new_capacity()
+                capacity.admits(one)
             names.append(name)
         yield Job(job.kind, job.attempt, tuple(names))
 
@@ -341,7 +341,7 @@ class EtcdV3Reservations(EtcdReservations):
     def _take_in(self, names: Sequence[str], answer: TransactionAnswer) -> None:
         fields: dict[str, dict[str, Entry]] = {name: {} for name in names}
         for pair in _pairs(answer):
-            at = self._place(pair)
+            at = self._resource_key(pair)
             if at is not None and at.name in fields:
                 fields[at.name][at.field] = _entry(pair)
         revision = answer.header.revision

@@ -219,13 +219,13 @@ async def ask(http: HttpClient, path: str, message: msgspec.Struct, kind: type[A
     except refusals.RequestRefused:
         raise
     except ReservationsLost:
-        http.distrust(answer.place)
+        http.distrust(answer.server)
         raise
 
 
 def _read(answer: Answer, kind: type[AnswerT]) -> AnswerT:
     if answer.status == 200:
-        return decode(answer.body, kind, answer.place)
+        return decode(answer.body, kind, answer.server)
     if answer.status == 404:
         raise ReservationsLost(f"{refusal(answer)}: {NO_GATEWAY}")
     raise refusals.of_v3(answer.body, refusal(answer))
@@ -236,14 +236,14 @@ def request(path: str, message: Any) -> Request:
     return Request("POST", f"/v3/{path}", msgspec.json.encode(message))
 
 
-def decode(body: bytes, kind: type[AnswerT], place: str) -> AnswerT:
+def decode(body: bytes, kind: type[AnswerT], server: str) -> AnswerT:
     """Return the content of a body. Raises `ReservationsLost` if it can't be decoded."""
     try:
         return msgspec.json.decode(body, type=kind, strict=False)
     except msgspec.DecodeError as error:
-        raise ReservationsLost(f"etcd {place}: an answer that can't be read: {error}") from error
+        raise ReservationsLost(f"etcd {server}: an answer that can't be read: {error}") from error
 
 
 def refusal(answer: Answer) -> str:
     """Return an error answer in words."""
-    return f"etcd {answer.place}: HTTP {answer.status}: {text(answer.body[:200]).strip()}"
+    return f"etcd {answer.server}: HTTP {answer.status}: {text(answer.body[:200]).strip()}"

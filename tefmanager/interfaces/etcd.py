@@ -8,7 +8,7 @@ from typing import TypeAlias
 from zope.interface import Interface
 
 from tefmanager.config.secrets import Told
-from tefmanager.core.model.reservations import Claim, Impossible, Outcome
+from tefmanager.core.model.reservations import Impossible, Outcome, Reservation
 from tefmanager.core.model.resources import Resource
 
 
@@ -29,8 +29,8 @@ class IResourceObserver(Interface):
     def resources_read(seen: Seen, held: Mapping[int, frozenset[str]]) -> None:
         """Take in a full read: all resources, and by attempt the resources that our own lock keys hold.
 
-        A name that is not in ``seen`` has no entry. ``held`` leaves out attempts whose claim is still under
-        way, since the answer to the claim says what they hold.
+        A name that is not in ``seen`` has no entry. ``held`` leaves out attempts whose reservation is still
+        under way, since Etcd's answer to it says what they hold.
         """
 
     def resources_replaced(reason: str) -> None:
@@ -52,22 +52,22 @@ class IReservations(Interface):
     def start(observer: IResourceObserver) -> None:
         """Begin to read and watch, until `stop`. Reconnects by itself, with jittered backoff."""
 
-    async def reserve(claims: Sequence[Claim]) -> Sequence[Outcome]:
-        """Handle the claims in order: for each one, take all of its references or none.
+    async def reserve(reservations: Sequence[Reservation]) -> Sequence[Outcome]:
+        """Handle the reservations in order: for each one, take all of its references or none.
 
-        If Etcd refuses one claim, only that claim is `Impossible`.
+        If Etcd refuses one reservation, only that reservation is `Impossible`.
 
         A resource without an entry in Etcd is left out of ``reserved``. The observer hears of the new
         counts before this returns. The implementation retries conflicts with other programs and never
-        exceeds a limit. After `ReservationsLost` the outcome of every claim is unknown: the caller must
-        release each of them before it forgets it.
+        exceeds a limit. After `ReservationsLost` no outcome is known: the caller must release each
+        reservation before forgetting it.
         """
 
-    async def release(claims: Sequence[Claim]) -> Sequence[Impossible]:
+    async def release(reservations: Sequence[Reservation]) -> Sequence[Impossible]:
         """Give back what the attempts still hold of these resources, if they hold anything.
 
         Each reference is given back once, with its own lock key, so the call may be repeated at will; after
-        `ReservationsLost` it must be repeated. Returns the claims for which Etcd refuses to take a
+        `ReservationsLost` it must be repeated. Returns the reservations for which Etcd refuses to take a
         reference back. All other attempts hold nothing afterwards.
         """
 

@@ -14,8 +14,8 @@ class IMeter(Interface):
     def dispatched(waited: float, time: float) -> None:
         """Count a task dispatched at unix time ``time``, ``waited`` seconds after it was received."""
 
-    def reserved(outcome: str, claims: int = 1) -> None:
-        """Count Etcd's answer to claims: ``granted``, ``refused``, ``impossible`` or ``unknown``."""
+    def reserved(outcome: str, reservations: int = 1) -> None:
+        """Count Etcd's answer to reservations: ``granted``, ``refused``, ``impossible`` or ``unknown``."""
 
     def conflicted() -> None:
         """Count a write to Etcd that must be retried because another program changed the same keys."""
@@ -31,7 +31,7 @@ class NoMeter:
     def dispatched(self, waited: float, time: float) -> None:
         """See `IMeter.dispatched`."""
 
-    def reserved(self, outcome: str, claims: int = 1) -> None:
+    def reserved(self, outcome: str, reservations: int = 1) -> None:
         """See `IMeter.reserved`."""
 
     def conflicted(self) -> None:

@@ -55,7 +55,7 @@ class ILeadership(Interface):
     epoch: int = Attribute("Number of this leadership; each is larger than the ones before.")
     life: Life = Attribute("The grid whose tables these are.")
 
-    def watch(tell: Callable[[StoreLost], None]) -> None:
+    def on_lost(tell: Callable[[StoreLost], None]) -> None:
         """Call ``tell`` once, as soon as the session is found to be lost, even between commits.
 
         If that is known already, ``tell`` is called at once. It is never called after `end`.

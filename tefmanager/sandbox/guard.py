@@ -119,7 +119,7 @@ class Guard:
         if not self._child:
             self._become_program()
         try:
-            return self._watch(wakeup)
+            return self._supervise(wakeup)
         finally:
             self._clear()
 
@@ -141,7 +141,7 @@ class Guard:
         finally:
             os._exit(127)
 
-    def _watch(self, wakeup: _Wakeup) -> int:
+    def _supervise(self, wakeup: _Wakeup) -> int:
         """Pass signals on until the program has ended; return its exit status."""
         while True:
             numbers = wakeup.wait(self._deadline is None, self._seconds_left())

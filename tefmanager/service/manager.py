@@ -214,7 +214,7 @@ class Manager(Service):
             log.failure("the leadership failed")
             self._lost(leadership, Away.LEADERSHIP, f"{type(error).__name__}: {error}")
         finally:
-            await self._end(leadership)
+            await self._end_leadership(leadership)
 
     def _lost(self, leadership: ILeadership, to_blame: Away, reason: str) -> None:
         emit(catalogue.LEADERSHIP_LOST(leadership.epoch, reason))
@@ -228,7 +228,7 @@ class Manager(Service):
         reservations = self._reservations = self._make_reservations(leadership.life)
         engine = self._engine = self._make_engine(leadership, core, reservations)
         engine.room = self._room
-        leadership.watch(engine.lose)
+        leadership.on_lost(engine.lose)
         emit(catalogue.LEADERSHIP_GAINED(leadership.epoch, snapshot.count, len(snapshot.workers)))
         self.outages.leadership_gained()
         self._resources_lost = False
@@ -265,7 +265,7 @@ class Manager(Service):
             careful=careful,
         )
 
-    async def _end(self, leadership: ILeadership) -> None:
+    async def _end_leadership(self, leadership: ILeadership) -> None:
         self._ending = True  # a stop waits for this
         try:
             await self._hand_over(leadership)

@@ -135,9 +135,9 @@ class Meter:
         sample.waited += waited
         sample.longest = max(sample.longest, waited)
 
-    def reserved(self, outcome: str, claims: int = 1) -> None:
+    def reserved(self, outcome: str, reservations: int = 1) -> None:
         """See `IMeter.reserved`."""
-        self.counts["reservations", outcome] += claims
+        self.counts["reservations", outcome] += reservations
 
     def conflicted(self) -> None:
         """See `IMeter.conflicted`."""

@@ -103,9 +103,9 @@ class Leadership:
         session.keep_alive(ping, lambda: self._call("look", self.epoch, self._turns))
         self._shelves = Shelves(self._run, self._survey)
 
-    def watch(self, tell: Callable[[StoreLost], None]) -> None:
-        """See `ILeadership.watch`."""
-        self._session.watch(tell)
+    def on_lost(self, tell: Callable[[StoreLost], None]) -> None:
+        """See `ILeadership.on_lost`."""
+        self._session.on_lost(tell)
 
     async def load(self, at_most: int | None = None) -> Snapshot:
         """See `ILeadership.load`."""

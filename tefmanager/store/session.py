@@ -155,7 +155,7 @@ class Session:
         cursor: extensions.cursor = self._link.pollable().cursor()
         return cursor.mogrify
 
-    def watch(self, tell: Callable[[StoreLost], None]) -> None:
+    def on_lost(self, tell: Callable[[StoreLost], None]) -> None:
         """Call ``tell`` once when the session is lost, or at once if it already is; not after `close`."""
         if self._over is None:
             self._watchers.append(tell)

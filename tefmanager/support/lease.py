@@ -36,7 +36,7 @@ class Lease:
         self._clock = clock
         self._until = -inf
         self._waiting: list[Deferred[bool]] = []
-        self._watchers: list[Callable[[], None]] = []
+        self._on_renewal: list[Callable[[], None]] = []
 
     @classmethod
     def unlimited(cls) -> Lease:
@@ -60,17 +60,17 @@ class Lease:
         self._until = max(self._until, asked + self._length)
         if self.holds:
             self._tell(True)
-            for watcher in self._watchers:
-                watcher()
+            for renewed in self._on_renewal:
+                renewed()
 
     def end(self) -> None:
         """Note that the leadership is over."""
         self._until = -inf
         self._tell(False)
 
-    def watch(self, renewed: Callable[[], None]) -> None:
+    def on_renewal(self, renewed: Callable[[], None]) -> None:
         """Call ``renewed`` at each renewal."""
-        self._watchers.append(renewed)
+        self._on_renewal.append(renewed)
 
     async def certain(self) -> bool:
         """Wait until the lease holds and return True; return False if the leadership is over first."""

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from tefmanager.core.model.identity import Life
-from tefmanager.core.model.reservations import Claim
+from tefmanager.core.model.reservations import Reservation
 from tefmanager.etcd.owner import Rival
 from tefmanager.etcd.ownership import Owner, forget
 from tefmanager.interfaces.etcd import IReservations, ReservationsLost
@@ -88,19 +88,19 @@ async def until_it_runs_out(twin: Twin) -> None:
 async def test_a_living_manager_is_left_alone(twin: Twin, managers: Managers, life: Life) -> None:
     """Of another grid, or of a copy of this one: nothing is read as ours, reserved or given back."""
     first, _ = await managers.started(OURS)
-    await first.reserve([Claim(1, ("r",))])
+    await first.reserve([Reservation(1, ("r",))])
     before = await twin.foreign.dump()
     second, observer = managers.start(life)
     await observer.until(lambda: observer.lost)
     assert "read" not in observer.calls
-    for claim, call in ((2, second.reserve), (1, second.release)):
+    for reservation, call in ((2, second.reserve), (1, second.release)):
         with pytest.raises(ReservationsLost, match="tef at db1 on alpha"):
-            await call([Claim(claim, ("r",))])
+            await call([Reservation(reservation, ("r",))])
     with pytest.raises(ReservationsLost, match="tef at db1 on alpha"):
         await second.refresh()
     assert await twin.foreign.dump() == before
     await first.refresh()
-    await first.release([Claim(1, ("r",))])
+    await first.release([Reservation(1, ("r",))])
     rival = Rival.ALIVE if life is STRANGER else Rival.COPY
     [line] = managers.taken
     folder, *values = line.values
@@ -112,7 +112,7 @@ async def test_a_living_manager_is_left_alone(twin: Twin, managers: Managers, li
 async def test_a_takeover_waits_for_nothing(twin: Twin, managers: Managers) -> None:
     """The sign of a predecessor on the same database is replaced while it still lasts."""
     first, _ = await managers.started(OURS)
-    await first.reserve([Claim(1, ("r",))])
+    await first.reserve([Reservation(1, ("r",))])
     _, observer = managers.start(NEXT)
     await observer.until(lambda: "read" in observer.calls, LONG / 2)
     assert observer.held == {1: frozenset("r")}
@@ -127,7 +127,7 @@ async def test_a_predecessor_that_lives_on_writes_nothing(twin: Twin, managers: 
     with pytest.raises(ReservationsLost):
         await first.refresh()
     with pytest.raises(ReservationsLost):
-        await first.reserve([Claim(1, ("r",))])
+        await first.reserve([Reservation(1, ("r",))])
     assert observer.lost
     assert "r/ref_count" not in await twin.foreign.dump()
 
@@ -180,7 +180,7 @@ async def test_a_sign_that_ran_out_is_written_again(twin: Twin, managers: Manage
     first, observer = await managers.started(OURS, ttl=SHORT)
     await until_it_runs_out(twin)
     with pytest.raises(ReservationsLost, match="not been renewed"):
-        await first.reserve([Claim(1, ("r",))])
+        await first.reserve([Reservation(1, ("r",))])
     await observer.until(lambda: observer.calls[-1] == "read")
     assert managers.taken == []
 

@@ -1,4 +1,4 @@
-"""What Etcd refuses to do for one claim concerns that claim: rights, limits, and keys of no use."""
+"""What Etcd refuses for one reservation concerns that one alone: rights, limits, and keys of no use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest_twisted
 from twisted.internet.defer import Deferred
 
 from tefmanager.config.endpoints import EtcdAccess
-from tefmanager.core.model.reservations import Claim, Granted, Impossible, Outcome
+from tefmanager.core.model.reservations import Granted, Impossible, Outcome, Reservation
 from tests.contract.etcds import FakeTwin, RealTwin, Twin
 from tests.contract.own_etcd import ROOT_V2, USER, OwnEtcd
 from tests.contract.test_reservations import Managers, assert_at_rest, lock_keys
@@ -143,25 +143,30 @@ def told(outcome: Outcome) -> str:
 @pytest.mark.parametrize("may", [(), ("bad/ref_count",), ("bad/locks/",)])
 @pytest_twisted.ensureDeferred
 async def test_a_missing_right(rights: Guarded, managers: Managers, may: tuple[str, ...]) -> None:
-    """Who may not write all keys of a resource gets nothing of a claim; others get theirs."""
+    """Who may not write all keys of a resource gets nothing of a reservation; others get theirs."""
     for name in ("bad", "good", "other"):
         await rights.twin.foreign.set(f"{name}/ref_limit", "9")
     for begin in ("good/", "other/", *may):
         await rights.permit(begin)
     reservations, observer = await managers.start()
-    claims = [Claim(1, ("good",)), Claim(2, ("bad", "good")), Claim(3, ("bad",)), Claim(4, ("other",))]
-    found = await reservations.reserve(claims)
+    wanted = [
+        Reservation(1, ("good",)),
+        Reservation(2, ("bad", "good")),
+        Reservation(3, ("bad",)),
+        Reservation(4, ("other",)),
+    ]
+    found = await reservations.reserve(wanted)
     assert [found[0], found[3]] == [Granted(1, ("good",)), Granted(4, ("other",))]
     for outcome in found[1:3]:
         assert "bad" in told(outcome)
         assert "good" not in told(outcome) or isinstance(rights.twin, RealTwin)
     assert observer.lost == []
-    assert await reservations.release(claims) == [] or may
+    assert await reservations.release(wanted) == [] or may
     await assert_at_rest(rights.twin, "good", 0)
     await rights.permit("bad/")
-    assert await reservations.release(claims) == []
+    assert await reservations.release(wanted) == []
     await assert_at_rest(rights.twin, "bad", 0)
-    assert await reservations.reserve([Claim(5, ("bad",))]) == [Granted(5, ("bad",))]
+    assert await reservations.reserve([Reservation(5, ("bad",))]) == [Granted(5, ("bad",))]
 
 
 @pytest_twisted.ensureDeferred
@@ -171,30 +176,32 @@ async def test_a_release_that_is_refused(rights: Guarded, managers: Managers) ->
         await rights.twin.foreign.set(f"{name}/ref_limit", "9")
         await rights.permit(f"{name}/")
     reservations, observer = await managers.start()
-    claims = [Claim(1, ("good",)), Claim(2, ("bad", "good")), Claim(3, ("good",))]
-    assert all(isinstance(each, Granted) for each in await reservations.reserve(claims))
+    wanted = [Reservation(1, ("good",)), Reservation(2, ("bad", "good")), Reservation(3, ("good",))]
+    assert all(isinstance(each, Granted) for each in await reservations.reserve(wanted))
     await rights.forbid("bad/")
-    [kept] = await reservations.release(claims)
+    [kept] = await reservations.release(wanted)
     assert kept.attempt == 2
     assert "bad" in told(kept)
     await assert_at_rest(rights.twin, "good", 0)
     assert observer.lost == []
     await rights.permit("bad/")
-    assert await reservations.release([claims[1]]) == []
+    assert await reservations.release([wanted[1]]) == []
     await assert_at_rest(rights.twin, "bad", 0)
 
 
 @pytest.mark.parametrize("count", [33, 60, 200])
 @pytest_twisted.ensureDeferred
 async def test_low_limits_of_a_server(small_twin: Twin, managers: Managers, count: int) -> None:
-    """They are learnt: claims of any size are taken in as many transactions as it takes, beside others."""
+    """They are learnt: reservations of any size are taken in several transactions, beside others."""
     names = tuple(f"r{index:03}" for index in range(count))
     for name in (*names, "small"):
         await small_twin.foreign.set(f"{name}/ref_limit", "1")
     reservations, observer = await managers.start()
-    found = await reservations.reserve([Claim(1, names), Claim(2, ("small",)), Claim(3, names[:1])])
+    found = await reservations.reserve(
+        [Reservation(1, names), Reservation(2, ("small",)), Reservation(3, names[:1])]
+    )
     assert found[:2] == [Granted(1, names), Granted(2, ("small",))]
-    assert await reservations.release([Claim(1, names), Claim(2, ("small",))]) == []
+    assert await reservations.release([Reservation(1, names), Reservation(2, ("small",))]) == []
     assert lock_keys(await small_twin.foreign.dump()) == {}
     assert observer.lost == []
 
@@ -204,22 +211,22 @@ async def test_a_limit_below_use(tiny_twin: Twin, managers: Managers) -> None:
     """Where not even one reference can be taken this is said, and Etcd is not lost."""
     await tiny_twin.foreign.set("r/ref_limit", "1")
     reservations, observer = await managers.start()
-    found = await reservations.reserve([Claim(1, ("r",)), Claim(2, ("unknown",))])
+    found = await reservations.reserve([Reservation(1, ("r",)), Reservation(2, ("unknown",))])
     assert "too many operations" in told(found[0])
     assert found[1] == Granted(2, ())
-    assert await reservations.release([Claim(1, ("r",))]) == []
+    assert await reservations.release([Reservation(1, ("r",))]) == []
     assert observer.lost == []
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_size_below_use(short_twin: Twin, managers: Managers) -> None:
-    """The same of bytes: what can't be taken is held back, and no other claim with it."""
+    """The same of bytes: what can't be taken is held back, and no other reservation with it."""
     await short_twin.foreign.set("r/ref_limit", "1")
     reservations, observer = await managers.start()
-    found = await reservations.reserve([Claim(1, ("r",)), Claim(2, ("unknown",))])
+    found = await reservations.reserve([Reservation(1, ("r",)), Reservation(2, ("unknown",))])
     assert "request is too large" in told(found[0])
     assert found[1] == Granted(2, ())
-    assert await reservations.release([Claim(1, ("r",))]) == []
+    assert await reservations.release([Reservation(1, ("r",))]) == []
     assert lock_keys(await short_twin.foreign.dump()) == {}
     assert observer.lost == []
 
@@ -232,11 +239,11 @@ async def test_keys_of_no_use(services_twin: RealTwin, spoilt: str) -> None:
         await services_twin.foreign.set(path, "9")
     managers = Managers(services_twin)
     reservations, observer = await managers.start()
-    found = await reservations.reserve([Claim(1, ("bad", "good")), Claim(2, ("good",))])
+    found = await reservations.reserve([Reservation(1, ("bad", "good")), Reservation(2, ("good",))])
     assert found[1] == Granted(2, ("good",))
     assert "bad" in told(found[0])
     assert observer.lost == []
-    assert await reservations.release([Claim(1, ("bad", "good"))]) == []
+    assert await reservations.release([Reservation(1, ("bad", "good"))]) == []
     await assert_at_rest(services_twin, "good", 1)
     await managers.stop()
 

@@ -12,7 +12,7 @@ import pytest_twisted
 from twisted.internet.defer import Deferred, gatherResults
 from zope.interface.verify import verifyObject
 
-from tefmanager.core.model.reservations import Claim, Granted, Outcome, Refused
+from tefmanager.core.model.reservations import Granted, Outcome, Refused, Reservation
 from tefmanager.interfaces.etcd import IReservations, ReservationsLost
 from tests.contract.etcds import WALL_TIME, FakeTwin, Observer, RealTwin, Twin
 
@@ -83,14 +83,14 @@ async def test_layout(twin: Twin, managers: Managers) -> None:
     await twin.foreign.set("db/main/ref_limit", "3")
     await twin.foreign.set("db/main/ref_count", "1")
     reservations, observer = await managers.start("tef.dev")
-    assert await reservations.reserve([Claim(12, ("db/main",))]) == [Granted(12, ("db/main",))]
+    assert await reservations.reserve([Reservation(12, ("db/main",))]) == [Granted(12, ("db/main",))]
     assert observer.resources["db/main"].held == 2
     assert await twin.foreign.dump() == {
         "db/main/ref_limit": "3",
         "db/main/ref_count": "2",
         f"db/main/locks/tef.dev:12~{WALL_TIME}~2": "2",
     }
-    await reservations.release([Claim(12, ("db/main",))])
+    await reservations.release([Reservation(12, ("db/main",))])
     assert observer.resources["db/main"].held == 1
     assert await twin.foreign.dump() == {"db/main/ref_limit": "3", "db/main/ref_count": "1"}
 
@@ -101,13 +101,13 @@ async def test_odd_prefix(twin: Twin, managers: Managers, prefix: str) -> None:
     """Any name prefix can hold a reference, and finds it again after a restart."""
     await twin.foreign.set("r/ref_limit", "3")
     reservations, _ = await managers.start(prefix)
-    await reservations.reserve([Claim(7, ("r",))])
+    await reservations.reserve([Reservation(7, ("r",))])
     await assert_at_rest(twin, "r", 1)
     again, observer = await managers.start(prefix)
     assert observer.held == {7: frozenset({"r"})}
     _, stranger = await managers.start(prefix + "x")
     assert stranger.held == {}
-    await again.release([Claim(7, ("r",))])
+    await again.release([Reservation(7, ("r",))])
     await assert_at_rest(twin, "r", 0)
 
 
@@ -118,9 +118,9 @@ async def test_odd_name(twin: Twin, managers: Managers, name: str) -> None:
     await twin.foreign.set(f"{name}/ref_limit", "1")
     reservations, observer = await managers.start()
     assert set(observer.resources) == {name}
-    assert granted(await reservations.reserve([Claim(1, (name,)), Claim(2, (name,))])) == [1]
+    assert granted(await reservations.reserve([Reservation(1, (name,)), Reservation(2, (name,))])) == [1]
     await assert_at_rest(twin, name, 1)
-    await reservations.release([Claim(1, (name,))])
+    await reservations.release([Reservation(1, (name,))])
     await assert_at_rest(twin, name, 0)
 
 
@@ -132,9 +132,9 @@ async def test_unknown_name(twin: Twin, managers: Managers, name: str) -> None:
     """A name without an entry limits nothing, is not among the reserved, and leaves no trace."""
     await twin.foreign.set("r/ref_limit", "1")
     reservations, _ = await managers.start()
-    assert await reservations.reserve([Claim(1, (name, "r"))]) == [Granted(1, ("r",))]
-    assert await reservations.reserve([Claim(2, (name,))]) == [Granted(2, ())]
-    await reservations.release([Claim(2, (name,)), Claim(1, (name, "r"))])
+    assert await reservations.reserve([Reservation(1, (name, "r"))]) == [Granted(1, ("r",))]
+    assert await reservations.reserve([Reservation(2, (name,))]) == [Granted(2, ())]
+    await reservations.release([Reservation(2, (name,)), Reservation(1, (name, "r"))])
     assert await twin.foreign.dump() == {"r/ref_limit": "1", "r/ref_count": "0"}
 
 
@@ -144,14 +144,14 @@ async def test_foreign_count_is_respected(twin: Twin, managers: Managers) -> Non
     await twin.foreign.set("r/ref_limit", "2")
     await twin.foreign.set("r/ref_count", "2")
     reservations, observer = await managers.start()
-    assert await reservations.reserve([Claim(1, ("r",))]) == [Refused(1, "r")]
+    assert await reservations.reserve([Reservation(1, ("r",))]) == [Refused(1, "r")]
     await twin.foreign.set("r/ref_count", "1")
     await observer.until(lambda: observer.resources["r"].held == 1)
-    assert await reservations.reserve([Claim(1, ("r",)), Claim(2, ("r",))]) == [
+    assert await reservations.reserve([Reservation(1, ("r",)), Reservation(2, ("r",))]) == [
         Granted(1, ("r",)),
         Refused(2, "r"),
     ]
-    await reservations.release([Claim(1, ("r",))])
+    await reservations.release([Reservation(1, ("r",))])
     assert (await twin.foreign.dump())["r/ref_count"] == "1"
 
 
@@ -162,10 +162,12 @@ async def test_foreign_change_of_a_moment_ago(twin: Twin, managers: Managers) ->
     reservations, _ = await managers.start()
     for attempt in range(5):
         await twin.foreign.set("r/ref_count", "1")
-        outcomes = await reservations.reserve([Claim(2 * attempt, ("r",)), Claim(2 * attempt + 1, ("r",))])
+        outcomes = await reservations.reserve(
+            [Reservation(2 * attempt, ("r",)), Reservation(2 * attempt + 1, ("r",))]
+        )
         assert granted(outcomes) == [2 * attempt]
         await twin.foreign.set("r/ref_count", "1")  # it took one away that is not its own
-        await reservations.release([Claim(2 * attempt, ("r",))])
+        await reservations.release([Reservation(2 * attempt, ("r",))])
         assert await twin.foreign.dump() == {"r/ref_limit": "2", "r/ref_count": "0"}
 
 
@@ -174,12 +176,12 @@ async def test_unlimited(twin: Twin, managers: Managers) -> None:
     """A limit of -1 is none."""
     await twin.foreign.set("r/ref_limit", "-1")
     reservations, _ = await managers.start()
-    claims = [Claim(attempt, ("r",)) for attempt in range(40)]
-    assert granted(await reservations.reserve(claims)) == list(range(40))
+    wanted = [Reservation(attempt, ("r",)) for attempt in range(40)]
+    assert granted(await reservations.reserve(wanted)) == list(range(40))
     keys = lock_keys(await twin.foreign.dump())
     assert sorted(map(int, keys.values())) == list(range(1, 41))
     assert all(path.endswith(f"~{value}") for path, value in keys.items())
-    await reservations.release(claims)
+    await reservations.release(wanted)
     await assert_at_rest(twin, "r", 0)
 
 
@@ -205,11 +207,11 @@ async def test_missing_and_malformed(twin: Twin, managers: Managers) -> None:
         await twin.foreign.set(path, value)
     reservations, observer = await managers.start()
     names = ["no_limit", "word", "below", "count", "minus", "switch", "closed", "open"]
-    outcomes = await reservations.reserve([Claim(index, (name,)) for index, name in enumerate(names)])
+    outcomes = await reservations.reserve([Reservation(index, (name,)) for index, name in enumerate(names)])
     assert granted(outcomes) == [names.index("open")]
     faulty = {name for name, resource in observer.resources.items() if resource.faults}
     assert faulty == {"word", "below", "count", "minus", "switch"}
-    await reservations.release([Claim(index, (name,)) for index, name in enumerate(names)])
+    await reservations.release([Reservation(index, (name,)) for index, name in enumerate(names)])
     assert await twin.foreign.dump() == {**values, "open/ref_count": "0"}
 
 
@@ -232,16 +234,16 @@ async def test_windows(twin: Twin, managers: Managers) -> None:
     for path, value in values.items():
         await twin.foreign.set(path, value)
     reservations, observer = await managers.start()
-    claims = [Claim(attempt, ("r",)) for attempt in range(3)]
-    assert granted(await reservations.reserve(claims)) == [0, 1]
+    wanted = [Reservation(attempt, ("r",)) for attempt in range(3)]
+    assert granted(await reservations.reserve(wanted)) == [0, 1]
     assert len(observer.resources["bad"].faults) == 1
-    assert granted(await reservations.reserve([Claim(4, ("bad",))])) == []
-    await reservations.release(claims)
+    assert granted(await reservations.reserve([Reservation(4, ("bad",))])) == []
+    await reservations.release(wanted)
     twin.now = twin.now.replace(hour=13)
-    assert granted(await reservations.reserve(claims)) == [0]
-    await reservations.release(claims)
+    assert granted(await reservations.reserve(wanted)) == [0]
+    await reservations.release(wanted)
     twin.now = twin.now.replace(day=2, hour=0, minute=59)
-    assert granted(await reservations.reserve(claims)) == []
+    assert granted(await reservations.reserve(wanted)) == []
     await assert_at_rest(twin, "r", 0)
 
 
@@ -254,10 +256,10 @@ async def test_window_of_a_moment_ago(twin: Twin, managers: Managers) -> None:
     await twin.foreign.set("r/windows/w/end_time", "24:00")
     await twin.foreign.set("r/windows/w/available", "0")
     await observer.until(lambda: observer.resources["r"].limit_at(twin.now) == 0)
-    assert granted(await reservations.reserve([Claim(1, ("r",))])) == []
+    assert granted(await reservations.reserve([Reservation(1, ("r",))])) == []
     await twin.foreign.delete("r/windows/w/available")
     await observer.until(lambda: observer.resources["r"].limit_at(twin.now) == 1)
-    assert granted(await reservations.reserve([Claim(1, ("r",))])) == [1]
+    assert granted(await reservations.reserve([Reservation(1, ("r",))])) == [1]
 
 
 @pytest_twisted.ensureDeferred
@@ -269,44 +271,44 @@ async def test_a_window_that_is_being_written(twin: Twin, managers: Managers) ->
     outcomes: list[Any] = []
     for number, (key, value) in enumerate({**window, "limit": "-1"}.items()):
         await twin.foreign.set(f"r/windows/1/{key}", value)
-        outcomes += await reservations.reserve([Claim(number, ("r",))])
+        outcomes += await reservations.reserve([Reservation(number, ("r",))])
     assert len(granted(outcomes)) <= 1
     await twin.foreign.set("r/windows/1/limit", "2")
     await observer.until(lambda: observer.resources["r"].limit_at(twin.now) == 2)
-    outcomes += await reservations.reserve([Claim(10 + attempt, ("r",)) for attempt in range(3)])
+    outcomes += await reservations.reserve([Reservation(10 + attempt, ("r",)) for attempt in range(3)])
     assert len(granted(outcomes)) == 2
 
 
 @pytest_twisted.ensureDeferred
 async def test_duplicates_count_once(twin: Twin, managers: Managers) -> None:
-    """The same name twice in a claim is one reference."""
+    """The same name twice in a reservation is one reference."""
     await twin.foreign.set("r/ref_limit", "1")
     reservations, _ = await managers.start()
-    assert await reservations.reserve([Claim(1, ("r", "r"))]) == [Granted(1, ("r",))]
-    await reservations.release([Claim(1, ("r", "r"))])
+    assert await reservations.reserve([Reservation(1, ("r", "r"))]) == [Granted(1, ("r",))]
+    await reservations.release([Reservation(1, ("r", "r"))])
     await assert_at_rest(twin, "r", 0)
 
 
 @pytest_twisted.ensureDeferred
 async def test_reserving_again_takes_nothing_more(twin: Twin, managers: Managers) -> None:
-    """An attempt that holds some of a claim gets the rest, and no reference twice."""
+    """An attempt that holds some of a reservation gets the rest, and no reference twice."""
     await twin.foreign.set("a/ref_limit", "1")
     await twin.foreign.set("b/ref_limit", "1")
     reservations, _ = await managers.start()
-    assert await reservations.reserve([Claim(1, ("a",))]) == [Granted(1, ("a",))]
-    assert await reservations.reserve([Claim(1, ("b", "a"))]) == [Granted(1, ("a", "b"))]
+    assert await reservations.reserve([Reservation(1, ("a",))]) == [Granted(1, ("a",))]
+    assert await reservations.reserve([Reservation(1, ("b", "a"))]) == [Granted(1, ("a", "b"))]
     await assert_at_rest(twin, "a", 1)
     await assert_at_rest(twin, "b", 1)
 
 
 @pytest_twisted.ensureDeferred
 async def test_all_or_none(twin: Twin, managers: Managers) -> None:
-    """A claim that lacks one resource takes none, and the next claim can have the others."""
+    """A reservation that lacks one resource takes none, and the next reservation can have the others."""
     for name in ("a", "b", "c"):
         await twin.foreign.set(f"{name}/ref_limit", "1")
     await twin.foreign.set("b/ref_count", "1")
     reservations, _ = await managers.start()
-    outcomes = await reservations.reserve([Claim(1, ("a", "b", "c")), Claim(2, ("a", "c"))])
+    outcomes = await reservations.reserve([Reservation(1, ("a", "b", "c")), Reservation(2, ("a", "c"))])
     assert outcomes == [Refused(1, "b"), Granted(2, ("a", "c"))]
     keys = await twin.foreign.dump()
     assert sorted(lock_keys(keys)) == [f"{name}/locks/tef.dev:2~{WALL_TIME}~1" for name in "ac"]
@@ -320,7 +322,7 @@ async def test_stale_knowledge_leaves_nothing_half_taken(twin: Twin, managers: M
         await twin.foreign.set(f"{name}/ref_limit", "1")
     reservations, _ = await managers.start()
     await twin.foreign.set("b/ref_count", "1")
-    assert await reservations.reserve([Claim(1, ("a", "b", "c"))]) == [Refused(1, "b")]
+    assert await reservations.reserve([Reservation(1, ("a", "b", "c"))]) == [Refused(1, "b")]
     keys = await twin.foreign.dump()
     assert lock_keys(keys) == {}
     assert keys.get("a/ref_count", "0") == keys.get("c/ref_count", "0") == "0"
@@ -332,12 +334,12 @@ async def test_release_is_idempotent(twin: Twin, managers: Managers) -> None:
     await twin.foreign.set("r/ref_limit", "9")
     await twin.foreign.set("r/ref_count", "3")
     reservations, _ = await managers.start()
-    await reservations.reserve([Claim(1, ("r",))])
-    claim = [Claim(1, ("r",))]
-    together = [Deferred.fromCoroutine(reservations.release(claim)) for _ in range(3)]
+    await reservations.reserve([Reservation(1, ("r",))])
+    reservation = [Reservation(1, ("r",))]
+    together = [Deferred.fromCoroutine(reservations.release(reservation)) for _ in range(3)]
     await gatherResults(together)
-    await reservations.release([*claim, *claim])
-    await reservations.release([Claim(77, ("r",))])
+    await reservations.release([*reservation, *reservation])
+    await reservations.release([Reservation(77, ("r",))])
     assert await twin.foreign.dump() == {"r/ref_limit": "9", "r/ref_count": "3"}
 
 
@@ -346,14 +348,14 @@ async def test_one_follows_the_other(twin: Twin, managers: Managers) -> None:
     """A reference given back and taken again at once: the count stays, the lock key is another."""
     await twin.foreign.set("r/ref_limit", "1")
     reservations, _ = await managers.start()
-    await reservations.reserve([Claim(1, ("r",))])
-    released = Deferred.fromCoroutine(reservations.release([Claim(1, ("r",))]))
-    assert await reservations.reserve([Claim(2, ("r",))]) == [Granted(2, ("r",))]
+    await reservations.reserve([Reservation(1, ("r",))])
+    released = Deferred.fromCoroutine(reservations.release([Reservation(1, ("r",))]))
+    assert await reservations.reserve([Reservation(2, ("r",))]) == [Granted(2, ("r",))]
     await released
     keys = await twin.foreign.dump()
     assert keys["r/ref_count"] == "1"
     assert lock_keys(keys) == {f"r/locks/tef.dev:2~{WALL_TIME}~1": "1"}
-    await reservations.release([Claim(2, ("r",))])
+    await reservations.release([Reservation(2, ("r",))])
     assert await twin.foreign.dump() == {"r/ref_limit": "1", "r/ref_count": "0"}
 
 
@@ -362,12 +364,12 @@ async def test_removed_lock_key_lowers_nothing(twin: Twin, managers: Managers) -
     """A reference whose lock key somebody removed is no longer ours to give back."""
     await twin.foreign.set("r/ref_limit", "9")
     reservations, _ = await managers.start()
-    await reservations.reserve([Claim(1, ("r",)), Claim(2, ("r",))])
+    await reservations.reserve([Reservation(1, ("r",)), Reservation(2, ("r",))])
     await twin.foreign.delete(f"r/locks/tef.dev:1~{WALL_TIME}~1")
     await twin.foreign.set("r/ref_count", "1")
-    await reservations.release([Claim(1, ("r",))])
+    await reservations.release([Reservation(1, ("r",))])
     await assert_at_rest(twin, "r", 1)
-    await reservations.release([Claim(2, ("r",))])
+    await reservations.release([Reservation(2, ("r",))])
     await assert_at_rest(twin, "r", 0)
 
 
@@ -376,11 +378,11 @@ async def test_count_never_below_zero(twin: Twin, managers: Managers) -> None:
     """A count that somebody set to 0 or deleted stays, and the lock key goes."""
     await twin.foreign.set("r/ref_limit", "9")
     reservations, observer = await managers.start()
-    await reservations.reserve([Claim(1, ("r",)), Claim(2, ("r",))])
+    await reservations.reserve([Reservation(1, ("r",)), Reservation(2, ("r",))])
     await twin.foreign.set("r/ref_count", "0")
-    await reservations.release([Claim(1, ("r",))])
+    await reservations.release([Reservation(1, ("r",))])
     await twin.foreign.delete("r/ref_count")
-    await reservations.release([Claim(2, ("r",))])
+    await reservations.release([Reservation(2, ("r",))])
     assert await twin.foreign.dump() == {"r/ref_limit": "9"}
     await observer.until(lambda: observer.resources["r"].held == 0)
 
@@ -390,16 +392,16 @@ async def test_our_own_references_always_count(twin: Twin, managers: Managers) -
     """Where somebody sets the count to 0 the limit is not passed, and nobody's count is corrected."""
     await twin.foreign.set("r/ref_limit", "2")
     reservations, observer = await managers.start()
-    await reservations.reserve([Claim(1, ("r",))])
+    await reservations.reserve([Reservation(1, ("r",))])
     await twin.foreign.set("r/ref_count", "0")
-    outcomes = await reservations.reserve([Claim(2, ("r",)), Claim(3, ("r",))])
+    outcomes = await reservations.reserve([Reservation(2, ("r",)), Reservation(3, ("r",))])
     assert outcomes == [Granted(2, ("r",)), Refused(3, "r")]
     assert (await twin.foreign.dump())["r/ref_count"] == "1"
     assert observer.resources["r"].used == 2
-    await reservations.release([Claim(1, ("r",))])
+    await reservations.release([Reservation(1, ("r",))])
     assert (await twin.foreign.dump())["r/ref_count"] == "1"  # the second one is held still
-    assert granted(await reservations.reserve([Claim(4, ("r",)), Claim(5, ("r",))])) == [4]
-    await reservations.release([Claim(2, ("r",)), Claim(4, ("r",))])
+    assert granted(await reservations.reserve([Reservation(4, ("r",)), Reservation(5, ("r",))])) == [4]
+    await reservations.release([Reservation(2, ("r",)), Reservation(4, ("r",))])
     await assert_at_rest(twin, "r", 0)
     assert observer.resources["r"].used == 0
 
@@ -409,11 +411,11 @@ async def test_a_count_that_stays_is_told(twin: Twin, managers: Managers) -> Non
     """A reference that the count leaves out is given back, and there is room again."""
     await twin.foreign.set("r/ref_limit", "1")
     reservations, observer = await managers.start()
-    await reservations.reserve([Claim(1, ("r",))])
+    await reservations.reserve([Reservation(1, ("r",))])
     await twin.foreign.set("r/ref_count", "0")
     await observer.until(lambda: observer.resources["r"].held == 0)
     assert observer.resources["r"].free_at(twin.now) == 0
-    await reservations.release([Claim(1, ("r",))])
+    await reservations.release([Reservation(1, ("r",))])
     await observer.until(lambda: observer.resources["r"].free_at(twin.now) == 1)
 
 
@@ -422,17 +424,17 @@ async def test_a_resource_made_anew_while_held(twin: Twin, managers: Managers) -
     """Who holds it counts at once, in what is told and in what is granted."""
     await twin.foreign.set("r/ref_limit", "1")
     reservations, observer = await managers.start()
-    await reservations.reserve([Claim(1, ("r",))])
+    await reservations.reserve([Reservation(1, ("r",))])
     await twin.foreign.delete("r/ref_limit")
     await twin.foreign.delete("r/ref_count")
     await observer.until(lambda: "r" not in observer.resources)
     await twin.foreign.set("r/ref_limit", "1")
-    assert await reservations.reserve([Claim(2, ("r",))]) in ([Refused(2, "r")], [Granted(2, ())])
+    assert await reservations.reserve([Reservation(2, ("r",))]) in ([Refused(2, "r")], [Granted(2, ())])
     await observer.until(lambda: "r" in observer.resources)
     assert observer.resources["r"].free_at(twin.now) == 0
-    assert await reservations.reserve([Claim(3, ("r",))]) == [Refused(3, "r")]
-    await reservations.release([Claim(1, ("r",)), Claim(2, ("r",))])
-    assert granted(await reservations.reserve([Claim(4, ("r",))])) == [4]
+    assert await reservations.reserve([Reservation(3, ("r",))]) == [Refused(3, "r")]
+    await reservations.release([Reservation(1, ("r",)), Reservation(2, ("r",))])
+    assert granted(await reservations.reserve([Reservation(4, ("r",))])) == [4]
 
 
 @pytest_twisted.ensureDeferred
@@ -442,12 +444,12 @@ async def test_resources_come_and_go(twin: Twin, managers: Managers) -> None:
     assert observer.resources == {}
     await twin.foreign.set("new/ref_limit", "1")
     await observer.until(lambda: "new" in observer.resources)
-    assert granted(await reservations.reserve([Claim(1, ("new",)), Claim(2, ("new",))])) == [1]
-    await reservations.release([Claim(1, ("new",))])
+    assert granted(await reservations.reserve([Reservation(1, ("new",)), Reservation(2, ("new",))])) == [1]
+    await reservations.release([Reservation(1, ("new",))])
     await twin.foreign.delete("new/ref_limit")
     await twin.foreign.delete("new/ref_count")
     await observer.until(lambda: "new" not in observer.resources)
-    assert await reservations.reserve([Claim(3, ("new",))]) == [Granted(3, ())]
+    assert await reservations.reserve([Reservation(3, ("new",))]) == [Granted(3, ())]
     assert await twin.foreign.dump() == {}
 
 
@@ -456,11 +458,11 @@ async def test_release_after_the_resource_went(twin: Twin, managers: Managers) -
     """Of a resource that was deleted while held only our lock key is removed."""
     await twin.foreign.set("r/ref_limit", "1")
     reservations, observer = await managers.start()
-    await reservations.reserve([Claim(1, ("r",))])
+    await reservations.reserve([Reservation(1, ("r",))])
     await twin.foreign.delete("r/ref_limit")
     await twin.foreign.delete("r/ref_count")
     await observer.until(lambda: "r" not in observer.resources)
-    await reservations.release([Claim(1, ("r",))])
+    await reservations.release([Reservation(1, ("r",))])
     assert await twin.foreign.dump() == {}
 
 
@@ -470,13 +472,13 @@ async def test_restart(twin: Twin, managers: Managers) -> None:
     for name in ("a", "b"):
         await twin.foreign.set(f"{name}/ref_limit", "5")
     first, _ = await managers.start()
-    await first.reserve([Claim(1, ("a", "b")), Claim(2, ("b",))])
+    await first.reserve([Reservation(1, ("a", "b")), Reservation(2, ("b",))])
     other, _ = await managers.start("other")
-    await other.reserve([Claim(1, ("a",))])
+    await other.reserve([Reservation(1, ("a",))])
     await first.stop()
     second, observer = await managers.start()
     assert observer.held == {1: frozenset("ab"), 2: frozenset("b")}
-    await second.release([Claim(1, ("a", "b")), Claim(2, ("b",))])
+    await second.release([Reservation(1, ("a", "b")), Reservation(2, ("b",))])
     await assert_at_rest(twin, "a", 1)
     await assert_at_rest(twin, "b", 0)
 
@@ -486,7 +488,7 @@ async def test_refresh(twin: Twin, managers: Managers) -> None:
     """A refresh tells everything anew: all resources, and what is held."""
     await twin.foreign.set("r/ref_limit", "5")
     reservations, observer = await managers.start()
-    await reservations.reserve([Claim(1, ("r",))])
+    await reservations.reserve([Reservation(1, ("r",))])
     reads = observer.calls.count("read")
     await reservations.refresh()
     assert observer.calls.count("read") == reads + 1
@@ -499,8 +501,8 @@ async def test_no_news_without_a_change(twin: Twin, managers: Managers) -> None:
     """What is told as changed differs from what was told before."""
     await twin.foreign.set("r/ref_limit", "5")
     reservations, observer = await managers.start()
-    await reservations.reserve([Claim(1, ("r",))])
-    await reservations.release([Claim(1, ("r",))])
+    await reservations.reserve([Reservation(1, ("r",))])
+    await reservations.release([Reservation(1, ("r",))])
     await twin.foreign.set("last/ref_limit", "1")
     await observer.until(lambda: "last" in observer.resources)
     told = [seen["r"] for seen in observer.seen if seen.get("r") is not None]
@@ -510,13 +512,13 @@ async def test_no_news_without_a_change(twin: Twin, managers: Managers) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_two_managers_never_pass_a_limit(twin: Twin, managers: Managers) -> None:
-    """Of 50 claims of two managers at once exactly as many are granted as there is room for."""
+    """Of 50 reservations of two managers at once exactly as many are granted as there is room for."""
     await twin.foreign.set("r/ref_limit", "20")
     await twin.foreign.set("s/ref_limit", "100")
     one, _ = await managers.start("one")
     two, _ = await managers.start("two")
     calls = [
-        Deferred.fromCoroutine(manager.reserve([Claim(attempt, ("s", "r"))]))
+        Deferred.fromCoroutine(manager.reserve([Reservation(attempt, ("s", "r"))]))
         for attempt in range(25)
         for manager in (one, two)
     ]
@@ -524,8 +526,8 @@ async def test_two_managers_never_pass_a_limit(twin: Twin, managers: Managers) -
     assert sum(isinstance(outcome, Granted) for [outcome] in outcomes) == 20
     await assert_at_rest(twin, "r", 20)
     await assert_at_rest(twin, "s", 20)
-    claims = [Claim(attempt, ("s", "r")) for attempt in range(25)]
-    await gatherResults([Deferred.fromCoroutine(manager.release(claims)) for manager in (one, two)])
+    wanted = [Reservation(attempt, ("s", "r")) for attempt in range(25)]
+    await gatherResults([Deferred.fromCoroutine(manager.release(wanted)) for manager in (one, two)])
     await assert_at_rest(twin, "r", 0)
     await assert_at_rest(twin, "s", 0)
 
@@ -539,27 +541,27 @@ async def test_any_sequence(twin: Twin, managers: Managers, seed: int) -> None:
     for name, limit in limits.items():
         await twin.foreign.set(f"{name}/ref_limit", str(limit))
     both = [(await managers.start(prefix))[0] for prefix in ("one", "two")]
-    open_claims: list[list[Claim]] = [[], []]
+    each_has: list[list[Reservation]] = [[], []]
     for step in range(12):
         calls = [
-            _random_step(chance, manager, claims, 100 * step)
-            for manager, claims in zip(both, open_claims, strict=True)
+            _random_step(chance, manager, mine, 100 * step)
+            for manager, mine in zip(both, each_has, strict=True)
         ]
         await gatherResults([Deferred.fromCoroutine(call) for call in calls]).addTimeout(DEADLINE, _clock())
         for name, limit in limits.items():
-            held = sum(name in claim.resources for claims in open_claims for claim in claims)
+            held = sum(name in one.resources for mine in each_has for one in mine)
             assert held <= limit
             await assert_at_rest(twin, name, held)
 
 
 async def _random_step(
-    chance: random.Random, manager: IReservations, claims: list[Claim], first: int
+    chance: random.Random, manager: IReservations, mine: list[Reservation], first: int
 ) -> None:
-    """Give back some of the claims and make new ones, in two or three calls at once."""
-    given = [claim for claim in claims if chance.random() < 0.4]
+    """Give back some of the reservations and make new ones, in two or three calls at once."""
+    given = [one for one in mine if chance.random() < 0.4]
     names = ["a", "b/c", "d", "nope"]
     wanted = [
-        Claim(first + index, tuple(chance.sample(names, chance.randint(1, 3))))
+        Reservation(first + index, tuple(chance.sample(names, chance.randint(1, 3))))
         for index in range(chance.randint(0, 6))
     ]
     half = len(wanted) // 2
@@ -568,22 +570,22 @@ async def _random_step(
     await manager.release(given)
     outcomes: Any = await gatherResults(taking)
     kept = set(granted([*outcomes[0], *outcomes[1]]))
-    claims[:] = [claim for claim in claims if claim not in given]
-    claims += [claim for claim in wanted if claim.attempt in kept]
+    mine[:] = [one for one in mine if one not in given]
+    mine += [one for one in wanted if one.attempt in kept]
 
 
 @pytest_twisted.ensureDeferred
 async def test_many_resources_in_a_claim(twin: Twin, managers: Managers) -> None:
-    """A claim with more resources than a transaction can change is still all or none."""
+    """A reservation with more resources than a transaction can change is still all or none."""
     names = tuple(f"r{index:03}" for index in range(90))
     for name in names:
         await twin.foreign.set(f"{name}/ref_limit", "1")
     reservations, _ = await managers.start()
-    assert await reservations.reserve([Claim(1, names)]) == [Granted(1, names)]
+    assert await reservations.reserve([Reservation(1, names)]) == [Granted(1, names)]
     assert len(lock_keys(await twin.foreign.dump())) == 90
-    await reservations.release([Claim(1, names)])
+    await reservations.release([Reservation(1, names)])
     await twin.foreign.set("r088/ref_count", "1")
-    assert await reservations.reserve([Claim(2, names)]) == [Refused(2, "r088")]
+    assert await reservations.reserve([Reservation(2, names)]) == [Refused(2, "r088")]
     keys = await twin.foreign.dump()
     assert lock_keys(keys) == {}
     assert {path for path, value in keys.items() if path.endswith("ref_count") and value != "0"} == {
@@ -601,9 +603,9 @@ async def test_not_started_or_stopped(twin: Twin, managers: Managers) -> None:
     told = len(observer.calls)
     for reservations in (early, late):
         with pytest.raises(ReservationsLost):
-            await reservations.reserve([Claim(1, ("r",))])
+            await reservations.reserve([Reservation(1, ("r",))])
         with pytest.raises(ReservationsLost):
-            await reservations.release([Claim(1, ("r",))])
+            await reservations.release([Reservation(1, ("r",))])
         with pytest.raises(ReservationsLost):
             await reservations.refresh()
         await reservations.stop()

@@ -10,7 +10,7 @@ import pytest_twisted
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from tefmanager.core.model.reservations import Claim, Granted
+from tefmanager.core.model.reservations import Granted, Reservation
 from tefmanager.etcd.timeline import Replaced, Timeline
 from tefmanager.interfaces.etcd import ReservationsLost
 from tests.contract.etcds import CLOCK, FakeTwin, RealTwin, Twin
@@ -72,10 +72,10 @@ async def test_older(past: Past, managers: Managers) -> None:
     """What is there now counts, not what was known; nothing is tried in a circle."""
     await past.twin.foreign.set("r/ref_limit", "2")
     reservations, observer = await managers.start()
-    assert await reservations.reserve([Claim(1, ("r",))]) == [Granted(1, ("r",))]
+    assert await reservations.reserve([Reservation(1, ("r",))]) == [Granted(1, ("r",))]
     await past.remember()
     await until(lambda: observer.calls[-1] != "lost")
-    assert await granted(reservations.reserve, Claim(2, ("r",)))
+    assert await granted(reservations.reserve, Reservation(2, ("r",)))
     for limit in range(3, 9):
         await past.twin.foreign.set("r/ref_limit", str(limit))
     await past.bring_back()
@@ -84,8 +84,8 @@ async def test_older(past: Past, managers: Managers) -> None:
     assert observer.calls[observer.calls.index("replaced") + 1] == "read"
     assert (observer.resources["r"].held, observer.resources["r"].limit) == (1, 2)
     assert observer.held == {1: frozenset("r")}
-    assert await reservations.reserve([Claim(2, ("r",))]) == [Granted(2, ("r",))]
-    await reservations.release([Claim(1, ("r",)), Claim(2, ("r",))])
+    assert await reservations.reserve([Reservation(2, ("r",))]) == [Granted(2, ("r",))]
+    await reservations.release([Reservation(1, ("r",)), Reservation(2, ("r",))])
     await assert_at_rest(past.twin, "r", 0)
     assert len(observer.replaced) == 1
     assert getattr(past.twin, "conflicts", 0) < 5
@@ -97,14 +97,14 @@ async def test_empty(past: Past, managers: Managers) -> None:
     for name in ("r", "s"):
         await past.twin.foreign.set(f"{name}/ref_limit", "1")
     reservations, observer = await managers.start()
-    assert await reservations.reserve([Claim(1, ("r",))]) == [Granted(1, ("r",))]
+    assert await reservations.reserve([Reservation(1, ("r",))]) == [Granted(1, ("r",))]
     await past.bring_back()
     await until(lambda: observer.replaced)
     await until(lambda: observer.calls[-1] == "read")
     assert (observer.resources, observer.held) == ({}, {})
     await past.twin.foreign.set("s/ref_limit", "1")
     await observer.until(lambda: "s" in observer.resources)
-    assert await reservations.reserve([Claim(2, ("r", "s"))]) == [Granted(2, ("s",))]
+    assert await reservations.reserve([Reservation(2, ("r", "s"))]) == [Granted(2, ("s",))]
     await assert_at_rest(past.twin, "s", 1)
 
 
@@ -119,9 +119,9 @@ async def test_older_and_written_to(api: str, unique: str, tmp_path: Path) -> No
     managers = Managers(RealTwin(api, proxy.endpoint, base))
     await foreign.set("r/ref_limit", "3")
     reservations, observer = await managers.start()
-    assert await reservations.reserve([Claim(1, ("r",))]) == [Granted(1, ("r",))]
+    assert await reservations.reserve([Reservation(1, ("r",))]) == [Granted(1, ("r",))]
     await etcd.remember()
-    assert await granted(reservations.reserve, Claim(2, ("r",)))
+    assert await granted(reservations.reserve, Reservation(2, ("r",)))
     await proxy.close()
     await etcd.bring_back()
     for number in range(40):
@@ -136,11 +136,11 @@ async def test_older_and_written_to(api: str, unique: str, tmp_path: Path) -> No
     await etcd.kill()
 
 
-async def granted(reserve: Callable[..., Awaitable[object]], claim: Claim) -> bool:
+async def granted(reserve: Callable[..., Awaitable[object]], reservation: Reservation) -> bool:
     """Reserve as soon as Etcd is there again."""
     for _ in range(400):
         try:
-            return await reserve([claim]) == [Granted(claim.attempt, claim.resources)]
+            return await reserve([reservation]) == [Granted(reservation.attempt, reservation.resources)]
         except ReservationsLost:
             await deferLater(CLOCK, 0.05)
     return False

@@ -820,7 +820,7 @@ async def test_only_one_leaderships_and_the_next_follows_its_end(
 async def test_a_standby_follows_the_death_of_a_session(twin: Twin, leadership: ILeadership) -> None:
     """The dead one is told of it while it is idle, and can write no more."""
     lost: Deferred[StoreLost] = Deferred()
-    leadership.watch(lost.callback)
+    leadership.on_lost(lost.callback)
     told = Told()
     standby = soon(twin.store().leadership(told))
     await told.first
@@ -830,7 +830,7 @@ async def test_a_standby_follows_the_death_of_a_session(twin: Twin, leadership: 
     with pytest.raises(StoreLost):
         await leadership.commit(Changes(paused=["late"]))
     late: list[StoreLost] = []
-    leadership.watch(late.append)
+    leadership.on_lost(late.append)
     assert len(late) == 1
     assert (await second.load()).paused_suites == frozenset()
     await second.end()
@@ -840,9 +840,9 @@ async def test_a_standby_follows_the_death_of_a_session(twin: Twin, leadership: 
 async def test_nobody_is_told_after_the_end(twin: Twin, leadership: ILeadership) -> None:
     """Giving up is no loss."""
     told: list[StoreLost] = []
-    leadership.watch(told.append)
+    leadership.on_lost(told.append)
     await leadership.end()
-    leadership.watch(told.append)
+    leadership.on_lost(told.append)
     twin.depose()
     assert told == []
 

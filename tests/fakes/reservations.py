@@ -13,15 +13,15 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tefmanager.core.model.reservations import Claim, Granted, Impossible, Outcome, Refused
+from tefmanager.core.model.reservations import Granted, Impossible, Outcome, Refused, Reservation
 from tefmanager.core.model.resources import Resource
 from tefmanager.etcd import tree
+from tefmanager.etcd.capacity import FIRST
 from tefmanager.etcd.changing import Changing
 from tefmanager.etcd.owner import Found, Keys, folder
 from tefmanager.etcd.ownership import Owner, Ownership
 from tefmanager.etcd.plan import plan
 from tefmanager.etcd.refusals import impossible as refused
-from tefmanager.etcd.room import FIRST
 from tefmanager.interfaces.etcd import IReservations, IResourceObserver, ReservationsLost
 
 T = TypeVar("T")
@@ -79,14 +79,14 @@ class FakeEtcd:
     def get(self, name: str) -> Resource | None:
         """Return a resource."""
         mine = ((path, value) for path, value in self.keys.items() if path.startswith(f"{name}/"))
-        places = ((tree.place(path), value) for path, value in mine)
+        places = ((tree.resource_key(path), value) for path, value in mine)
         return tree.resource(name, {at.field: value for at, value in places if at and at.name == name})
 
     def all(self) -> dict[str, Resource]:
         """Return all resources."""
         fields: dict[str, dict[str, str]] = {}
         for path, value in self.keys.items():
-            if (at := tree.place(path)) is not None:
+            if (at := tree.resource_key(path)) is not None:
                 fields.setdefault(at.name, {})[at.field] = value
         found = {name: tree.resource(name, values) for name, values in fields.items()}
         return {name: resource for name, resource in found.items() if resource is not None}
@@ -112,7 +112,7 @@ class FakeEtcd:
             self._watchers.remove(watcher)
 
     def _changed(self, path: str) -> None:
-        at = tree.place(path)
+        at = tree.resource_key(path)
         if at is not None and not at.is_lock:
             for watcher in list(self._watchers):
                 watcher(at.name)
@@ -163,7 +163,7 @@ class FakeReservations:
 
     Attributes:
         delay: seconds until a call is answered.
-        calls: claims that were asked for, in order, as ("reserve" or "release", claim).
+        calls: reservations that were asked for, in order, as ("reserve" or "release", reservation).
     """
 
     def __init__(
@@ -176,7 +176,7 @@ class FakeReservations:
         owner: Owner | None = None,
     ) -> None:
         self.delay = 0.0
-        self.calls: list[tuple[str, Claim]] = []
+        self.calls: list[tuple[str, Reservation]] = []
         self._etcd = etcd
         self._prefix = prefix
         self._local_time = local_time
@@ -243,14 +243,14 @@ class FakeReservations:
         """The next call fails with `ReservationsLost` and loses Etcd, having been carried out or not."""
         self._unanswered.append(took_effect)
 
-    def take_late(self, claims: Sequence[Claim]) -> None:
+    def take_late(self, reservations: Sequence[Reservation]) -> None:
         """Carry out a request to reserve that nobody waits for any more."""
-        for claim in claims:
-            self._reserve(claim)
+        for reservation in reservations:
+            self._reserve(reservation)
 
-    def give_late(self, claims: Sequence[Claim]) -> None:
+    def give_late(self, reservations: Sequence[Reservation]) -> None:
         """Carry out a request to release that nobody waits for any more."""
-        self._release_all(claims)
+        self._release_all(reservations)
 
     # --- IReservations ---
 
@@ -259,17 +259,17 @@ class FakeReservations:
         self._observer = observer
         self._clock.callLater(0, self.come_back)
 
-    async def reserve(self, claims: Sequence[Claim]) -> Sequence[Outcome]:
+    async def reserve(self, reservations: Sequence[Reservation]) -> Sequence[Outcome]:
         """See `IReservations`."""
-        self.calls.extend(("reserve", claim) for claim in claims)
+        self.calls.extend(("reserve", reservation) for reservation in reservations)
         self._check_owner()
-        return await self._answered(lambda: [self._reserve(claim) for claim in claims])
+        return await self._answered(lambda: [self._reserve(reservation) for reservation in reservations])
 
-    async def release(self, claims: Sequence[Claim]) -> Sequence[Impossible]:
+    async def release(self, reservations: Sequence[Reservation]) -> Sequence[Impossible]:
         """See `IReservations`."""
-        self.calls.extend(("release", claim) for claim in claims)
+        self.calls.extend(("release", reservation) for reservation in reservations)
         self._check_owner()
-        return await self._answered(lambda: self._release_all(claims))
+        return await self._answered(lambda: self._release_all(reservations))
 
     async def refresh(self) -> None:
         """See `IReservations`."""
@@ -310,40 +310,45 @@ class FakeReservations:
         if self._lost is not None:
             raise ReservationsLost(self._lost)
 
-    def _reserve(self, claim: Claim) -> Outcome:
-        names = sorted(set(claim.resources))
-        if (refusal := self._refusal(claim)) is not None:
+    def _reserve(self, reservation: Reservation) -> Outcome:
+        names = sorted(set(reservation.resources))
+        if (refusal := self._refusal(reservation)) is not None:
             return refusal
-        kept = [name for name in names if self._locks(claim.attempt, name)]
+        kept = [name for name in names if self._locks(reservation.attempt, name)]
         wanted = _Wanted([name for name in names if name not in kept])
         planned = plan([wanted], self._get, self._local_time())
         for _, short in planned.refused:
-            return Refused(claim.attempt, short)
+            return Refused(reservation.attempt, short)
         for name, count in planned.counts.items():
-            field = tree.lock_field(self._prefix, claim.attempt, self._wall_time(), count)
+            field = tree.lock_field(self._prefix, reservation.attempt, self._wall_time(), count)
             self._etcd.set(f"{name}/{field}", str(count))
             self._etcd.set(f"{name}/{tree.REF_COUNT}", str(count))
-        return Granted(claim.attempt, tuple(sorted((*kept, *planned.counts))))
+        return Granted(reservation.attempt, tuple(sorted((*kept, *planned.counts))))
 
-    def _refusal(self, claim: Claim) -> Impossible | None:
-        """Return what Etcd refuses of a claim, and would refuse again; names without keys are no matter."""
-        there = sorted(n for n in {*claim.resources} if self._etcd.get(n) or self._locks(claim.attempt, n))
+    def _refusal(self, reservation: Reservation) -> Impossible | None:
+        """Return what Etcd refuses, and would refuse again; names without keys do not matter."""
+        there = sorted(
+            n for n in {*reservation.resources} if self._etcd.get(n) or self._locks(reservation.attempt, n)
+        )
         denied = [name for name in there if not self._etcd.may_write(name)]
         if denied:
-            return refused(claim.attempt, denied, "permission denied")
+            return refused(reservation.attempt, denied, "permission denied")
         if there and self._etcd.operations < FIRST:
-            return refused(claim.attempt, there, "too many operations in txn request")
+            return refused(reservation.attempt, there, "too many operations in txn request")
         too_large = [name for name in there if self._etcd.least_size(name) > self._etcd.size]
-        return refused(claim.attempt, too_large, "request is too large") if too_large else None
+        return refused(reservation.attempt, too_large, "request is too large") if too_large else None
 
-    def _release_all(self, claims: Sequence[Claim]) -> list[Impossible]:
-        refusals = [self._release(claim) for claim in claims]
+    def _release_all(self, reservations: Sequence[Reservation]) -> list[Impossible]:
+        refusals = [self._release(reservation) for reservation in reservations]
         return [refusal for refusal in refusals if refusal is not None]
 
-    def _release(self, claim: Claim) -> Impossible | None:
-        held = Claim(claim.attempt, tuple(n for n in claim.resources if self._locks(claim.attempt, n)))
+    def _release(self, reservation: Reservation) -> Impossible | None:
+        held = Reservation(
+            reservation.attempt,
+            tuple(n for n in reservation.resources if self._locks(reservation.attempt, n)),
+        )
         for name in sorted(name for name in held.resources if self._etcd.may_write(name)):
-            for path in self._locks(claim.attempt, name):
+            for path in self._locks(reservation.attempt, name):
                 self._etcd.delete(path)
                 count = tree.number(self._etcd.keys.get(f"{name}/{tree.REF_COUNT}"))
                 if count is not None and count > self._own(name):
@@ -358,7 +363,7 @@ class FakeReservations:
 
     def _owns(self, paths: Iterable[str]) -> Counter[str]:
         """Count our own references among keys, by resource."""
-        locks = [at for path in paths if (at := tree.place(path)) and at.is_lock]
+        locks = [at for path in paths if (at := tree.resource_key(path)) and at.is_lock]
         return Counter(at.name for at in locks if tree.lock_attempt(self._prefix, at.lock_id) is not None)
 
     def _get(self, name: str) -> Resource | None:
@@ -383,7 +388,7 @@ class FakeReservations:
     def _held(self) -> dict[int, frozenset[str]]:
         held: dict[int, frozenset[str]] = {}
         for path in self._etcd.keys:
-            at = tree.place(path)
+            at = tree.resource_key(path)
             attempt = tree.lock_attempt(self._prefix, at.lock_id) if at and at.is_lock else None
             if at is not None and attempt is not None:
                 held[attempt] = held.get(attempt, frozenset()) | {at.name}
@@ -403,7 +408,7 @@ class FakeReservations:
 
 
 class _Wanted:
-    """What `plan` wants to know of a claim."""
+    """What `plan` wants to know of a reservation."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = names

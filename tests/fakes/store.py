@@ -229,8 +229,8 @@ class FakeLeadership:
         """Let the session die, as if its server process had been killed."""
         self._fail(StoreLost(reason))
 
-    def watch(self, tell: Callable[[StoreLost], None]) -> None:
-        """See `ILeadership.watch`."""
+    def on_lost(self, tell: Callable[[StoreLost], None]) -> None:
+        """See `ILeadership.on_lost`."""
         if self._over is None:
             self._watchers.append(tell)
         elif not self._ended:

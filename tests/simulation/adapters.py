@@ -132,7 +132,7 @@ class SimLeadership:
         self._answers: list[Deferred[Any]] = []
         self._pings = LoopingCall(self._ping)
         self._pings.clock = process
-        inner.watch(lambda lost: self._tell(self._fail, lost))
+        inner.on_lost(lambda lost: self._tell(self._fail, lost))
         process.deaths.append(
             lambda: self._world.later(
                 *GONE, self._world.reach, "database", inner.lose, "the client is gone"
@@ -177,8 +177,8 @@ class SimLeadership:
         if self._over is None:
             self._pings.start(PING, now=False)
 
-    def watch(self, tell: Callable[[StoreLost], None]) -> None:
-        """See `ILeadership.watch`."""
+    def on_lost(self, tell: Callable[[StoreLost], None]) -> None:
+        """See `ILeadership.on_lost`."""
         if self._over is None:
             self._watchers.append(tell)
         else:

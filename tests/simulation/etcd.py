@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from tefmanager.core.model.identity import Life
-from tefmanager.core.model.reservations import Claim, Impossible, Outcome
+from tefmanager.core.model.reservations import Impossible, Outcome, Reservation
 from tefmanager.etcd.ownership import Owner
 from tefmanager.interfaces.etcd import IReservations, IResourceObserver, ReservationsLost, Seen
 from tefmanager.support.lease import Lease
@@ -119,15 +119,19 @@ class SimReservations:
 
     # --- requests ---
 
-    async def reserve(self, claims: Sequence[Claim]) -> Sequence[Outcome]:
+    async def reserve(self, reservations: Sequence[Reservation]) -> Sequence[Outcome]:
         """See `IReservations.reserve`."""
         inner = self._inner
-        return await self._write(inner, lambda: inner.reserve(claims), lambda: inner.take_late(claims))
+        return await self._write(
+            inner, lambda: inner.reserve(reservations), lambda: inner.take_late(reservations)
+        )
 
-    async def release(self, claims: Sequence[Claim]) -> Sequence[Impossible]:
+    async def release(self, reservations: Sequence[Reservation]) -> Sequence[Impossible]:
         """See `IReservations.release`."""
         inner = self._inner
-        return await self._write(inner, lambda: inner.release(claims), lambda: inner.give_late(claims))
+        return await self._write(
+            inner, lambda: inner.release(reservations), lambda: inner.give_late(reservations)
+        )
 
     async def refresh(self) -> None:
         """See `IReservations.refresh`."""

@@ -234,7 +234,7 @@ class SimPublisher:
         self._waiting: deque[Entry] = deque()
         self._open: list[Entry] = []
         self.tell: Callable[[str], None] = lambda fault: None
-        lease.watch(self._drain)
+        lease.on_renewal(self._drain)
         broker.attach(self)
         process.deaths.append(self.broken)
 

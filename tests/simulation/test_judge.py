@@ -21,7 +21,7 @@ from tefmanager.core.model import events
 from tefmanager.core.model.dead_copies import Copy
 from tefmanager.core.model.effects import DeadLetter
 from tefmanager.core.model.entities import Worker
-from tefmanager.core.model.reservations import Claim, Granted, Impossible, Outcome
+from tefmanager.core.model.reservations import Granted, Impossible, Outcome, Reservation
 from tefmanager.core.model.resources import Resource
 from tefmanager.core.model.values import AttemptEnd, Changes, Moment, Stretch, TaskRow
 from tefmanager.core.planner import Planner
@@ -91,11 +91,11 @@ def without_async(place: type, name: str) -> Patch:
 
 
 def lose_etcd_by_a_refusal(patch: MonkeyPatch) -> None:
-    """What Etcd refuses to do for one claim counts as its loss."""
+    """What Etcd refuses to do for one reservation counts as its loss."""
     reserve = FakeReservations._reserve
 
-    def broken(self: FakeReservations, claim: Claim) -> Outcome:
-        outcome = reserve(self, claim)
+    def broken(self: FakeReservations, reservation: Reservation) -> Outcome:
+        outcome = reserve(self, reservation)
         if isinstance(outcome, Impossible):
             self.lose(outcome.reason)
             raise ReservationsLost(outcome.reason)
@@ -140,7 +140,7 @@ def grant_nothing(patch: MonkeyPatch) -> None:
     patch.setattr(
         FakeReservations,
         "_reserve",
-        lambda self, claim: Granted(claim.attempt, tuple(claim.resources)),
+        lambda self, reservation: Granted(reservation.attempt, tuple(reservation.resources)),
     )
 
 
@@ -285,9 +285,9 @@ def release_twice(patch: MonkeyPatch) -> None:
     """A reference is given back twice."""
     release = FakeReservations._release
 
-    def twice(self: FakeReservations, claim: Any) -> None:
-        release(self, claim)
-        for name in claim.resources:
+    def twice(self: FakeReservations, reservation: Any) -> None:
+        release(self, reservation)
+        for name in reservation.resources:
             count = int(self._etcd.keys.get(f"{name}/ref_count", "0"))
             self._etcd.set(f"{name}/ref_count", str(count - 1))
 
@@ -353,12 +353,12 @@ def idle_resources(patch: MonkeyPatch) -> None:
 
 
 def lose_etcd_by_operations(patch: MonkeyPatch) -> None:
-    """A claim is sent to Etcd in one transaction, however many operations that has."""
+    """A reservation is sent to Etcd in one transaction, however many operations that has."""
     lose_etcd_where(patch, lambda etcd, names: 4 * len(names) > etcd.operations)
 
 
 def lose_etcd_by_bytes(patch: MonkeyPatch) -> None:
-    """A claim is sent to Etcd in one transaction, however many bytes that has."""
+    """A reservation is sent to Etcd in one transaction, however many bytes that has."""
     lose_etcd_where(patch, lambda etcd, names: sum(map(etcd.least_size, names)) > etcd.size)
 
 
@@ -366,11 +366,11 @@ def lose_etcd_where(patch: MonkeyPatch, large: Callable[[FakeEtcd, Sequence[str]
     """What is too large for one transaction counts as the loss of Etcd."""
     reserve = FakeReservations._reserve
 
-    def broken(self: FakeReservations, claim: Claim) -> Outcome:
-        if large(self._etcd, claim.resources):
+    def broken(self: FakeReservations, reservation: Reservation) -> Outcome:
+        if large(self._etcd, reservation.resources):
             self.lose("the transaction is too large")
             raise ReservationsLost("the transaction is too large")
-        return reserve(self, claim)
+        return reserve(self, reservation)
 
     patch.setattr(FakeReservations, "_reserve", broken)
 
@@ -728,13 +728,13 @@ def test_what_is_whole_is_not_blamed() -> None:
 
 def count_the_dead_each_turn(patch: MonkeyPatch) -> None:
     """All that are dead are read in each turn."""
-    end = Engine._end
+    end = Engine._end_turn
 
     async def ended(self: Engine, turn: Turn) -> None:
         await end(self, turn)
         await self._leadership.dead(10_000)
 
-    patch.setattr(Engine, "_end", ended)
+    patch.setattr(Engine, "_end_turn", ended)
 
 
 def look_at_all_that_waits(patch: MonkeyPatch) -> None:
@@ -767,13 +767,13 @@ def look_at_all_that_is_over(patch: MonkeyPatch) -> None:
 
 def read_everything_each_turn(patch: MonkeyPatch) -> None:
     """The rows are read anew in each turn."""
-    end = Engine._end
+    end = Engine._end_turn
 
     async def ended(self: Engine, turn: Turn) -> None:
         await end(self, turn)
         await self._leadership.load()
 
-    patch.setattr(Engine, "_end", ended)
+    patch.setattr(Engine, "_end_turn", ended)
 
 
 @pytest.mark.parametrize("kind", effort.KINDS)

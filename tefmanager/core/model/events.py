@@ -79,7 +79,7 @@ class ReservationRefused(Struct, frozen=True):
 
 
 class ReservationImpossible(Struct, frozen=True):
-    """Etcd can't grant an attempt's claim, for a reason of the claim; the attempt may hold some of it."""
+    """Etcd can't grant an attempt's reservation, for a reason of its own; it may hold some of it."""
 
     attempt: int
     reason: str

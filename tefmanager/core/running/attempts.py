@@ -60,7 +60,7 @@ class Attempts:
         """Go by other limits from now on, for what is under way as well."""
         self.limits = limits
         for attempt in self.in_flight.values():
-            self.deadlines.watch(attempt)
+            self.deadlines.arm(attempt)
 
     # --- booked: in memory, while Etcd is asked ---
 
@@ -152,7 +152,7 @@ class Attempts:
         self.begun[attempt.worker] = None
         self._ledger.task(attempt.task)
         self._workers.changed(attempt.worker, now)
-        self.deadlines.watch(attempt)
+        self.deadlines.arm(attempt)
 
     def settle_doubt(self, attempt: Attempt) -> None:
         """Note that an attempt is in doubt no longer."""
@@ -202,7 +202,7 @@ class Attempts:
         self.in_flight[attempt.id] = attempt
         attempt.worker.queue.append(attempt)
         attempt.references = References(held=bool(attempt.task.spec.resources))
-        self.deadlines.watch(attempt)
+        self.deadlines.arm(attempt)
 
     # --- how it ends ---
 
@@ -281,7 +281,7 @@ class Attempts:
     def resolve(self, attempt: Attempt, now: Moment) -> None:
         """Note that a worker cannot have a task any more that was taken from it."""
         attempt.worker.queue.remove(attempt)
-        self.deadlines.unwatch(attempt)
+        self.deadlines.disarm(attempt)
         self._ledger.resolved(attempt.id)
         self._workers.changed(attempt.worker, now)
 
@@ -291,7 +291,7 @@ class Attempts:
         del self.in_flight[attempt.id]
         self.owed.pop(attempt.id, None)
         self._pool.owe_no_more(attempt)
-        self.deadlines.unwatch(attempt)
+        self.deadlines.disarm(attempt)
         if unresolved:
             attempt.since = now.monotonic
         else:

@@ -29,13 +29,13 @@ class Deadlines:
         self._timers = timers
         self._attempts = attempts
 
-    def watch(self, attempt: Attempt) -> None:
-        """Look at an attempt when its time is up."""
+    def arm(self, attempt: Attempt) -> None:
+        """Set the timer by which an attempt is looked at when its time is up."""
         check = partial(self._look, attempt)
         attempt.timer = self._timers.no_later(attempt.timer, self._due(attempt), check)
 
-    def unwatch(self, attempt: Attempt) -> None:
-        """Do not look at an attempt any more, unless it is asked for again."""
+    def disarm(self, attempt: Attempt) -> None:
+        """Cancel the timer of an attempt."""
         self._timers.cancel(attempt.timer)
         attempt.timer = None
 
@@ -54,7 +54,7 @@ class Deadlines:
         if not attempt.live:
             self._settle(attempt, now)
         elif now.monotonic < self._due(attempt):
-            self.watch(attempt)
+            self.arm(attempt)
         elif attempt.phase is Phase.DISPATCHED:
             self._never_began(attempt, now)
         elif quiet is not None and now.monotonic >= quiet + self._attempts.limits.release_grace:
@@ -81,7 +81,7 @@ class Deadlines:
     def ended_silently(self, attempt: Attempt, now: Moment) -> None:
         """Take a worker for free that said so during its work, unless it says otherwise in time."""
         attempt.said = attempt.said.free_at_last(now.monotonic)
-        self.watch(attempt)
+        self.arm(attempt)
 
     def _settle(self, attempt: Attempt, now: Moment) -> None:
         """Settle an attempt whose worker said late enough that it is free, and has not begun."""

@@ -35,14 +35,14 @@ class Departures:
         """Go by other limits from now on, for the workers that are there as well."""
         self._limits = limits
         for worker in self._workers:
-            self.watch(worker)
+            self.arm(worker)
 
     def back(self, worker: Worker, now: Moment) -> None:
         """A worker is heard: it is missing no longer."""
         if worker.missing:
             self._workers.mark(worker, now, missing=False)
             self._ledger.log(catalogue.WORKER_BACK(worker.name, worker.worker_type, "missing"))
-            self.watch(worker)
+            self.arm(worker)
 
     def offline(self, name: str, now: Moment, *, again: bool) -> None:
         """A worker says that it leaves; ``again``: the broker may have delivered that before."""
@@ -65,10 +65,10 @@ class Departures:
         if (live := worker.live) is not None:
             self._attempts.hear(live, live.said.left_again())
         self._workers.changed(worker, now)
-        self.watch_leaving(worker)
+        self.arm_leaving(worker)
 
-    def watch_leaving(self, worker: Worker) -> None:
-        """Look at a worker that may have left when it has said nothing for the release grace."""
+    def arm_leaving(self, worker: Worker) -> None:
+        """Set a timer for a worker that may have left: its silence will tell."""
         if worker.leaving is not None:
             self._timers.at(worker.leaving + self._limits.release_grace, partial(self._look_gone, worker))
 
@@ -76,7 +76,7 @@ class Departures:
         if worker.leaving is None or self._workers.get(worker.name) is not worker:
             return
         if now.monotonic < worker.leaving + self._limits.release_grace:
-            self.watch_leaving(worker)
+            self.arm_leaving(worker)
         else:
             self._leave(worker, now)
 
@@ -145,8 +145,8 @@ class Departures:
             self._attempts.take_back(live, AttemptEnd.MISSING, now, unresolved=True)
         self._lose(worker, now)
 
-    def watch(self, worker: Worker) -> None:
-        """Look at a worker when it has been silent for the missing interval."""
+    def arm(self, worker: Worker) -> None:
+        """Set the timer by which a worker is looked at when it was silent for the missing interval."""
         due = worker.heard + self._limits.missing_interval
         worker.timer = self._timers.no_later(worker.timer, due, partial(self._look, worker))
 
@@ -154,7 +154,7 @@ class Departures:
         if self._workers.get(worker.name) is not worker or worker.missing:
             return
         if now.monotonic < worker.heard + self._limits.missing_interval:
-            self.watch(worker)
+            self.arm(worker)
             return
         if (live := worker.live) is not None:
             self._attempts.take_back(live, AttemptEnd.MISSING, now, unresolved=True)

@@ -143,7 +143,7 @@ class Reports:
         heard = (now.monotonic, now.wall)
         worker = Worker(message.name, message.worker_type, message.exchange_name, *heard, busy=True)
         self._workers.add(worker, now)
-        self._departures.watch(worker)
+        self._departures.arm(worker)
         self._ledger.log(catalogue.WORKER_REGISTERED(worker.name, worker.worker_type, worker.exchange_name))
         return worker
 
@@ -226,7 +226,7 @@ class Reports:
             self._free(worker, None, event, now)
         elif said.quiet is None:
             meant.said = said.free(now.monotonic)
-            self._attempts.deadlines.watch(meant)
+            self._attempts.deadlines.arm(meant)
 
     def _doubt(self, meant: Attempt, event: WorkerReported, now: Moment) -> None:
         """It may be the end of the task before, told twice: believe it unless *working* follows.
@@ -235,7 +235,7 @@ class Reports:
         """
         self._attempts.hear(meant, meant.said.done_again(now.monotonic))
         if not meant.said.first_hand:
-            self._attempts.deadlines.watch(meant)
+            self._attempts.deadlines.arm(meant)
 
     def _carry_on(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
         self._attempts.hear(meant, meant.said.working(first_hand=not event.redelivered))

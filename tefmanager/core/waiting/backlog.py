@@ -100,7 +100,7 @@ class Backlog:
         return cast(InLine | None, self.front.best(gives, busy))
 
     def serve(self, lane: Lane) -> None:
-        """Note that a lane had its turn. An evicted demand that was read for it raises the limit."""
+        """Note that a lane was served. An evicted demand that was read for it raises the limit."""
         self._served += 1
         demand = lane.demand
         if demand.wanted and demand.evicted:

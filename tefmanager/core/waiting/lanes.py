@@ -88,7 +88,7 @@ class Lane(Competitor):
         self._aside.pop(task, None)
 
     def head(self) -> Task | None:
-        """Return the task whose turn it is in this lane, or None where it is empty or drained."""
+        """Return the task that is next in this lane, or None where it is empty or drained."""
         first = self._first()
         return None if first is None else first[-1]
 

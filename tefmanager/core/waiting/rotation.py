@@ -1,25 +1,25 @@
-"""When suites had their turns."""
+"""When suites were served last."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 NEWCOMERS = 0.75
-"""Most of all turns, as a share, that suites which have just come may have; the others have the rest.
+"""Largest share of all that is served that may go to suites which have just come.
 
-Otherwise ever new suites would each have a turn before those that were there have their next one, and
-each round would be longer than the last.
+Otherwise ever new suites would each be served before those that were there are served again, and each
+round would be longer than the last.
 """
 
 
 class Rotation:
     """When each suite was served last: the one with the least number is next.
 
-    A suite that comes, or comes back, begins at the present turn, as if it had just been served. It
-    begins later if more suites have come before it than their share of the turns allows.
+    A suite that comes, or comes back, begins as if it had just been served. It begins later if more suites
+    have come before it than their share allows.
 
     Args:
-        now: returns the number of the present turn, over all suites.
+        now: returns how often any suite has been served.
     """
 
     def __init__(self, now: Callable[[], int]) -> None:
@@ -30,7 +30,7 @@ class Rotation:
         self._came = 0
 
     def __getitem__(self, suite: str | None) -> float:
-        """Return the turn of a suite that waits, and 0 for any other suite."""
+        """Return when a suite that waits was served last, by `now`, and 0 for any other suite."""
         return self._rotation.get(suite, 0.0)
 
     def came(self, suite: str | None) -> None:
@@ -44,7 +44,7 @@ class Rotation:
         self._rotation[suite] = self._gate
 
     def served(self, suite: str | None) -> None:
-        """Note that a suite has the present turn."""
+        """Note that a suite is served."""
         if suite in self._rotation:
             self._rotation[suite] = self._now()
 

@@ -6,9 +6,9 @@ comes up wakes its next wait list. So the price of a dispatch grows neither with
 number of competitors or types.
 
 Who is next: the highest priority; among equals those that claim their resources, in the order of their
-claims; then the suite that was served longest ago; within a suite the oldest. Inside a type, a suite's
-turn is the later one of two: in the type's own rotation, and in that of the resource that a competitor
-is short of. Between types only the second counts.
+claims; then the suite that was served longest ago; within a suite the oldest. Inside a type, a
+suite was served at the later time of two: by the type's own rotation, and by that of the resource that a
+competitor is short of. Between types only the second counts.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class TypeQueue:
         self._front.offer(self)
 
     def sleep(self, wait_list: WaitList) -> None:
-        """Let a list wait until its resource has something to give and it is its turn."""
+        """Let a list wait until its resource has something to give and it is next."""
         self._wait_lists.discard(wait_list)
         if wait_list.resource_queue is not None:
             wait_list.resource_queue.sleep(wait_list)
@@ -75,7 +75,7 @@ class TypeQueue:
             self.sleep(wait_list)
 
     def serve(self, competitor: Competitor) -> None:
-        """Note that a competitor's suite has its turn."""
+        """Note that a competitor's suite is served."""
         self._front.serve(competitor)
         self._rotation.served(competitor.suite)
         self._step_back(competitor)
@@ -97,7 +97,7 @@ class TypeQueue:
         self.waiting[suite] += tasks
 
     def went(self, suite: str | None) -> None:
-        """Count one task less, and forget the turns of a suite that has nothing left to wait."""
+        """Count one task less, and forget when a suite was served that has nothing left to wait."""
         self.waiting[suite] -= 1
         if not self.waiting[suite]:
             del self.waiting[suite]
@@ -164,7 +164,7 @@ class Front:
         self._resource_queues: dict[str, ResourceQueue] = {}
 
     def best(self, gives: Callable[[str], bool], busy: Callable[[str], object]) -> Competitor | None:
-        """Return the competitor whose turn it is, of those that may go, or None.
+        """Return the competitor that is next, of those that may go, or None.
 
         ``gives`` tells whether a resource has a reference to give, ``busy`` whether a type has no free
         worker.
@@ -202,7 +202,7 @@ class Front:
         self._queue.discard(type_queue)
 
     def now(self) -> int:
-        """Count the turns of all suites of all types."""
+        """Return how often any suite of any type has been served."""
         return self._served
 
     # --- at resources ---
@@ -215,7 +215,7 @@ class Front:
         return resource_queue
 
     def serve(self, competitor: Competitor) -> None:
-        """Note that a competitor's suite has its turn."""
+        """Note that a competitor's suite is served."""
         self._served += 1
         for name in competitor.resources:
             if (resource_queue := self._resource_queues.get(name)) is not None:

@@ -1,9 +1,9 @@
-"""Wait lists: whose turn it is among those that wait at one place.
+"""Wait lists: who is next among those that wait at one place.
 
 A *competitor* is a lane, or a demand that is paged out. It stands in a *wait list*: in its type's list of
 those that may go, or, once it was found short of a resource, in its type's list at that resource. The
 lists of all types at one resource form a *resource queue*. They sleep there until the resource has
-something to give and no other list has an earlier turn. So a reference that is given back wakes one list,
+something to give and no other list goes before them. So a reference that is given back wakes one list,
 and not one of each type.
 """
 
@@ -19,7 +19,7 @@ from tefmanager.core.waiting.lazyqueue import LazyQueue
 from tefmanager.core.waiting.rotation import Rotation
 
 Rank: TypeAlias = tuple[float, int, float, int]
-"""Least goes first: priority; those with a claim before those without; claim or turn of the suite; age."""
+"""Least goes first: priority; those with a claim first; the claim, or when the suite was served; age."""
 
 
 class Competitor(ABC):
@@ -50,7 +50,7 @@ class Competitor(ABC):
         """Return its rank among the competitors of its suite, or None where it does not compete."""
 
 
-class Owner(Protocol):
+class ListOwner(Protocol):
     """The type queue to which a wait list belongs."""
 
     def awake(self, wait_list: WaitList) -> None:
@@ -91,7 +91,7 @@ class _OfSuite:
 
 
 def among_suites(rank: Rank, last_served: float) -> Rank:
-    """Return a competitor's rank among all suites; ``last_served`` is the turn of its own suite."""
+    """Return a competitor's rank among all suites; ``last_served``: when its own one was, by number."""
     priority, unclaimed, claim, age = rank
     return (priority, unclaimed, last_served if unclaimed else claim, age)
 
@@ -114,7 +114,7 @@ class WaitList:
     rank: Rank
 
     def __init__(
-        self, owner: Owner, rotation: Rotation, resource_queue: ResourceQueue | None = None
+        self, owner: ListOwner, rotation: Rotation, resource_queue: ResourceQueue | None = None
     ) -> None:
         self.owner = owner
         self.resource_queue = resource_queue
@@ -133,7 +133,7 @@ class WaitList:
         return sum(suite.count for suite in self._suites.values())
 
     def key(self) -> Rank | None:
-        """Return the rank of the competitor whose turn it is, or None."""
+        """Return the rank of the competitor that is next, or None."""
         first = self._queue.first()
         if first is None:
             return None
@@ -147,7 +147,7 @@ class WaitList:
         return None if self.resource_queue is None else self.resource_queue.name
 
     def last_served(self, suite: str | None) -> float:
-        """Return a suite's last turn: at this type or at this list's resource, whichever is later."""
+        """Return when a suite was last served: by this type or at this resource, whichever is later."""
         last_served = self._rotation[suite]
         return (
             last_served
@@ -252,7 +252,7 @@ class ResourceQueue:
     """The wait lists of all types at one resource that they are short of.
 
     Args:
-        now: tells how many turns there have been, of all suites of all types.
+        now: tells how often any suite of any type has been served.
 
     Attributes:
         name: the resource's.
@@ -320,7 +320,7 @@ class ResourceQueue:
         self._moved.append(wait_list)
 
     def wake(self) -> WaitList | None:
-        """Return the list whose turn it is; it does not sleep any more."""
+        """Return the list that is next; it does not sleep any more."""
         first = self._first()
         if first is None:
             return None

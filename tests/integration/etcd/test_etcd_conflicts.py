@@ -6,7 +6,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, gatherResults
 
-from tefmanager.core.model.reservations import Claim
+from tefmanager.core.model.reservations import Reservation
 from tefmanager.interfaces.etcd import IReservations
 from tests.contract.etcds import Observer, RealTwin
 from tests.services import Services
@@ -28,13 +28,13 @@ async def test_conflicts_are_counted(services: Services, unique: str, api: str) 
     await twin.foreign.set("r/ref_limit", "100")
     one, two = await started(twin, "one"), await started(twin, "two")
     for attempt in range(5):
-        await one.reserve([Claim(attempt, ("r",))])
-    await one.release([Claim(attempt, ("r",)) for attempt in range(5)])
+        await one.reserve([Reservation(attempt, ("r",))])
+    await one.release([Reservation(attempt, ("r",)) for attempt in range(5)])
     assert twin.conflicts == 0
     await two.refresh()
     for attempt in range(10, 20):
         await gatherResults(
-            [Deferred.fromCoroutine(each.reserve([Claim(attempt, ("r",))])) for each in (one, two)]
+            [Deferred.fromCoroutine(each.reserve([Reservation(attempt, ("r",))])) for each in (one, two)]
         )
     assert twin.conflicts > 0
     for each in (one, two):

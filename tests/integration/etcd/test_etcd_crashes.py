@@ -13,7 +13,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, DeferredList, gatherResults
 
-from tefmanager.core.model.reservations import Claim, Granted
+from tefmanager.core.model.reservations import Granted, Reservation
 from tefmanager.etcd.adapter import EtcdReservations
 from tefmanager.etcd.http import Answer, HttpClient, Request
 from tefmanager.etcd.v2 import EtcdV2Reservations
@@ -110,12 +110,12 @@ async def release_what_is_held(twin: RealTwin, prefix: str) -> dict[int, frozens
     reservations = twin.reservations(prefix)
     observer = await started(reservations)
     held = observer.held
-    await reservations.release([Claim(attempt, tuple(names)) for attempt, names in held.items()])
+    await reservations.release([Reservation(attempt, tuple(names)) for attempt, names in held.items()])
     await reservations.stop()
     return held
 
 
-CLAIMS = [Claim(1, ("a", "b")), Claim(2, ("b",)), Claim(3, ("a", "b", "c"))]
+RESERVATIONS = [Reservation(1, ("a", "b")), Reservation(2, ("b",)), Reservation(3, ("a", "b", "c"))]
 
 
 async def prepared(api: str, services: Services, unique: str) -> RealTwin:
@@ -135,7 +135,7 @@ async def test_crash_while_reserving(api: str, services: Services, unique: str, 
     twin = await prepared(api, services, unique)
     victim = twin.reservations("tef.dev")
     await started(victim)
-    await die_after(victim, requests, [victim.reserve(CLAIMS)])
+    await die_after(victim, requests, [victim.reserve(RESERVATIONS)])
     held = await release_what_is_held(twin, "tef.dev")
     assert set(held) <= {1, 2, 3}
     keys = await twin.foreign.dump()
@@ -149,8 +149,8 @@ async def test_crash_while_releasing(api: str, services: Services, unique: str, 
     twin = await prepared(api, services, unique)
     victim = twin.reservations("tef.dev")
     await started(victim)
-    assert all(isinstance(outcome, Granted) for outcome in await victim.reserve(CLAIMS))
-    done = await die_after(victim, requests, [victim.release(CLAIMS[1:])])
+    assert all(isinstance(outcome, Granted) for outcome in await victim.reserve(RESERVATIONS))
+    done = await die_after(victim, requests, [victim.release(RESERVATIONS[1:])])
     held = await release_what_is_held(twin, "tef.dev")
     assert held[1] == frozenset("ab")
     assert not done or set(held) == {1}
@@ -173,11 +173,15 @@ async def test_both_managers_crash(
     victims = [twin.reservations(prefix) for prefix in ("one", "two")]
     for victim in victims:
         await started(victim)
-        await victim.reserve([Claim(9, ("a", "b"))])
+        await victim.reserve([Reservation(9, ("a", "b"))])
     await gatherResults(
         [
             Deferred.fromCoroutine(
-                die_after(victim, number, [victim.reserve(CLAIMS), victim.release([Claim(9, ("a", "b"))])])
+                die_after(
+                    victim,
+                    number,
+                    [victim.reserve(RESERVATIONS), victim.release([Reservation(9, ("a", "b"))])],
+                )
             )
             for victim, number in zip(victims, (requests, second), strict=True)
         ]
@@ -203,15 +207,15 @@ async def test_answers_that_do_not_come(api: str, services: Services, unique: st
     dead_lettering.__class__ = Deaf
     dead_lettering.left = requests
     with pytest.raises(ReservationsLost):
-        await reservations.reserve(CLAIMS)
+        await reservations.reserve(RESERVATIONS)
     dead_lettering.__class__ = HttpClient
     assert len(observer.lost) == 1
     await observer.until(lambda: observer.calls[-1] == "read")
-    await reservations.release(CLAIMS)
+    await reservations.release(RESERVATIONS)
     keys = await twin.foreign.dump()
     assert (counts(keys), locks(keys)) == ({"b": 1}, {"b": 1})
-    assert await reservations.reserve(CLAIMS[:1]) == [Granted(1, ("a", "b"))]
-    await reservations.release(CLAIMS[:1])
+    assert await reservations.reserve(RESERVATIONS[:1]) == [Granted(1, ("a", "b"))]
+    await reservations.release(RESERVATIONS[:1])
     await reservations.stop()
 
 

@@ -15,7 +15,7 @@ from twisted.web.pages import notFound
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
-from tefmanager.core.model.reservations import Claim, Granted, Refused
+from tefmanager.core.model.reservations import Granted, Refused, Reservation
 from tefmanager.etcd import auto, v3wire
 from tefmanager.etcd.adapter import EtcdReservations
 from tefmanager.etcd.auto import AutoReservations
@@ -94,11 +94,11 @@ def house(request: pytest.FixtureRequest, services: Services, unique: str) -> It
 async def test_lost_and_found(house: House) -> None:
     """The loss is told once, with the place; nothing can be reserved; a full read follows the return."""
     reservations, observer = await house.start()
-    await reservations.reserve([Claim(1, ("r",))])
+    await reservations.reserve([Reservation(1, ("r",))])
     await house.proxy.close()
     await observer.until(lambda: observer.lost)
     with pytest.raises(ReservationsLost):
-        await reservations.reserve([Claim(2, ("r",))])
+        await reservations.reserve([Reservation(2, ("r",))])
     await house.foreign.set("r/ref_limit", "6")
     await deferLater(CLOCK, 0.5)
     assert len(observer.lost) == 1
@@ -107,7 +107,7 @@ async def test_lost_and_found(house: House) -> None:
     await observer.until(lambda: observer.calls[-1] == "read")
     assert observer.resources["r"].limit == 6
     assert observer.held == {1: frozenset("r")}
-    await reservations.release([Claim(1, ("r",))])
+    await reservations.release([Reservation(1, ("r",))])
 
 
 @pytest_twisted.ensureDeferred
@@ -159,8 +159,8 @@ async def test_refreshing_leaves_a_living_watch_alone(house: House) -> None:
     for limit in range(10, 20):
         await house.foreign.set("r/ref_limit", str(limit))
         await reservations.refresh()
-        await reservations.reserve([Claim(limit, ("r",))])
-        await reservations.release([Claim(limit, ("r",))])
+        await reservations.reserve([Reservation(limit, ("r",))])
+        await reservations.release([Reservation(limit, ("r",))])
         await reservations.refresh()
     assert [one for one in house.proxy.links if one.watches] == watches
     assert observer.lost == []
@@ -172,11 +172,11 @@ async def test_no_answer_in_time(house: House) -> None:
     reservations, observer = await house.start(timeout=0.4)
     house.proxy.silence()
     with pytest.raises(ReservationsLost, match=f"127.0.0.1:{house.proxy.endpoint[1]}: no answer in 0.4 s"):
-        await reservations.reserve([Claim(1, ("r",))])
+        await reservations.reserve([Reservation(1, ("r",))])
     house.proxy.speak()
     await observer.until(lambda: observer.calls[-1] == "read")
     assert len(observer.lost) == 1
-    await reservations.release([Claim(1, ("r",))])
+    await reservations.release([Reservation(1, ("r",))])
     keys = await house.foreign.dump()
     assert keys.get("r/ref_count", "0") == "0"
     assert not [path for path in keys if "/locks/" in path]
@@ -194,9 +194,9 @@ async def test_several_endpoints(house: House, services: Services) -> None:
     assert not second.links
     await first.close()
     await until(lambda: any(one.watches for one in second.links))
-    assert await reservations.reserve([Claim(1, ("r",))]) == [Granted(1, ("r",))]
+    assert await reservations.reserve([Reservation(1, ("r",))]) == [Granted(1, ("r",))]
     first.open()
-    await reservations.release([Claim(1, ("r",))])
+    await reservations.release([Reservation(1, ("r",))])
     assert not first.links
 
 
@@ -205,9 +205,10 @@ async def test_nothing_is_left_after_the_end(house: House) -> None:
     """No connection, no delayed call, and what was under way fails."""
     before = {id(call) for call in CLOCK.getDelayedCalls()}
     reservations, _ = await house.start()
-    claims = [[Claim(number, ("r",))] for number in range(4)]
+    wanted = [[Reservation(number, ("r",))] for number in range(4)]
     under_way = DeferredList(
-        [Deferred.fromCoroutine(reservations.reserve(claim)) for claim in claims], consumeErrors=True
+        [Deferred.fromCoroutine(reservations.reserve(reservation)) for reservation in wanted],
+        consumeErrors=True,
     )
     refreshing = Deferred.fromCoroutine(reservations.refresh())
     await reservations.stop()
@@ -242,14 +243,14 @@ async def test_auto(house: House) -> None:
     reservations.start(observer)
     await observer.until(lambda: observer.lost)
     with pytest.raises(ReservationsLost):
-        await reservations.reserve([Claim(1, ("r",))])
+        await reservations.reserve([Reservation(1, ("r",))])
     house.proxy.open()
     await observer.until(lambda: "read" in observer.calls)
     assert reservations.api == house._api
     assert len(observer.lost) == 1
-    assert await reservations.reserve([Claim(1, ("r",))]) == [Granted(1, ("r",))]
+    assert await reservations.reserve([Reservation(1, ("r",))]) == [Granted(1, ("r",))]
     await reservations.refresh()
-    await reservations.release([Claim(1, ("r",))])
+    await reservations.release([Reservation(1, ("r",))])
     assert (await house.foreign.dump())["r/ref_count"] == "0"
 
 
@@ -263,7 +264,7 @@ async def test_auto_changes_its_mind(services: Services, unique: str) -> None:
     await observer.until(lambda: "read" in observer.calls)
     assert reservations.api == "v3"
     await RealTwin("v2", services.etcd, base).foreign.set("r/ref_limit", "1")
-    both = [Deferred.fromCoroutine(reservations.reserve([Claim(n, ("r",))])) for n in (1, 2)]
+    both = [Deferred.fromCoroutine(reservations.reserve([Reservation(n, ("r",))])) for n in (1, 2)]
     answers: Any = await gatherResults(both)
     assert sorted(type(answer).__name__ for [answer] in answers) == ["Granted", "Refused"]
     assert reservations.api == "v2"
@@ -284,11 +285,13 @@ async def test_auto_follows_a_move(services: Services, unique: str) -> None:
     reservations.start(observer)
     for attempt, (here, there) in enumerate([("v2", "v3"), ("v3", "v2"), ("v2", "v3")]):
         await observer.until(lambda: "r" in observer.resources)
-        assert await reservations.reserve([Claim(2 * attempt, ("r",))]) == [Granted(2 * attempt, ("r",))]
-        [refused] = await reservations.reserve([Claim(2 * attempt + 1, ("r",))])
+        assert await reservations.reserve([Reservation(2 * attempt, ("r",))]) == [
+            Granted(2 * attempt, ("r",))
+        ]
+        [refused] = await reservations.reserve([Reservation(2 * attempt + 1, ("r",))])
         assert isinstance(refused, Refused)
         assert reservations.api == here
-        await reservations.release([Claim(2 * attempt, ("r",))])
+        await reservations.release([Reservation(2 * attempt, ("r",))])
         if here == "v2":
             url = "http://{}:{}/v2/keys{}?recursive=true".format(*services.etcd, base)
             await deferToThread(http, "DELETE", url)

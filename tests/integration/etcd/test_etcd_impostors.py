@@ -11,7 +11,7 @@ import pytest_twisted
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
-from tefmanager.core.model.reservations import Claim, Granted
+from tefmanager.core.model.reservations import Granted, Reservation
 from tefmanager.etcd import bodies, jsonlines, v2wire, v3wire
 from tefmanager.etcd.auto import AutoReservations
 from tefmanager.etcd.bodies import Bounded
@@ -94,7 +94,7 @@ async def test_the_next_host_is_tried(
     reservations.start(observer)
     await observer.until(lambda: "read" in observer.calls)
     assert list(observer.resources) == ["r"]
-    assert await reservations.reserve([Claim(1, ("r",))]) == [Granted(1, ("r",))]
+    assert await reservations.reserve([Reservation(1, ("r",))]) == [Granted(1, ("r",))]
     assert server.asked < 5
     await reservations.stop()
 

@@ -14,7 +14,7 @@ from twisted.internet.threads import deferToThread
 
 from tefmanager.config.endpoints import EtcdAccess
 from tefmanager.config.tls_files import TlsFiles
-from tefmanager.core.model.reservations import Claim, Granted
+from tefmanager.core.model.reservations import Granted, Reservation
 from tefmanager.etcd import auth
 from tefmanager.etcd.auto import AutoReservations
 from tefmanager.etcd.cluster import Cluster
@@ -102,9 +102,11 @@ async def test_logins_that_come_later(open_etcd: TlsEtcd) -> None:
     resource = await made(open_etcd, "v3")
     async with reserving("v3", cluster(open_etcd)) as (reservations, observer):
         await observer.until(lambda: resource.name in observer.resources)
-        assert await reservations.reserve([Claim(1, (resource.name,))]) == [Granted(1, (resource.name,))]
+        assert await reservations.reserve([Reservation(1, (resource.name,))]) == [
+            Granted(1, (resource.name,))
+        ]
         await deferToThread(open_etcd.admin.lock)
-        await reservations.release([Claim(1, (resource.name,))])
+        await reservations.release([Reservation(1, (resource.name,))])
         assert await deferToThread(lambda: (resource.count, resource.locks())) == (0, [])
         assert observer.lost == []
 
@@ -117,10 +119,10 @@ async def test_each_api(etcd: TlsEtcd, api: str) -> None:
     async with reserving(api, cluster(etcd)) as (reservations, observer):
         await observer.until(lambda: resource.name in observer.resources)
         for attempt in (1, 2):
-            claim = Claim(attempt, (resource.name,))
-            assert await reservations.reserve([claim]) == [Granted(attempt, (resource.name,))]
+            reservation = Reservation(attempt, (resource.name,))
+            assert await reservations.reserve([reservation]) == [Granted(attempt, (resource.name,))]
             assert await deferToThread(lambda: (resource.count, len(resource.locks()))) == (1, 1)
-            await reservations.release([claim])
+            await reservations.release([reservation])
             if (api, attempt) == ("v3", 1):
                 await deferToThread(etcd.admin.end_tokens)
         other = await made(etcd, api)
@@ -135,14 +137,14 @@ async def test_many_at_once_with_an_old_token(etcd: TlsEtcd) -> None:
     async with reserving("v3", cluster(etcd)) as (reservations, observer):
         reservations._http.__class__ = Counting
         await observer.until(lambda: resource.name in observer.resources)
-        claims = [Claim(attempt, (resource.name,)) for attempt in range(1, 41)]
+        wanted = [Reservation(attempt, (resource.name,)) for attempt in range(1, 41)]
         for round_ in (1, 2):
             if round_ == 2:
                 await deferToThread(etcd.admin.end_tokens)
-            granted = [await each for each in [later(reservations.reserve([one])) for one in claims]]
-            assert [one.attempt for [one] in granted] == [claim.attempt for claim in claims]
+            granted = [await each for each in [later(reservations.reserve([one])) for one in wanted]]
+            assert [one.attempt for [one] in granted] == [reservation.attempt for reservation in wanted]
             assert await deferToThread(lambda: (resource.count, len(resource.locks()))) == (40, 40)
-            await reservations.release(claims)
+            await reservations.release(wanted)
         assert reservations._http.logins == 1
         assert observer.lost == []
 
@@ -157,12 +159,12 @@ async def test_password_that_is_changed(etcd: TlsEtcd, api: str) -> None:
         await deferToThread(etcd.admin.set_password, "another")
         try:
             with pytest.raises(ReservationsLost, match=f"not let in, as '{USER}': HTTP 40[01]"):
-                await reservations.reserve([Claim(1, (resource.name,))])
+                await reservations.reserve([Reservation(1, (resource.name,))])
             assert len(observer.lost) == 1
         finally:
             await deferToThread(etcd.admin.set_password, PASSWORD)
         await observer.until(lambda: observer.calls[-1] == "read")
-        await reservations.release([Claim(1, (resource.name,))])
+        await reservations.release([Reservation(1, (resource.name,))])
         assert len(observer.lost) == 1
         assert PASSWORD not in observer.lost[0]
 

@@ -382,7 +382,7 @@ async def test_restored_while_nothing_happens(twin: RealTwin, services: Services
     dump = twin.dump()
     await begun.commit(Changes(accepted=[(task(1), b"")]))
     lost: list[StoreLost] = []
-    begun.watch(lost.append)
+    begun.on_lost(lost.append)
     twin.restore(dump)
     await until(lambda: bool(lost))
     assert "the database was restored" in str(lost[0])
@@ -540,7 +540,7 @@ async def test_a_server_that_ends_and_comes_back(own: Sandbox, prefix: str, how:
     begun = await soon(subject.leadership(silent))
     await begun.commit(Changes(accepted=[(task(1), b"")]))
     lost: Deferred[StoreLost] = Deferred()
-    begun.watch(lost.callback)
+    begun.on_lost(lost.callback)
     await getattr(server, how)()
     await lost.addTimeout(DEADLINE, reactor)
     told: list[str] = []

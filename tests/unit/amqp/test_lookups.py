@@ -8,12 +8,12 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from txamqp.client import ChannelClosed
 
+from tefmanager.amqp.address_kinds import ABSENT, AddressKind, AddressKinds
 from tefmanager.amqp.budget import FORGOTTEN, ChannelBudget
 from tefmanager.amqp.connection import ignore_state
 from tefmanager.amqp.declare import exchange_exists
 from tefmanager.amqp.lookups import Lookups, detached
 from tefmanager.amqp.outlets import LARGE, LIMIT_HOLDS, Outlets, Role
-from tefmanager.amqp.places import ABSENT, Place, Places
 from tefmanager.amqp.protocol import MAX_CHANNELS
 from tefmanager.amqp.unasked import NoChannel
 from tefmanager.support.lease import Lease
@@ -117,7 +117,7 @@ def test_budget() -> None:
     time = [1000.0]
     budget = ChannelBudget(lambda: time[0])
     told: list[int] = []
-    budget.watch(lambda: told.append(budget.most))
+    budget.on_decrease(lambda: told.append(budget.most))
     budget.used = 3
     assert not budget.ended("320 CONNECTION_FORCED")
     for _ in range(3):
@@ -130,15 +130,19 @@ def test_budget() -> None:
 def test_places() -> None:
     """Addresses used last are remembered, also for a moment that there is no such exchange."""
     time = [1000.0]
-    places = Places(lambda: time[0], most=2)
+    kinds = AddressKinds(lambda: time[0], most=2)
     for name in (b"a", b"b", b"a", b"c"):
-        places.put(name, Place.QUEUE)
-        places.absent(name + b"!")
-        assert places.get(b"a") is Place.QUEUE
-    assert [places.get(name) for name in (b"a", b"b", b"c")] == [Place.QUEUE, None, Place.QUEUE]
-    assert [places.lacks(name) for name in (b"a!", b"b!", b"c!")] == [True, False, True]
+        kinds.put(name, AddressKind.QUEUE)
+        kinds.absent(name + b"!")
+        assert kinds.get(b"a") is AddressKind.QUEUE
+    assert [kinds.get(name) for name in (b"a", b"b", b"c")] == [
+        AddressKind.QUEUE,
+        None,
+        AddressKind.QUEUE,
+    ]
+    assert [kinds.lacks(name) for name in (b"a!", b"b!", b"c!")] == [True, False, True]
     time[0] += ABSENT
-    assert not places.lacks(b"c!")
+    assert not kinds.lacks(b"c!")
 
 
 @pytest.mark.parametrize(
@@ -151,12 +155,12 @@ def test_outlets(most: int, numbers: list[int]) -> None:
     outlets = Outlets(Lease.unlimited(), wire.clock.seconds, ignore_state)
     Deferred.fromCoroutine(outlets.open(wire.protocol, most))
     found = [
-        outlets.channel_for(place, size, answer=answer).number
-        for place, size, answer in (
-            (Place.QUEUE, 1, False),
-            (Place.QUEUE, 1, True),
-            (Place.QUEUE, LARGE, True),
-            (Place.EXCHANGE, 1, False),
+        outlets.channel_for(kind, size, answer=answer).number
+        for kind, size, answer in (
+            (AddressKind.QUEUE, 1, False),
+            (AddressKind.QUEUE, 1, True),
+            (AddressKind.QUEUE, LARGE, True),
+            (AddressKind.EXCHANGE, 1, False),
         )
     ]
     assert found == numbers

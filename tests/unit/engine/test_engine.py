@@ -18,7 +18,7 @@ from tefmanager.core.model import events
 from tefmanager.core.model.audience import Audience
 from tefmanager.core.model.dead_copies import DeadMessage, Stored
 from tefmanager.core.model.limits import Limits
-from tefmanager.core.model.reservations import Claim, Granted, Impossible
+from tefmanager.core.model.reservations import Granted, Impossible, Reservation
 from tefmanager.core.model.resources import Resource
 from tefmanager.core.model.values import Bodies, Changes, ManagerRow, Moment
 from tefmanager.engine.deliveries import RENEWED
@@ -103,14 +103,14 @@ class Asked:
     def __init__(self) -> None:
         self.all: list[tuple[str, list[int]]] = []
 
-    async def reserve(self, claims: Sequence[Claim]) -> Sequence[Granted]:
+    async def reserve(self, reservations: Sequence[Reservation]) -> Sequence[Granted]:
         """Grant all."""
-        self.all.append(("take", [claim.attempt for claim in claims]))
-        return [Granted(claim.attempt, tuple(claim.resources)) for claim in claims]
+        self.all.append(("take", [reservation.attempt for reservation in reservations]))
+        return [Granted(reservation.attempt, tuple(reservation.resources)) for reservation in reservations]
 
-    async def release(self, claims: Sequence[Claim]) -> Sequence[Impossible]:
+    async def release(self, reservations: Sequence[Reservation]) -> Sequence[Impossible]:
         """Take all back."""
-        self.all.append(("give", [claim.attempt for claim in claims]))
+        self.all.append(("give", [reservation.attempt for reservation in reservations]))
         return []
 
 
@@ -167,7 +167,7 @@ class Rig:
             poison={fingerprint(body) for body in poison},
             careful=0,
         )
-        self.leadership.watch(self.engine.lose)
+        self.leadership.on_lost(self.engine.lose)
         self.ended: list[object] = []
         self._tag = 0
         Deferred.fromCoroutine(self.engine.run()).addBoth(self.ended.append)

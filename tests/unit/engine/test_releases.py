@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from tefmanager.core.model import events
-from tefmanager.core.model.reservations import Claim, Impossible
+from tefmanager.core.model.reservations import Impossible, Reservation
 from tefmanager.engine import releases
 from tefmanager.engine.releases import KEPT, Releases
 from tefmanager.interfaces.etcd import IReservations, ReservationsLost
@@ -27,12 +27,14 @@ class Etcd:
         self.refuses, self.away = True, False
         self.asked: list[list[int]] = []
 
-    async def release(self, claims: Sequence[Claim]) -> Sequence[Impossible]:
-        self.asked.append([claim.attempt for claim in claims])
+    async def release(self, reservations: Sequence[Reservation]) -> Sequence[Impossible]:
+        self.asked.append([reservation.attempt for reservation in reservations])
         if self.away:
             raise ReservationsLost("away")
-        bad = [claim for claim in claims if self.refuses and "bad" in claim.resources]
-        return [Impossible(claim.attempt, DENIED) for claim in bad]
+        bad = [
+            reservation for reservation in reservations if self.refuses and "bad" in reservation.resources
+        ]
+        return [Impossible(reservation.attempt, DENIED) for reservation in bad]
 
 
 class Rig:
@@ -54,10 +56,10 @@ class Rig:
         assert isinstance(event, events.ReservationReleased)
         self.free.append(event.attempt)
 
-    def give(self, **claims: int) -> None:
+    def give(self, **references: int) -> None:
         """Give back references of attempts, by resource."""
-        for name, attempt in claims.items():
-            self.releases.add(Claim(attempt, (name,)))
+        for name, attempt in references.items():
+            self.releases.add(Reservation(attempt, (name,)))
         self.releases.begin()
 
 

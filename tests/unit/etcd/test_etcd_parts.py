@@ -167,7 +167,7 @@ def job(attempt: int, *names: str, kind: Kind = Kind.TAKE) -> Job:
 
 
 def test_plan_goes_in_order() -> None:
-    """Claims count up one after the other; who finds no room takes nothing; unknown names limit nothing."""
+    """Reservations count up one by one; who finds no room takes nothing; unknown names limit nothing."""
     resources = {
         "r": Resource("r", held=1, limit=3),
         "s": Resource("s", limit=1),
@@ -189,16 +189,16 @@ def test_plan_goes_in_order() -> None:
     st.lists(st.lists(st.sampled_from("rstx"), unique=True, max_size=3), max_size=8),
     st.lists(st.tuples(st.integers(0, 3), st.integers(-1, 4)), min_size=3, max_size=3),
 )
-def test_plan_never_passes_a_limit(claims: list[list[str]], values: list[tuple[int, int]]) -> None:
+def test_plan_never_passes_a_limit(wanted: list[list[str]], values: list[tuple[int, int]]) -> None:
     """What is granted fits, and the first that is refused would not."""
     pairs = zip("rst", values, strict=True)
     resources = {name: Resource(name, held, limit) for name, (held, limit) in pairs}
-    planned = plan([job(number, *names) for number, names in enumerate(claims)], resources.get, NOON)
+    planned = plan([job(number, *names) for number, names in enumerate(wanted)], resources.get, NOON)
     for name, resource in resources.items():
         taken = sum(name in one.names for one, _ in planned.granted)
         assert taken <= resource.free_at(NOON)
         assert planned.counts.get(name, resource.held) == resource.held + taken
-    assert len(planned.granted) + len(planned.refused) == len(claims)
+    assert len(planned.granted) + len(planned.refused) == len(wanted)
 
 
 # --- settling ---

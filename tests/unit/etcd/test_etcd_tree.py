@@ -39,7 +39,7 @@ values = st.text(max_size=5) | st.integers(-3, 30).map(str) | st.sampled_from(["
 )
 def test_place(path: str, found: tuple[str, str]) -> None:
     """The longest name before a known field is the resource."""
-    assert tree.place(path) == tree.Place(*found)
+    assert tree.resource_key(path) == tree.ResourceKey(*found)
 
 
 @pytest.mark.parametrize(
@@ -47,26 +47,26 @@ def test_place(path: str, found: tuple[str, str]) -> None:
 )
 def test_no_place(path: str) -> None:
     """A key without a name or a known field is none of ours."""
-    assert tree.place(path) is None
+    assert tree.resource_key(path) is None
 
 
 @unhurried
 @given(names, fields | window_fields)
 def test_every_key_leads_back(name: str, field: str) -> None:
     """Whatever the name, its keys are found to be its own, unless it ends like a window's folder."""
-    at = tree.place(f"{name}/{field}")
+    at = tree.resource_key(f"{name}/{field}")
     if field == "available" and name.split("/")[-2:-1] == ["windows"] and "/".join(name.split("/")[:-2]):
         assert at is not None
         assert at.is_window
     else:
-        assert at == tree.Place(name, field)
+        assert at == tree.ResourceKey(name, field)
 
 
 @unhurried
 @given(names, fields | window_fields | st.builds("locks/{}~{}".format, part, part))
 def test_lock_keys_are_told_from_others(name: str, field: str) -> None:
     """At a glance: ours are, and no key of a resource is taken for one."""
-    at = tree.place(f"{name}/{field}")
+    at = tree.resource_key(f"{name}/{field}")
     told = tree.is_lock_key(f"/tef/dev/resources/{name}/{field}".encode())
     assert told == field.startswith("locks/")
     assert not told or (at is not None and at.is_lock)
@@ -77,7 +77,7 @@ def test_lock_keys_are_told_from_others(name: str, field: str) -> None:
 def test_own_lock_keys(prefix: str, attempt: int, count: int) -> None:
     """A lock key is one part of a path, not hidden, and leads back to its attempt, for no other prefix."""
     field = tree.lock_field(prefix, attempt, 1700000000.9, count)
-    at = tree.place(f"name/{field}")
+    at = tree.resource_key(f"name/{field}")
     assert at is not None
     assert (at.name, at.field, at.is_lock) == ("name", field, True)
     assert not at.lock_id.startswith("_")

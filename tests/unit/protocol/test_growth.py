@@ -103,7 +103,7 @@ def test_log_lines(unit: str) -> None:
 def test_etcd(unit: str) -> None:
     """Keys and values that other programs write to Etcd."""
     reads: tuple[Callable[[str], object], ...] = (
-        tree.place,
+        tree.resource_key,
         tree.number,
         minute_of,
         lambda text: tree.lock_attempt("tef", text),

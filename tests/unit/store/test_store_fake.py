@@ -42,7 +42,7 @@ def test_a_database_that_goes_away() -> None:
     """Leaderships are lost, and the next one waits until the database is back."""
     database = FakeDatabase()
     lost: list[StoreLost] = []
-    begin(database).watch(lost.append)
+    begin(database).on_lost(lost.append)
     database.go_away("gone")
     told: list[str] = []
     waiting = Deferred.fromCoroutine(FakeStore(database).leadership(told.append))

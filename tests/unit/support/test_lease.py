@@ -54,7 +54,7 @@ def test_who_waits_is_told() -> None:
     assert asked(lease) == [True]
     clock.advance(8.0)
     first, renewals = asked(lease), []
-    lease.watch(lambda: renewals.append(lease.now))
+    lease.on_renewal(lambda: renewals.append(lease.now))
     lease.renew(0.5)  # too old to count
     assert (first, renewals) == ([], [])
     lease.renew(8.0)

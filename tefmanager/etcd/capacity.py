@@ -22,7 +22,7 @@ _OVERHEAD = 110
 
 
 @dataclass(slots=True)
-class Limits:
+class RequestLimits:
     """How large a transaction may be, as far as this server has shown.
 
     Attributes:
@@ -59,7 +59,7 @@ class Cost:
     size: int
 
 
-class TransactionRoom:
+class TransactionCapacity:
     """The remaining capacity of a transaction.
 
     Args:
@@ -69,7 +69,7 @@ class TransactionRoom:
     """
 
     def __init__(
-        self, limits: Limits, cost: Callable[[str], Cost], lock_size: Callable[[str], int]
+        self, limits: RequestLimits, cost: Callable[[str], Cost], lock_size: Callable[[str], int]
     ) -> None:
         self._limits = limits
         self._cost = cost
@@ -81,7 +81,7 @@ class TransactionRoom:
         self._size = 0
 
     def admits(self, job: Job) -> bool:
-        """See `Room`."""
+        """See `Capacity`."""
         taking = job.kind is Kind.TAKE
         new = set(job.names) - (self._taking if taking else self._names)
         costs = [self._cost(name) for name in new]

@@ -13,14 +13,14 @@ ABSENT = 1.0
 """Seconds for which it is remembered that an exchange does not exist."""
 
 
-class Place(Enum):
+class AddressKind(Enum):
     """What an address is."""
 
     QUEUE = "queue"
     EXCHANGE = "exchange"
 
 
-class Places:
+class AddressKinds:
     """Remembers what the recently used addresses are.
 
     Args:
@@ -31,26 +31,26 @@ class Places:
     def __init__(self, seconds: Callable[[], float], most: int = REMEMBERED) -> None:
         self._seconds = seconds
         self._most = most
-        self._places: OrderedDict[bytes, Place] = OrderedDict()
+        self._kinds: OrderedDict[bytes, AddressKind] = OrderedDict()
         self._absent: OrderedDict[bytes, float] = OrderedDict()
 
-    def get(self, address: bytes) -> Place | None:
+    def get(self, address: bytes) -> AddressKind | None:
         """Return what an address is, or None if that is unknown."""
-        place = self._places.get(address)
-        if place is not None:
-            self._places.move_to_end(address)
-        return place
+        kind = self._kinds.get(address)
+        if kind is not None:
+            self._kinds.move_to_end(address)
+        return kind
 
-    def put(self, address: bytes, place: Place) -> None:
+    def put(self, address: bytes, kind: AddressKind) -> None:
         """Remember what an address is."""
         self._absent.pop(address, None)
-        self._places[address] = place
-        if len(self._places) > self._most:
-            self._places.popitem(last=False)
+        self._kinds[address] = kind
+        if len(self._kinds) > self._most:
+            self._kinds.popitem(last=False)
 
     def forget(self, address: bytes) -> None:
         """Forget what an address was: it is that no longer."""
-        self._places.pop(address, None)
+        self._kinds.pop(address, None)
 
     def lacks(self, address: bytes) -> bool:
         """Tell whether an exchange of this name was found missing a moment ago."""

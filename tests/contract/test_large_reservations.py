@@ -1,4 +1,4 @@
-"""Claims of any size, alone or beside others, on resources with any number of windows."""
+"""Reservations of any size, alone or beside others, on resources with any number of windows."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, gatherResults
 
-from tefmanager.core.model.reservations import Claim, Granted, Refused
+from tefmanager.core.model.reservations import Granted, Refused, Reservation
+from tefmanager.etcd.capacity import FIRST, Cost, RequestLimits, TransactionCapacity
 from tefmanager.etcd.jobs import Job, Kind
-from tefmanager.etcd.room import FIRST, Cost, Limits, TransactionRoom
 from tests.contract.etcds import CLOCK, PATIENCE, FakeTwin, RealTwin, Twin
 from tests.contract.test_reservations import Managers, lock_keys
 
@@ -52,34 +52,34 @@ async def window(twin: Twin, at: str, day: int, start: str = "22:00", end: str =
 @pytest.mark.parametrize("count", [33, 60, 200])
 @pytest_twisted.ensureDeferred
 async def test_beside_others(twin: Twin, managers: Managers, count: int) -> None:
-    """A claim of many resources, others, and a release at the same time: all are done."""
+    """A reservation of many resources, others, and a release at the same time: all are done."""
     names = tuple(f"r{index:03}" for index in range(count))
     await make(twin, *names, "small", "given")
     reservations, observer = await managers.start()
-    await reservations.reserve([Claim(9, ("given",))])
+    await reservations.reserve([Reservation(9, ("given",))])
     calls: list[Deferred[Any]] = [
-        Deferred.fromCoroutine(reservations.reserve([Claim(1, ("small",)), Claim(2, names)])),
-        Deferred.fromCoroutine(reservations.release([Claim(9, ("given",))])),
-        Deferred.fromCoroutine(reservations.reserve([Claim(3, (*names, "small"))])),
+        Deferred.fromCoroutine(reservations.reserve([Reservation(1, ("small",)), Reservation(2, names)])),
+        Deferred.fromCoroutine(reservations.release([Reservation(9, ("given",))])),
+        Deferred.fromCoroutine(reservations.reserve([Reservation(3, (*names, "small"))])),
     ]
     answers: list[Any] = await gatherResults(calls)
     first, released, last = answers
     assert first == [Granted(1, ("small",)), Granted(2, names)]
     assert released == []
     assert [type(each) for each in last] == [Refused]
-    await reservations.release([Claim(1, ("small",)), Claim(2, names)])
+    await reservations.release([Reservation(1, ("small",)), Reservation(2, names)])
     assert lock_keys(await twin.foreign.dump()) == {}
     assert observer.lost == []
 
 
 @pytest_twisted.ensureDeferred
 async def test_all_or_none_of_many(twin: Twin, managers: Managers) -> None:
-    """Of a large claim of which the last resource is short nothing is held, and no count is left raised."""
+    """If the last resource of a large reservation is short, nothing is held and no count is left raised."""
     names = tuple(f"r{index:03}" for index in range(70))
     await make(twin, *names, "small")
     reservations, observer = await managers.start()
     await twin.foreign.set("r069/ref_count", "1")
-    found = await reservations.reserve([Claim(1, names), Claim(2, ("small",))])
+    found = await reservations.reserve([Reservation(1, names), Reservation(2, ("small",))])
     assert found == [Refused(1, "r069"), Granted(2, ("small",))]
     keys = await twin.foreign.dump()
     assert [path.partition("/")[0] for path in lock_keys(keys)] == ["small"]
@@ -88,14 +88,14 @@ async def test_all_or_none_of_many(twin: Twin, managers: Managers) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_a_window_for_each_weekday(twin: Twin, managers: Managers) -> None:
-    """Five resources that have seven windows each, and one other claim."""
+    """Five resources that have seven windows each, and one other reservation."""
     names = tuple(f"w{index}" for index in range(5))
     await make(twin, *names, "small")
     for name in names:
         for day in range(7):
             await window(twin, f"{name}/windows/d{day}", day)
     reservations, observer = await managers.start()
-    found = await reservations.reserve([Claim(1, names), Claim(2, ("small",))])
+    found = await reservations.reserve([Reservation(1, names), Reservation(2, ("small",))])
     assert found == [Granted(1, names), Granted(2, ("small",))]
     assert observer.lost == []
 
@@ -110,9 +110,9 @@ async def test_300_windows(twin: Twin, managers: Managers, inside: bool) -> None
         await twin.foreign.set(f"r/windows/{number}/start_time", times[0])
         await twin.foreign.set(f"r/windows/{number}/end_time", times[1])
     reservations, observer = await managers.start()
-    found = await reservations.reserve([Claim(1, ("r",)), Claim(2, ("small", "r"))])
+    found = await reservations.reserve([Reservation(1, ("r",)), Reservation(2, ("small", "r"))])
     assert [type(each) for each in found] in ([Granted, Refused], [Granted, Granted])
-    await reservations.release([Claim(1, ("r",)), Claim(2, ("small", "r"))])
+    await reservations.release([Reservation(1, ("r",)), Reservation(2, ("small", "r"))])
     assert lock_keys(await twin.foreign.dump()) == {}
     assert observer.lost == []
 
@@ -123,20 +123,26 @@ async def test_a_window_that_just_went(twin: Twin, managers: Managers) -> None:
     await make(twin, "r")
     await window(twin, "r/windows/w", -1, "0:00", "24:00")
     reservations, _ = await managers.start()
-    assert await reservations.reserve([Claim(1, ("r",))]) == [Granted(1, ("r",))]
+    assert await reservations.reserve([Reservation(1, ("r",))]) == [Granted(1, ("r",))]
     for field in ("start_time", "end_time", "day_of_week", "limit"):
         await twin.foreign.delete(f"r/windows/w/{field}")
-    assert await reservations.reserve([Claim(2, ("r",))]) == [Refused(2, "r")]
+    assert await reservations.reserve([Reservation(2, ("r",))]) == [Refused(2, "r")]
 
 
 def test_what_fits_into_a_transaction() -> None:
     """Comparisons, writes and bytes have limits; a resource that several take counts once."""
-    room = TransactionRoom(Limits(operations=12, size=1000), lambda _: Cost(4, 50), lambda _: 10)
+    capacity = TransactionCapacity(
+        RequestLimits(operations=12, size=1000), lambda _: Cost(4, 50), lambda _: 10
+    )
     take = [Job(Kind.TAKE, number, (name,)) for number, name in enumerate("aabbbcc")]
-    assert [room.admits(job) for job in take] == [True, True, True, True, True, True, True]
-    assert not room.admits(Job(Kind.TAKE, 9, ("d",))), "comparisons"
-    assert [room.admits(Job(Kind.TAKE, 10 + number, ("a",))) for number in range(3)] == [True, True, False]
-    narrow = TransactionRoom(Limits(size=100), lambda _: Cost(FIRST, 50), lambda _: 10)
+    assert [capacity.admits(job) for job in take] == [True, True, True, True, True, True, True]
+    assert not capacity.admits(Job(Kind.TAKE, 9, ("d",))), "comparisons"
+    assert [capacity.admits(Job(Kind.TAKE, 10 + number, ("a",))) for number in range(3)] == [
+        True,
+        True,
+        False,
+    ]
+    narrow = TransactionCapacity(RequestLimits(size=100), lambda _: Cost(FIRST, 50), lambda _: 10)
     assert [narrow.admits(Job(Kind.TAKE, 1, (name,))) for name in "ab"] == [True, False]
 
 
@@ -148,9 +154,9 @@ async def test_keys_that_mean_nothing(twin: Twin, managers: Managers, junk: str)
     await window(twin, "r/windows/7", -1)
     await twin.foreign.set(junk, "x")
     reservations, observer = await managers.start()
-    assert await reservations.reserve([Claim(1, ("r",))]) == [Granted(1, ("r",))]
-    await reservations.release([Claim(1, ("r",))])
+    assert await reservations.reserve([Reservation(1, ("r",))]) == [Granted(1, ("r",))]
+    await reservations.release([Reservation(1, ("r",))])
     await twin.foreign.set(junk, "y")
-    taking = Deferred.fromCoroutine(reservations.reserve([Claim(2, ("r",))]))
+    taking = Deferred.fromCoroutine(reservations.reserve([Reservation(2, ("r",))]))
     assert await taking.addTimeout(PATIENCE, CLOCK) == [Granted(2, ("r",))]
     assert observer.lost == []
