@@ -147,14 +147,10 @@ async def _slow(grid: Grid, name: str, rng: random.Random) -> None:
 
 
 FAULTS = (
-    Fault("kill manager", 5, lambda grid: _managers(grid, lambda each: each.leaderships), _kill_manager),
-    Fault(
-        "kill standby", 1, lambda grid: _managers(grid, lambda each: not each.leaderships), _kill_manager
-    ),
-    Fault("stop manager", 2, lambda grid: _managers(grid, lambda each: each.leaderships), _stop_manager),
-    Fault(
-        "freeze manager", 3, lambda grid: _managers(grid, lambda each: each.leaderships), _freeze_manager
-    ),
+    Fault("kill manager", 5, lambda grid: _managers(grid, lambda each: each.active), _kill_manager),
+    Fault("kill standby", 1, lambda grid: _managers(grid, lambda each: not each.active), _kill_manager),
+    Fault("stop manager", 2, lambda grid: _managers(grid, lambda each: each.active), _stop_manager),
+    Fault("freeze manager", 3, lambda grid: _managers(grid, lambda each: each.active), _freeze_manager),
     Fault("disk full for the log of", 2, lambda grid: _managers(grid, lambda each: True), _fill_disk),
     Fault("kill worker", 10, _at_work, _kill_worker),
     Fault("freeze worker", 5, _at_work, _freeze_worker),

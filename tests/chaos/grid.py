@@ -128,8 +128,8 @@ class Manager(Daemon):
         self.wanted = False
 
     @property
-    def leaderships(self) -> bool:
-        """Whether it is the active one, by the last it said of it."""
+    def active(self) -> bool:
+        """Whether it is the active manager, according to its log."""
         said = self.log.events("LEADERSHIP_") if self.alive else []
         return bool(said) and said[-1].startswith("LEADERSHIP_GAINED|")
 
@@ -138,7 +138,7 @@ class Manager(Daemon):
         """What there is to see of it."""
         if not self.alive:
             return "dead"
-        return "frozen" if self.frozen else "active" if self.leaderships else "standby"
+        return "frozen" if self.frozen else "active" if self.active else "standby"
 
 
 @dataclass

@@ -134,7 +134,7 @@ class Run:
             self._grid.start_manager(manager)
         for worker in self._grid.workers:
             self._grid.start_worker(worker)
-        while not any(manager.leaderships for manager in self._grid.managers):
+        while not any(manager.active for manager in self._grid.managers):
             await rest(0.1)
         await deferToThread(self._grid.space.prepare)
         self._grid.start_sender(self._plan.tasks, self._plan.seconds, self._plan.seed)

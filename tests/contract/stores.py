@@ -49,7 +49,7 @@ class Twin(Protocol):
         """Return all rows."""
 
     def restore(self, dump: object) -> None:
-        """Put rows back as they were, under whoever leaderships."""
+        """Put rows back as they were, whoever is active now."""
 
 
 class FakeTwin:

@@ -791,7 +791,7 @@ async def test_history_is_forgotten_in_steps(twin: Twin, leadership: ILeadership
     assert twin.attempt_ids() == [11, 12, 17]
 
 
-# Who leaderships -------------------------------------------------------------------------------------
+# Who is active ---------------------------------------------------------------------------------------
 
 
 @pytest_twisted.ensureDeferred

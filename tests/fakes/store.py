@@ -152,7 +152,7 @@ class FakeDatabase:
         return waiter
 
     def blocker(self, lock_name: str) -> str | None:
-        """Return why nobody may begin to leadership now, or None."""
+        """Return why no leadership can begin now, or None."""
         trouble = self._trouble or self.full
         if trouble is not None:
             return trouble

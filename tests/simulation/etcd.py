@@ -150,7 +150,7 @@ class SimReservations:
         late: Callable[[], object],
     ) -> T:
         if not await self._lease.certain():
-            raise ReservationsLost("this manager does not leadership any more")
+            raise ReservationsLost("this manager is not the active one any more")
         fate = await self._process.ask()
         self._judge.writes(self._process.name, "Etcd")
         if fate is Fate.UNHEARD and self._world.chance.random() < 0.5:

@@ -139,7 +139,7 @@ class Observer:
     # --- managers ---
 
     def crowned(self, manager: str) -> None:
-        """A manager begins to leadership."""
+        """Note that a manager became active."""
         if manager != self._active:
             self._active, self._since = manager, self._time()
 
@@ -151,7 +151,7 @@ class Observer:
         """A manager lets something out that only the active one may."""
         since = max(self._since + SAME_TIME, self._excused.get(manager, 0.0))
         if manager != self._active and self._time() > since:
-            self.object(f"{manager} writes to {where} while {self._active or 'nobody'} leaderships")
+            self.object(f"{manager} writes to {where} while {self._active or 'nobody'} is active")
 
     # --- tasks ---
 

@@ -1,6 +1,6 @@
-"""What a service refuses for a reason of its own: held back, and tried again more and more slowly.
+"""Holds back what a service refuses for a reason of its own, and retries it at growing intervals.
 
-None of this is in the database: the next leadership tries everything anew.
+Nothing of this is in the database: the next leadership tries everything anew.
 """
 
 from __future__ import annotations
@@ -17,21 +17,22 @@ from tefmanager.core.model.values import Moment
 
 FIRST_PAUSE = 5.0
 LONGEST_PAUSE = 60.0
-"""Seconds until something is tried again: the first time, and at most. Each pause is twice the last one."""
+"""The first and the longest pause before something is tried again, in seconds. Each pause is twice the one
+before."""
 
 Key = TypeVar("Key", bound=Hashable)
 
 
 class HeldBack(Struct, eq=False):
-    """Why something is held back.
+    """Why something is held back, and until when.
 
     Attributes:
         reason: a text for people, mostly in the words of the service that refused.
-        since: unix time at which it was refused first.
+        since: unix time of the first refusal.
         until: monotonic time from which it may be tried again.
-        pause: seconds from the last try until then.
-        place: a name for where those stand that wait for it; no resource can be called so.
-        tried: it is being tried again, and there is no answer yet.
+        pause: seconds from the last attempt until then.
+        place: the name of the wait list for it; no resource can have this name.
+        tried: it is being tried again, and the answer is not known yet.
     """
 
     reason: str
@@ -43,10 +44,10 @@ class HeldBack(Struct, eq=False):
 
 
 class HoldBacks(Generic[Key]):
-    """What is held back, by what it concerns.
+    """All that is held back, by its key.
 
     Args:
-        retry: is called when something may be tried again; tells whether anybody still wants it to be.
+        retry: called when something may be tried again; returns False if nobody needs it any more.
     """
 
     def __init__(self, timers: Timers, retry: Callable[[Key, HeldBack, Moment], bool]) -> None:
@@ -57,29 +58,29 @@ class HoldBacks(Generic[Key]):
         self._numbers = count()
 
     def __len__(self) -> int:
-        """Count what is held back."""
+        """Return how many are held back."""
         return len(self._held)
 
     def get(self, key: Key) -> HeldBack | None:
-        """Return why something is held back, or None."""
+        """Return why and until when a key is held back, or None."""
         return self._held.get(key)
 
     def items(self) -> ItemsView[Key, HeldBack]:
-        """Return all that is held back, with the reasons."""
+        """Return all keys that are held back, with the reasons."""
         return self._held.items()
 
     def at(self, place: str) -> HeldBack | None:
-        """Return what is held back at a place, or None."""
+        """Return what is held back under a place's name, or None."""
         return self._places.get(place)
 
     def hold(self, key: Key, reason: str, now: Moment) -> bool:
-        """Hold something back; tell whether the reason is new."""
+        """Hold a key back; return whether the reason is new."""
         known = self._held.get(key)
         if known is None:
             entry = HeldBack(reason, now.wall, 0.0, FIRST_PAUSE / 2, f"\0{next(self._numbers)}")
             known = self._held[key] = self._places[entry.place] = entry
         elif now.monotonic < known.until and known.reason == reason and not known.tried:
-            return False  # several were tried at once
+            return False  # several attempts were under way at once
         news = known.until == 0.0 or known.reason != reason
         known.reason, known.tried = reason, False
         known.pause = min(known.pause * 2, LONGEST_PAUSE)
@@ -87,7 +88,7 @@ class HoldBacks(Generic[Key]):
         return news
 
     def tried(self, key: Key, now: Moment) -> None:
-        """Note that something is tried again: it is not tried once more until the same pause is over."""
+        """Note that a key is being tried again; the next attempt comes after another pause."""
         entry = self._held.get(key)
         if entry is not None:
             entry.tried = True
@@ -106,13 +107,13 @@ class HoldBacks(Generic[Key]):
             self.drop(key)
 
     def drop(self, key: Key) -> HeldBack | None:
-        """Hold something back no longer; return why it was, or None where it was not."""
+        """Stop holding a key back; return why it was, or None if it was not."""
         entry = self._held.pop(key, None)
         if entry is not None:
             del self._places[entry.place]
         return entry
 
     def clear(self) -> None:
-        """Hold nothing back any more."""
+        """Stop holding back all keys."""
         self._held.clear()
         self._places.clear()

@@ -1,4 +1,4 @@
-"""Names that are meant to be an existing resource's, and differ by what nobody sees."""
+"""Finds resource names that are mistyped so slightly that nobody sees the difference."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from collections.abc import Mapping
 from tefmanager.core.model.resources import Resource
 
 REMEMBERED = 1000
-"""Names that are remembered: the last ones."""
+"""How many of these names are remembered; the oldest are forgotten."""
 
 
 class Resembling:
-    """Finds names without an entry that are an existing one but for case, blanks or Unicode's forms.
+    """Finds names without an entry that equal an existing one except for case, blanks or Unicode forms.
 
     Such a name limits nothing, and whoever wrote it does not notice.
 
     Attributes:
-        found: the last such names that were asked for, with the one that each resembles.
+        found: the last such names that were looked up, each with the resource that it resembles.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class Resembling:
         self._names: dict[str, str] = {}
 
     def changed(self, seen: Mapping[str, Resource | None]) -> None:
-        """Take in which resources there are, or are no more."""
+        """Take in resources that were added, changed or removed (None)."""
         for name, resource in seen.items():
             if resource is None:
                 self._forget(name)
@@ -37,7 +37,7 @@ class Resembling:
                 self.found.pop(name, None)
 
     def read(self, seen: Mapping[str, Resource | None]) -> None:
-        """Take in everything there is."""
+        """Replace what is known by the result of a full read."""
         for name in self._known.keys() - seen.keys():
             self._forget(name)
         self.changed(seen)
@@ -60,9 +60,9 @@ class Resembling:
 
 
 def _folded(name: str) -> str:
-    """Return what is left of a name without case, blanks, control characters and forms of writing.
+    """Return a name without case, blanks, control characters and Unicode forms.
 
-    And without slashes that lead nowhere: to the v2 API ``a//b``, ``/a/b`` and ``./a/b`` are ``a/b``.
+    Redundant slashes and dots are dropped too: to the v2 API ``a//b``, ``/a/b`` and ``./a/b`` are ``a/b``.
     """
     seen = (c for c in unicodedata.normalize("NFKC", name).casefold() if not _unseen(c))
     parts = unicodedata.normalize("NFKC", "".join(seen)).split("/")
@@ -70,7 +70,8 @@ def _folded(name: str) -> str:
 
 
 _BLANK = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\ufe00-\ufe0f\U000e0100-\U000e01ef]")
-"""Characters that show nothing, whatever Unicode calls them: fillers, selectors, an empty Braille cell."""
+"""Characters that are invisible although Unicode does not call them blanks: fillers, selectors, an empty
+Braille cell."""
 
 
 def _unseen(character: str) -> bool:

@@ -1,6 +1,6 @@
 """Resources as the planner sees them: what is free now, who waits for it, and who has a claim on it.
 
-What is seen here is a hint that saves requests; the reservation in Etcd decides.
+This is only a forecast that saves requests; the reservation in Etcd decides.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ from tefmanager.core.model.values import Moment
 from tefmanager.core.sharing.heldback import HeldBack, HoldBacks
 
 NOT_READ = "(Etcd)"
-"""Stands for the resource that a task is short of while no resources have been read."""
+"""The resource that tasks are short of while no resources have been read."""
 
 
 @dataclass(slots=True)
 class Wait:
-    """A task that was first in line but for its resources.
+    """The wait of a task that is first in line and lacks only resources.
 
     Attributes:
-        task: that task.
+        task: the task.
         since: monotonic time from which it has been first in line.
-        timer: by which its patience is looked at.
-        yielded: it has a claim, and let another task have what it claims, since no worker was free for it.
+        yielded: it has a claim, but let another task take what it claims, because no worker was free for
+            it.
+        timer: fires when its patience ends.
     """
 
     task: Task
@@ -38,23 +39,23 @@ class Wait:
 
 
 class Pool:
-    """The resources, as last seen, less what is being reserved.
+    """The resources as last seen, minus what is being reserved.
 
     Args:
-        hold_unknown: a name without an entry holds a task back, instead of limiting nothing.
+        hold_unknown: whether a name without an entry makes a task wait; otherwise it limits nothing.
         runnable: tells whether a task could be dispatched if it had its resources and a worker.
         free: returns the free workers of a type.
-        wake: is told of resources that a claim no longer keeps.
-        wanted: tells whether a task waits, or is owed something, that needs just these resources.
+        wake: called with resources that a claim no longer blocks.
+        wanted: tells whether a task that waits, or that lacks references, needs exactly these resources.
 
     Attributes:
-        ready: the resources have been read.
-        seen: the resources, as they were seen last.
-        pending: how many references of each resource Etcd is being asked for.
-        waits: the tasks that were first in line but for their resources, by id.
-        holds_unknown: a name without an entry holds a task back.
-        impossible: sets of names that cannot be reserved together, whoever asks. What waits for exactly
-            these stands at `HeldBack.place`, as at a resource that it is short of.
+        ready: whether the resources have been read.
+        seen: the resources as last seen, by name.
+        pending: how many references of each resource are being reserved.
+        waits: the waits of tasks that are first in line and lack only resources, by task id.
+        holds_unknown: whether a name without an entry makes a task wait.
+        impossible: sets of names that nobody can reserve together. Tasks that need exactly these wait at
+            `HeldBack.place`, as at a resource that they are short of.
     """
 
     def __init__(
@@ -91,9 +92,9 @@ class Pool:
     # --- what is free ---
 
     def short(self, task: Task, now: Moment, worker: Worker | None = None) -> str | None:
-        """Return the first of a task's resources that has no reference for it, or None.
+        """Return the first of a task's resources that has no reference left for it, or None.
 
-        ``worker``: the worker that is to get it, if it is free for nothing else.
+        ``worker``: the worker that would get the task, if it is free for this task only.
         """
         if not task.spec.resources:
             return None
@@ -106,7 +107,7 @@ class Pool:
         return next((name for name in task.spec.resources if not self._free(name, now, task, worker)), None)
 
     def lacking(self, names: tuple[str, ...], now: Moment) -> str | None:
-        """Return the first of some resources that has no reference for anyone, or None."""
+        """Return the first of these resources that has no reference left for anyone, or None."""
         if not names:
             return None
         if not self.ready:
@@ -119,13 +120,13 @@ class Pool:
         return None
 
     def fits(self, attempt: Attempt, now: Moment) -> bool:
-        """Tell whether an attempt that runs without its references could take them, before any claim."""
+        """Tell whether an attempt that runs without its references could get them, before any claim."""
         if not self.ready or self._held_at(attempt.references.lacks, now) is not None:
             return False
         return all(self._count(name, now) >= 1 for name in attempt.references.lacks)
 
     def gives(self, name: str, now: Moment) -> bool:
-        """Tell whether a resource has a reference to give, to some task at least."""
+        """Tell whether a resource has a reference left for at least one task."""
         if is_resource(name):
             return self.ready and self.left(name, now) >= 1
         held = self.impossible.at(name)
@@ -136,9 +137,9 @@ class Pool:
         return left >= 1 and left - len(self.claims_before(name, now, task, worker)) >= 1
 
     def left(self, name: str, now: Moment) -> float:
-        """Return how many references a resource has left, without regard to claims; below 1 it is short.
+        """Return how many references a resource has left, claims not considered; below 1 it is short.
 
-        The number is kept for one moment: planning asks for it far more often than it changes.
+        The number is cached for one moment: the planner asks for it far more often than it changes.
         """
         if now is not self._counted_at:
             self._counted_at = now
@@ -157,18 +158,18 @@ class Pool:
         return resource.free_at(now.local) - self.pending[name]
 
     def claims_before(self, name: str, now: Moment, task: Task, worker: Worker | None = None) -> list[Wait]:
-        """Return the claims on a resource that keep a task from it."""
+        """Return the claims on a resource that go before a task."""
         claims = self._claims.get(name, {}).values()
         return [
             each for each in claims if _goes_before(each.task, task) and self._in_force(each, now, worker)
         ]
 
     def _in_force(self, wait: Wait, now: Moment, worker: Worker | None) -> bool:
-        """Tell whether a claim counts now: one that could not be used anyway holds up nobody."""
+        """Tell whether a claim counts now: one that could not be used anyway blocks nobody."""
         return self._has_worker(wait, worker) and self._may_be_met(wait, now)
 
     def _may_be_met(self, wait: Wait, now: Moment) -> bool:
-        """Tell whether a task could get its resources some time, as they and its suite are now."""
+        """Tell whether a task could ever get its resources as they, and its suite, are now."""
         if not self._runnable(wait.task) or self.impossible.get(wait.task.spec.resources) is not None:
             return False
         entries = (self.seen.get(name) for name in wait.task.spec.resources)
@@ -185,20 +186,20 @@ class Pool:
 
     @property
     def claimed(self) -> bool:
-        """Whether there is any claim."""
+        """Whether there are any claims."""
         return bool(self._claims)
 
     def yield_to(self, task: Task, now: Moment) -> None:
-        """Mark claims that let a task pass since no worker is free for them: they keep the next one."""
+        """Mark the claims that let a task pass for want of a free worker: they keep the next worker."""
         for name in task.spec.resources if self._claims else ():
             for wait in self._claims.get(name, {}).values():
                 if _goes_before(wait.task, task) and not self._has_worker(wait):
                     wait.yielded = True
 
     def keeps(self, task: Task, now: Moment) -> set[Worker]:
-        """Return the workers that are kept from a task, for tasks with claims that have let others pass.
+        """Return the workers that are kept from a task, for tasks whose claims have let others pass.
 
-        Otherwise there would be no moment at which those have both a worker and the resources.
+        Otherwise those might never have a worker and the resources at the same time.
         """
         kept: set[Worker] = set()
         claims = self._claims_of.get(task.spec.task_type)
@@ -214,23 +215,23 @@ class Pool:
         return kept
 
     def let_pass(self, worker_type: str, now: Moment) -> None:
-        """Wake tasks that were held up by claims for which no worker is free any more."""
+        """Wake the tasks that were blocked by claims for which no worker is free any more."""
         claims = self._claims_of.get(worker_type)
         for wait in claims.values() if claims and self.ready else ():
             if not self._has_worker(wait):
                 self._wake(name for name in wait.task.spec.resources if self.left(name, now) >= 1)
 
-    # --- debts ---
+    # --- owed references ---
 
     def owe(self, attempt: Attempt) -> None:
-        """Keep references for an attempt whose worker uses the resources without holding any."""
+        """Set references aside for an attempt whose worker uses the resources without holding any."""
         self.owe_no_more(attempt)
         self._owed[attempt.id] = attempt.references.lacks
         self._owing.update(attempt.references.lacks)
         self._counted_at = None
 
     def owe_no_more(self, attempt: Attempt) -> None:
-        """Keep nothing for an attempt any more: it has its references, or needs none."""
+        """Stop setting references aside for an attempt: it has them, or needs none."""
         names = self._owed.pop(attempt.id, ())
         self._owing.subtract(names)
         for name in names:
@@ -243,14 +244,14 @@ class Pool:
     # --- what is being reserved ---
 
     def book(self, attempt: Attempt, now: Moment) -> None:
-        """Count references that are being asked for."""
+        """Count the references that an attempt is asking for as taken."""
         self.impossible.tried(attempt.references.lacks, now)
         self.pending.update(attempt.references.lacks)
         for name in attempt.references.lacks:
             self._counted.pop(name, None)
 
     def unbook(self, attempt: Attempt) -> None:
-        """Stop counting them: Etcd has answered, or will not."""
+        """Stop counting them: Etcd has answered, or never will."""
         self.pending.subtract(attempt.references.lacks)
         self._counted_at = None
         for name in attempt.references.lacks:
@@ -260,7 +261,7 @@ class Pool:
     # --- what Etcd says ---
 
     def see(self, seen: Mapping[str, Resource | None]) -> None:
-        """Take in what changed."""
+        """Take in changed resources; None means that one was removed."""
         for name, resource in seen.items():
             if resource is None:
                 self.seen.pop(name, None)
@@ -271,19 +272,19 @@ class Pool:
         self._doubted.difference_update(seen)
 
     def read(self, seen: Mapping[str, Resource | None]) -> None:
-        """Take in everything there is."""
+        """Replace all resources by the result of a full read."""
         self.seen = {name: resource for name, resource in seen.items() if resource is not None}
         self.second_look()
         if not self.ready:
-            self.impossible.clear()  # the Etcd that is back may be a mended one
+            self.impossible.clear()  # Etcd may have been repaired before it came back
         self.ready = True
 
     def lose(self) -> None:
-        """Nothing is known of the resources any more."""
+        """Forget all resources, because Etcd is away."""
         self.ready = False
 
     def refuse(self, name: str) -> None:
-        """Take a resource for short until something new is seen of it.
+        """Treat a resource as short until a change of it is seen.
 
         The first refusal may be older than what was seen last, so only the second one counts.
         """
@@ -293,7 +294,7 @@ class Pool:
         self._doubted.add(name)
 
     def second_look(self) -> None:
-        """Let resources that were refused be tried again."""
+        """Allow resources that were refused to be tried again."""
         self._counted_at = None
         self._refused.clear()
         self._doubted.clear()
@@ -301,13 +302,13 @@ class Pool:
     # --- what is impossible ---
 
     def hold_back(self, names: tuple[str, ...], reason: str, now: Moment) -> bool:
-        """Let nobody ask for exactly these resources for a while; tell whether the reason is new."""
+        """Let nobody ask for exactly these resources for a while; return whether the reason is new."""
         news = self.impossible.hold(names, reason, now)
         self._wake(self.beside(names))
         return news
 
     def possible(self, names: tuple[str, ...]) -> None:
-        """These resources could be reserved."""
+        """Note that these resources were reserved together: they are not held back any more."""
         if (held := self.impossible.drop(names)) is not None:
             self._wake((held.place,))
 
@@ -322,14 +323,14 @@ class Pool:
     # --- patience ---
 
     def wait(self, task: Task, now: Moment) -> Wait:
-        """Note that a task is first in line but for its resources."""
+        """Note that a task is first in line and lacks only resources."""
         if task.short_since is None:
             task.short_since = now.wall
         wait = self.waits[task.spec.id] = Wait(task, now.monotonic)
         return wait
 
     def claim(self, wait: Wait) -> None:
-        """A task's patience is over."""
+        """Give a task whose patience has ended a claim on its resources."""
         self._claimed += 1
         wait.task.claim = self._claimed
         for name in wait.task.spec.resources:
@@ -352,16 +353,17 @@ class Pool:
         self._wake(task.spec.resources)
 
     def beside(self, names: Iterable[str]) -> set[str]:
-        """Return these resources, and those claimed together with one of them.
+        """Return these resources, and those that are claimed together with one of them.
 
-        A claim with a closed resource holds up nobody, so a change of one may set the others free.
+        A claim that includes a closed resource blocks nobody, so a change of one may make the others
+        available.
         """
         found = set(names)
         claimed = [claims for name, claims in self._claims.items() if name in found]
         return found.union(*(wait.task.spec.resources for claims in claimed for wait in claims.values()))
 
     def timed(self, names: Iterable[str]) -> list[str]:
-        """Return those of the resources, and of the claimed ones, whose limits follow the time of day."""
+        """Return which of the resources, and of the claimed ones, have limits by the time of day."""
         every = sorted({*names, *self._claims})
         return [name for name in every if (entry := self.seen.get(name)) is not None and entry.windows]
 
@@ -377,19 +379,19 @@ def _fits(worker: Worker, task: Task) -> bool:
 
 
 def is_resource(short: str) -> bool:
-    """Tell whether what somebody is short of is a resource."""
+    """Tell whether what a task is short of is a resource."""
     return short != NOT_READ and not is_held_back(short)
 
 
 def is_held_back(short: str) -> bool:
-    """Tell whether a place stands for resources that cannot be reserved together, and not for one."""
+    """Tell whether a place stands for a set of resources that cannot be reserved together."""
     return short.startswith("\0")
 
 
 def _goes_before(claimant: Task, task: Task) -> bool:
-    """Tell whether a claim holds up a task.
+    """Tell whether a claim blocks a task.
 
-    The order must be that of the lanes, or two tasks could wait for each other.
+    The order must be the same as that of the lanes, or two tasks could wait for each other.
     """
     if claimant is task:
         return False

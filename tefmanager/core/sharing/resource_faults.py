@@ -1,4 +1,4 @@
-"""Saying what can't be read of a resource, once it is clear that it is no passing state."""
+"""Logs which entries of resources are invalid, unless they are only half written."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tefmanager.core.sharing.pool import Pool
 from tefmanager.protocol import catalogue
 
 GRACE = 1.0
-"""Seconds that a program has to write the keys of a window: v2 has nothing but single writes."""
+"""Seconds that a program has for writing all keys of a window: v2 can write only one key at a time."""
 
 
 class ResourceFaults:
-    """Logs each fault of a resource once, if it is still there after the grace.
+    """Logs each fault of a resource once, if it still exists after the grace period.
 
     Args:
-        pool: knows all resources as they were seen last.
+        pool: knows all resources as last seen.
     """
 
     def __init__(self, ledger: Ledger, timers: Timers, pool: Pool) -> None:
@@ -30,10 +30,12 @@ class ResourceFaults:
         self._suspects: set[str] = set()
 
     def look(self, resources: Mapping[str, Resource | None], now: Moment) -> None:
-        """Take note of resources that have changed."""
+        """Check resources that have changed."""
         for name, resource in resources.items():
             faults = _faults(resource)
-            told = self._told.pop(name, frozenset()) & faults  # one that comes back is told again
+            told = (
+                self._told.pop(name, frozenset()) & faults
+            )  # if the resource comes back, its fault is logged again
             if told:
                 self._told[name] = told
             if faults - told:

@@ -1,1 +1,1 @@
-"""Who waits, and who is next."""
+"""The tasks that wait, and which of them is next."""

@@ -1,4 +1,4 @@
-"""A priority queue whose items' places change while they are in it."""
+"""A priority queue whose items may move while they are in it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _FIRST = (-inf,)
 
 
 class LazyQueue(Generic[T]):
-    """The item with the least key first, where ``key(item)`` may change at any time.
+    """Puts the item with the least key first; ``key(item)`` may change at any time.
 
-    An item that moves *forward* must be offered again. One that moves backward is noticed when it comes
-    up. An item whose key is None does not stand in line until it is offered again.
+    An item that moves *forward* must be offered again. One that moves backward is noticed when it comes up.
+    An item whose key is None leaves the queue until it is offered again.
     """
 
     def __init__(self, key: Callable[[T], Any]) -> None:
@@ -29,7 +29,7 @@ class LazyQueue(Generic[T]):
         self._ties = count()
 
     def offer(self, item: T) -> bool:
-        """Let an item stand in line, or move it forward; return whether it may be the first now."""
+        """Add an item, or move it forward; return whether it may be the first now."""
         key = self._key(item)
         if key is None:
             return False
@@ -40,20 +40,20 @@ class LazyQueue(Generic[T]):
         return self._entries[0][2] is item
 
     def expect(self, item: T) -> None:
-        """Let an item stand in line, at the front; its real place is looked up when it comes up."""
+        """Add an item at the front; its real place is found when it comes up."""
         if self._places.get(item) is not _FIRST:
             self._push(_FIRST, item)
 
     def discard(self, item: T) -> None:
-        """Take an item out of the line until it is offered again."""
+        """Remove an item until it is offered again."""
         self._places.pop(item, None)
 
     def __contains__(self, item: T) -> bool:
-        """Tell whether an item stands in line, as far as known."""
+        """Tell whether an item is in the queue; its key may have become None since."""
         return item in self._places
 
     def __iter__(self) -> Iterator[T]:
-        """Go through all that stand in line, as far as known, in no order."""
+        """Iterate over all items in no particular order; keys may have become None since."""
         return iter(self._places)
 
     def top(self) -> T | None:
@@ -67,7 +67,7 @@ class LazyQueue(Generic[T]):
         return None
 
     def first(self) -> tuple[Any, T] | None:
-        """Return the least key and its item, leaving it in line; None where nobody stands in line."""
+        """Return the least key and its item without removing it, or None if the queue is empty."""
         entries, places = self._entries, self._places
         while entries:
             key, _, item = entries[0]

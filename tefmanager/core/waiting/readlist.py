@@ -1,4 +1,4 @@
-"""What of a backlog is to be read before the next turn, some of it at a time."""
+"""Decides which parts of the backlog are read before the next turn."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from tefmanager.core.waiting.lanes import Demand, InLine, Lane
 from tefmanager.core.waiting.sweeps import STRETCHES
 
 READ_AT_ONCE = 2_000
-"""Tasks that are read before one turn because lanes run low."""
+"""How many tasks are read before one turn because lanes run low."""
 
 LOW_TOGETHER = 50
-"""So many lanes must be low before some are read although none is drained yet."""
+"""How many lanes must be low before some are read although none is drained yet."""
 
 
 class ReadList:
     """Lanes that are drained or low, paged-out demands that came up, and suites that were readied.
 
     Args:
-        most: tasks that are read of a lane at a time.
+        most: how many tasks of a lane are read at a time, at most.
     """
 
     def __init__(self, most: int) -> None:
@@ -30,28 +30,28 @@ class ReadList:
         self._readied: deque[tuple[str, Demand]] = deque()
 
     def __bool__(self) -> bool:
-        """Tell whether it is worth while to read something now."""
+        """Tell whether something should be read now."""
         return bool(self._came_up or self._readied)
 
     @property
     def urgent(self) -> bool:
-        """Whether planning stopped because something must be read."""
+        """Whether planning stopped because something must be read first."""
         return bool(self._came_up)
 
     def ask(self, competitor: InLine) -> None:
-        """Ask for a drained lane, or a paged-out demand, that has come up."""
+        """Request a drained lane, or a paged-out demand, that has come up."""
         self._came_up[competitor] = None
 
     def runs_low(self, lane: Lane) -> None:
-        """Note that a lane has little left in memory."""
+        """Note that a lane has few tasks left in memory."""
         self._low[lane] = None
 
     def ready(self, suite: str, demands: Iterable[Demand]) -> None:
-        """Note that a suite was readied, perhaps the only one that competes in these paged-out demands."""
+        """Note that a suite was readied; it may be the only one that competes in these demands."""
         self._readied.extend((suite, demand) for demand in demands)
 
     def readied(self) -> list[Stretch]:
-        """Return what is to be read because suites were readied: the first task on each of some demands."""
+        """Return what to read because suites were readied: the first task of each on some demands."""
         stretches: list[Stretch] = []
         while self._readied and len(stretches) < STRETCHES:
             suite, demand = self._readied.popleft()
@@ -64,7 +64,7 @@ class ReadList:
         return [each.demand for each in self._came_up if each.demand.paged_out is each]
 
     def lanes(self) -> list[Lane]:
-        """Return lanes that are drained, with some that are low; ``batch`` says how much is to be read.
+        """Return the drained lanes, and some that are low; each one's ``batch`` says how much to read.
 
         A lane that was drained before it could be read gets a larger batch from now on.
         """

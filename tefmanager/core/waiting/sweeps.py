@@ -1,4 +1,4 @@
-"""Going through the waiting tasks of a suite in steps, however many there are."""
+"""Goes through the waiting tasks of a suite in steps, however many there are."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from tefmanager.core.model.entities import Task
 from tefmanager.core.model.values import Stretch, TaskRow
 
 STEP = 500
-"""Most tasks that one turn goes through."""
+"""How many tasks one turn goes through, at most."""
 
 STRETCHES = 50
-"""Most lanes of which one turn reads something."""
+"""From how many lanes one turn reads, at most."""
 
 
 class Sweep:
-    """The tasks of a suite that waited at a time and are still to be gone through.
+    """The tasks of a suite that waited at one moment and have not been gone through yet.
 
-    Tasks in memory come first. The others are read from the demands that had unread tasks then. A task
-    that was paged in for another reason is met there as well. The suite is held until all is done.
+    Tasks in memory come first. The others are read from the demands that had unread tasks at that moment. A
+    task that is paged in for another reason is covered as well. The suite is held until the sweep ends.
 
     Args:
         found: the suite's tasks in memory.
-        stretches: of the suite, one for each of those demands.
+        stretches: the suite's unread tasks, one stretch for each demand that had some.
 
     Attributes:
         below: tasks with this id or a higher one came later and are not covered.
-        spared: ids of tasks that were in flight then, and are not covered either.
+        spared: ids of tasks that were in flight at that moment, and are not covered either.
     """
 
     def __init__(
@@ -41,20 +41,20 @@ class Sweep:
         self._stretches = deque(stretches)
 
     def covers(self, task: Task) -> bool:
-        """Tell whether a task of the suite is one of them, if it still waits."""
+        """Tell whether the sweep covers a task of the suite, provided that it still waits."""
         return task.spec.id < self.below and task.spec.id not in self.spared
 
     @property
     def over(self) -> bool:
-        """Whether all have been gone through."""
+        """Whether all tasks have been gone through."""
         return not (self._found or self._stretches)
 
     def take(self, at_most: int) -> list[Task]:
-        """Return the next tasks in memory; some of them may wait no longer."""
+        """Return the next tasks in memory; some may not wait any more."""
         return [self._found.popleft() for _ in range(min(at_most, len(self._found)))]
 
     def to_read(self) -> list[Stretch]:
-        """Return what is to be read now: nothing while there is something in memory."""
+        """Return what to read now: nothing while there are tasks in memory."""
         if self._found:
             return []
         count = min(len(self._stretches), STRETCHES)

@@ -402,7 +402,7 @@ async def test_a_body_that_may_not_be_sent_any_more(services: Services, unique: 
     lease.renew(0.0)
     late, http = HttpClient(CLOCK, [services.etcd], lease=lease), HttpClient(CLOCK, [services.etcd])
     key = unique.encode()
-    with pytest.raises(ReservationsLost, match="another manager may leadership by now"):
+    with pytest.raises(ReservationsLost, match="another manager may be the active one by now"):
         await late.ask(v3wire.request("kv/txn", v3wire.Transaction([], [v3wire.put(key, "x")], [])))
     assert next(readings) == 5.0
     found = await v3wire.ask(http, "kv/range", v3wire.Range(key), v3wire.RangeAnswer)

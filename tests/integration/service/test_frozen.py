@@ -22,7 +22,7 @@ TAKEOVER = 15.0
 
 @pytest.mark.parametrize("api", APIS)
 def test_frozen_and_thawed(services: Services, tmp_path: Path, unique: str, api: str) -> None:
-    """The standby leaderships within 15 s; the old one, thawed, does nothing more, and stands by."""
+    """The standby becomes active within 15 s; the thawed manager does nothing more, and stands by."""
     options = (*OPTIONS, f"--etcd-api={api}")
     first = Daemon(services, tmp_path / "first", unique, *options)
     second = Daemon(services, tmp_path / "second", unique, *options)

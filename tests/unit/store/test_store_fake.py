@@ -20,7 +20,7 @@ def now(awaited: Deferred[FakeLeadership]) -> FakeLeadership:
 
 
 def begin(database: FakeDatabase) -> FakeLeadership:
-    """Begin to leadership, with nobody in the way."""
+    """Begin a leadership with no other in the way."""
     return now(Deferred.fromCoroutine(FakeStore(database).leadership(lambda text: None)))
 
 

@@ -49,7 +49,7 @@ def test_who_waits_is_told() -> None:
     """A lapsed lease is waited for; a renewal or the end of the leadership is the answer."""
     clock = Clock()
     lease = Lease(7.0, clock.seconds)
-    assert asked(lease) == [False]  # nobody leaderships
+    assert asked(lease) == [False]  # there is no leadership
     lease.renew(0.0)
     assert asked(lease) == [True]
     clock.advance(8.0)
