@@ -1,13 +1,13 @@
 """The backlog: every task that is not finished, and which of the waiting ones are in memory.
 
-Up to a limit all of them are. Beyond it whole demands are paged out. Their tasks are *evicted*: memory
-forgets them, since they stand in the database. Two kinds stay: one task that stands for its demand, and
-tasks about which more is known than their rows say. When a paged-out demand comes up while its resources
-are free, it is read again: first some tasks of each suite, then the next ones of each lane before it is
+Up to a limit all of them are. Beyond it, whole demands are paged out. Their tasks are *evicted*: memory
+forgets them, since they are in the database. Two kinds stay: one task that stands for its demand, and tasks
+about which more is known than their rows say. When a paged-out demand comes up and its resources are free,
+it is read again: first some tasks of each suite, then the next ones of each lane before the lane is
 drained.
 
-Memory and rows agree only between two turns. So what a turn will need is *paged in* before anything else
-happens. A task that was paged in, or is new, is evicted again at the end of the turn if it is not near
+Memory and rows agree only between two turns. So whatever a turn will need is *paged in* before anything
+else happens. A task that was paged in, or is new, is evicted again at the end of the turn if it is not near
 the head of its lane. All counts include unread tasks.
 """
 
@@ -27,18 +27,18 @@ from tefmanager.core.waiting.type_queues import Front, TypeQueue
 
 
 class Backlog:
-    """Every task in memory that is not finished by its guid, and all that wait in their lanes.
+    """Holds every unfinished task that is in memory by its guid, and all waiting tasks in their lanes.
 
     Args:
         pinned: tells whether more is known of a waiting task than its row says.
 
     Attributes:
-        type_queues: all that waits, by type; a type for which nothing waits has none.
-        front: tells which of them is next.
+        type_queues: everything that waits, by worker type; a type for which nothing waits has no queue.
+        front: finds out which of them is next.
         paused: suites that are held until they are readied.
-        sweeps: suites whose waiting tasks are being gone through.
-        memory: how much of it is to be in memory.
-        to_read: what of the rest is to be read.
+        sweeps: the sweeps under way, by suite.
+        memory: decides how many tasks may be in memory.
+        to_read: what has to be read from the database.
         waiting: how many tasks wait.
         unread: how many of them are not in memory.
     """
@@ -63,7 +63,7 @@ class Backlog:
     # --- who waits ---
 
     def add(self, task: Task) -> None:
-        """Let a task wait: in its old place, where it was here before."""
+        """Let a task wait; one that waited before gets its old place."""
         self._demand(task.spec.task_type, task.spec.resources).type_queue.came(task.spec.suite)
         lane = self._enter(task)
         self.waiting += 1
@@ -100,7 +100,7 @@ class Backlog:
         return cast(InLine | None, self.front.best(gives, busy))
 
     def serve(self, lane: Lane) -> None:
-        """Note that a lane was served. An evicted demand that was read for it raises the limit."""
+        """Note that a lane was served. If its demand had been evicted, the memory limit grows."""
         self._served += 1
         demand = lane.demand
         if demand.wanted and demand.evicted:
@@ -109,7 +109,7 @@ class Backlog:
         demand.type_queue.serve(lane)
 
     def tasks(self) -> Iterator[Task]:
-        """Go through every task in memory that is not finished."""
+        """Iterate over every unfinished task in memory."""
         return iter(self.by_guid.values())
 
     # --- suites ---
@@ -119,11 +119,11 @@ class Backlog:
         return list(self._suites.get(suite, ()))
 
     def suite_size(self, suite: str) -> int:
-        """Count the waiting tasks of a suite."""
+        """Return how many tasks of a suite wait."""
         return sum(type_queue.waiting.get(suite, 0) for type_queue in self.type_queues.values())
 
     def held(self, suite: str | None) -> bool:
-        """Tell whether a suite's waiting tasks, and those to come, are kept from being dispatched."""
+        """Tell whether a suite is held: none of its tasks, not even new ones, are dispatched."""
         return suite is not None and (suite in self.paused or suite in self.sweeps)
 
     def pause(self, suite: str) -> None:
@@ -136,7 +136,7 @@ class Backlog:
             lane.held = True
 
     def ready(self, suite: str) -> None:
-        """Let a suite compete again. Where all of a paged-out demand was held, its first task is read."""
+        """Let a suite compete again. If it held all of a paged-out demand, the first task is read."""
         self.paused.discard(suite)
         self._let_go(suite)
 
@@ -164,12 +164,12 @@ class Backlog:
         self._hold(suite)
 
     def sweeping(self, task: Task) -> bool:
-        """Tell whether a sweep is going to come to a waiting task."""
+        """Tell whether a sweep will still reach a waiting task."""
         sweep = self.sweeps.get(task.spec.suite or "")
         return sweep is not None and task.lane is not None and sweep.covers(task)
 
     def swept(self, suite: str) -> None:
-        """All of a suite that waited has been gone through."""
+        """End a suite's sweep."""
         del self.sweeps[suite]
         self._let_go(suite)
 
@@ -185,17 +185,17 @@ class Backlog:
         self.wake(self.shortages())
 
     def shortages(self) -> set[str]:
-        """Return the resources at which lanes stand."""
+        """Return the resources that lanes are short of."""
         return set(self.front.shortages())
 
     def awaited(self, resources: tuple[str, ...]) -> bool:
-        """Tell whether any task, read or not, waits for just these resources."""
+        """Tell whether any task, read or unread, waits for exactly these resources."""
         return any((kind, resources) in self._demands for kind in self.type_queues)
 
     # --- what is read ---
 
     def count_unread(self, unread: Unread) -> None:
-        """Note, as a leadership begins, what waits on a demand and is not read."""
+        """Record, when a leadership begins, how many unread tasks a demand has."""
         demand = self._demand(unread.task_type, unread.resources)
         demand.size = demand.unread = unread.count
         self.waiting += unread.count
@@ -203,11 +203,11 @@ class Backlog:
         demand.page_out((-unread.best, 0), held=False)
 
     def count_unread_suite(self, task_type: str, suite: str | None, count: int) -> None:
-        """Count what waits of a suite and is not read."""
+        """Record how many unread tasks a suite has."""
         self.type_queues[task_type].came(suite, count)
 
     def page_in(self, rows: Iterable[TaskRow]) -> None:
-        """Take those of some waiting tasks into memory that are not there."""
+        """Add waiting tasks to memory, except those that are there already."""
         for row in rows:
             if row.spec.guid not in self.by_guid:
                 task = self.by_guid[row.spec.guid] = Task(row.spec)
@@ -223,20 +223,20 @@ class Backlog:
             self._load_up_to(lane, None)
 
     def _load_up_to(self, lane: Lane, loaded_up_to: Order | None) -> None:
-        if lane.stands:  # or it was empty, and the last of its demand has just been read
+        if lane.stands:  # or the lane was empty, and the last task of its demand has just been read
             lane.load_up_to(loaded_up_to)
             lane.demand.type_queue.offer(lane)
             self._tidy(lane)
 
     def read_demand(self, demand: Demand, rows: Sequence[TaskRow], each: int) -> None:
-        """Take in the first tasks of each suite of a demand that is paged out, at most ``each``."""
+        """Take in the first tasks, at most ``each``, of every suite of a paged-out demand."""
         self.page_in(rows)
         found = Counter(row.spec.suite for row in rows)
         last = {row.spec.suite: row.spec.order for row in rows}
         demand.resume()
         demand.wanted = True
         full = {suite for suite, count in found.items() if count == each and demand.unread}
-        # A suite of which all that was read is being reserved has no lane yet.
+        # If all tasks that were read of a suite are being reserved, it has no lane yet.
         for lane in dict.fromkeys([*demand.lanes.values(), *(self._lane(demand, suite) for suite in full)]):
             lane.batch = each
             self._load_up_to(lane, last[lane.suite] if lane.suite in full and not lane.avoid else None)
@@ -251,11 +251,11 @@ class Backlog:
 
     @property
     def needs_rows(self) -> bool:
-        """Whether the next turn is to begin at once, with reading: it is urgent, or done in steps."""
+        """Whether the next turn must begin at once because rows are needed, urgently or for a sweep."""
         return bool(self.to_read or self.sweeps)
 
     def _unread_demands(self, suite: str) -> Iterator[Demand]:
-        """Go through the demands on which something of a suite may be unread."""
+        """Iterate over the demands that may have unread tasks of a suite."""
         return (
             demand
             for demand in self._demands.values()
@@ -284,7 +284,7 @@ class Backlog:
             self._tidy(lane)
 
     def _make_room(self) -> None:
-        """Page out demands: first those that are short, and of them those not served for longest."""
+        """Page out demands: first those that are short, and among them first those served longest ago."""
         demands = [
             demand
             for demand in self._demands.values()
@@ -301,7 +301,7 @@ class Backlog:
         self._full = max(self._room, (self.waiting - self.unread) * 5 // 4)
 
     def _page_out(self, demand: Demand) -> None:
-        """Evict all of a demand but what stands for it."""
+        """Evict all tasks of a demand except the one that stands for it."""
         lanes = list(demand.lanes.values())
         orders = [task.order for lane in lanes for task in lane.tasks()]
         orders += [lane.loaded_up_to for lane in lanes if lane.loaded_up_to is not None]
@@ -349,7 +349,7 @@ class Backlog:
         return demand
 
     def _tidy(self, lane: Lane) -> None:
-        """Drop an empty lane, so that memory follows what waits and not what once did."""
+        """Drop an empty lane, so that memory depends on what waits now and not on what once did."""
         demand = lane.demand
         if lane.size == 0 and not lane.goes_on and lane.stands:
             demand.type_queue.close(lane)

@@ -1,13 +1,13 @@
-"""Lanes and demands: who waits for what.
+"""Lanes and demands: which tasks wait for what.
 
 A *lane* holds the tasks that are alike in all that decides whether they can run: task type, resources,
-suite and the workers they avoid. Only the head of a lane competes. The lanes of one type that need the
-same resources are a *demand*.
+suite and the workers they avoid. Only the head of a lane competes. The lanes of one type that need the same
+resources are a *demand*.
 
-A lane need not be in memory as a whole: an *unread* task stands in the database alone. A lane is *loaded
-up to* some order, and *drained* when everything up to there has been dispatched. A demand is *paged out*
-when not even all its lanes are known. Drained lanes and paged-out demands compete with the best rank that
-any of their unread tasks may have, so that nothing overtakes those. When one comes up, it has to be read.
+Not all of a lane need be in memory: an *unread* task is in the database only. A lane is *loaded up to* some
+place, and *drained* when everything up to there has been dispatched. A demand is *paged out* when not even
+all its lanes are known. Drained lanes and paged-out demands compete with the best rank that any of their
+unread tasks may have, so that nothing overtakes those. When one comes up, it has to be read.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from tefmanager.core.waiting.wait_lists import Competitor, Rank
 
 
 class Lane(Competitor):
-    """Waiting tasks that are alike, in the order in which they are to be dispatched.
+    """Waiting tasks that are alike, in the order in which they are dispatched.
 
     Attributes:
-        demand: whose lane it is.
+        demand: the demand that it belongs to.
         size: how many of its tasks are in memory.
-        loaded_up_to: everything up to there is in memory; None where all is.
+        loaded_up_to: the place up to which all its tasks are in memory; None if all are.
         batch: how many of its tasks were read last.
     """
 
@@ -47,7 +47,7 @@ class Lane(Competitor):
 
     @property
     def goes_on(self) -> bool:
-        """Whether, on a demand that is not paged out, something unread may follow."""
+        """Whether unread tasks may follow, for a lane whose demand is not paged out."""
         return self.loaded_up_to is not None and self.demand.paged_out is None
 
     def add(self, task: Task) -> None:
@@ -63,12 +63,12 @@ class Lane(Competitor):
         self._put(task)
 
     def advance(self, task: Task) -> None:
-        """Do the same, and let the lane compete with it."""
+        """Move one of its tasks forward, and let the lane compete with it."""
         self.move(task)
         self.demand.type_queue.offer(self)
 
     def _put(self, task: Task) -> None:
-        """Let a task stand in line, if nothing unread can go before it."""
+        """Let a task stand in line, unless an unread one may go before it."""
         if task.aside:
             self._aside[task] = None
         elif (
@@ -81,14 +81,14 @@ class Lane(Competitor):
             self._beyond[task] = None
 
     def remove(self, task: Task) -> None:
-        """Take a task out, wherever it stands."""
+        """Remove a task from the lane, wherever in it the task is."""
         task.lane = None
         self.size -= 1
         self._beyond.pop(task, None)
         self._aside.pop(task, None)
 
     def head(self) -> Task | None:
-        """Return the task that is next in this lane, or None where it is empty or drained."""
+        """Return the task that is next in this lane, or None if the lane is empty or drained."""
         first = self._first()
         return None if first is None else first[-1]
 
@@ -117,14 +117,14 @@ class Lane(Competitor):
             self._put(task)
 
     def key(self) -> Rank | None:
-        """Return its rank among its suite's lanes, or None where it does not compete."""
+        """Return its rank among its suite's lanes, or None if it does not compete."""
         if self.held:
             return None
         first = self._first()
         return self._of_unread() if first is None else first[0]
 
     def _of_unread(self) -> Rank | None:
-        """Return a rank before all its unread tasks, unless its paged-out demand competes for them."""
+        """Return a rank before all its unread tasks; None if none, or if its paged-out demand competes."""
         if self.loaded_up_to is None or self.demand.paged_out is not None:
             return None
         priority, age = self.loaded_up_to
@@ -132,11 +132,11 @@ class Lane(Competitor):
 
 
 class PagedOut(Competitor):
-    """Competes for a demand of which not even all lanes are known; when it comes up, the demand is read.
+    """Competes for a demand whose lanes are not all known; when it comes up, the demand is read.
 
     Attributes:
-        demand: which.
-        first: order before all its tasks that are unread.
+        demand: the demand.
+        first: the place before all its unread tasks.
     """
 
     def __init__(self, demand: Demand, first: Order) -> None:
@@ -145,24 +145,24 @@ class PagedOut(Competitor):
         self.first = first
 
     def key(self) -> Rank | None:
-        """Return a rank before all its tasks, or None while only tasks of paused suites wait."""
+        """Return a rank before all its tasks, or None if only tasks of paused suites wait."""
         return None if self.held else (self.first[0], 0, 0, 0)
 
     def head(self) -> None:
-        """Return None: which of its tasks is first is not known."""
+        """Return None: it is not known which of its tasks is first."""
 
 
 class Demand:
     """The lanes of one task type that need the same resources.
 
     Attributes:
-        size: how many tasks wait on it, unread ones too.
+        size: how many of its tasks wait, unread ones included.
         unread: how many of them are not in memory.
         lanes: those in memory, by suite and avoided workers.
-        paged_out: what competes for all of it while it is paged out, or None.
+        paged_out: what competes for the whole demand while it is paged out, or None.
         wanted: it was read because it came up, and has not been served since.
         evicted: it was paged out for want of memory, and not only because the leadership began that way.
-        used: when it was served last, as the backlog counts.
+        used: when it was served last, in the backlog's own count.
     """
 
     def __init__(self, type_queue: TypeQueue, resources: tuple[str, ...]) -> None:
@@ -178,11 +178,11 @@ class Demand:
 
     @property
     def idle(self) -> bool:
-        """Whether all its lanes that compete are short of a resource."""
+        """Whether all its competing lanes are short of a resource."""
         return all(lane.wait_list.short is not None or lane.key() is None for lane in self.lanes.values())
 
     def stretch(self, suite: str | None, after: Order = NOTHING, at_most: int = 0) -> Stretch:
-        """Return a part of what waits on it of a suite, to be read."""
+        """Return which part of a suite's tasks is to be read: at most so many, after a place."""
         return Stretch(self.type_queue.task_type, self.resources, suite, after, at_most)
 
     def first(self) -> Task | None:
@@ -192,7 +192,7 @@ class Demand:
         return min(tasks, key=lambda task: task.rank, default=None)
 
     def page_out(self, first: Order, *, held: bool) -> None:
-        """Compete as a whole; ``first``: no task goes before that; ``held``: all suites are paused."""
+        """Compete as a whole. No task goes before ``first``; ``held``: all its suites are paused."""
         self.paged_out = PagedOut(self, first)
         self.paged_out.held = held
         self.wanted = False

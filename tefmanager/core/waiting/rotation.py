@@ -1,25 +1,25 @@
-"""When suites were served last."""
+"""Records when each suite was served last."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 NEWCOMERS = 0.75
-"""Largest share of all that is served that may go to suites which have just come.
+"""The largest share of all that is served that may go to new suites.
 
-Otherwise ever new suites would each be served before those that were there are served again, and each
-round would be longer than the last.
+Otherwise a steady stream of new suites would each be served before older suites are served again, and each
+round would take longer than the last.
 """
 
 
 class Rotation:
-    """When each suite was served last: the one with the least number is next.
+    """When each suite was served last: the suite with the least number is next.
 
     A suite that comes, or comes back, begins as if it had just been served. It begins later if more suites
     have come before it than their share allows.
 
     Args:
-        now: returns how often any suite has been served.
+        now: returns how many times suites have been served in total.
     """
 
     def __init__(self, now: Callable[[], int]) -> None:
@@ -30,11 +30,11 @@ class Rotation:
         self._came = 0
 
     def __getitem__(self, suite: str | None) -> float:
-        """Return when a suite that waits was served last, by `now`, and 0 for any other suite."""
+        """Return when a waiting suite was served last, by `now`, and 0 for any other suite."""
         return self._rotation.get(suite, 0.0)
 
     def came(self, suite: str | None) -> None:
-        """Note that a suite waits that did not wait before."""
+        """Add a suite that begins to wait."""
         now = self._now()
         if now != self._came_at:
             later = self._gate + self._came / NEWCOMERS

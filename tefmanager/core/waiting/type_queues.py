@@ -1,14 +1,14 @@
-"""Type queues, and the one order of all worker types: who is next.
+"""Type queues, and the order among all worker types: which task is next.
 
 A *type queue* is everything that waits for one worker type. It competes, with the rank of its best
 competitor, while a worker of its type is free. Resource queues compete beside the type queues: one that
-comes up wakes its next wait list. So the price of a dispatch grows neither with the backlog nor with the
+comes up wakes its next wait list. So the cost of a dispatch grows neither with the backlog nor with the
 number of competitors or types.
 
-Who is next: the highest priority; among equals those that claim their resources, in the order of their
-claims; then the suite that was served longest ago; within a suite the oldest. Inside a type, a
-suite was served at the later time of two: by the type's own rotation, and by that of the resource that a
-competitor is short of. Between types only the second counts.
+The order is: the highest priority; among equals, tasks that claim their resources, in the order of their
+claims; then the suite that was served longest ago; within a suite, the oldest task. Within a type, a suite
+was last served at the later of two times: the one in the type's own rotation, and the one in the rotation
+of the resource that a competitor is short of. Between types only the second counts.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from tefmanager.core.waiting.wait_lists import Competitor, Rank, ResourceQueue, 
 
 
 class TypeQueue:
-    """All that waits for one worker type.
+    """Everything that waits for one worker type.
 
     Attributes:
-        waiting: its tasks by suite, unread ones too.
+        waiting: how many tasks of each suite wait, unread ones included.
         demands: how many demands it has.
         top: the list whose rank `key` returned last.
     """
@@ -44,7 +44,7 @@ class TypeQueue:
         self._first: dict[tuple[str, ...], Competitor] = {}
 
     def key(self) -> Rank | None:
-        """Return the rank of its best competitor among those of all types, or None."""
+        """Return its best competitor's rank among those of all types, or None."""
         first = self._wait_lists.first()
         if first is None:
             return None
@@ -62,13 +62,13 @@ class TypeQueue:
         self._front.offer(self)
 
     def sleep(self, wait_list: WaitList) -> None:
-        """Let a list wait until its resource has something to give and it is next."""
+        """Let a list sleep until its resource has something to give and the list is next."""
         self._wait_lists.discard(wait_list)
         if wait_list.resource_queue is not None:
             wait_list.resource_queue.sleep(wait_list)
 
     def again(self, wait_list: WaitList) -> None:
-        """Some of a list's competitors compete again: now, if it is awake, or when it wakes."""
+        """Let competitors of a list that were passed over compete again: now, or when the list wakes."""
         if wait_list in self._wait_lists:
             self.awake(wait_list)
         else:
@@ -81,30 +81,30 @@ class TypeQueue:
         self._step_back(competitor)
 
     def open(self, competitor: Competitor) -> None:
-        """Take in a new competitor."""
+        """Add a new competitor."""
         self._ready.enter(competitor)
         self.awake(self._ready)
 
     def close(self, competitor: Competitor) -> None:
-        """Drop a competitor."""
+        """Remove a competitor."""
         self._leave(competitor)
         self._step_back(competitor)
 
     def came(self, suite: str | None, tasks: int = 1) -> None:
-        """Count tasks of a suite that wait now."""
+        """Add to the number of waiting tasks of a suite."""
         if not self.waiting[suite]:
             self._rotation.came(suite)
         self.waiting[suite] += tasks
 
     def went(self, suite: str | None) -> None:
-        """Count one task less, and forget when a suite was served that has nothing left to wait."""
+        """Count one task less, and forget when a suite was served if nothing of it waits any more."""
         self.waiting[suite] -= 1
         if not self.waiting[suite]:
             del self.waiting[suite]
             self._rotation.went(suite)
 
     def park(self, competitor: Competitor, name: str) -> None:
-        """Let a competitor stand in the list at a resource that it is short of."""
+        """Move a competitor to the wait list at a resource that it is short of."""
         if competitor.wait_list.short == name:
             competitor.wait_list.pass_over(competitor)
         else:
@@ -118,7 +118,7 @@ class TypeQueue:
             self.again(wait_list)
 
     def unpark(self, competitor: Competitor) -> None:
-        """Let a competitor stand among those that may go."""
+        """Move a competitor back to the list of those that may go."""
         self._leave(competitor)
         self.open(competitor)
 
@@ -151,12 +151,12 @@ class TypeQueue:
                 self._front.emptied(wait_list.resource_queue)
 
     def standing(self) -> Mapping[str, int]:
-        """Count the competitors at each resource that they are short of."""
+        """Return how many competitors are at each resource that they are short of."""
         return {name: len(wait_list) for name, wait_list in self._short.items()}
 
 
 class Front:
-    """Who is next among all types."""
+    """Finds out who is next among all types."""
 
     def __init__(self) -> None:
         self._served = 0
@@ -171,7 +171,7 @@ class Front:
         """
         while (top := self._queue.top()) is not None:
             if not isinstance(top, ResourceQueue) and busy(top.task_type):
-                self._queue.discard(top)  # until one of its workers is free
+                self._queue.discard(top)  # it is offered again when one of its workers is free
             elif (first := self._queue.first()) is None:
                 break
             elif isinstance(who := first[1], ResourceQueue):
@@ -186,10 +186,10 @@ class Front:
         return None
 
     def _call(self, resource_queue: ResourceQueue, gives: Callable[[str], bool]) -> None:
-        """Wake the next list at a resource that has something to give."""
+        """Wake the next list at a resource if that has something to give."""
         wait_list = resource_queue.wake() if gives(resource_queue.name) else None
         if wait_list is None:
-            self._queue.discard(resource_queue)  # until it is woken
+            self._queue.discard(resource_queue)  # it is offered again when the resource wakes
         else:
             wait_list.owner.awake(wait_list)
 
@@ -198,17 +198,17 @@ class Front:
         self._queue.expect(type_queue)
 
     def drop(self, type_queue: TypeQueue) -> None:
-        """Let a type compete no more until it is offered again."""
+        """Exclude a type from competing until it is offered again."""
         self._queue.discard(type_queue)
 
     def now(self) -> int:
-        """Return how often any suite of any type has been served."""
+        """Return how many times suites of all types have been served in total."""
         return self._served
 
     # --- at resources ---
 
     def resource_queue(self, name: str) -> ResourceQueue:
-        """Return the queue of a resource that competitors are short of; make it if there is none."""
+        """Return the queue of a resource that competitors are short of; create it if there is none."""
         resource_queue = self._resource_queues.get(name)
         if resource_queue is None:
             resource_queue = self._resource_queues[name] = ResourceQueue(name, self.now)
@@ -235,5 +235,5 @@ class Front:
         del self._resource_queues[resource_queue.name]
 
     def shortages(self) -> KeysView[str]:
-        """Return the resources at which competitors stand."""
+        """Return the resources that competitors are short of."""
         return self._resource_queues.keys()

@@ -1,10 +1,10 @@
 """Wait lists: who is next among those that wait at one place.
 
 A *competitor* is a lane, or a demand that is paged out. It stands in a *wait list*: in its type's list of
-those that may go, or, once it was found short of a resource, in its type's list at that resource. The
-lists of all types at one resource form a *resource queue*. They sleep there until the resource has
-something to give and no other list goes before them. So a reference that is given back wakes one list,
-and not one of each type.
+those that may go, or, once it was found short of a resource, in its type's list at that resource. The lists
+of all types at one resource form a *resource queue*. They sleep there until the resource has something to
+give and no other list goes before them. So a reference that is given back wakes one list instead of one per
+type.
 """
 
 from __future__ import annotations
@@ -19,21 +19,22 @@ from tefmanager.core.waiting.lazyqueue import LazyQueue
 from tefmanager.core.waiting.rotation import Rotation
 
 Rank: TypeAlias = tuple[float, int, float, int]
-"""Least goes first: priority; those with a claim first; the claim, or when the suite was served; age."""
+"""The least goes first: priority; those with a claim before those without; the claim's number, or when the
+suite was served; age."""
 
 
 class Competitor(ABC):
     """What stands in a wait list and competes.
 
     Args:
-        resources: that all its tasks need.
-        suite: of its tasks; None where they have none, or where it stands for tasks of several suites.
-        avoid: workers that its tasks are not given to.
+        resources: the resources that all its tasks need.
+        suite: the suite of its tasks; None if they have none, or belong to several suites.
+        avoid: workers that must not get its tasks.
 
     Attributes:
-        held: it does not compete, its suite being paused.
-        wait_list: where it stands, or stood last.
-        stands: whether it does.
+        held: it does not compete because its suite is paused.
+        wait_list: the list in which it stands, or stood last.
+        stands: whether it stands in a list now.
     """
 
     wait_list: WaitList
@@ -47,24 +48,24 @@ class Competitor(ABC):
 
     @abstractmethod
     def key(self) -> Rank | None:
-        """Return its rank among the competitors of its suite, or None where it does not compete."""
+        """Return its rank among the competitors of its suite, or None if it does not compete."""
 
 
 class ListOwner(Protocol):
-    """The type queue to which a wait list belongs."""
+    """The type queue that a wait list belongs to."""
 
     def awake(self, wait_list: WaitList) -> None:
         """Let a list compete."""
 
     def again(self, wait_list: WaitList) -> None:
-        """Some of a list's competitors compete again: now, if it is awake, or when it wakes."""
+        """Let competitors of a list that were passed over compete again: now, or when the list wakes."""
 
 
 class _OfSuite:
     """The competitors of one suite in one list.
 
     Args:
-        wait_list: that list.
+        wait_list: the list.
 
     Attributes:
         best: the competitor whose rank `key` returned last.
@@ -81,7 +82,7 @@ class _OfSuite:
         self._wait_list = wait_list
 
     def key(self) -> Rank | None:
-        """Return the rank of its best competitor among those of all suites."""
+        """Return its best competitor's rank among those of all suites."""
         first = self.competitors.first()
         if first is None:
             return None
@@ -91,7 +92,7 @@ class _OfSuite:
 
 
 def among_suites(rank: Rank, last_served: float) -> Rank:
-    """Return a competitor's rank among all suites; ``last_served``: when its own one was, by number."""
+    """Return a competitor's rank among all suites; ``last_served``: when its own suite was served."""
     priority, unclaimed, claim, age = rank
     return (priority, unclaimed, last_served if unclaimed else claim, age)
 
@@ -101,8 +102,8 @@ class WaitList:
 
     Args:
         rotation: when each suite of the type queue was served last.
-        resource_queue: holds the lists of all types that are short of the same resource; None for the
-            list of those that may go.
+        resource_queue: holds the lists of all types that are short of the same resource; None for the list
+            of those that may go.
 
     Attributes:
         best: the competitor whose rank `key` returned last.
@@ -129,7 +130,7 @@ class WaitList:
         return bool(self._suites)
 
     def __len__(self) -> int:
-        """Count the competitors that stand here."""
+        """Return how many competitors stand here."""
         return sum(suite.count for suite in self._suites.values())
 
     def key(self) -> Rank | None:
@@ -143,7 +144,7 @@ class WaitList:
 
     @property
     def short(self) -> str | None:
-        """The resource that they were found short of, or None."""
+        """The resource that its competitors are short of, or None."""
         return None if self.resource_queue is None else self.resource_queue.name
 
     def last_served(self, suite: str | None) -> float:
@@ -156,7 +157,7 @@ class WaitList:
         )
 
     def across(self) -> Rank | None:
-        """Return the rank of that competitor among all types, by the rotation at its resource."""
+        """Return its best competitor's rank among all types, by the rotation at its resource."""
         rank = self.key()
         if rank is None or self.resource_queue is None or not rank[1]:
             return rank
@@ -164,7 +165,7 @@ class WaitList:
         return (priority, unclaimed, self.resource_queue.rotation[self.best.suite], age)
 
     def enter(self, competitor: Competitor) -> None:
-        """Let a competitor stand here."""
+        """Add a competitor."""
         competitor.wait_list, competitor.stands = self, True
         suite = self._suites.get(competitor.suite)
         if suite is None:
@@ -181,7 +182,7 @@ class WaitList:
             self._queue.offer(suite)
 
     def leave(self, competitor: Competitor) -> None:
-        """Let a competitor go."""
+        """Remove a competitor."""
         suite = self._suites[competitor.suite]
         competitor.stands = False
         suite.competitors.discard(competitor)
@@ -212,12 +213,12 @@ class WaitList:
 
 
 class SleepingLists:
-    """The wait lists asleep at a resource whose best competitors belong to one suite.
+    """The lists asleep at a resource whose best competitors belong to the same suite.
 
     When that suite is served, all of them move back at once.
 
     Args:
-        moved: is called with a list whose best competitor belongs to another suite by now.
+        moved: called with a list whose best competitor now belongs to another suite.
 
     Attributes:
         best: the list whose rank `key` returned last.
@@ -240,7 +241,7 @@ class SleepingLists:
         return None
 
     def key(self) -> Rank | None:
-        """Return the rank of the best list among those of all suites."""
+        """Return its best list's rank among those of all suites."""
         first = self.wait_lists.first()
         if first is None:
             return None
@@ -252,10 +253,10 @@ class ResourceQueue:
     """The wait lists of all types at one resource that they are short of.
 
     Args:
-        now: tells how often any suite of any type has been served.
+        now: returns how many times suites of all types have been served in total.
 
     Attributes:
-        name: the resource's.
+        name: the resource's name.
         rotation: when each suite that waits here was last served with something that needs the resource.
     """
 
@@ -287,13 +288,13 @@ class ResourceQueue:
         return None
 
     def came(self, suite: str | None) -> None:
-        """A competitor of a suite stands here."""
+        """Count one more competitor of a suite."""
         if not self._competitors[suite]:
             self.rotation.came(suite)
         self._competitors[suite] += 1
 
     def went(self, suite: str | None) -> None:
-        """A competitor of a suite stands here no more."""
+        """Count one competitor less of a suite."""
         self._competitors[suite] -= 1
         if not self._competitors[suite]:
             del self._competitors[suite]
@@ -303,7 +304,7 @@ class ResourceQueue:
                 self._moved.extend(sleeping.wait_lists)
 
     def sleep(self, wait_list: WaitList) -> None:
-        """Let a list wait until it is woken, among those whose best competitors are of the same suite."""
+        """Let a list sleep among those whose best competitors belong to the same suite."""
         if wait_list.key() is None:
             return
         suite = wait_list.best.suite
@@ -320,7 +321,7 @@ class ResourceQueue:
         self._moved.append(wait_list)
 
     def wake(self) -> WaitList | None:
-        """Return the list that is next; it does not sleep any more."""
+        """Wake the list that is next, and return it, or None."""
         first = self._first()
         if first is None:
             return None
@@ -329,11 +330,11 @@ class ResourceQueue:
         return wait_list
 
     def passed_over(self, wait_list: WaitList) -> None:
-        """Remember that competitors of a list do not compete until all are reconsidered."""
+        """Remember a list some of whose competitors were passed over."""
         self._passed[wait_list] = None
 
     def reconsider(self) -> list[WaitList]:
-        """Let the competitors that were passed over compete again, in the wait lists that are returned."""
+        """Let the competitors that were passed over compete again; return their wait lists."""
         wait_lists, self._passed = list(self._passed), {}
         for wait_list in wait_lists:
             wait_list.reconsider()
