@@ -1,4 +1,4 @@
-"""What ``twistd tef-manager`` runs: the one place that builds the adapters and wires them together.
+"""The service of ``twistd tef-manager``: the one place that creates the adapters and connects them.
 
 Nothing is started here: constructors connect to nothing, ``startService`` does.
 """
@@ -77,9 +77,9 @@ def load_config(options: Options) -> Config:
 
 
 def _read_config(options: Options, folder: Path) -> Config:
-    """Return the configuration; its secrets are known from now on to whatever leaves the process.
+    """Return the configuration; from now on its secrets are hidden in all texts that leave the process.
 
-    Files are named as seen from a folder: twistd changes its own once it has the service.
+    Relative paths start at a folder: twistd changes its own once it has the service.
     """
     with chdir(folder):
         config = config_from(options, os.environ)
@@ -88,8 +88,10 @@ def _read_config(options: Options, folder: Path) -> Config:
 
 
 def makeService(options: Options) -> IService:
-    """Build the service that the options and the environment describe."""
-    from twisted.internet import reactor  # by now twistd has installed the one it was asked for
+    """Create the service that the options and the environment describe."""
+    from twisted.internet import (
+        reactor,
+    )  # imported late: by now twistd has installed the reactor that it was asked for
 
     config, folder = load_config(options), Path.cwd()
     twistd: Mapping[str, Any] = options.parent or {}
@@ -108,14 +110,14 @@ def makeService(options: Options) -> IService:
     notifier = Notifier.of(os.environ)
     reloader = Reloader(lambda: _read_config(options, folder), config, notifier)
     in_terminal = twistd.get("nodaemon", True) and os.isatty(_STDOUT)
-    if config.log.file or not in_terminal:  # there it means that somebody closed the terminal
+    if config.log.file or not in_terminal:  # in a terminal, SIGHUP means that somebody closed it
         _reload_on_hangup(reactor, reloader, log)
     service = _service(reactor, config, reloader, notifier)
     return service if log is None else Logged(service, log)
 
 
 def _reload_on_hangup(reactor: Any, reloader: Reloader, log: LogObserver | None) -> None:
-    """Let SIGHUP open the log file anew, and reload."""
+    """Make SIGHUP reopen the log file and reload the configuration."""
 
     def hangup() -> None:
         if log is not None:
@@ -137,11 +139,11 @@ def _service(reactor: Any, config: Config, reloader: Reloader, notifier: Notifie
 
 
 def _fault_of(endpoint: str, reactor: Any) -> str | None:
-    """Return what is wrong with a place to listen at, or None."""
+    """Return what is wrong with an address to listen on, or None."""
     try:
         if endpoint:
             serverFromString(reactor, for_group_only(endpoint))  # type: ignore[no-untyped-call]
-    except Exception as error:  # whatever a kind of endpoint has to say about its words
+    except Exception as error:  # each kind of endpoint raises errors of its own
         return f"--http: {endpoint!r} is no place to listen at: {error}"
     return None
 
@@ -153,7 +155,7 @@ def _watched(
     reloader: Reloader,
     notifier: Notifier,
 ) -> IService:
-    """Build a manager and what shows it: over HTTP, to systemd, or to nobody."""
+    """Create a manager, and what publishes its state over HTTP and to systemd."""
     watched = bool(config.http.endpoint or notifier)
     meter = Meter() if watched else NoMeter()
     silence = Silence(config.silence_limit)
@@ -176,7 +178,7 @@ def _watched(
         stuck=2 * config.silence_limit,
         actions=config.http.token is not None,
     )
-    services: list[Any] = [Following(journal)]  # first, so that all that the manager logs is seen
+    services: list[Any] = [Following(journal)]  # first, so that nothing that the manager logs is missed
     if config.http.endpoint:
         services.append(StatusServer(reactor, config.http, view, give_up))
     services.append(manager)
@@ -207,7 +209,7 @@ def _manager(
     outages: Outages,
     budget: ChannelBudget,
 ) -> Manager:
-    """Build a manager; ``give_up`` is called with a reason if it can never work."""
+    """Create a manager; ``give_up`` is called with a reason if it can never work."""
     topology = Topology(
         config.in_queue,
         config.dead_queue,
@@ -284,7 +286,7 @@ _LINES = {
 
 
 def _tell(who: Service, outages: Outages) -> OnState:
-    """Return what logs the states of a connection to RabbitMQ, and keeps in mind that it is away."""
+    """Return a function that logs the states of a connection to RabbitMQ and records its outages."""
 
     def tell(state: LinkState, detail: str) -> None:
         if state in _LINES:

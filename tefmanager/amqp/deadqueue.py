@@ -1,4 +1,4 @@
-"""Going through a queue of ours, each message once: what is not taken out of it goes to its end."""
+"""Goes through one of the manager's queues once: takes messages out, and moves all others to its end."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from tefmanager.amqp.unasked import ChannelEvents, NoChannel
 from tefmanager.interfaces.amqp import Delivered, Lying, Message, Take, Tell
 
 PREFETCH = 100
-"""Messages that are on their way to us while one is looked at."""
+"""How many messages RabbitMQ may deliver ahead while one is looked at."""
 
 PATIENCE = 2.0
-"""Seconds after which no further message is waited for: somebody else has it."""
+"""Seconds to wait for the next message; if none comes, somebody else has it."""
 
 CONSUMER = "tef-manager dead"
 
 MARK = "x-tef-walk"
-"""The header of what was put back; each walk has its own mark."""
+"""The header of messages that were put back. Its value identifies the walk."""
 
 _Came: TypeAlias = tuple[int, Properties, bytes]
 """A delivery tag, and the message."""
 
 _Ack: TypeAlias = Callable[[list[tuple[int, bool]]], None]
-"""Acknowledges messages by their tags, each with whether all before it are meant as well."""
+"""Acknowledges messages by their tags, each with whether all earlier ones are acknowledged too."""
 
 _NO_ANSWER = "RabbitMQ closed the channel"
 
 
 class _Stuck(Exception):
-    """It can't be gone on with, for this reason."""
+    """The walk can't continue; the text says why."""
 
 
 class Connection(Protocol):
@@ -61,7 +61,7 @@ class Connection(Protocol):
 
 
 class _Inbox(ChannelEvents):
-    """Messages that have come and are not looked at yet."""
+    """Messages that were delivered and have not been looked at yet."""
 
     def __init__(self) -> None:
         self._came: deque[_Came] = deque()
@@ -82,7 +82,7 @@ class _Inbox(ChannelEvents):
             waiting.callback(None)
 
     async def wait(self, clock: Any) -> bool:
-        """Wait for a message; False where none comes. Raises `Closed`."""
+        """Wait for a message; return False if none comes in time. Raises `Closed`."""
         if not self._came and self._lost is None:
             self._waiting = Deferred()
             try:
@@ -94,7 +94,7 @@ class _Inbox(ChannelEvents):
         return bool(self._came)
 
     def all(self, at_most: int | None = None) -> list[_Came]:
-        """Return the messages that have come and were not returned yet."""
+        """Return the messages that were delivered and not returned yet, at most so many."""
         count = len(self._came) if at_most is None else min(at_most, len(self._came))
         return [self._came.popleft() for _ in range(count)]
 
@@ -102,12 +102,12 @@ class _Inbox(ChannelEvents):
 class Walks:
     """Goes through queues, one walk after the other.
 
-    What stays in a queue goes to its end, as a new message that is there before the old one is
-    acknowledged. To give it back would be simpler; but a quorum queue counts that, and drops a message that
-    was given back too often.
+    What stays in a queue goes to its end as a new message, which is confirmed before the old one is
+    acknowledged. Giving the old one back would be simpler, but a quorum queue counts that and drops a
+    message that was given back too often.
 
     Args:
-        connection: is used.
+        connection: gives access to RabbitMQ.
     """
 
     def __init__(self, reactor: Any, connection: Connection) -> None:
@@ -120,7 +120,7 @@ class Walks:
         return await detached(self._in_turn(queue, take, at_most))
 
     async def _in_turn(self, queue: bytes, take: Take, at_most: int | None) -> str | None:
-        await self._one_at_a_time.acquire()  # two would hide messages from each other
+        await self._one_at_a_time.acquire()  # two walks at once would hide messages from each other
         try:
             walk = _Walk(self._reactor, self._connection, queue, take, at_most)
             return await self._connection.ask(walk.through, refused=_NO_ANSWER)
@@ -129,7 +129,7 @@ class Walks:
 
 
 class _Walk:
-    """One walk through a queue. What it has put back has its mark: where that comes, all has been seen."""
+    """One walk through a queue. When a message comes that it put back, which has its mark, it ends."""
 
     def __init__(
         self, reactor: Any, connection: Connection, queue: bytes, take: Take, at_most: int | None
@@ -142,7 +142,7 @@ class _Walk:
         self._mark = uuid4().hex
 
     async def through(self, protocol: AmqpProtocol) -> str | None:
-        """Go through it; return why not to its end, or None. Never tried again on another connection."""
+        """Walk to the end; return None, or why that failed. Never repeated on another connection."""
         try:
             return await self._through(protocol, self._connection.spare_channel(protocol))
         except (NoChannel, Closed, _Stuck) as error:
@@ -160,7 +160,7 @@ class _Walk:
             await channel.basic_consume(queue=self._queue, consumer_tag=CONSUMER)
             missing = await self._look_at(inbox, count, _acks(protocol, number))
             await channel.basic_cancel(consumer_tag=CONSUMER)
-            # What has come as well would be given back, and that would be counted.
+            # Further deliveries would be given back, which the queue counts.
             more = [(came, not self._is_marked(came[1])) for came in inbox.all()]
             await self._deal(more, _acks(protocol, number))
             return f"somebody else has {missing} of its messages" if missing else None
@@ -168,7 +168,7 @@ class _Walk:
             await _close(protocol, number)
 
     async def _look_at(self, inbox: _Inbox, count: int, ack: _Ack) -> int:
-        """Look at so many messages; return how many of them have not come."""
+        """Look at so many messages; return how many of them did not come."""
         while count:
             if not await inbox.wait(self._reactor):
                 return count
@@ -184,12 +184,13 @@ class _Walk:
         return (_headers(properties) or {}).get(MARK) == self._mark
 
     async def _deal(self, batch: list[tuple[_Came, bool]], ack: _Ack) -> None:
-        """Take messages out, or put them back; those that are not to be looked at are put back."""
+        """Offer messages with True for removal; put back all others, and those that are not removed."""
         dealt = [Deferred.fromCoroutine(self._deal_one(*each)) for each in batch]
         results: list[tuple[bool, Any]] = await DeferredList(dealt, consumeErrors=True)
         failed = [result for _, result in results if isinstance(result, Failure)]
         if not failed and batch:
-            ack([(batch[-1][0][0], True)])  # a quorum queue may forget the last of very many single ones
+            # A quorum queue may lose the last of very many single acknowledgements.
+            ack([(batch[-1][0][0], True)])
         elif failed:
             ack([(came[0], False) for (came, _), (done, _) in zip(batch, results, strict=True) if done])
             failed[0].raiseException()
@@ -216,12 +217,12 @@ class _Walk:
 
 
 def _acks(protocol: AmqpProtocol, number: int) -> _Ack:
-    """Return what acknowledges messages."""
+    """Return a function that acknowledges messages."""
     return lambda acks: protocol.transport.write(ack_frames(number, acks))
 
 
 async def _count(channel: Any, queue: bytes) -> int:
-    """Return how many messages wait in a queue; none do where it is not there."""
+    """Return how many messages wait in a queue; 0 if it does not exist."""
     try:
         return int((await channel.queue_declare(queue=queue, passive=True)).message_count)
     except ChannelClosed as error:
@@ -240,7 +241,7 @@ async def _close(protocol: AmqpProtocol, number: int) -> None:
 
 
 def _headers(properties: Properties) -> dict[str, object] | None:
-    """Return a message's headers, or None where they can't be read."""
+    """Return a message's headers, or None if they can't be read."""
     try:
         return decode_table(properties.headers) if properties.headers else {}
     except TableError:

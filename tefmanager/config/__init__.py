@@ -1,1 +1,1 @@
-"""The configuration: every setting, where it is found, and what is wrong with it. Pure."""
+"""The configuration: all settings, where they come from, and what is wrong with them. Pure."""

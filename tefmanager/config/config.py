@@ -1,4 +1,4 @@
-"""Environment, options and files, made into one frozen `Config`; all that is wrong is told at once. Pure.
+"""Builds one frozen `Config` from environment, options and files; reports all mistakes at once. Pure.
 
 `tefmanager.config.settings` describes the settings; the reference is ``docs/configuration.md``.
 """
@@ -32,18 +32,18 @@ from tefmanager.config.tls_settings import etcd_access, with_tls
 __all__ = ["Config", "ConfigError", "HttpConfig", "LogConfig", "config_from", "log_config_from"]
 
 NO_DATABASE: Mapping[str, str] = MappingProxyType({})
-"""What ``Config.database`` is while the sandbox is still to give one."""
+"""The value of ``Config.database`` until the sandbox has started its database."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogConfig:
-    """Where the log goes, and how.
+    """Where the log goes, and in which format.
 
     Attributes:
-        file: its name, or empty.
-        format: what its lines look like.
-        level: the least important level that is logged.
-        excerpt: characters that are logged of a message which nobody could use.
+        file: its path; empty: none.
+        format: the format of its lines.
+        level: the lowest level that is logged.
+        excerpt: how many characters of an unusable message are logged.
     """
 
     file: str = ""
@@ -54,35 +54,35 @@ class LogConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """All settings. Its repr holds no password. Times are seconds.
+    """All settings. Its repr shows no password. Times are in seconds.
 
     Attributes:
         env: "dev", "test" or "prod".
-        name_prefix: what the names of the manager's own queues and exchange begin with.
+        name_prefix: the first part of the names of the manager's queues and exchange.
         in_queue: the manager's queue.
-        bindings: (exchange, routing key) pairs to bind it to.
-        amqp: brokers, to be tried in turn; empty in a sandbox.
+        bindings: (exchange, routing key) pairs to which that queue is bound.
+        amqp: brokers, tried in turn; empty in a sandbox.
         database: libpq's keywords and their values; empty in a sandbox.
-        etcd: (host, port) pairs, to be tried in turn; empty in a sandbox.
-        etcd_access: how to get in there.
-        etcd_api: which of Etcd's interfaces to use.
-        worker_update_interval: in which a worker should be heard once.
-        missing_interval: silence after which a worker is missing.
-        time_limit: for tasks that name none.
-        dispatch_timeout: in which a worker has to say *working*.
-        release_grace: after which *idle* amid a task means that it was given up.
-        dispatch_interval: between two passes of the slow catch-all.
-        max_attempts: after which a task is dead; 0: never.
-        patience: after which a task that is first in line holds its claim on resources.
-        silence_limit: after which a service that does not answer is given up.
-        unknown_resources: what a name without an entry in Etcd does.
-        history_days: for which finished tasks are kept.
-        message_limit: bytes.
-        events: whether they are published.
-        sandbox: whether the services are to be started, not found.
+        etcd: (host, port) pairs, tried in turn; empty in a sandbox.
+        etcd_access: TLS files and login for Etcd.
+        etcd_api: which of Etcd's APIs to use.
+        worker_update_interval: within which each worker should send a message.
+        missing_interval: silence after which a worker counts as missing.
+        time_limit: for tasks that have none of their own.
+        dispatch_timeout: within which a worker must say *working*.
+        release_grace: after which *idle* during a task means that the worker has given it up.
+        dispatch_interval: between two regular passes that dispatch whatever was overlooked.
+        max_attempts: number of attempts after which a task is dead; 0: no limit.
+        patience: after which the first task in line claims its resources.
+        silence_limit: after which a connection to a silent service is dropped.
+        unknown_resources: how to treat a name without an entry in Etcd.
+        history_days: how long finished tasks are kept.
+        message_limit: size of the largest accepted message, in bytes.
+        events: whether events are published.
+        sandbox: whether the manager starts the services itself.
         log: where the log goes.
-        http: what is served.
-        warnings: what is told at the start, and when it is read again.
+        http: what is served over HTTP.
+        warnings: logged at the start, and after each reload.
     """
 
     env: str
@@ -114,27 +114,27 @@ class Config:
 
     @property
     def dead_queue(self) -> str:
-        """Where tasks go that are out of attempts."""
+        """The queue for tasks that are out of attempts."""
         return f"{self.name_prefix}.manager.dead"
 
     @property
     def rejected_queue(self) -> str:
-        """Where messages go that are no tasks."""
+        """The queue for messages that nobody can use."""
         return f"{self.name_prefix}.manager.rejected"
 
     @property
     def events_exchange(self) -> str:
-        """The topic exchange of events."""
+        """The topic exchange for events."""
         return f"{self.name_prefix}.manager.events"
 
     @property
     def etcd_base(self) -> str:
-        """The key under which resources are."""
+        """The base key of the resources."""
         return f"/tef/{self.env}/resources"
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """All that nobody may see, as it goes to the services."""
+        """All secrets, in the form in which the services get them."""
         token = self.http.token or b""
         return (
             *(endpoint.password for endpoint in self.amqp),
@@ -145,7 +145,7 @@ class Config:
         )
 
     def with_services(self, amqp_url: str, database: Mapping[str, str], etcd: tuple[str, int]) -> Config:
-        """Return a copy that uses other services: a sandbox's."""
+        """Return a copy that uses other services: those of a sandbox."""
         return replace(
             self,
             amqp=(_endpoint(amqp_url, self.silence_limit),),
@@ -158,11 +158,11 @@ class Config:
 def config_from(
     options: Mapping[str, object], environ: Mapping[str, str], *, database: bool = True
 ) -> Config:
-    """Return the configuration that options, environment and files make; raises `ConfigError`.
+    """Build the configuration from options, environment and files; raises `ConfigError`.
 
-    ``options`` are those of the command line by name; one that is None, false or empty was not
-    given. Under "problem" may stand why the command line can't be understood at all. Who has no business
-    with the database leaves it out.
+    ``options`` are those of the command line by name; one that is None, false or empty was not given.
+    "problem" among them says why the command line could not be parsed. ``database``: False for programs
+    that do not use the database.
     """
     problem = options.get("problem")
     if problem:
@@ -179,7 +179,7 @@ def config_from(
 
 
 def _behaviour(sources: Sources) -> Config:
-    """Return a configuration without services, its names still provisional."""
+    """Return a configuration without services, whose names are still provisional."""
     update = sources.value(settings.WORKER_UPDATE_INTERVAL)
     return Config(
         env=sources.env,
@@ -206,7 +206,7 @@ def _behaviour(sources: Sources) -> Config:
 
 
 def log_config_from(options: Mapping[str, object], environ: Mapping[str, str]) -> LogConfig:
-    """Return where the log goes, however much else is wrong: that is to be told there."""
+    """Return where the log goes, even if other settings are wrong: their errors must be logged there."""
     return _log(gather(options, environ))
 
 
@@ -281,18 +281,18 @@ def _has_password(urls: str) -> bool:
 
 
 def _urls(text: str) -> list[str]:
-    """Split at the commas between URLs; a password may have some of its own."""
+    """Split a text at the commas between URLs; a password may contain commas too."""
     return re.split(r"[,\s]+(?=amqps?://)", text.strip(", \n"), flags=re.IGNORECASE)
 
 
 def _endpoint(url: str, silence_limit: float) -> AmqpEndpoint:
-    """Parse a URL; one that ends in "/" means the vhost "/", as nobody has one without a name."""
+    """Parse a URL; if it ends in "/", the vhost is "/", because nobody uses one without a name."""
     if re.search(r"(^|@)[^@]*,[^@]*$|@[^@]*,", url):
         raise ValueError("each of several URLs begins with amqp:// or amqps:// (a , in one is %2C)")
-    # A broker is given up after two intervals of silence, and that takes up to half another to find out.
+    # A broker is dropped after two silent intervals, which takes up to half an interval to notice.
     heartbeat = max(1, int(silence_limit / 2.4))
     endpoint = parse_amqp_url(url, heartbeat=heartbeat)
-    # Without heartbeats nothing would tell a silent network from one on which nothing is said.
+    # Without heartbeats, a dead network can't be told from an idle one.
     endpoint = replace(endpoint, heartbeat=endpoint.heartbeat or heartbeat)
     return endpoint if endpoint.vhost else replace(endpoint, vhost="/")
 
@@ -308,7 +308,7 @@ def _with_account(sources: Sources, endpoint: AmqpEndpoint) -> AmqpEndpoint:
 
 
 UNVERIFIED = ("allow", "prefer", "require")
-"""libpq's words for TLS with whoever answers, if with TLS at all."""
+"""libpq's modes that use TLS, if at all, without verifying the server."""
 
 
 def _database(sources: Sources) -> dict[str, str]:
@@ -342,6 +342,6 @@ def _etcd(sources: Sources) -> tuple[tuple[str, int], ...]:
     hosts = sources.value(settings.ETCD_HOST)
     port = sources.optional(settings.ETCD_PORT)
     tried = ETCD_PORTS if port is None else (port,)
-    # Every member is tried at the likelier port before any is tried at the other.
+    # All members are tried at the likelier port before any is tried at the other port.
     pairs = ((host, own or other) for other in tried for host, own in hosts)
     return tuple(dict.fromkeys(pairs))

@@ -1,7 +1,7 @@
-"""``database_<env>.yml``: ActiveRecord's keys, made into libpq's. Pure.
+"""Translates ``database_<env>.yml`` from ActiveRecord's keys to libpq's. Pure.
 
-Values are text just as it is written: what YAML takes for a number, a date or a truth value (a password
-such as 0123 or ``no``) is none here.
+Values are text exactly as written. What YAML would read as a number, a date or a truth value (a password
+such as 0123 or ``no``) stays text.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ADAPTERS = frozenset({"postgresql", "postgres", "postgis"})
 """ActiveRecord's adapters, and schemes of a ``url``, that mean PostgreSQL."""
 
 RENAMED = {"username": "user", "database": "dbname"}
-"""ActiveRecord's names of libpq's keywords, where they differ."""
+"""ActiveRecord's names for libpq's keywords, where they differ."""
 
 _IGNORED_WORDS = """
 adapter advisory_locks allow_concurrency checkout_timeout collation connection_limit ctype
@@ -33,10 +33,10 @@ seeds statement_limit statement_timeout strict tablespace template timeout
 use_metadata_table variables verify_timeout wait_timeout
 """
 IGNORED = frozenset(_IGNORED_WORDS.split())
-"""ActiveRecord's keys that concern its own pool, cache, session or new databases, and nothing here."""
+"""ActiveRecord's keys that only concern its own pool, cache, session or new databases."""
 
 SEARCH_PATH = ("schema_search_path", "schema_order")
-"""ActiveRecord's names of the schemas in which tables are."""
+"""ActiveRecord's names for the schemas that contain the tables."""
 
 _LIBPQ_WORDS = """
 application_name channel_binding client_encoding connect_timeout dbname fallback_application_name
@@ -47,7 +47,7 @@ sslcert sslcertmode sslcompression sslcrl sslcrldir sslkey sslmode sslnegotiatio
 sslrootcert sslsni target_session_attrs tcp_user_timeout user
 """
 LIBPQ = frozenset(_LIBPQ_WORDS.split())
-"""The keywords of libpq 17; an older one refuses the newest of them when it connects."""
+"""The keywords of libpq 17. An older libpq rejects the newest of them when it connects."""
 
 NUMBERS = frozenset(
     {"connect_timeout", "tcp_user_timeout"} | {word for word in LIBPQ if "keepalives" in word}
@@ -55,18 +55,18 @@ NUMBERS = frozenset(
 """Keywords whose values are whole numbers."""
 
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-"""What ``sslmode`` may be."""
+"""Allowed values of ``sslmode``."""
 
 
 class _Twice(yaml.MarkedYAMLError):
-    """A key stands there a second time."""
+    """A key occurs twice."""
 
 
 class _TextLoader(yaml.SafeLoader):
-    """Reads every plain value as text, but for null (``~`` or nothing) and the merge key ``<<``."""
+    """Reads every plain value as text, except null (``~`` or nothing) and the merge key ``<<``."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Refuse keys that stand there twice, before those of other mappings are merged in."""
+        """Refuse keys that occur twice, before keys of other mappings are merged in."""
         seen: set[str] = set()
         for key, _ in node.value:
             if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
@@ -83,7 +83,7 @@ _TextLoader.yaml_implicit_resolvers = {
 
 
 def read_database(path: Path, env: str) -> dict[str, str]:
-    """Return libpq's keywords and values from a file, or from its section named as the environment.
+    """Return libpq's keywords and values from a file, or from its section for the environment.
 
     Raises `ConfigError`, whose problems name the file and the key, never a value that may be secret.
     """
@@ -137,13 +137,13 @@ _YAML_FAULTS = {
     r"character '\t'": "is not valid YAML: there is a tab, expected blanks",
     "another document": "a second document begins here (---), expected one",
     "a constructor for the tag": "is not valid YAML here: a value begins with !, expected it in quotes",
-    "mapping values are not allowed": "is not valid YAML: there is a colon too much, or wrong indentation;"
+    "mapping values are not allowed": "is not valid YAML: there is one colon too many, or wrong indentation;"
     " expected 'key: value', with a value in quotes that has a colon and a blank in it",
     "unexpected end of stream": "is not valid YAML: a quote is not closed",
     "that cannot start any token": "is not valid YAML: a value begins with a special sign, expected it in"
     " quotes",
 }
-"""What is wrong, by a part of the library's own text; that may quote a part of the password."""
+"""Our texts, by a part of the library's own text. That one may quote a part of the password."""
 
 
 def _yaml_fault(error: yaml.MarkedYAMLError) -> str:
@@ -161,7 +161,7 @@ def _kind(content: object) -> str:
 
 
 def _section(name: str, content: Mapping[str, object], env: str) -> dict[str, object]:
-    """Return the keys that have values: all of the file, or those of the environment's section."""
+    """Return the keys that have values: from the whole file, or from the environment's section."""
     own = content.get(env)
     known = LIBPQ | IGNORED | set(RENAMED) | set(SEARCH_PATH) | {"url"}
     sections = [key for key, value in content.items() if isinstance(value, dict)]
@@ -183,14 +183,14 @@ NEEDED = {
     "port": "a port, or no such line, for 5432",
     "database": "the database's name",
 }
-"""Keys that may be left out, but not be empty, which somebody meant to fill."""
+"""Keys that may be left out but not be empty: somebody meant to fill them in."""
 
 SECRET = ("password", "sslpassword")
-"""Keys whose values nobody may see."""
+"""Keys whose values must never be shown."""
 
 
 def _translated(given: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """Return libpq's keywords with their values, and what is wrong. What a ``url`` says goes first."""
+    """Return libpq's keywords with their values, and the problems. A ``url`` takes precedence."""
     try:
         in_url = _url(given.get("url", ""))
     except ValueError as error:
@@ -209,7 +209,7 @@ def _translated(given: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
 
 
 def _with_search_path(given: Mapping[str, str]) -> dict[str, str]:
-    """Return libpq's keywords for ActiveRecord's ``schema_search_path`` as well."""
+    """Return libpq's keywords, with ActiveRecord's ``schema_search_path`` translated as well."""
     paths = [given[key] for key in SEARCH_PATH if key in given]
     others = {key: value for key, value in given.items() if key not in SEARCH_PATH}
     if paths:
@@ -219,7 +219,7 @@ def _with_search_path(given: Mapping[str, str]) -> dict[str, str]:
 
 
 def list_faults(database: Mapping[str, str]) -> Iterator[str]:
-    """Yield what is wrong with lists of hosts: each has an address and a port, or all have one."""
+    """Yield the problems of host lists: each host needs its own address and port, or all share one."""
     hosts = max(len(database.get(key, "").split(",")) for key in ("host", "hostaddr"))
     for key in ("host", "hostaddr", "port"):
         values = len(database.get(key, "").split(","))
@@ -228,7 +228,7 @@ def list_faults(database: Mapping[str, str]) -> Iterator[str]:
 
 
 def _file_faults(database: Mapping[str, str]) -> Iterator[str]:
-    """Yield what is wrong with the files for TLS; libpq would go on without those that are not there."""
+    """Yield the problems of TLS files; libpq would silently ignore files that do not exist."""
     ca, cert, key = (database.get(name) for name in ("sslrootcert", "sslcert", "sslkey"))
     try:
         if ca is not None and ca != "system":
@@ -236,7 +236,7 @@ def _file_faults(database: Mapping[str, str]) -> Iterator[str]:
     except FileFault as fault:
         yield f"sslrootcert: {fault}"
     try:
-        # Without a file, libpq looks for it in the user's folder; with a colon, the key is no file.
+        # Without a file name, libpq looks in the user's folder; a key with a colon is not a file.
         if cert is not None and key is not None and ":" not in key:
             check_identity(cert, key, database.get("sslpassword"))
         elif cert is not None:
@@ -262,7 +262,7 @@ def _faults(given: Mapping[str, str]) -> Iterator[str]:
 
 
 def _faults_in_url(said: Mapping[str, str]) -> Iterator[str]:
-    """Yield what is wrong with a URL; its parts are not shown, since a bare / or ? may have cut it."""
+    """Yield the problems of a URL, not quoting its parts: an unencoded / or ? may have cut a password."""
     for key, value in said.items():
         keyword = RENAMED.get(key, key)
         if keyword not in LIBPQ | IGNORED:
@@ -286,7 +286,7 @@ def _unsafe(value: str) -> str | None:
 
 
 def wrong_value(keyword: str, value: str) -> str | None:
-    """Return what was expected where a value is one that libpq would refuse again and again."""
+    """Return what was expected if libpq would always reject a value, otherwise None."""
     if keyword in ("host", "hostaddr", "dbname") and _is_connection(value):
         return "a name alone; a URL goes into url, user and password into username and password"
     if keyword == "port" and not all(_is_port(port) for port in value.split(",")):
@@ -299,17 +299,17 @@ def wrong_value(keyword: str, value: str) -> str | None:
 
 
 def _is_connection(text: str) -> bool:
-    """Tell whether a value may be a URL, an account or a connection string, which may hold a password."""
+    """Tell whether a value may be a URL, an account or a connection string, and so contain a password."""
     return re.search(r"\w:/|.@|\bpass(word|wd)?\s*=", text, re.IGNORECASE) is not None
 
 
 def _is_port(text: str) -> bool:
-    # Several hosts may have an empty port among theirs: the default.
+    # In a list of ports, an empty one means the default.
     return text == "" or (re.fullmatch(r"[0-9]{1,5}", text) is not None and 0 < int(text) < 65536)
 
 
 def _url(url: str) -> dict[str, str]:
-    """Return what a ``postgresql://`` URL says, by libpq's and ActiveRecord's keys; nothing of none."""
+    """Return what a ``postgresql://`` URL says, by libpq's and ActiveRecord's keys; empty without a URL."""
     if not url:
         return {}
     scheme, separator, rest = url.partition("://")
@@ -319,7 +319,7 @@ def _url(url: str) -> dict[str, str]:
     rest, _, query = rest.partition("?")
     authority, _, dbname = rest.partition("/")
     if "@" in dbname + query:
-        # Most likely a password with a bare / or ? in it.
+        # Most likely a password with an unencoded / or ?.
         raise ValueError(f"there is an @ behind the host; {_ENCODED}")
     account, at, hosts = authority.rpartition("@")
     user, colon, password = account.partition(":")
@@ -329,7 +329,7 @@ def _url(url: str) -> dict[str, str]:
 
 
 def _hosts(hosts: str) -> dict[str, str]:
-    """Split "host:port,[::1]" as libpq wants it: the hosts and the ports, each joined by commas."""
+    """Split "host:port,[::1]" into libpq's lists of hosts and ports, each joined by commas."""
     matches = [re.fullmatch(r"(\[[^\]]*\]|[^:\[\]]*)(?::([^:]*))?", each) for each in hosts.split(",")]
     found = [match for match in matches if match]
     if len(found) != len(matches):

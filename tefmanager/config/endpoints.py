@@ -1,4 +1,4 @@
-"""Where a message broker is and how to log in, parsed from AMQP URIs; how to get into Etcd. Pure values."""
+"""Addresses and logins of message brokers, parsed from AMQP URIs, and access to Etcd. Pure values."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from tefmanager.config.kinds import is_host, shown
 from tefmanager.config.tls_files import TlsFiles
 
 DEFAULT_PORTS = {"amqp": 5672, "amqps": 5671}
-"""Ports by scheme, as registered."""
+"""Registered ports by scheme."""
 
 DEFAULT_HEARTBEAT = 5
-"""Seconds between heartbeats where the URI names none; the broker may ask for less."""
+"""Seconds between heartbeats if the URI does not say; the broker may ask for less."""
 
 TLS_KEYS = frozenset({"cacertfile", "certfile", "keyfile", "verify", "server_name_indication"})
-"""Query keys of an ``amqps`` URI, named as RabbitMQ's own clients name them."""
+"""Query keys of an ``amqps`` URI, with the same names as in RabbitMQ's own clients."""
 
 FILE_KEYS = ("cacertfile", "certfile", "keyfile")
 """Those of them that name files."""
 
 VERIFY = ("verify_peer", "verify_none")
-"""What ``verify`` may be."""
+"""Allowed values of ``verify``."""
 
 OTHER_KEYS = frozenset({"auth_mechanism", "channel_max", "connection_timeout", "frame_max"})
-"""Query keys that other clients understand; they change nothing here."""
+"""Query keys for other clients; they have no effect here."""
 
 MAX_HEARTBEAT = 65535
-"""Largest heartbeat the protocol can carry, in seconds."""
+"""The longest heartbeat that the protocol can express, in seconds."""
 
 NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
 
@@ -46,7 +46,7 @@ class AmqpEndpoint:
         password: its password.
         vhost: the broker's virtual host.
         heartbeat: seconds; 0 switches heartbeats off.
-        tls: whether to speak TLS.
+        tls: whether to use TLS.
         options: further query keys of the URI by name, such as ``cacertfile``.
     """
 
@@ -66,19 +66,19 @@ class AmqpEndpoint:
         return TlsFiles(get("cacertfile"), get("certfile"), get("keyfile"))
 
     def __str__(self) -> str:
-        """Name the place for people: "host:5672, vhost /"."""
+        """Return the address for people: "host:5672, vhost /"."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}, vhost {self.vhost or '(empty)'}"
 
 
 @dataclass(frozen=True, slots=True)
 class EtcdAccess:
-    """How to get into Etcd.
+    """TLS files and login for Etcd.
 
     Attributes:
         tls: the files for https; None for http.
-        user: whom to log in as; None: nobody.
-        password: the user's.
+        user: the user to log in as; None: no login.
+        password: the user's password.
     """
 
     tls: TlsFiles | None = None
@@ -87,17 +87,17 @@ class EtcdAccess:
 
     @property
     def basic(self) -> str:
-        """Both as HTTP's basic authentication has them."""
+        """User and password in the form of HTTP basic authentication."""
         return b64encode(f"{self.user}:{self.password}".encode()).decode()
 
 
 def parse_amqp_url(url: str, heartbeat: int = DEFAULT_HEARTBEAT) -> AmqpEndpoint:
-    """Return the endpoint an AMQP URI names, such as ``amqp://user:pass@host:5672/vhost?heartbeat=10``.
+    """Return the endpoint of an AMQP URI such as ``amqp://user:pass@host:5672/vhost?heartbeat=10``.
 
     The rules are those of RabbitMQ's URI specification: user, password, host and vhost are percent-decoded;
     no path at all means vhost ``/``, the path ``/`` means the vhost with the empty name, ``/%2f`` is ``/``.
-    ``heartbeat`` counts where the URI names none.
-    Raises `ValueError` with a text for people that never holds the password.
+    ``heartbeat`` is used if the URI names none. Raises `ValueError` with a text for people that never
+    contains the password.
     """
     parts, port = _split(url.strip())
     host = unquote(parts.hostname or "") or "127.0.0.1"
@@ -118,7 +118,7 @@ def parse_amqp_url(url: str, heartbeat: int = DEFAULT_HEARTBEAT) -> AmqpEndpoint
 
 
 def _split(url: str) -> tuple[SplitResult, int | None]:
-    # The library's errors quote what they could not read, and that may be a part of the password.
+    # The library's errors quote the text that they could not parse: perhaps a part of the password.
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -128,7 +128,7 @@ def _split(url: str) -> tuple[SplitResult, int | None]:
     if "#" in url:
         raise ValueError("a # in an AMQP URI has to be written as %23")
     if "@" in parts.path + parts.query:
-        # Most likely a password with a bare / or ? in it: nothing of it may be quoted.
+        # Most likely a password with an unencoded / or ?: nothing of it may be quoted.
         raise ValueError("write @ as %40, and / and ? in a user name or password as %2f and %3f")
     try:
         port = parts.port
@@ -171,7 +171,7 @@ def _query(query: str) -> dict[str, str]:
     for pair in filter(None, query.split("&")):
         key, _, value = pair.partition("=")
         if key not in TLS_KEYS | OTHER_KEYS | {"heartbeat"}:
-            # It may be the rest of a password with a bare ? in it.
+            # It may be the rest of a password with an unencoded ?.
             known = ", ".join(sorted(TLS_KEYS | OTHER_KEYS | {"heartbeat"}))
             raise ValueError(f"there is an unknown key after the ?, known are {known}")
         options[key] = _decoded(value, key)

@@ -1,4 +1,4 @@
-"""The settings for HTTP: where, and the token. Pure."""
+"""The settings for HTTP: the address, and the token. Pure."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tefmanager.config.kinds import shown_path
 from tefmanager.config.sources import Sources
 
 SHORTEST_TOKEN = 12
-"""Characters that a token has at least."""
+"""The least number of characters of a token."""
 
 LONGEST_TOKEN = 1024
-"""Bytes of the token's file that are read."""
+"""How many bytes of the token's file are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +22,10 @@ class HttpConfig:
     """What is served over HTTP.
 
     Attributes:
-        endpoint: where, in Twisted's words; empty: nowhere.
-        asked: somebody asked for it, and it is not the default.
-        token: what a request has to bring along to do something, or None where none can.
-        hosts: names and addresses that requests may be for, beside those of this machine's loopback.
+        endpoint: the address as a Twisted endpoint; empty: no HTTP.
+        asked: the address was configured; it is not the default.
+        token: the token that a request for a change must contain; None: no changes are possible.
+        hosts: names and addresses that requests may be for, in addition to this machine's loopback.
     """
 
     endpoint: str = "tcp:8090:interface=127.0.0.1"
@@ -35,7 +35,7 @@ class HttpConfig:
 
 
 def http_config(sources: Sources) -> HttpConfig:
-    """Return what the settings say; what is wrong goes to the problems of the sources."""
+    """Return the HTTP configuration; problems are added to those of the sources."""
     asked = sources.find(settings.HTTP) is not None
     hosts = sources.optional(settings.HTTP_HOST) or ()
     return HttpConfig(sources.value(settings.HTTP), asked, _token(sources), hosts)

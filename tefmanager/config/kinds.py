@@ -1,4 +1,4 @@
-"""What a setting is, what its text may be, and what becomes of it. Pure."""
+"""The kinds of settings: which texts they accept, and how those become values. Pure."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
 
 SHORTSTR = 255
-"""Most bytes of a queue's, an exchange's or a routing key's name: AMQP's short string."""
+"""The most bytes in the name of a queue, an exchange or a routing key: AMQP's short string."""
 
 LONGEST_SUFFIX = ".manager.rejected"
-"""The longest of the endings that make names out of the name prefix."""
+"""The longest suffix that is appended to the name prefix."""
 
 ETCD_PORTS = (2379, 4001)
-"""Where Etcd is looked for when nobody says: its own port, then the one it had before version 2."""
+"""Ports tried for Etcd if none is configured: its own, then the one it used before version 2."""
 
 
 class Environment(StrEnum):
@@ -33,16 +33,16 @@ class Environment(StrEnum):
 
 
 class EtcdApi(StrEnum):
-    """Which of Etcd's interfaces holds the resources."""
+    """Which of Etcd's APIs holds the resources."""
 
     AUTO = "auto"
-    """v2 where its base key exists, otherwise v3."""
+    """v2 if its base key exists, otherwise v3."""
     V2 = "v2"
     V3 = "v3"
 
 
 class UnknownResources(StrEnum):
-    """What becomes of a task that names a resource without an entry in Etcd."""
+    """How to treat a task that names a resource without an entry in Etcd."""
 
     ALLOW = "allow"
     """The name limits nothing."""
@@ -51,14 +51,14 @@ class UnknownResources(StrEnum):
 
 
 class LogFormat(StrEnum):
-    """What the lines of the log look like."""
+    """The format of log lines."""
 
     TEXT = "text"
     JSON = "json"
 
 
 class Threshold(StrEnum):
-    """The least important level that is logged."""
+    """The lowest level that is logged."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -71,9 +71,9 @@ class Kind(Generic[T]):
     """One kind of value.
 
     Attributes:
-        parse: makes the value of its text; raises ValueError, whose text nobody sees.
-        expected: what fits, for people: "a number of seconds above 0".
-        sign: stands for the value in the help of an option: "SECONDS". Empty for a flag.
+        parse: converts a text to the value; raises ValueError, whose text is never shown.
+        expected: the accepted values, for people: "a number of seconds above 0".
+        sign: the placeholder in an option's help: "SECONDS". Empty for a flag.
     """
 
     parse: Callable[[str], T]
@@ -82,14 +82,14 @@ class Kind(Generic[T]):
 
 
 _SECRETIVE = re.compile(r"@|\w:/|pass(word|wd)?\s*[=:]", re.IGNORECASE)
-"""What is found in URLs with accounts and in libpq's connection strings."""
+"""Matches URLs with accounts and libpq's connection strings."""
 
 
 def shown(text: str, limit: int = 60) -> str:
-    """Return a found text as it may stand in an error line: quoted, short, without a password.
+    """Return a text for an error line: quoted, short, without a password.
 
-    Nothing is shown of what may be an account, a URL or a connection string: it may have been cut
-    anywhere. Of "name:text", which may be an account as well, only the name.
+    Nothing is shown of a text that may be an account, a URL or a connection string, because it may have
+    been cut anywhere. Of "name:text", which may be an account too, only the name is shown.
     """
     if _SECRETIVE.search(text):
         return "'***'"
@@ -98,12 +98,12 @@ def shown(text: str, limit: int = 60) -> str:
 
 
 def shown_name(text: str) -> str:
-    """Return the name of a key or a section as it may stand in an error line; one that is none, quoted."""
+    """Return the name of a key or a section for an error line; quoted if it is not a proper name."""
     return text if re.fullmatch(r"[\w .-]{1,60}", text) else shown(text)
 
 
 def shown_path(path: object) -> str:
-    """Return a file's name for an error line: as it is, unless that would break or betray anything."""
+    """Return a file's path for an error line, unless it would break the line or reveal a secret."""
     text = str(path)
     harmless = text.isprintable() and not _SECRETIVE.search(text)
     return text if harmless else shown(text, 200)
@@ -166,7 +166,7 @@ def _text(text: str) -> str:
 
 
 def _endpoint(text: str) -> str:
-    """Take Twisted's words for a place to listen at; empty is nowhere."""
+    """Check a Twisted endpoint description; empty means none."""
     if text and not re.fullmatch(r"[a-z]\w*:.+", text):
         raise ValueError
     return text
@@ -178,7 +178,7 @@ def is_short(name: str, room: int = SHORTSTR) -> bool:
 
 
 def _name_prefix(text: str) -> str:
-    """Keep to what is a queue's name and also a part of a lock's key in Etcd."""
+    """Accept only what can be part of a queue's name and of a lock key in Etcd."""
     room = SHORTSTR - len(LONGEST_SUFFIX)
     if not is_short(text, room) or text.startswith("amq.") or re.search(r"[\s/~|]", text):
         raise ValueError
@@ -243,16 +243,16 @@ class Setting(Generic[T]):
 
     Attributes:
         name: the option without its dashes, and the key in the INI file.
-        kind: what its text may be.
-        default: text that stands for it where nobody sets it; empty: nothing, or worked out.
+        kind: which texts it accepts.
+        default: the text that is used if nobody sets it; empty: no value, or a computed one.
         help: a sentence or two for people, without the default.
-        variables: variables beside ``TEF_MANAGER_<NAME>``; ``<ENV>`` stands for the environment.
-        default_note: says the default, where ``default`` does not.
+        variables: variables in addition to ``TEF_MANAGER_<NAME>``; ``<ENV>`` stands for the environment.
+        default_note: describes the default if ``default`` does not.
         option: it may be given on the command line.
         in_file: it may be given in the INI file.
-        secret: its text may hold a password and is never shown.
+        secret: its text may contain a password and is never shown.
         repeatable: the option may be given several times.
-        may_be_empty: an empty text counts like any other.
+        may_be_empty: an empty text is a value like any other.
     """
 
     name: str
@@ -268,7 +268,7 @@ class Setting(Generic[T]):
     may_be_empty: bool = False
 
     def variable_names(self, env: str) -> Iterator[str]:
-        """Yield the environment variables that may hold it, the first of them that is set wins."""
+        """Yield the environment variables that may contain it; the first one that is set counts."""
         yield self.own_variable
         for template in self.variables:
             yield template.replace("<ENV>", env.upper())
@@ -295,7 +295,7 @@ ENDPOINT = Kind(
 )
 FOLDER = Kind(_text, "the folder that holds database_<env>.yml", "FOLDER")
 ONE_LINE = (TEXT, FILE, FOLDER)
-"""Kinds that take any text, but no line break."""
+"""Kinds that accept any text without a line break."""
 URL = Kind(_text, "amqp://user:password@host:port/vhost", "URL")
 SILENCE = Kind(_silence, "a number of seconds, 3 or more", "SECONDS")
 SECONDS = Kind(_seconds, "a number of seconds above 0, such as 30 or 0.5", "SECONDS")

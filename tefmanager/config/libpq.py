@@ -1,4 +1,4 @@
-"""libpq's variables in the environment: which of them count beside ``database_<env>.yml``. Pure."""
+"""Finds out which of libpq's environment variables have an effect beside ``database_<env>.yml``. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PGSSLMINPROTOCOLVERSION=ssl_min_protocol_version PGSSLMODE=sslmode PGSSLROOTCERT
 PGSSLSNI=sslsni PGTARGETSESSIONATTRS=target_session_attrs PGUSER=user
 """
 VARIABLES = dict(pair.split("=") for pair in _VARIABLES.split())
-"""libpq's variables, and the keywords in whose place they stand."""
+"""libpq's variables, each with the keyword that it stands for."""
 
 PLACE = {"PGHOST": "host", "PGHOSTADDR": "hostaddr", "PGPORT": "port"}
 """Those that say where the database is."""
@@ -31,7 +31,7 @@ _FILES = ("passfile", "sslcert", "sslcrl", "sslcrldir", "sslkey", "sslrootcert")
 
 
 def with_whole_paths(database: Mapping[str, str]) -> dict[str, str]:
-    """Return libpq's keywords with files named from the root: a daemon may change its folder."""
+    """Return libpq's keywords with absolute file paths: a daemon may change its folder."""
 
     def whole(keyword: str, value: str) -> str:
         named = keyword in _FILES and value != "system" and ":" not in value
@@ -41,14 +41,14 @@ def with_whole_paths(database: Mapping[str, str]) -> dict[str, str]:
 
 
 def variables_of_libpq(database: Mapping[str, str], environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield which of libpq's variables count, as the file says nothing of the same."""
+    """Yield the libpq variables that have an effect because the file does not set their keywords."""
     for variable, keyword in VARIABLES.items():
         if environ.get(variable) and keyword not in _said(database):
             yield f"{variable} counts for PostgreSQL: it is set, and the database's file says no {keyword}"
 
 
 def with_place(database: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
-    """Return libpq's keywords with where the database is, also where only variables say that.
+    """Return libpq's keywords including the database's address, even if only variables contain it.
 
     Raises `ConfigError`.
     """
@@ -68,7 +68,7 @@ def with_place(database: Mapping[str, str], environ: Mapping[str, str]) -> dict[
 
 
 def _said(database: Mapping[str, str]) -> set[str]:
-    """Return the keywords that variables do not change: who names a host wants no other address."""
-    # A service's file may say anything.
+    """Return the keywords that variables do not change: with a host, no variable for an address counts."""
+    # The file of a libpq service may set any keyword.
     of_service = set(VARIABLES.values()) if "service" in database else set()
     return {*database, *of_service, *({"hostaddr"} if "host" in database else ())}

@@ -1,4 +1,4 @@
-"""The command line of ``twistd tef-manager``, made from the table of settings."""
+"""The command line of ``twistd tef-manager``, built from the table of settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tefmanager.config.settings import GROUPS, SETTINGS, Setting
 from tefmanager.config.sources import nearest
 
 COLUMN = 31
-"""Where the help texts begin."""
+"""The column in which help texts begin."""
 
 INTRODUCTION = (
     "Sends each test task to a free worker of its type as soon as all its shared resources are free. "
@@ -39,10 +39,10 @@ def _given_once() -> list[Setting[Any]]:
 
 
 class Options(usage.Options):
-    """What was given on the command line, by name; None or 0 where it was not. Nothing is checked here.
+    """The options of the command line by name; None or 0 if not given. Values are not checked here.
 
-    A command line that can't be understood is told under "problem", so that it is reported like any
-    other bad setting, and not with twistd's own help in front.
+    If the command line can't be parsed, "problem" says why, so that it is reported like any other wrong
+    setting, without twistd's own help in front.
     """
 
     optParameters: ClassVar = [
@@ -63,7 +63,7 @@ class Options(usage.Options):
             self["problem"] = _explained(str(error))
 
     def opt_bind(self, binding: str) -> None:
-        """Remember one of the bindings."""
+        """Add a binding."""
         self.setdefault("bind", []).append(binding)
 
     def opt_version(self) -> None:
@@ -72,12 +72,12 @@ class Options(usage.Options):
         sys.exit(0)
 
     def parseArgs(self, *args: str) -> None:
-        """Refuse whatever is no option; it is not shown, since it may be anything."""
+        """Refuse every argument that is not an option, without showing it: it may be a secret."""
         if args:
             raise usage.UsageError("there is an argument, but tef-manager takes only options")
 
     def getUsage(self, width: int | None = None) -> str:
-        """Return the help, for a terminal of so many columns."""
+        """Return the help for a terminal of this width."""
         columns = width or _columns()
         groups = (_group(title, columns) for title in GROUPS)
         own = "Help:\n" + "".join(_entry(name, text, columns) for name, text in OWN)
@@ -115,7 +115,7 @@ def _entry(name: str, text: str, columns: int) -> str:
 
 
 def _explained(error: str) -> str:
-    """Return the parser's complaint with a hint; it names options, never their values."""
+    """Return the parser's error with a hint; it names options, never their values."""
     match = re.fullmatch(r"option --(\S+) not recognized", error)
     if match is None:
         return f"command line: {error}"

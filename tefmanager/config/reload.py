@@ -1,4 +1,4 @@
-"""What of a configuration may change while the manager runs. Pure."""
+"""Decides which settings may change while the manager runs. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LIVE = {
         settings.LOG_LEVEL,
     )
 }
-"""Settings that count as soon as they are read again; all others count from the next start on."""
+"""Settings that take effect as soon as they are read again; all others need a restart."""
 
 _OTHER_NAMES = {
     "bindings": "bind",
@@ -38,17 +38,17 @@ _OTHER_NAMES = {
     "http.token": "http-token-file",
     "http.hosts": "http-host",
 }
-"""Fields of `Config` that are set under another name, or under several, of which this is the first."""
+"""Fields of `Config` whose settings have another name; if there are several, the first one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reloaded:
-    """What came of reading the configuration again.
+    """The result of reading the configuration again.
 
     Attributes:
-        config: what to go by from now on: the new one, but for what needs a restart.
-        changed: "name=value" of each setting that counts from now on.
-        pending: names of those that count from the next start on; their values may be secrets.
+        config: the configuration from now on: the new one, except for settings that need a restart.
+        changed: "name=value" of each setting that has changed.
+        pending: names of changed settings that need a restart; without values, which may be secrets.
     """
 
     config: Config
@@ -57,7 +57,7 @@ class Reloaded:
 
 
 def reloaded(old: Config, new: Config) -> Reloaded:
-    """Let an old configuration become a new one, as far as that can be while the manager runs."""
+    """Return which parts of a new configuration replace the old one while the manager runs."""
     before = dict(_values(old))
     different = {_name(field): value for field, value in _values(new) if before[field] != value}
     return Reloaded(
@@ -68,7 +68,7 @@ def reloaded(old: Config, new: Config) -> Reloaded:
 
 
 def _values(config: Config) -> Iterator[tuple[str, object]]:
-    """Go through the fields of a configuration; those of a part of it are ``part.field``."""
+    """Iterate over the fields of a configuration; nested ones are named ``part.field``."""
     for each in fields(config):
         value = getattr(config, each.name)
         if each.name in ("log", "http"):

@@ -1,7 +1,7 @@
-"""The last line of defence for secrets: a text that leaves the process shows none of those it knows. Pure.
+"""The last line of defence for secrets: no text that leaves the process contains a known one. Pure.
 
-What reads configuration quotes no secret in the first place. But texts of others (of servers, libraries
-and tracebacks) may repeat what they were sent, and those pass through here.
+Code that reads configuration quotes no secret in the first place. But texts of others (of servers,
+libraries and tracebacks) may repeat what they were sent, and those pass through here.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from collections.abc import Iterable, Iterator
 from urllib.parse import quote, unquote
 
 HIDDEN = "***"
-"""What stands in the place of a secret."""
+"""The replacement for a secret."""
 
 LEAST_PIECE = 4
-"""Characters that a piece of a secret has at least to be hidden wherever it stands."""
+"""How many characters a piece of a secret must have to be hidden everywhere."""
 
 _PUBLIC = frozenset({"guest"})
-"""Passwords that everybody knows. To hide them would spoil texts, and hide nothing."""
+"""Passwords that everybody knows. Hiding them would spoil texts and protect nothing."""
 
 _CUTS = re.compile(r"[\s/?#@:,;&=%|\\'\"\[\]]+")
-"""Where a reader of URLs and the like would cut a secret that was not encoded."""
+"""Where a parser of URLs would cut a secret that was not encoded."""
 
 
 def passwords_in(urls: str) -> Iterator[str]:
-    """Yield what may be the passwords in a text that is meant as a URL, or as several."""
+    """Yield possible passwords in a text that is meant as one URL or several."""
     for url in re.split(r"[,\s]+(?=\w+://)", urls):
         account, at, _ = url.partition("://")[2].rpartition("@")
         password = account.partition(":")[2] if at else ""
@@ -35,7 +35,7 @@ def passwords_in(urls: str) -> Iterator[str]:
 
 
 class Secrets:
-    """Texts to hide, and what they look like on their way."""
+    """The texts to hide, in all forms in which they may occur."""
 
     def __init__(self, texts: Iterable[str] = ()) -> None:
         self._known: set[str] = set()
@@ -43,7 +43,7 @@ class Secrets:
         self.learn(texts)
 
     def learn(self, texts: Iterable[str]) -> None:
-        """Hide these as well from now on; empty ones are none."""
+        """Hide these texts too from now on; empty ones are ignored."""
         known = self._known | {form for text in texts if text not in _PUBLIC for form in _forms(text)}
         if known != self._known:
             self._known = known
@@ -56,18 +56,18 @@ class Secrets:
 
 
 KNOWN = Secrets()
-"""Those of this process."""
+"""The secrets of this process."""
 
 
 class Told(Exception):
-    """Something that a service said or did. Its text is for people, and shows no secret."""
+    """Something that a service said or did. Its text is for people and shows no secret."""
 
     def __init__(self, text: str = "") -> None:
         super().__init__(KNOWN.hide(text))
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """Yield a secret as it may stand in a text: itself, encoded, escaped, and in pieces."""
+    """Yield the forms in which a secret may occur in a text: itself, encoded, escaped, and in pieces."""
     if not secret:
         return
     yield secret
@@ -80,6 +80,6 @@ def _forms(secret: str) -> Iterator[str]:
 
 
 def _pattern(form: str) -> str:
-    """Return what finds a form; a short one counts as a word only, or it would be found everywhere."""
+    """Return a pattern for a form; a short form matches whole words only, or it would be everywhere."""
     found = re.escape(form)
     return found if len(form) >= LEAST_PIECE else rf"(?<!\w){found}(?!\w)"

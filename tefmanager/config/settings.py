@@ -1,4 +1,4 @@
-"""Every setting, once: options, environment, INI file and reference are made from this table. Pure."""
+"""The table of all settings. Options, environment, INI file and reference are made from it. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tefmanager.config import kinds
 from tefmanager.config.kinds import Setting as Setting
 
 SECTION = "tef-manager"
-"""The one section of the INI file."""
+"""The only section of the INI file."""
 
 
 CONFIG = Setting(
@@ -347,7 +347,7 @@ GROUPS: dict[str, tuple[Setting[Any], ...]] = {
     "Log": (LOG_FILE, LOG_FORMAT, LOG_LEVEL, LOG_EXCERPT),
     "Page": (HTTP, HTTP_HOST, HTTP_TOKEN_FILE),
 }
-"""All settings, in the order in which people are shown them."""
+"""All settings, in the order in which people see them."""
 
 SETTINGS: dict[str, Setting[Any]] = {
     setting.name: setting for group in GROUPS.values() for setting in group
@@ -356,7 +356,7 @@ SETTINGS: dict[str, Setting[Any]] = {
 
 
 def reference_table(group: str) -> str:
-    """Return the Markdown table of a group, as it stands in ``docs/configuration.md``."""
+    """Return the Markdown table of a group, as in ``docs/configuration.md``."""
     rows = ["| setting | variables | default | meaning |", "| --- | --- | --- | --- |"]
     return "\n".join([*rows, *(_reference_row(setting) for setting in GROUPS[group])])
 

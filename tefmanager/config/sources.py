@@ -1,4 +1,4 @@
-"""Where settings are found: options beat environment, environment beats file, file beats defaults. Pure."""
+"""Finds settings: options take precedence over environment, file and defaults, in this order. Pure."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class ConfigError(Exception):
     """The configuration can't be used.
 
     Attributes:
-        problems: all that is wrong, each for people: which variable, option or file, what was found
-            (never a password), what is expected. As text they are one line.
+        problems: all mistakes, for people: which variable, option or file, what was found (never a
+            password), what is expected. Joined, they are one line.
     """
 
     def __init__(self, problems: Sequence[str]) -> None:
@@ -36,7 +36,7 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The text of a setting, and where it stood: "--bind", "TEF_ENV", "/etc/x.ini: env"."""
+    """The text of a setting, and where it was found: "--bind", "TEF_ENV", "/etc/x.ini: env"."""
 
     text: str = field(repr=False)
     where: str
@@ -44,16 +44,16 @@ class Found:
 
 @dataclass
 class Sources:
-    """All that was given, and the problems that showed while it was read.
+    """Everything that was given, and the problems found while reading it.
 
     Attributes:
-        options: of the command line, by name; None, False, 0 or empty where not given.
+        options: options of the command line by name; None, False, 0 or empty if not given.
         environ: the environment variables.
-        file: what the INI file holds, by name.
-        env: the environment in force: "dev", "test" or "prod".
-        substitutes: what ``<env>`` and its like in a text stand for.
-        problems: what is wrong so far.
-        warnings: what is allowed, but hardly what was wanted, or not safe.
+        file: the contents of the INI file, by name.
+        env: the environment in use: "dev", "test" or "prod".
+        substitutes: replacements for ``<env>`` and the like.
+        problems: the problems so far.
+        warnings: what is allowed, but probably a mistake or not safe.
     """
 
     options: Mapping[str, object]
@@ -65,7 +65,7 @@ class Sources:
     warnings: list[str] = field(default_factory=list)
 
     def find(self, setting: Setting[T]) -> Found | None:
-        """Return the text that counts for a setting, or None where nobody gave any."""
+        """Return the text of a setting from the source that takes precedence, or None if it is not set."""
         return self._option(setting) or self._variable(setting) or self.file.get(setting.name)
 
     def _option(self, setting: Setting[T]) -> Found | None:
@@ -82,18 +82,18 @@ class Sources:
         return next((each for each in found if each.text or setting.may_be_empty), None)
 
     def is_set(self, name: str) -> bool:
-        """Tell whether a variable holds anything."""
+        """Tell whether a variable is set and not empty."""
         return bool(self.environ.get(name, "").strip())
 
     def optional(self, setting: Setting[T]) -> T | None:
-        """Return the value of a setting, or None where there is none or it is wrong (a problem then)."""
+        """Return the value of a setting, or None if it is not set, or is wrong (which adds a problem)."""
         found = self.find(setting)
         if found is None:
             return self._parse(setting, Found(setting.default, "default")) if setting.default else None
         return self._parse(setting, found)
 
     def value(self, setting: Setting[T]) -> T:
-        """Return the value of a setting that has a default; if it is wrong, a problem and the default."""
+        """Return the value of a setting; if it is wrong, add a problem and return the default."""
         value = self.optional(setting)
         return setting.kind.parse(self.substituted(setting.default)) if value is None else value
 
@@ -101,7 +101,7 @@ class Sources:
         if setting.secret and not self.is_text(found):
             return None
         try:
-            # A password may have anything in it, "<env>" as well.
+            # A password may contain anything, even "<env>".
             text = found.text if setting.secret else self.substituted(found.text)
             return setting.kind.parse(text)
         except ValueError:
@@ -110,21 +110,21 @@ class Sources:
             return None
 
     def is_text(self, found: Found) -> bool:
-        """Tell whether a text is UTF-8 without NUL; where it is not, that is a problem."""
+        """Tell whether a text is UTF-8 without NUL; add a problem if it is not."""
         fault = "is not UTF-8" if _SURROGATE.search(found.text) else "holds a NUL"
         if faulty := "\0" in found.text or fault == "is not UTF-8":
             self.problems.append(f"{found.where} {fault}, expected text")
         return not faulty
 
     def secrets(self) -> Iterator[str]:
-        """Yield all that may be a password in what was given, understood or not."""
+        """Yield everything in the sources that may be a password, whether it could be parsed or not."""
         for setting in SETTINGS.values():
             found = self.find(setting) if setting.secret else None
             if found is not None:
                 yield from passwords_in(found.text) if setting.kind is URL else (found.text,)
 
     def substituted(self, text: str) -> str:
-        """Return a text with ``<env>`` and its like replaced."""
+        """Return a text with ``<env>`` and the like replaced."""
         for name, replacement in self.substitutes.items():
             text = text.replace(name, replacement)
         return text
@@ -132,11 +132,11 @@ class Sources:
 
 _OWN = "TEF_MANAGER_"
 _OTHER_PROGRAMS = frozenset({"TEF_MANAGER_CRASH_AT", "TEF_WORK_NODE_ROOT_LOCATION"})
-"""Variables that are read elsewhere: in the manager's tests, and by workers."""
+"""Variables that others read: the manager's tests, and workers."""
 
 
 def doubtful_variables(sources: Sources) -> Iterator[str]:
-    """Yield what is most likely a mistake among the variables; none of them changes anything."""
+    """Yield warnings for variables that are probably mistakes; none of them has an effect."""
     known: set[str] = set()
     for setting in SETTINGS.values():
         known.update(name for env in Environment for name in setting.variable_names(env))
@@ -155,13 +155,13 @@ def doubtful_variables(sources: Sources) -> Iterator[str]:
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
-    """Return a hint, " (did you mean …?)", or nothing where no word is like it."""
+    """Return a hint, " (did you mean …?)", or an empty text if no word is similar."""
     close = difflib.get_close_matches(word, list(words), n=1)
     return f" (did you mean {close[0]}?)" if close else ""
 
 
 def read_ini(path: Path) -> dict[str, Found]:
-    """Return what an INI file holds, by setting; raises `ConfigError`."""
+    """Return the contents of an INI file, by setting; raises `ConfigError`."""
     parser = configparser.ConfigParser(
         interpolation=None, delimiters=("=",), default_section="", comment_prefixes=("#", ";")
     )
@@ -197,7 +197,7 @@ def _strangers(name: str, parser: configparser.ConfigParser) -> Iterator[str]:
 
 
 def _misread(setting: Setting[object], text: str) -> str:
-    """Return what is wrong with any value; the parser appends an indented line to the one before."""
+    """Return what is wrong with a value; the parser appends an indented line to the line before."""
     if "\0" in text:
         return "holds a NUL, expected text"
     if "\n" in text.strip() and setting.kind in ONE_LINE:
@@ -217,7 +217,7 @@ def _spelled(key: str) -> str:
 
 
 def _line(error: configparser.Error) -> int:
-    """Return where an INI file is wrong; the parser's own text would show the line."""
+    """Return the line number of a fault in an INI file; the parser's own text would quote the line."""
     if isinstance(error, configparser.MissingSectionHeaderError) or not isinstance(
         error, configparser.ParsingError
     ):
@@ -237,7 +237,7 @@ def _fault(error: configparser.Error) -> str:
 
 
 def gather(options: Mapping[str, object], environ: Mapping[str, str]) -> Sources:
-    """Read all sources, find out the environment, and return them. What is wrong is in its ``problems``."""
+    """Read all sources, determine the environment, and return them. Mistakes are in ``problems``."""
     sources = Sources(options, environ)
     config = sources.find(settings.CONFIG)
     if config is not None:

@@ -1,4 +1,4 @@
-"""The files that TLS needs, and what may be wrong with them. Pure."""
+"""Checks the files for TLS. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NoReturn
 from tefmanager.config.kinds import shown_path
 
 BEGIN = "-----BEGIN CERTIFICATE-----"
-"""What each certificate in a PEM file begins with."""
+"""The first line of each certificate in a PEM file."""
 
 
 class FileFault(ValueError):
@@ -30,8 +30,8 @@ class TlsFiles:
     """PEM files for one service.
 
     Attributes:
-        ca: certificates of whom to trust; None: those that the system trusts.
-        cert: our own certificate, followed by those of its issuers; None: we show none.
+        ca: certificates of the CAs to trust; None: those that the system trusts.
+        cert: the manager's certificate, followed by those of its issuers; None: none is sent.
         key: its private key; None: it is in the file of the certificate.
     """
 
@@ -41,15 +41,15 @@ class TlsFiles:
 
 
 def check_ca(path: str) -> None:
-    """Raise `FileFault` unless a file holds certificates to trust."""
+    """Raise `FileFault` unless a file contains CA certificates."""
     _certificates(path)
 
 
 def check_identity(cert: str, key: str | None = None, password: str | None = None) -> None:
-    """Raise `FileFault` unless one file holds a certificate, and the other the key that belongs to it.
+    """Raise `FileFault` unless one file contains a certificate and the other its private key.
 
-    ``key`` may be the same file, or None for that. ``password`` opens the key; without one, a key that
-    is encrypted is a fault.
+    ``key`` may be the same file, or None for that. ``password`` decrypts the key; without one, an encrypted
+    key is a fault.
     """
     _certificates(cert)
     key_file = cert if key is None else key
@@ -60,7 +60,7 @@ def check_identity(cert: str, key: str | None = None, password: str | None = Non
 
 def _check_pair(cert: str, key: str, password: str | None) -> None:
     def wanted() -> str:
-        # Without this, OpenSSL asks at the terminal.
+        # Without this, OpenSSL would ask for a password on the terminal.
         if password is None:
             raise FileFault(key, "is encrypted, expected a private key without a passphrase")
         return password

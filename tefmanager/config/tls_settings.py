@@ -1,4 +1,4 @@
-"""The settings for TLS and login: files that are there and fit each other, whole accounts. Pure."""
+"""Checks the settings for TLS and login: files exist and fit together, accounts are complete. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tefmanager.config.tls_files import FileFault, TlsFiles, check_ca, check_ide
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """Files, and where each was named."""
+    """Files, and the setting that named each of them."""
 
     files: TlsFiles
     ca: str
@@ -35,7 +35,7 @@ class _Given:
 
 
 def _fault(check: Callable[[], None], where: str, **others: str) -> Iterator[str]:
-    """Yield the fault that a check finds; ``others`` say where other files than the first were named."""
+    """Yield the fault that a check finds; ``others`` name the settings of other files than the first."""
     try:
         check()
     except FileFault as fault:
@@ -45,7 +45,7 @@ def _fault(check: Callable[[], None], where: str, **others: str) -> Iterator[str
 def with_tls(
     sources: Sources, endpoints: Sequence[AmqpEndpoint], url_where: str
 ) -> tuple[AmqpEndpoint, ...]:
-    """Return brokers with the files that settings name for them; those in their URLs are looked at, too."""
+    """Return the brokers with the files that settings name for them; files in URLs are checked, too."""
     given = _given(sources, settings.AMQP_CA, settings.AMQP_CERT, settings.AMQP_KEY)
     named = _first_found(sources, settings.AMQP_CA, settings.AMQP_CERT)
     if named is not None and not any(endpoint.tls for endpoint in endpoints):
@@ -75,7 +75,7 @@ def _check_all_alike(
 
 
 def _with_files(endpoint: AmqpEndpoint, files: TlsFiles) -> AmqpEndpoint:
-    # Absolute, as all others: they are read again at each connection.
+    # Absolute, like all others: they are read again for each connection.
     paths = {key: endpoint.options[key] for key in FILE_KEYS if key in endpoint.options}
     options = {**endpoint.options, **{key: str(Path(path).absolute()) for key, path in paths.items()}}
     if files.ca is not None:
@@ -99,7 +99,7 @@ def _faults(endpoint: AmqpEndpoint, given: _Given, url_where: str) -> Iterator[s
 
 
 def etcd_access(sources: Sources) -> EtcdAccess:
-    """Return how to get into Etcd."""
+    """Return TLS files and login for Etcd."""
     given = _given(sources, settings.ETCD_CA, settings.ETCD_CERT, settings.ETCD_KEY)
     sources.problems.extend(given.faults())
     named = _first_found(sources, settings.ETCD_CA, settings.ETCD_CERT)
@@ -132,7 +132,7 @@ def _given(sources: Sources, ca: Setting[str], cert: Setting[str], key: Setting[
 
 
 def _file(sources: Sources, setting: Setting[str]) -> str | None:
-    # Absolute, since the files are read again at each connection: a daemon may have changed its folder.
+    # Absolute: the files are read again for each connection, and a daemon may have changed its folder.
     text = sources.optional(setting)
     return None if text is None else str(Path(text).absolute())
 

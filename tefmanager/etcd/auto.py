@@ -1,4 +1,4 @@
-"""Finding out which of Etcd's APIs the resources are in."""
+"""Finds out which of Etcd's APIs holds the resources, and uses that one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tefmanager.support.lease import Lease
 
 
 async def has_v2_base(http: HttpClient, base: str) -> bool:
-    """Tell whether the base exists in the v2 API; if that is switched off, it does not.
+    """Tell whether the base exists in the v2 API; it does not if that API is switched off.
 
     Raises `ReservationsLost`.
     """
@@ -49,7 +49,7 @@ async def has_v3_keys(http: HttpClient, base: str) -> bool:
 
 @implementer(IResourceObserver)
 class _First:
-    """Hands on what an observer is told, and tells when there was something for the first time."""
+    """Passes everything on to an observer, and records when resources were first read or lost."""
 
     def __init__(self, observer: IResourceObserver) -> None:
         self._observer = observer
@@ -57,14 +57,14 @@ class _First:
         self._waiting: list[Deferred[None]] = []
 
     async def known(self) -> None:
-        """Return when everything has been read, or could not be."""
+        """Return when all resources have been read, or could not be read."""
         if not self._known:
             waiting: Deferred[None] = Deferred(self._waiting.remove)
             self._waiting.append(waiting)
             await waiting
 
     def now_known(self) -> None:
-        """Let everybody go on who waits."""
+        """Let all callers of `known` continue."""
         self._known = True
         waiting, self._waiting = self._waiting, []
         for each in waiting:
@@ -87,15 +87,15 @@ class _First:
 
 @implementer(IReservations)
 class AutoReservations:
-    """Reservations by v2 where the base exists there, otherwise by v3; decided at the first answer.
+    """Makes reservations in v2 if the base exists there, otherwise in v3; decided at the first answer.
 
-    While nothing is in the one that was chosen, that is no more than a guess, which each call looks into
-    again: the first resource may be made long after the manager was started, and all may move to v3.
+    While the chosen API has no resources, the choice is only a guess, and each call checks it again: the
+    first resource may be created long after the manager has started, and all may be moved to v3.
 
     The arguments are those of `tefmanager.etcd.adapter.EtcdReservations`.
 
     Attributes:
-        api: ``v2`` or ``v3``, or None while that is not known.
+        api: ``v2`` or ``v3``, or None until that is known.
     """
 
     _log = Logger()
@@ -183,8 +183,8 @@ class AutoReservations:
     async def _choose_again(self, empty: EtcdReservations) -> None:
         api = await self._api_now()
         if api == self.api or self._chosen is not empty or self._observer is None:
-            return  # right, or another call came first
-        # Nobody asks for anything until the resources there have been read.
+            return  # the choice is right, or another call has changed it
+        # No reservation is made until the resources there have been read.
         self._observer.resources_lost(f"resources are in the {api} API now, which is read first")
         self._first = _First(self._observer)
         self._use(api, self._first)
@@ -203,7 +203,7 @@ class AutoReservations:
             except CancelledError:
                 raise
             except Exception as error:
-                # Whatever it is, nothing would ever be reserved if this ended.
+                # Whatever the error is: if this coroutine ended, nothing would ever be reserved.
                 self._log.failure("could not find out which API to use; trying again")
                 self._lose(f"unexpected: {error!r}", observer)
                 await self._backoff.pause()

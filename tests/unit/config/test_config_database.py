@@ -197,7 +197,7 @@ def test_service_may_name_the_database(read: Read) -> None:
         ("database: d\npassword: !hunter2 x", ":2: is not valid YAML here: a value begins with !,"),
         ("database: d\npassword: 'hunter2", ":2: is not valid YAML: a quote is not closed"),
         ("database: d\npassword:\thunter2", ":2: is not valid YAML: there is a tab, expected blanks"),
-        ("database: d\npassword: hunter2: x", ":2: is not valid YAML: there is a colon too much"),
+        ("database: d\npassword: hunter2: x", ":2: is not valid YAML: there is one colon too many"),
         ("database: d\npassword: [hunter2", ":2: is not valid YAML (a value with special signs"),
         ("database: d\n---\npassword: hunter2", ":2: a second document begins here (---), expected one"),
         (
