@@ -59,8 +59,8 @@ class Said(Struct, frozen=True):
         return replace(self, doubt=Doubt.DONE, quiet=at)
 
     def left_again(self) -> Said:
-        """A goodbye is told that was told before."""
-        return replace(self, doubt=Doubt.LEFT)
+        """A goodbye is told that was told before. An end that is believed soon stays so."""
+        return self if self.doubt is Doubt.DONE else replace(self, doubt=Doubt.LEFT)
 
     def settled(self) -> Said:
         """Nothing is in doubt any more."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tefmanager.core.books.ledger import Ledger
 from tefmanager.core.model.entities import Attempt, Phase, Worker
 from tefmanager.core.model.timers import Timers
-from tefmanager.core.model.values import AttemptEnd, Moment
+from tefmanager.core.model.values import AttemptEnd, Doubt, Moment
 from tefmanager.core.running.workers import Workers
 from tefmanager.protocol import catalogue
 
@@ -115,7 +115,7 @@ class Deadlines:
     def _fell_silent(self, attempt: Attempt, now: Moment) -> None:
         worker = attempt.worker
         worker.busy = False
-        if attempt.said.doubt is not None:
+        if attempt.said.doubt in (Doubt.DONE, Doubt.STALE):
             self._attempts.complete(attempt.task, attempt, now)
         else:
             # What it said may have crossed its *working*: then it still has the task.

@@ -20,6 +20,12 @@ def test_an_end_told_again() -> None:
     assert UNHEARD.begun().done_again(5.0) == Said(first_hand=True, doubt=Doubt.STALE)
 
 
+def test_a_goodbye_told_again() -> None:
+    """The worker may have left; an end that is believed soon stays so."""
+    assert UNHEARD.begun().left_again() == Said(first_hand=True, doubt=Doubt.LEFT)
+    assert UNHEARD.done_again(5.0).left_again() == Said(quiet=5.0, doubt=Doubt.DONE)
+
+
 def test_first_hand_stays() -> None:
     """What was heard first-hand once is not forgotten when *working* is told again."""
     assert UNHEARD.begun().working(first_hand=False) == Said(first_hand=True, beats=True)

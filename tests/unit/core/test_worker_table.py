@@ -319,6 +319,15 @@ def test_idle_of_a_stalled_or_missing_worker_may_overtake_its_end(gone: float) -
     assert (grid.outcomes, grid.sent[-1]) == ({"T": Outcome.COMPLETED}, ("w", "U"))
 
 
+def test_a_goodbye_told_again_is_no_end_of_the_task() -> None:
+    """A task of which its worker said only that it is free is not done because the worker may have left."""
+    grid = Grid().say("w", "idle").submit("T").say("w", "working").say("w", "idle")
+    grid.wait(1.0).say("w", "offline", redelivered=True).wait(10.0)
+    assert grid.outcomes == {}
+    grid.say("v", "idle")
+    assert grid.sent[-1] == ("v", "T")
+
+
 def test_what_was_never_begun_is_waited_for_after_a_restart() -> None:
     """What stands in its queue, done by another, never counts for the next task."""
     grid = Grid().on(FakeDatabase()).say("v", "idle").submit("T", time_limit=5.0).say("v", "working")
