@@ -235,7 +235,9 @@ class Faults:
         guids = sorted({spec.guid for spec in dead if spec.suite is None})
         for _ in range(2):
             self.observer.sent.update(guids if how == "retry_dead" else ())
-            self.broker.put(QUEUE, json.dumps({"type": how, "data": {"guids": guids}}).encode())
+            body = json.dumps({"type": how, "data": {"guids": guids}}).encode()
+            self._send(body)
+        self.judge.to_settle.update(dict.fromkeys((spec.id for spec in dead if spec.suite is None), body))
 
     def broker_hangs(self, seconds: float) -> None:
         """RabbitMQ takes everything, and delivers nothing."""

@@ -88,6 +88,7 @@ class Judge:
         max_attempts: attempts after which a task is dead.
         newcomers: resources that were made while attempts were in flight.
         denied: resources that the manager may never change: tasks that need them wait for ever.
+        to_settle: the messages that want dead tasks retried or settled, by ids of the tasks.
         delay: seconds more that the manager may need after all is mended.
         time_limit: seconds that a task may take.
         clocks_right: no wall clock was ever behind, so nothing was done after its end.
@@ -111,6 +112,7 @@ class Judge:
         self._queue = queue
         self._max_attempts = max_attempts
         self.newcomers: set[str] = set()
+        self.to_settle: dict[int, bytes] = {}
         self.denied: set[str] = set()
         self.delay = 0.0
         self._since: dict[str, float] = {}
@@ -420,12 +422,19 @@ class Judge:
             gone = id in self._broker.destroyed or task.body in self._broker.forgotten.get("dead", ())
             if listed and not copies[id] and not gone:
                 self._observer.object(f"{guid} is dead, but not in the queue of the dead")
+            elif listed and self._asked_for(id):
+                self._observer.object(f"{guid} was to be retried or settled, and is dead as before")
             elif copies[id] > 1:
                 self._observer.object(f"of {guid} there are {copies[id]} copies in the dead queue")
             elif copies[id] and not listed:
                 self._observer.object(f"{guid} is settled, and in the queue of the dead")
         for stray in copies.keys() - rows.history.keys():
             self._observer.object(f"task {stray} is in the queue of the dead, and not in history")
+
+    def _asked_for(self, id: int) -> bool:
+        """Tell whether a message that the broker has not forgotten wants a dead task retried or settled."""
+        forgotten = self._broker.forgotten.get(self._queue, ())
+        return id in self.to_settle and self.to_settle[id] not in forgotten
 
     def _rejected(self) -> None:
         rejected = self._broker.ever("rejected")

@@ -328,6 +328,7 @@ class SimPublisher:
                 if self._process.world.chance.random() < TWICE:
                     self._broker.queues[name].appendleft(stored)
                     self.broken()
+                    return "it can't be gone on with"
         return None
 
     async def declare(self, queue: bytes) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -375,6 +376,17 @@ def lose_etcd_where(patch: MonkeyPatch, large: Callable[[FakeEtcd, Sequence[str]
     patch.setattr(FakeReservations, "_reserve", broken)
 
 
+def acknowledge_at_once(patch: MonkeyPatch) -> None:
+    """A message is acknowledged before what it asks for is done."""
+
+    @contextmanager
+    def hold(self: Unacknowledged, delivery: Delivery) -> Iterator[None]:
+        self._acknowledge(delivery.session, [delivery.tag])
+        yield
+
+    patch.setattr(Unacknowledged, "hold", hold)
+
+
 def replace_nothing(patch: MonkeyPatch) -> None:
     """A message that RabbitMQ is about to drop is not replaced."""
     patch.setattr(engine, "LAST", 1000)
@@ -464,6 +476,17 @@ DENIED = (
 DEAF = tuple(Step(0.5, "deafen_worker", (number, 200.0)) for number in (1, 3, 5))
 DEADLY = (*DEAF, Step(1.0, "submit", ("t0", "y", 1.0, (), None, 1.0)))
 DROPPED = (*DEADLY, Step(235.0, "settle_dead_tasks", ("settle_dead",)))
+KILLED = tuple(
+    (
+        *DEADLY,
+        Step(230.0, "slow", ("database", 20.0)),
+        Step(235.0, "submit", ("t1", "x", 1.0, (), None, 1.0)),
+        Step(235.05, "settle_dead_tasks", (how,)),
+        *(Step(235.1 + tenths / 10, "kill_manager", (1.0,)) for _ in range(2)),
+    )
+    for how in ("settle_dead", "retry_dead")
+    for tenths in range(0, 20, 5)
+)
 RETRIED = (*DEADLY, Step(235.0, "settle_dead_tasks", ("retry_dead",)))
 SLOW = (
     *(Step(0.5, "deafen_worker", (number, 50.0)) for number in (0, 2)),
@@ -641,6 +664,8 @@ MUTATIONS = {
     "sent again and still there": Mutation(
         without(DeadCopies, "look"), "is settled, and in the queue of the dead", (RETRIED,)
     ),
+    "settled and lost": Mutation(acknowledge_at_once, "is dead as before", KILLED[:4]),
+    "sent again and lost": Mutation(acknowledge_at_once, "is dead as before", KILLED[4:]),
     "dead too early": Mutation(die_early, "is dead after 1 attempts"),
     "bad message dropped": Mutation(without_async(Engine, "_reject"), "was not rejected", (GARBAGE,)),
     "bad message copied again": Mutation(forget_copies, "copies in the rejected queue", (FULL,)),
@@ -703,6 +728,7 @@ def test_what_is_whole_is_not_blamed() -> None:
         UNCOUNTED,
         CRASH,
         *FROZEN[::8],
+        *KILLED,
     ):
         assert play(SEED, story).violations == ()
     limits = (WIDE, BYTES, *SMALL, NO_SPACE, FORGOTTEN, NO_REJECTS, NO_DEAD, NO_WORKERS)
