@@ -137,8 +137,8 @@ _YAML_FAULTS = {
     r"character '\t'": "is not valid YAML: there is a tab, expected blanks",
     "another document": "a second document begins here (---), expected one",
     "a constructor for the tag": "is not valid YAML here: a value begins with !, expected it in quotes",
-    "mapping values are not allowed": "is not valid YAML: there is one colon too many, or wrong indentation;"
-    " expected 'key: value', with a value in quotes that has a colon and a blank in it",
+    "mapping values are not allowed": "is not valid YAML: there is one colon too many, or wrong indentation"
+    "; expected 'key: value', with a value in quotes that has a colon and a blank in it",
     "unexpected end of stream": "is not valid YAML: a quote is not closed",
     "that cannot start any token": "is not valid YAML: a value begins with a special sign, expected it in"
     " quotes",
