@@ -117,7 +117,7 @@ def send_tasks(
     for text, count in warned.items():
         click.echo(f"warning: {count} of the tasks can't run at the moment: {safe(text)}", err=True)
     for guid, text in refused:
-        click.echo(f"not taken: {safe(guid)}: {safe(str(text))}", err=True)
+        click.echo(f"not accepted: {safe(guid)}: {safe(str(text))}", err=True)
     return taken, refused
 
 
@@ -177,7 +177,7 @@ def _report(
         told = {"taken": sent - len(refused), "refused": dict(refused), "outcomes": outcomes}
         click.echo(json.dumps(told))
         return
-    click.echo(f"{sent - len(refused)} of {sent} tasks taken")
+    click.echo(f"{sent - len(refused)} of {sent} tasks accepted")
     if outcomes:
         counts = Counter(outcomes.values())
         click.echo(", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())))

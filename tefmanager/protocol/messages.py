@@ -154,7 +154,7 @@ def _parsed(
     body: bytes, size_limit: int, others: Mapping[str, Callable[[Fields, bytes], Other | Invalid]]
 ) -> Parsed | Other:
     if len(body) > size_limit:
-        return _not_json(f"{len(body)} bytes, at most {size_limit} are taken", body)
+        return _not_json(f"{len(body)} bytes, at most {size_limit} are accepted", body)
     try:
         body.decode()
         fields = read_fields(body)

@@ -147,9 +147,9 @@ def checked_query(given: Mapping[str, list[str]], known: Mapping[str, Parameter]
     found: dict[str, str] = {}
     for name, texts in given.items():
         if name not in known:
-            raise Refused(400, f"there is no parameter {name!r} here")
+            raise Refused(400, f"this path has no parameter {name!r}")
         if len(texts) != 1:
-            raise Refused(400, f"{name} is there more than once")
+            raise Refused(400, f"{name} is given more than once")
         found[name] = _checked(name, texts[0], known[name])
     return found
 
@@ -194,7 +194,7 @@ def _of_a_task(type: str) -> Callable[[View, Query, Names, bytes], Deferred[Stru
     async def find(view: View, guid: str) -> Struct:
         found = await _told(view, type, guid)
         if not isinstance(found, Struct):
-            raise Refused(404, "there is no task of this guid, and none in history")
+            raise Refused(404, "there is no task with this guid, not even in history")
         return found
 
     return lambda view, query, names, body: Deferred.fromCoroutine(find(view, names["guid"]))
@@ -240,7 +240,7 @@ def _read_body(body: bytes, wanted: type[B]) -> B:
     try:
         return msgspec.json.decode(body, type=wanted)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Refused(400, f"the body is not what is expected: {error}") from None
+        raise Refused(400, f"the body is invalid: {error}") from None
 
 
 def _suite(view: View, query: Query, names: Names, body: bytes) -> Accepted:
@@ -251,8 +251,8 @@ def _suite(view: View, query: Query, names: Names, body: bytes) -> Accepted:
     return Accepted()
 
 
-_LIMIT = Parameter(f"most that are listed, 1 to {MOST}; 100 where not given", number=True)
-_TYPE = Parameter("only of this type")
+_LIMIT = Parameter(f"maximum number of entries, 1 to {MOST}; default: 100", number=True)
+_TYPE = Parameter("only entries of this type")
 
 ROUTES = (
     Route("GET", "health", "Whether the manager makes progress", lambda view, *_: view.health(), Health),
@@ -272,7 +272,11 @@ ROUTES = (
         "Workers, with their tasks",
         _workers,
         inquiry.Workers,
-        {"type": _TYPE, "status": Parameter("only in this status", tuple(WorkerStatus)), "limit": _LIMIT},
+        {
+            "type": _TYPE,
+            "status": Parameter("only workers in this status", tuple(WorkerStatus)),
+            "limit": _LIMIT,
+        },
     ),
     Route(
         "GET",
@@ -282,8 +286,8 @@ ROUTES = (
         inquiry.Tasks,
         {
             "type": _TYPE,
-            "suite": Parameter("only of this suite"),
-            "state": Parameter("only in this state", TASK_STATES),
+            "suite": Parameter("only tasks of this suite"),
+            "state": Parameter("only tasks in this state", TASK_STATES),
             "limit": _LIMIT,
         },
     ),

@@ -79,7 +79,7 @@ class StatusServer(Service):
         error = getattr(failure.value, "socketError", None)
         reason = getattr(error, "strerror", None) or str(error)
         if self._asked:
-            self._give_up(f"--http: {self._where} can't be had: {reason}")
+            self._give_up(f"--http: can't listen on {self._where}: {reason}")
         else:
             emit(catalogue.HTTP_UNAVAILABLE(self._where, reason))
 

@@ -15,10 +15,10 @@ from tefmanager.status.view import Overview
 _JSON = "application/json"
 
 _ERRORS = {
-    400: "The request is not what is expected",
+    400: "The request is invalid",
     401: "The token is missing or wrong",
-    403: "There is no token: nothing can be done from here",
-    404: "There is no such thing",
+    403: "The manager has no token file, or the Host or Origin header is not allowed",
+    404: "Not found",
     413: "The body is too long",
     503: "This manager is not the active one",
 }
@@ -40,7 +40,7 @@ def openapi() -> bytes:
             "info": {
                 "title": "tef-manager",
                 "version": __version__,
-                "description": "How a tef-manager stands, and what can be done about it.",
+                "description": "The state of a tef-manager, and actions on it.",
             },
             "paths": paths,
             "components": {
@@ -72,7 +72,10 @@ def _responses(route: Route) -> dict[str, Any]:
     done = "202" if route.method == "POST" else "200"
     found: dict[str, Any] = {done: {"description": route.text, "content": _content(route.result.__name__)}}
     if route.path in ("health", "ready"):
-        found["503"] = {"description": "It does not", "content": _content(route.result.__name__)}
+        found["503"] = {
+            "description": "The manager makes no progress, or is not ready",
+            "content": _content(route.result.__name__),
+        }
     wanted = (400, 401, 403, 404, 413, 503) if route.method == "POST" else (400, 404, 503)
     for status in wanted:
         found.setdefault(str(status), {"description": _ERRORS[status], "content": _content("Error")})
@@ -102,12 +105,12 @@ def _in_query(name: str, parameter: Parameter) -> dict[str, Any]:
 def _stream() -> dict[str, Any]:
     return {
         "operationId": "get_stream",
-        "summary": "Server-sent events: an Overview as the data of each, once a second",
+        "summary": "Server-sent events: an Overview once a second",
         "responses": {
             "200": {
-                "description": "An endless stream",
+                "description": "A stream that does not end",
                 "content": {"text/event-stream": {"schema": {"type": "string"}}},
             },
-            "503": {"description": "There are too many listeners", "content": _content("Error")},
+            "503": {"description": "Too many viewers are connected", "content": _content("Error")},
         },
     }

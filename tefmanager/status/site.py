@@ -56,7 +56,7 @@ class BoundedRequest(_Request):  # type: ignore[misc]
     def handleContentChunk(self, data: bytes) -> None:
         """Take in a part of the body; the length of a chunked body is not known before."""
         if self.content.tell() + len(data) > LONGEST_BODY:
-            self.channel.refuse(413, f"a body has at most {LONGEST_BODY} bytes")
+            self.channel.refuse(413, f"a body may have at most {LONGEST_BODY} bytes")
         else:
             self.content.write(data)
 
@@ -117,11 +117,11 @@ class Channel(_Channel):  # type: ignore[misc]
         hosts = headers.getRawHeaders(b"Host") or [None]
         origin = (headers.getRawHeaders(b"Origin") or [None])[0]
         if len(hosts) > 1 or not self.site.hosts.has(hosts[0], address):
-            return 403, "this is no name of the manager's; --http-host has those it may have"
+            return 403, "the Host header is not a name of this manager; set --http-host to allow it"
         if self._command not in (b"GET", b"HEAD") and not self.site.hosts.is_ours(origin, hosts[0]):
-            return 403, "another page may do nothing here"
+            return 403, "pages of other sites may change nothing here"
         if self.length is not None and self.length > LONGEST_BODY:
-            return 413, f"a body has at most {LONGEST_BODY} bytes"
+            return 413, f"a body may have at most {LONGEST_BODY} bytes"
         return None
 
     def allContentReceived(self) -> None:

@@ -105,7 +105,7 @@ class Root(Resource):
             return exposition(self._view)
         if path in ("health", "ready"):
             return self._api(request, [path])
-        raise Refused(404, "there is nothing of this name")
+        raise Refused(404, "there is nothing at this path")
 
     def _api(self, request: Request, segments: list[str]) -> bytes | int:
         if segments == ["openapi.json"]:
@@ -117,7 +117,7 @@ class Root(Resource):
             return self._listen(request)
         found = [(route, names) for route in ROUTES if (names := route.match(segments)) is not None]
         if not found:
-            raise Refused(404, "there is nothing of this name")
+            raise Refused(404, "there is nothing at this path")
         [(route, names)] = found
         _only(request, route.method)
         return self._carry_out(request, route, names)
@@ -133,14 +133,14 @@ class Root(Resource):
 
     def _listen(self, request: Request) -> int:
         if not self._stream.has_room():
-            raise Refused(503, "too many look at the page already")
+            raise Refused(503, "too many viewers are connected")
         self._stream.listen(request)
         return NOT_DONE_YET
 
     def _may(self, request: Request) -> bool:
         """Tell whether a request has the token; one with a wrong token is refused after a delay."""
         if not self._gate.exists:
-            raise Refused(403, "nothing can be done from here: the manager was given no token")
+            raise Refused(403, "changes are not possible: the manager has no token file")
         if self._gate.lets_in(request.getHeader(b"authorization") or b""):
             return True
         self._gate.guessed(str(getattr(request.getClientAddress(), "host", None) or "a local socket"))

@@ -165,7 +165,7 @@ function showResources(all) {
       if (cell.dataset.text === text) return;
       cell.dataset.text = text;
       cell.replaceChildren(bar(each.held, each.limit), text);
-    }, by + others, list(each.waiters, 3, (one) => `${one.guid} for ${span(all.time - one.since)}`) || (each.waiting ? `${each.waiting} lanes` : ""));
+    }, by + others, list(each.waiters, 3, (one) => `${one.guid} for ${span(all.time - one.since)}`) || (each.waiting ? `tasks of ${each.waiting} kind${each.waiting === 1 ? "" : "s"}` : ""));
   }, none(found));
 }
 

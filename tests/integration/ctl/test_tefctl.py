@@ -109,13 +109,13 @@ def test_warnings_and_refusals_of_submit(tefctl: Tefctl, make: Make) -> None:
     task = {"task_type": fresh("type"), "guid": guid, "resources": [closed.name]}
     until(lambda: closed.name in tefctl("resources", "list").stdout)
     done = tefctl("submit", "-", text=json.dumps(task))
-    assert done.stdout == "1 of 1 tasks taken\n"
+    assert done.stdout == "1 of 1 tasks accepted\n"
     assert f"no worker of type {task['task_type']} is known" in done.stderr
     assert f"resource {closed.name} has the limit 0 now, 1 is needed" in done.stderr
     two = json.dumps({**task, "guid": fresh("guid")})
     assert told(tefctl, "submit", "-", text=f"{two}\n{two}", status=1)["taken"] == 1
     done = tefctl("submit", "-", text=json.dumps(task), status=1)
-    assert f"not taken: {guid}: TASK_DUPLICATE|" in done.stderr
+    assert f"not accepted: {guid}: TASK_DUPLICATE|" in done.stderr
     assert (
         "task 1 can't be used: guid is missing" in tefctl("submit", "-", text='{"a": 1}', status=1).stderr
     )
@@ -168,7 +168,7 @@ def test_waiting_outlasts_a_restart(
         daemon.start()
         worker.finish(received)
         assert waiting.wait(30) == 0
-    assert log.read_text().splitlines()[-2:] == ["1 of 1 tasks taken", "1 completed"]
+    assert log.read_text().splitlines()[-2:] == ["1 of 1 tasks accepted", "1 completed"]
 
 
 def test_watching_outlasts_a_restart(services: Services, daemon: Daemon, api: str, tmp_path: Path) -> None:

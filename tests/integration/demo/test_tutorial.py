@@ -72,7 +72,7 @@ def test_worker_bears_a_long_test(reader: Reader) -> None:
     assert "call_later(20, " in WORKER.text
     reader.follow(replace(WORKER, text=WORKER.text.replace("call_later(20, ", "call_later(0.5, ")))
     reader.follow(block(TUTORIAL, "worker", "console"))
-    shown = "1 of 1 tasks taken\n1 completed\n"
+    shown = "1 of 1 tasks accepted\n1 completed\n"
     reader.follow(Block("console", "", f"$ echo '{LONG}' | tefctl submit - --wait\n{shown}"))
     reader.terminals["manager"].expect("info TASK_COMPLETED|greeter|long|my-worker|1")
     assert "WORKER_MISSING" not in reader.terminals["manager"].text

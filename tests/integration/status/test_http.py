@@ -430,7 +430,7 @@ def test_a_place_that_is_taken(services: Services, tmp_path: Path, unique: str) 
             daemon.start(ready=False)
             until(lambda: not daemon.alive, "its end")
             [line] = [line for line in daemon.log.lines if line.startswith("tef-manager: ")]
-            assert line == f"tef-manager: --http: {endpoint} can't be had: Address already in use"
+            assert line == f"tef-manager: --http: can't listen on {endpoint}: Address already in use"
             assert daemon._process is not None
             assert daemon._process.returncode == 1
         finally:

@@ -57,7 +57,7 @@ def test_one_task_in_a_file() -> None:
         (json.dumps([A, 7]), "task 2 can't be used"),
         (json.dumps([A, {"task_type": "t"}]), "task 2 can't be used: guid is missing"),
         (json.dumps({**A, "type": "set_state"}), "task 1 can't be used"),
-        (json.dumps({**A, "task_data": "x" * 1000}), "at most 1000 are taken"),
+        (json.dumps({**A, "task_data": "x" * 1000}), "at most 1000 are accepted"),
     ],
 )
 def test_files_that_can_not_be_used(text: str, reason: str) -> None:

@@ -95,7 +95,7 @@ def test_states(fields: dict[str, Any], state: str) -> None:
         ({"task_data": "--- [\n"}, "its task_data can't be read: ParserError"),
         ({"task_data": "--- .inf\n"}, "its task_data can't be read: ValueError"),
         ({"task_type": None}, "task_type is missing"),
-        ({"task_data": "x" * LIMIT}, "bytes, at most 10000 are taken"),
+        ({"task_data": "x" * LIMIT}, "bytes, at most 10000 are accepted"),
     ],
 )
 def test_rows_that_can_not_be_taken(fields: dict[str, Any], fault: str) -> None:
