@@ -63,7 +63,7 @@ def _token(sources: Sources) -> bytes | None:
         return None
     if mode & 0o027:
         sources.warnings.append(
-            f"{where} has the mode {mode & 0o777:04o}: others than its owner and group can read it, "
-            "or others than its owner can change it; expected is 0640"
+            f"{where} has the mode {mode & 0o777:04o}: users other than its owner and group can read it, "
+            "or users other than its owner can change it; expected 0640"
         )
     return token

@@ -1,1 +1,1 @@
-"""``tefctl``, for people and scripts: asks a manager and tells it what to do; changes resources."""
+"""``tefctl``, for people and scripts: queries and controls a manager, and changes resources."""

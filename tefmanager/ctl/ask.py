@@ -1,4 +1,4 @@
-"""Commands that ask: status, workers, tasks, task, explain, suites."""
+"""Commands that query the manager: status, workers, tasks, task, explain, suites."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _limit = click.option(
 
 
 def ask(session: Session, type: str, data: object = None) -> Any:
-    """Ask the manager one thing."""
+    """Ask the manager one question."""
     with session.broker() as broker:
         return broker.ask(type, data)
 

@@ -1,4 +1,4 @@
-"""The way to the manager: RabbitMQ, by pika."""
+"""The connection to the manager through RabbitMQ, with pika."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _CONTENT_TYPE = "application/json"
 
 _BETWEEN_CONSUMERS = 1.0
 _LOOK_AGAIN = 0.1
-"""Seconds in which a manager that has just become active makes its consumer anew, and between two looks."""
+"""Seconds between two checks, and in which a manager that has become active recreates its consumer."""
 
 
 class Broker:
-    """A connection to RabbitMQ, on which the manager is asked and told. Errors are `CtlError`.
+    """A connection to RabbitMQ for questions and commands to the manager. All errors are `CtlError`.
 
     Args:
-        channel: an open one.
+        channel: an open channel.
         patience: seconds to wait for an answer.
 
     Attributes:
-        config: where the manager is.
+        config: the manager's configuration.
     """
 
     def __init__(self, channel: Any, config: Config, patience: float) -> None:
@@ -47,15 +47,15 @@ class Broker:
 
     @property
     def channel(self) -> Any:
-        """The channel, for what is no question."""
+        """The channel, for everything other than questions."""
         return self._channel
 
     def ask(self, type: str, data: object = None) -> Any:
-        """Ask the manager and return its answer; an answer that says what was wrong is an error."""
+        """Ask the manager and return its answer; an answer that reports an error is raised."""
         message: dict[str, object] = {"type": type}
         if data is not None:
             message["data"] = data
-        # A question is worth nothing when nobody waits for the answer any more; a command still is.
+        # A question is useless once nobody waits for the answer; a command is not.
         lasts = self._patience if type.startswith(("get_", "explain_")) else None
         [answer] = self.send([json.dumps(message).encode()], lasts)
         if isinstance(answer["response"], str):
@@ -95,7 +95,7 @@ class Broker:
             )
 
     def _why_silent(self) -> str:
-        """Tell what RabbitMQ knows of a manager that does not answer."""
+        """Return what RabbitMQ knows about a manager that does not answer."""
         queue = self.config.in_queue
         try:
             found = self.look(queue)
@@ -118,7 +118,7 @@ class Broker:
             raise CtlError(Exit.MANAGER, text) from None
 
     def _replies(self) -> str:
-        """Return the queue for answers, which lives as long as the connection."""
+        """Return the queue for answers, which exists as long as the connection."""
         if self._queue is None:
             self._queue = str(self._channel.queue_declare("", exclusive=True).method.queue)
             self._channel.basic_consume(self._queue, self._answered, auto_ack=True)
@@ -128,11 +128,11 @@ class Broker:
         self._answers[properties.correlation_id] = json.loads(body)
 
     def _collect(self, ids: Sequence[str]) -> list[dict[str, Any]]:
-        """Wait until all have been answered; patience begins anew with each answer."""
+        """Wait until all messages have been answered; patience starts again with each answer."""
         missing = set(ids)
         known, until = len(self._answers), time.monotonic() + self._patience
         while missing:
-            # It returns when anything has come, and not only for answers.
+            # It returns after any frame, not only after answers.
             self._channel.connection.process_data_events(time_limit=max(0.0, until - time.monotonic()))
             missing.difference_update(self._answers)
             if missing and not self._channel.is_open:
@@ -150,8 +150,8 @@ class Broker:
 
 @contextmanager
 def connected(config: Config, patience: float) -> Iterator[Broker]:
-    """Connect to the first broker that lets us in."""
-    logging.getLogger("pika").setLevel(logging.CRITICAL)  # what it would say is in its errors
+    """Connect to the first broker that accepts us."""
+    logging.getLogger("pika").setLevel(logging.CRITICAL)  # pika's errors say the same
     try:
         connection = pika.BlockingConnection([_parameters(each, patience) for each in config.amqp])
     except (AMQPError, AMQPConnectorException, OSError, ssl.SSLError) as error:
@@ -176,7 +176,7 @@ def _parameters(endpoint: AmqpEndpoint, patience: float) -> pika.ConnectionParam
         pika.PlainCredentials(endpoint.user, endpoint.password),
         ssl_options=_ssl_options(endpoint) if endpoint.tls else None,
         socket_timeout=patience,
-        stack_timeout=patience,  # of all until AMQP is spoken
+        stack_timeout=patience,  # for everything up to the AMQP handshake
         blocked_connection_timeout=patience,
         heartbeat=0,  # pika answers heartbeats only while it waits for messages
     )
@@ -195,7 +195,7 @@ def _ssl_options(endpoint: AmqpEndpoint) -> pika.SSLOptions:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the innermost reason that pika has, in words."""
+    """Return the innermost reason of one of pika's errors, in words."""
     inner = getattr(error, "exception", None) or (error.args[0] if error.args else None)
     if isinstance(inner, BaseException) and inner is not error:
         return _reason(inner)

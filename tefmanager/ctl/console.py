@@ -1,4 +1,4 @@
-"""What all commands of ``tefctl`` have in common."""
+"""What all commands of ``tefctl`` share."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tefmanager.ctl.broker import Broker, connected
 from tefmanager.ctl.errors import CtlError, Exit
 
 MOST_SECONDS = 1e9
-"""What is longer than that is a mistake, and more than some clocks can take."""
+"""The longest duration. A longer one is a mistake, and more than some clocks support."""
 
 
 class Seconds(click.FloatRange):
-    """A duration on the command line; nan and inf are none.
+    """A duration on the command line; nan and inf are rejected.
 
     Args:
-        least: the shortest; 0 itself is one only if ``zero`` is set.
+        least: the shortest; 0 itself is allowed only if ``zero`` is set.
         most: the longest.
     """
 
@@ -32,19 +32,19 @@ class Seconds(click.FloatRange):
         super().__init__(least, most, min_open=not (least or zero))
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the number. Complains of anything else."""
+        """Return the number, or fail with a usage error."""
         found: float = super().convert(value, param, ctx)
-        if math.isnan(found):  # it passes all comparisons
+        if math.isnan(found):  # no comparison rejects nan
             self.fail(f"{value} is not a number of seconds", param, ctx)
         return found
 
 
 @dataclass
 class Session:
-    """What was given before the command.
+    """The options given before the command.
 
     Attributes:
-        options: those of the manager that were given, by their names.
+        options: the manager's options that were given, by name.
         patience: seconds to wait for an answer.
         json: print JSON, for scripts.
     """
@@ -54,7 +54,7 @@ class Session:
     json: bool
 
     def config(self, *, database: bool = False) -> Config:
-        """Return the manager's configuration, its database left out unless it is wanted."""
+        """Return the manager's configuration, without its database unless that is needed."""
         try:
             config = config_from(self.options, os.environ, database=database)
         except ConfigError as error:

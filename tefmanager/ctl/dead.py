@@ -1,4 +1,4 @@
-"""``tefctl dead``: tasks that were given back too often, and what else lies in the queue of the dead."""
+"""``tefctl dead``: tasks that are out of attempts, and other messages in the dead queue."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tefmanager.inquiry.questions import MOST
 
 
 def _told(found: dict[str, Any]) -> dict[str, Any]:
-    """Return what is known of a dead task, ready for JSON; its message as JSON, if it is whole."""
+    """Return a dead task ready for JSON; its message is decoded unless it is cut off."""
     return {
         "guid": found["task"]["guid"],
         "reason": found["reason"],
@@ -98,9 +98,9 @@ def _check(guids: tuple[str, ...], every: bool) -> None:
 
 
 def _portions(broker: Broker, guids: tuple[str, ...], act: Callable[[list[str]], list[str]]) -> list[str]:
-    """Do something with dead tasks, some at a time; with all that are listed where no guids are given.
+    """Do something with dead tasks, some at a time; without guids, with all that are listed.
 
-    With each of them once: those that are dead again meanwhile stay.
+    Each task is treated once: one that has died again meanwhile stays.
     """
     done: dict[str, None] = {}
     for portion in _split(guids) if guids else _listed(broker):
@@ -183,7 +183,7 @@ def drop(session: Session, guids: tuple[str, ...], every: bool) -> None:
 
 
 def _names(others: dict[str, Any], wanted: list[str]) -> list[str]:
-    """Return those of the names, or guids, that messages had."""
+    """Return which of the names or guids belonged to messages."""
     found = {each[key] for each in others["messages"] for key in ("name", "guid")}
     return [name for name in wanted if name in found]
 
@@ -191,7 +191,7 @@ def _names(others: dict[str, Any], wanted: list[str]) -> list[str]:
 def _report(
     session: Session, wanted: Iterable[str], found: Sequence[str], what: str, others: int = 0
 ) -> None:
-    """Tell what was done, and which were not there; ``others``: messages that were no tasks' copies."""
+    """Print what was done, and what was not found; ``others``: messages that were no task's copy."""
     missing = sorted(set(wanted).difference(found))
     for guid in missing:
         click.echo(f"there is no dead task {safe(guid)}", err=True)

@@ -1,4 +1,4 @@
-"""What ``tefctl`` ends with when something is wrong; described in ``docs/tefctl.md``."""
+"""How ``tefctl`` ends when something is wrong; described in ``docs/tefctl.md``."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """The exit statuses, but for 2, which click gives to a wrong command line."""
+    """The exit statuses, except 2, which click uses for a wrong command line."""
 
     DONE = 0
     NO = 1
-    """The answer is no: there is no such thing, or not all tasks were completed."""
+    """The answer is no: something does not exist, or not all tasks were completed."""
     CONFIG = 3
     BROKER = 4
     MANAGER = 5

@@ -1,4 +1,4 @@
-"""``tefctl events``: what happens, as it happens."""
+"""``tefctl events``: prints events as they happen."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def events(session: Session, keys: tuple[str, ...], count: int | None) -> None:
 
 
 def _listen(broker: Broker, keys: tuple[str, ...]) -> Iterator[bytes]:
-    """Bind a queue of our own to the events, and go through what comes."""
+    """Bind a queue of our own to the events, and iterate over what arrives."""
     channel = broker.channel
     queue = channel.queue_declare("", exclusive=True).method.queue
     try:
@@ -54,7 +54,7 @@ def _listen(broker: Broker, keys: tuple[str, ...]) -> Iterator[bytes]:
 
 
 def read(body: bytes) -> dict[str, object]:
-    """Return an event. Whoever may publish to the exchange can put anything in the place of one."""
+    """Return an event. Whoever may publish to the exchange can send anything instead."""
     try:
         event = json.loads(body)
     except (ValueError, RecursionError):
@@ -63,7 +63,7 @@ def read(body: bytes) -> dict[str, object]:
 
 
 def line(event: dict[str, object]) -> str:
-    """Return an event as a line for people: local time, name, and what else it says."""
+    """Return an event as a line for people: local time, name, and its other fields."""
     at = show.local(event.get("time"), "%H:%M:%S") or "--:--:--"
     more = " ".join(
         f"{safe(name)}={cell(value).plain}"

@@ -26,7 +26,7 @@ class Foreign:
 
 
 def is_usual(lock: str) -> bool:
-    """Tell whether a lock key's last part has the form that tells who holds it and since when."""
+    """Tell whether the last part of a lock key has the form that names its holder and its time."""
     return _LOCK_ID.fullmatch(lock) is not None
 
 
@@ -42,9 +42,9 @@ def foreign_locks(paths: Iterable[str], own_prefix: str) -> list[Foreign]:
 
 
 def find(session: Session, wanted: Callable[[Foreign], bool], *, release: bool = False) -> list[Foreign]:
-    """Return those that are wanted; ``release``: give them back, and leave out what was gone already.
+    """Return the matching lock keys; ``release``: delete them, and leave out those that were gone already.
 
-    Once in a process. Raises `CtlError` where Etcd can't be asked.
+    Can be called once in a process. Raises `CtlError` if Etcd does not answer.
     """
     config = session.config()
 
@@ -57,9 +57,9 @@ def find(session: Session, wanted: Callable[[Foreign], bool], *, release: bool =
 
 
 def name_others(session: Session, explanation: Mapping[str, Any]) -> None:
-    """Add to each reason for which a task waits who the other programs are that hold its resource.
+    """Add to each reason for which a task waits the names of other programs that hold its resource.
 
-    Asks Etcd only where there are such. Raises `CtlError` where it can't be asked.
+    Asks Etcd only if there are any. Raises `CtlError` if it does not answer.
     """
     reasons = [reason for reason in explanation["reasons"] if reason.get("others")]
     if not reasons:

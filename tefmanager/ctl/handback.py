@@ -18,14 +18,14 @@ from tefmanager.store import Store, lock_name_for, table_prefix_for
 from tefmanager.support.outages import ANOTHER_IS_ACTIVE
 
 AT_ONCE = 100
-"""Tasks that are published before their rows move to history."""
+"""How many tasks are published before their rows move to history."""
 
 
 def hand_back_waiting(config: Config, broker: Broker | None) -> tuple[int, int]:
-    """Publish waiting tasks, and move their rows; return how many, and how many do not wait.
+    """Publish waiting tasks and move their rows; return how many, and how many tasks do not wait.
 
-    Without a broker they are only counted. A crash may publish those of one portion twice. Once in a
-    process. Raises `CtlError`, also where a manager is active.
+    Without a broker they are only counted. After a crash, one portion may be published twice. Can be called
+    once in a process. Raises `CtlError`, also if a manager is active.
     """
     try:
         return finished(lambda reactor: _work(reactor, config, broker))
@@ -50,7 +50,7 @@ async def _work(reactor: Any, config: Config, broker: Broker | None) -> tuple[in
 
 
 def _refuse(why: str) -> NoReturn:
-    """Wait for nothing."""
+    """Fail instead of waiting for the lock."""
     raise CtlError(Exit.DATABASE, f"{why}; stop all managers" if why.startswith(ANOTHER_IS_ACTIVE) else why)
 
 

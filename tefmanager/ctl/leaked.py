@@ -1,4 +1,4 @@
-"""``tefctl resources leaked``: references that are counted, and that nobody can be told to hold."""
+"""``tefctl resources leaked``: references that are counted although no known holder has them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from tefmanager.etcd import tree
 from tefmanager.etcd.http import HttpClient
 
 PAUSE = 2.0
-"""Seconds between two looks: what somebody is just taking or giving back is no leak."""
+"""Seconds between two checks: what somebody is just taking or giving back is no leak."""
 
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """What is odd about a resource.
+    """What is wrong with a resource.
 
     Attributes:
-        count: its ``ref_count``, and what that was when it was read.
+        count: its ``ref_count``, with the revision at which it was read.
         locks: how many lock keys it has.
-        odd: those of them that have another form than ``<client>~<time>~<count>``, by their last part.
+        odd: the last parts of those that do not have the form ``<client>~<time>~<count>``.
     """
 
     resource: str
@@ -38,12 +38,12 @@ class Leak:
 
     @property
     def without_key(self) -> int:
-        """References that are counted and have no lock key."""
+        """How many references are counted but have no lock key."""
         return max(0, self.count - self.locks)
 
 
 def leaks(found: Mapping[str, resource_keys.Entry]) -> list[Leak]:
-    """Return the resources with references that have no lock key, or one of another form, by name."""
+    """Return the resources with references that have no lock key, or an odd one, by name."""
     locks: dict[str, list[str]] = {}
     for path in found:
         if (at := tree.resource_key(path)) is not None and at.is_lock:
@@ -60,7 +60,7 @@ def _leak(name: str, found: Mapping[str, resource_keys.Entry], locks: Sequence[s
 
 
 async def _lasting(keys: resource_keys.Keys, names: Sequence[str]) -> list[Leak]:
-    """Look twice, and return what was so both times."""
+    """Check twice, and return what was wrong both times."""
     from twisted.internet import reactor
 
     first = leaks(await keys.read())
@@ -72,7 +72,7 @@ async def _lasting(keys: resource_keys.Keys, names: Sequence[str]) -> list[Leak]
 
 
 async def _mend(keys: resource_keys.Keys, leak: Leak, odd_keys: bool) -> bool:
-    """Lower a count to what has lock keys, and release odd keys; False where it has changed meanwhile."""
+    """Lower a count to the number of lock keys, and release odd keys; return False if it has changed."""
     if leak.without_key and not await keys.swap_count(leak.resource, leak.entry, leak.locks):
         return False
     return not odd_keys or all([await keys.release(leak.resource, lock) for lock in leak.odd])

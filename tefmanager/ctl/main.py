@@ -75,6 +75,6 @@ def main() -> None:
     except CtlError as error:
         click.echo(f"tefctl: {safe(KNOWN.hide(str(error)))}", err=True)
         sys.exit(error.status)
-    except OSError as error:  # such as a full disk under standard output; click sees to a closed pipe
+    except OSError as error:  # such as a full disk under standard output; click handles a closed pipe
         click.echo(f"tefctl: {safe(KNOWN.hide(error.strerror or str(error)))}", err=True)
         sys.exit(Exit.NO)

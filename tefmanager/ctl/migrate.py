@@ -1,4 +1,4 @@
-"""``tefctl import-original`` and ``hand-back``: from the Ruby manager to this one, and back."""
+"""``tefctl import-original`` and ``hand-back``: move tasks from the Ruby manager to this one, and back."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _database(file: Path | None, config: Config) -> dict[str, str]:
 
 
 def _in_portions(original: Original) -> Iterator[Sequence[OriginalTask]]:
-    """Go through all tasks, and show how far that is."""
+    """Iterate over all tasks, and show the progress."""
     with _progress(original.count()) as advance:
         for tasks in original.tasks():
             yield tasks
@@ -119,7 +119,7 @@ def _take_over(session: Session, original: Original, tasks: Sequence[OriginalTas
 
 
 def _need_one_consumer(broker: Broker) -> None:
-    """Refuse to go on where another program takes the messages away."""
+    """Refuse to continue if another program consumes the messages."""
     queue = broker.channel.queue_declare(broker.config.in_queue, passive=True)
     if queue.method.consumer_count > 1:
         text = f"{queue.method.consumer_count} programs consume from {broker.config.in_queue}, expected one"

@@ -1,4 +1,4 @@
-"""The Ruby manager's tables: which tasks are in them, and the messages that they came from."""
+"""The Ruby manager's tables: its tasks, and the messages that they came from."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tefmanager.ctl.errors import CtlError, Exit
 from tefmanager.protocol.messages import Invalid, TaskMessage, parse
 
 MOVED = "moved to tef-manager"
-"""The status of a row whose task the manager has taken. As ``dispatched`` is set as well, the Ruby manager
+"""The status of a row whose task the manager has taken. Since ``dispatched`` is set too, the Ruby manager
 never sends it, not even after its ``ready_suite``, which changes the status of all rows of a suite."""
 
 AT_ONCE = 500
-"""Rows that are read, submitted and marked together."""
+"""How many rows are read, submitted and marked together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +31,12 @@ class OriginalTask:
     """A row of the Ruby manager.
 
     Attributes:
-        id: of the row.
-        guid: of the task.
-        suite: guid of its suite, or None.
+        id: the row's id.
+        guid: the task's guid.
+        suite: the guid of its suite, or None.
         state: ``ready``, ``paused``, ``in progress`` (sent to a worker, or taken back and then forgotten),
             ``moved``, or ``unknown``.
-        body: the message, as the Ruby manager would send it; empty where ``fault`` says why there is none.
+        body: the message, as the Ruby manager would send it; empty if ``fault`` says why there is none.
         fault: why the task can't be submitted.
     """
 
@@ -49,7 +49,7 @@ class OriginalTask:
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # one of the two is there
-    """Reads what Ruby writes for something that was JSON: symbols are text, and nothing is a date."""
+    """Reads what Ruby wrote for former JSON: symbols become text, and nothing becomes a date."""
 
 
 _KINDS = (":null", ":bool", ":int", ":float")
@@ -72,7 +72,7 @@ _Loader.add_constructor("!ruby/sym", _symbol)
 
 
 def message_of(row: Mapping[str, Any], limit: int) -> OriginalTask:
-    """Return what a row says; ``limit`` is the most bytes that a message may have."""
+    """Return what a row says; ``limit`` is the size of the largest allowed message, in bytes."""
     guid, suite = str(row["guid"]), row.get("suite_guid") or None
     about = (int(row["id"]), guid, suite, _state(row))
     try:
@@ -111,12 +111,12 @@ def _state(row: Mapping[str, Any]) -> str:
 
 
 class Original:
-    """The Ruby manager's tables. Errors are `CtlError`.
+    """The Ruby manager's tables. All errors are `CtlError`.
 
     Args:
         connection: to its database.
-        env: its environment, which the tables' names have in them.
-        limit: the most bytes that a message may have.
+        env: its environment, which is part of the tables' names.
+        limit: the size of the largest allowed message, in bytes.
     """
 
     def __init__(self, connection: Any, env: str, limit: int) -> None:
@@ -125,14 +125,14 @@ class Original:
         self._limit = limit
 
     def tasks(self) -> Iterator[Sequence[OriginalTask]]:
-        """Go through all tasks, the oldest first, some at a time."""
+        """Iterate over all tasks, the oldest first, some at a time."""
         last = -1
         while rows := self._run(_READ, last, AT_ONCE):
             yield [message_of(row, self._limit) for row in rows]
             last = rows[-1]["id"]
 
     def mark(self, ids: Sequence[int]) -> None:
-        """Let the Ruby manager leave rows alone from now on."""
+        """Mark rows so that the Ruby manager ignores them from now on."""
         self._run(_MARK, MOVED, list(ids))
 
     def count(self) -> int:

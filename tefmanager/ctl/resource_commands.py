@@ -1,4 +1,4 @@
-"""``tefctl resources``: what tasks share. The list comes from the manager, changes go to Etcd."""
+"""``tefctl resources``: lists come from the manager, changes are written to Etcd."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def list_resources(session: Session) -> None:
 
 
 def _name(_context: click.Context, _option: click.Parameter, value: str) -> str:
-    """Refuse what is no name of a resource in Etcd."""
+    """Reject what can't be a resource's name in Etcd."""
     key = tree.resource_key(f"{value}/{tree.REF_COUNT}")
     if key != tree.ResourceKey(value, tree.REF_COUNT) or "" in value.split("/"):
         raise click.BadParameter(f"{value!r} can't be a resource's name")
     return value
 
 
-@resources.command("set-limit", context_settings={"ignore_unknown_options": True})  # -1 is none
+@resources.command("set-limit", context_settings={"ignore_unknown_options": True})  # -1: no limit
 @click.argument("name", callback=_name)
 @click.argument("limit", type=click.IntRange(min=-1))
 @click.pass_obj
@@ -106,7 +106,7 @@ def window() -> None:
 
 
 def _time(_context: click.Context, _option: click.Parameter, value: str) -> str:
-    """Refuse what is no time of day."""
+    """Reject what is no time of day."""
     if minute_of(value) is None:
         raise click.BadParameter(f"{value!r} is not a time of day, expected for example 22:00")
     return value
@@ -167,7 +167,7 @@ def add_window(
 
 
 def _write(session: Session, values: Mapping[str, str], done: str, known: str | None = None) -> None:
-    """Write keys; only of a resource that is there, where ``known`` names one."""
+    """Write keys; if ``known`` names a resource, only if it exists."""
     config = session.config()
 
     async def work(http: HttpClient) -> bool:

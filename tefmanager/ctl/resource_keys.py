@@ -1,4 +1,4 @@
-"""The keys of resources in Etcd, by either of its APIs, for one command."""
+"""Reads and writes the keys of resources in Etcd, through either API, for one command."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from tefmanager.interfaces.etcd import ReservationsLost
 T = TypeVar("T")
 
 _TRIES = 20
-"""How often a count is changed that others change at the same time."""
+"""How many times to try to change a count that others are changing too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A key's value, and the revision at which it got that."""
+    """A key's value, and the revision at which it was written."""
 
     value: str
     revision: int
 
 
 class Keys(Protocol):
-    """What is asked of Etcd, by paths below the base. All raise `ReservationsLost`."""
+    """The operations on Etcd, with paths below the base. All raise `ReservationsLost`."""
 
     async def read(self) -> dict[str, Entry]:
         """Return all keys."""
@@ -40,10 +40,10 @@ class Keys(Protocol):
         """Write keys."""
 
     async def release(self, name: str, lock: str) -> bool:
-        """Delete a lock key of a resource and lower its count; False where the key was gone already."""
+        """Delete a lock key of a resource and lower its count; return False if the key was gone already."""
 
     async def swap_count(self, name: str, before: Entry, after: int) -> bool:
-        """Set the count of a resource if it has not been written since it was read; tell whether it was."""
+        """Set a resource's count unless it was written since it was read; return whether it was set."""
 
 
 class V3Keys:
@@ -124,7 +124,7 @@ class V2Keys:
             await self._ask("PUT", f"/{path}", value)
 
     async def release(self, name: str, lock: str) -> bool:
-        """See `Keys.release`. The lock key goes first: a count that is too high passes no limit."""
+        """See `Keys.release`. The lock key goes first: a count that is too high breaks no limit."""
         gone = await self._ask("DELETE", f"/{name}/{tree.LOCKS}/{lock}")
         if gone.error_code == v2wire.NOT_FOUND:
             return False
@@ -151,12 +151,12 @@ def _less(count: str) -> str:
 
 
 def both(http: HttpClient, config: Config) -> tuple[V2Keys, V3Keys]:
-    """Return the keys by both APIs."""
+    """Return the keys through both APIs."""
     return V2Keys(http, config.etcd_base), V3Keys(http, config.etcd_base)
 
 
 async def chosen(http: HttpClient, config: Config) -> Keys:
-    """Return the keys by the API that the manager uses."""
+    """Return the keys through the API that the manager uses."""
     v2, v3 = both(http, config)
     return v2 if await uses_v2(http, config) else v3
 
@@ -169,7 +169,7 @@ async def uses_v2(http: HttpClient, config: Config) -> bool:
 
 
 def run(config: Config, patience: float, work: Callable[[HttpClient], Awaitable[T]]) -> T:
-    """Do something with Etcd, and return what came of it. Once in a process. Raises `CtlError`."""
+    """Run a coroutine with a client of Etcd. Can be called once in a process. Raises `CtlError`."""
 
     async def whole(reactor: Any) -> T:
         http = HttpClient(reactor, Cluster(config.etcd, config.etcd_access), patience)

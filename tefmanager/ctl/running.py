@@ -1,4 +1,4 @@
-"""Runs Twisted's reactor until one thing is done."""
+"""Runs Twisted's reactor until one coroutine has ended."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ T = TypeVar("T")
 
 
 def finished(work: Callable[[Any], Coroutine[Deferred[Any], Any, T]]) -> T:
-    """Return what a coroutine of the reactor returns, or raise what it raises. Once in a process."""
-    from twisted.internet import reactor  # only who needs it pays for it
+    """Return what a coroutine returns, or raise what it raises. Can be called once in a process."""
+    from twisted.internet import reactor  # imported late because it is slow
 
     loop: Any = reactor
     results: list[Any] = []

@@ -1,4 +1,4 @@
-"""Answers of the manager as tables for people. Nothing in them can bring markup or control codes."""
+"""Formats the manager's answers as tables. Nothing in them can inject markup or control codes."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from tefmanager.ctl.tables import Rows, as_json, cell
 from tefmanager.protocol.catalogue import plain
 
 HOLDERS = 10
-"""Who holds a resource is told of so many; ``--json`` has all of them."""
+"""How many holders of a resource are shown; ``--json`` has all of them."""
 
 NAMES = 10
-"""So many types, suites, priorities, or resources are named in one line."""
+"""How many types, suites, priorities or resources are named in one line."""
 
 
 def console() -> Console:
-    """Return where tables go; wide where it is no terminal, so that nothing is cut in a file."""
+    """Return the console for tables; wide if it is no terminal, so that nothing is cut in a file."""
     found = Console(highlight=False)
     return found if found.is_terminal else Console(highlight=False, width=200)
 
 
 def show(session: Session, answer: Any, table: RenderableType) -> None:
-    """Print an answer: as JSON where that is wanted, otherwise as a table."""
+    """Print an answer: as JSON if requested, otherwise as a table."""
     if session.json:
         click.echo(as_json(answer))
     else:
@@ -37,7 +37,7 @@ def show(session: Session, answer: Any, table: RenderableType) -> None:
 
 
 def _print(to: Console, table: RenderableType) -> None:
-    """Print a table; of what goes to a file, no line ends with blanks."""
+    """Print a table, in a file without blanks at the ends of lines."""
     if to.is_terminal:
         to.print(table, crop=False)
         return
@@ -47,7 +47,7 @@ def _print(to: Console, table: RenderableType) -> None:
 
 
 def facts() -> Table:
-    """Return an empty table of names and what they stand for, of which nothing is cut off."""
+    """Return an empty table of names and values, which are never cut off."""
     made = Table.grid(padding=(0, 2, 0, 0))
     for _ in range(3):
         made.add_column(overflow="fold")
@@ -71,20 +71,20 @@ def duration(seconds: float) -> str:
 
 
 def clock(at: float | None) -> str:
-    """Return a unix time as local date and time; nothing where it is none."""
+    """Return a unix time as local date and time; empty for None."""
     return local(at, "%Y-%m-%d %H:%M:%S")
 
 
 def local(at: object, form: str) -> str:
-    """Return what somebody calls a unix time in another form; nothing where it is none."""
+    """Return what another program calls a unix time in a local format; empty if it is none."""
     try:
         return time.strftime(form, time.localtime(at)) if isinstance(at, int | float) else ""
-    except (ValueError, OverflowError, OSError):  # none that this machine's calendar has
+    except (ValueError, OverflowError, OSError):  # out of the range of this machine's calendar
         return ""
 
 
 def clocks(*times: float | None) -> list[str]:
-    """Return unix times as `clock` does, but those on the day of the one before without the date."""
+    """Return unix times like `clock`, but without the date if it is that of the time before."""
     told, day = [], ""
     for text in map(clock, times):
         told.append(text.removeprefix(day) if day else text)
@@ -93,7 +93,7 @@ def clocks(*times: float | None) -> list[str]:
 
 
 def _counts(counts: Mapping[str, int], total: int = 0) -> str:
-    """Tell counts, the first of them; there are ``total`` if these are not all."""
+    """Return counts as text, the first ones only; ``total``: how many there are, if these are not all."""
     told = [f"{name or '(none)'} {count}" for name, count in counts.items() if count]
     return _some(told, max(total, len(told))) or "–"
 
@@ -225,7 +225,7 @@ def explanation(answer: Mapping[str, Any]) -> RenderableType:
 
 
 def _by_others(reason: Mapping[str, Any]) -> list[str]:
-    """Return a line for each reference of another program, as far as it is known who holds them."""
+    """Return a line for each reference of another program, with its holder if known."""
     known = reason.get("held_by_others", ())
     lines = [f"    held by {each['client']}, another program, for {ago(each['since'])}" for each in known]
     left = reason["others"] - len(lines)
@@ -262,7 +262,7 @@ def suites(answer: Mapping[str, Any]) -> RenderableType:
 
 
 def resources(answer: Mapping[str, Any], most: int = HOLDERS) -> RenderableType:
-    """Show ``get_resources``; of each, at most so many that hold it."""
+    """Show ``get_resources``, with at most so many holders of each."""
     made = Rows("*resource", "#held", "#limit", "#others", "#lanes", "~held by", "remarks")
     for each in answer["resources"]:
         limit = "none" if each["limit"] == -1 else each["limit"]
@@ -284,7 +284,7 @@ def resources(answer: Mapping[str, Any], most: int = HOLDERS) -> RenderableType:
 
 
 def _holders(each: Mapping[str, Any], most: int) -> list[str]:
-    """Return a line for each of the first that hold a resource."""
+    """Return a line for each of the first holders of a resource."""
     guids = [holder["guid"] or "(being released)" for holder in each["holders"]]
     told, left = guids[:most], len(guids) - most
     return [*told[:-1], f"{told[-1]} and {left} more"] if left > 0 else told

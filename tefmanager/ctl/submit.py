@@ -1,4 +1,4 @@
-"""``tefctl submit``: sends tasks, and waits for them if that is wanted."""
+"""``tefctl submit``: sends tasks, and waits for them if requested."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from tefmanager.ctl.tables import cell, safe
 from tefmanager.protocol.messages import Invalid, TaskMessage, parse
 
 _AT_ONCE = 500
-"""Tasks that are sent before their answers are waited for, or asked for together."""
+"""How many tasks are sent before waiting for answers, or are asked for together."""
 
 _PAUSE = 1.0
-"""Seconds between two looks at tasks that are waited for."""
+"""Seconds between two checks of tasks that are waited for."""
 
 _FINISHED = ("completed", "stopped", "dead")
 
 
 def read_tasks(name: str, text: bytes, limit: int) -> list[tuple[str, bytes]]:
-    """Return guids and messages of the tasks in a file's text: one object, a list, or one object a line.
+    """Return guids and messages of a file's tasks: one object, a list, or one object a line.
 
-    ``limit`` is the most bytes that a message may have. Raises `CtlError`.
+    ``limit`` is the size of the largest allowed message, in bytes. Raises `CtlError`.
     """
     found = [_checked(name, number, each, limit) for number, each in enumerate(_objects(name, text), 1)]
     if not found:
@@ -58,7 +58,7 @@ def _line(name: str, number: int, line: bytes) -> object:
 
 
 def _checked(name: str, number: int, task: object, limit: int) -> tuple[str, bytes]:
-    """Make a message of a task, as the manager will read it; ``type`` may be left out in files."""
+    """Return a task's guid and message, as the manager will read it; in files ``type`` may be missing."""
     if isinstance(task, dict):
         task = {"type": "task", **task}
     body = json.dumps(task, ensure_ascii=False).encode("utf-8", "backslashreplace")
@@ -99,9 +99,9 @@ def submit(session: Session, files: Sequence[BinaryIO], wait: bool) -> None:
 def send_tasks(
     broker: Broker, tasks: Sequence[tuple[str, bytes]]
 ) -> tuple[list[str], list[tuple[str, str]]]:
-    """Send tasks; return guids of those taken, and of the others, with the reasons.
+    """Send tasks; return the guids of those accepted, and those of the others with the reasons.
 
-    A guid that comes twice is in both. Warnings go to standard error.
+    A guid that occurs twice may be in both. Warnings go to standard error.
     """
     taken: list[str] = []
     refused: list[tuple[str, str]] = []
@@ -122,9 +122,9 @@ def send_tasks(
 
 
 def _wait(session: Session, wanted: Sequence[str]) -> dict[str, str]:
-    """Wait until all that were taken are finished; return how, by guid.
+    """Wait until all accepted tasks are finished; return their outcomes by guid.
 
-    That the manager or RabbitMQ goes away meanwhile is told, and outwaited: the tasks are safe.
+    If the manager or RabbitMQ goes away meanwhile, say so and wait for it: the tasks are safe.
     """
     outcomes: dict[str, str] = {}
     told = ""
@@ -148,7 +148,7 @@ def _wait(session: Session, wanted: Sequence[str]) -> dict[str, str]:
 
 
 def _looks(broker: Broker, wanted: Sequence[str], outcomes: dict[str, str]) -> Iterator[dict[str, str]]:
-    """Look again and again for what has no outcome yet, until all have one."""
+    """Query the tasks that have no outcome yet, again and again, until all have one."""
     while left := [guid for guid in wanted if guid not in outcomes]:
         yield _finished(broker, left)
         if len(outcomes) < len(wanted):
@@ -156,7 +156,7 @@ def _looks(broker: Broker, wanted: Sequence[str], outcomes: dict[str, str]) -> I
 
 
 def _finished(broker: Broker, guids: Sequence[str]) -> dict[str, str]:
-    """Return the outcomes of those that are finished; of one that is in history no more, ``unknown``."""
+    """Return the outcomes of finished tasks; for one that has left history, ``unknown``."""
     found: dict[str, str] = {}
     for begin in range(0, len(guids), _AT_ONCE):
         batch = guids[begin : begin + _AT_ONCE]

@@ -1,4 +1,4 @@
-"""Tables for terminals, in which names can be copied."""
+"""Tables for terminals from which names can be copied."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.text import Text
 from tefmanager.protocol.catalogue import UNSAFE, one_line
 
 LEAST = 6
-"""Columns of the terminal that a shortened name has at least."""
+"""The least width of a shortened name, in columns."""
 
 _GAP = "  "
 
@@ -32,12 +32,12 @@ _STYLES = {
 
 
 def safe(text: str) -> str:
-    """Return a text that does nothing to a terminal, and is as it was where it has nothing of that kind."""
+    """Return a text without what could control a terminal; other texts stay as they are."""
     return UNSAFE.sub(lambda found: found[0] if found[0] in "|\\" else one_line(found[0]), text)
 
 
 def as_json(value: object, indent: int | None = None) -> str:
-    """Return a value as JSON that does nothing to a terminal either, whoever has made it."""
+    """Return a value as JSON that can't control a terminal, whoever made it."""
     try:
         text = json.dumps(value, ensure_ascii=False, indent=indent, default=_read_as_text)
     except RecursionError:
@@ -50,20 +50,20 @@ def _read_as_text(value: object) -> str:
 
 
 def cell(value: object) -> Text:
-    """Return a value as text in which nothing has a meaning."""
+    """Return a value as text without markup."""
     text = "" if value is None else str(value)
     return Text(safe(text), style=_STYLES.get(text, ""))
 
 
 class Rows:
-    """A table, each row of which is one line.
+    """A table with one line per row.
 
-    On a terminal that is too narrow, names are shortened in the middle, and where that is not enough, the
-    last such columns left out. But names that commands take are always whole, so that they can be copied.
+    On a terminal that is too narrow, names are shortened in the middle; if that is not enough, the last
+    columns of such names are left out. But names that commands take stay whole, so that they can be copied.
 
     Args:
-        heads: of the columns. One that begins with ``#`` is of numbers, with ``*`` of names that are never
-            shortened, with ``~`` of names that may be.
+        heads: headings of the columns. ``#`` in front marks a column of numbers, ``*`` one of names that
+            are never shortened, ``~`` one of names that may be.
     """
 
     def __init__(self, *heads: str) -> None:
@@ -75,7 +75,7 @@ class Rows:
         self._lines.append([value if isinstance(value, Text) else cell(value) for value in values])
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Make the lines; where there is no terminal, nothing is shortened or left out."""
+        """Render the lines; if the output is no terminal, nothing is shortened or left out."""
         columns = list(zip(self._kinds, zip(*self._lines, strict=True), strict=True))
         widths = [max(each.cell_len for each in cells) for _, cells in columns]
         if console.is_terminal:
@@ -98,9 +98,9 @@ def _line(cells: Iterable[tuple[str, Text, int]]) -> Text:
 
 
 def fitted(widths: Sequence[int], flexible: Sequence[bool], room: int) -> list[int]:
-    """Return widths of columns that fit into so much room, if they can: the widest flexible ones give way.
+    """Return column widths that fit into so much room, if possible: the widest flexible columns shrink.
 
-    A flexible one that has no room at all, the last ones first, has the width 0.
+    A flexible column for which there is no room gets the width 0, the last ones first.
     """
     least = [min(width, LEAST) if may else width for width, may in zip(widths, flexible, strict=True)]
     found = list(widths)
@@ -117,7 +117,7 @@ def _whole(widths: Sequence[int]) -> int:
 
 
 def shortened(text: str, width: int) -> str:
-    """Return a text with its middle left out if it is too wide; beginning and end tell names apart."""
+    """Return a text, its middle left out if it is too wide: beginning and end tell names apart."""
     if cell_len(text) <= width:
         return text
     end = text[-(width // 2) :]

@@ -1,4 +1,4 @@
-"""``tefctl resources take-over``: the lock keys of a grid that is gone are to be another one's."""
+"""``tefctl resources take-over``: gives the lock keys of a grid that is gone to this one."""
 
 from __future__ import annotations
 

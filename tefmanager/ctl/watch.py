@@ -1,7 +1,7 @@
 """``tefctl watch``: a live view, like top.
 
-It asks again and again, and does not follow the events: these are told at best effort, so a picture made of
-them would be wrong sooner or later, and stay so. Four questions cost the manager some milliseconds.
+It asks again and again instead of following the events: events may be lost, so a view built from them would
+be wrong sooner or later, and stay wrong. Four questions cost the manager a few milliseconds.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from tefmanager.ctl.errors import CtlError
 from tefmanager.ctl.tables import cell
 
 _MOST = 15
-"""Rows of each table, where there is room."""
+"""The most rows of each table."""
 
 
 def view(broker: Broker, console: Console) -> RenderableType:
-    """Ask for everything, and put it on one screen; what has no room is counted."""
+    """Ask for everything and arrange it on one screen; rows without room are only counted."""
     status = show.status(broker.ask("get_status"))
     asked = {"tasks": "get_tasks", "workers": "get_worker_details", "resources": "get_resources"}
     answers = {name: broker.ask(question, {"limit": _MOST}) for name, question in asked.items()}
     room = len(asked) * _MOST
-    if console.is_terminal:  # above each table is an empty line and its head, below it how many there are
+    if console.is_terminal:  # above each table are an empty line and its head, below it is a count
         room = console.height - len(console.render_lines(status)) - 3 * len(asked)
     rows = shared(room, [len(answer[name]) for name, answer in answers.items()])
     for (name, answer), count in zip(answers.items(), rows, strict=True):
@@ -44,7 +44,7 @@ def view(broker: Broker, console: Console) -> RenderableType:
 
 
 def shared(room: int, wanted: Sequence[int]) -> list[int]:
-    """Share rows between tables that want so many: all get the same, but for what others do not need."""
+    """Divide rows among tables that want so many: all get the same share, plus what others do not need."""
     given = [min(1, each) for each in wanted]
     left = room - sum(given)
     while left > 0 and given != list(wanted):
@@ -94,7 +94,7 @@ def _show_for_ever(session: Session, live: Live, interval: float) -> None:
                     time.sleep(interval)
         except CtlError as error:
             if not shown:
-                raise  # something may be wrong with the command line
+                raise  # the command line may be wrong
             live.update(cell(f"{show.clock(time.time())}  {error}"), refresh=True)
             time.sleep(interval)
 

@@ -1,5 +1,5 @@
-"""The demo: a small grid on a sandbox, to be watched in the terminal. ``script/demo`` runs it.
+"""The demo: a small grid on a sandbox that people can watch in the terminal. ``script/demo`` runs it.
 
-It is a client like any other: it speaks to the manager over RabbitMQ, reads resources from Etcd and
-events from the log. ``worker`` is written to be read by people who write a worker.
+It is a client like any other: it talks to the manager over RabbitMQ, and reads resources from Etcd and
+events from the log. ``worker`` is meant to be read by people who write a worker.
 """

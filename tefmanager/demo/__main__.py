@@ -11,7 +11,7 @@ from types import FrameType
 
 
 class Stopped(BaseException):
-    """A signal wants the demo to end."""
+    """A signal asks the demo to end."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    # Only now, so that --help needs nothing but Python.
+    # Imported late, so that --help needs only Python.
     try:
         from rich.console import Console
 

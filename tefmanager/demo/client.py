@@ -1,4 +1,4 @@
-"""The demo's connection to RabbitMQ: it submits tasks, asks for the workers, and keeps the results."""
+"""The demo's connection to RabbitMQ: submits tasks, asks for the workers, and collects the results."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Keeper:
     """Collects the results that workers publish.
 
     Args:
-        channel: of RabbitMQ.
-        types: of the workers.
+        channel: a channel to RabbitMQ.
+        types: the types of the workers.
 
     Attributes:
-        results: all results, by the guid of their task, in the order in which they came.
+        results: all results, by the guid of their task, in the order of their arrival.
     """
 
     def __init__(self, channel: Any, types: Iterable[str]) -> None:
@@ -40,14 +40,14 @@ class Keeper:
 
 
 class Client:
-    """Speaks with the manager.
+    """Talks to the manager.
 
     Args:
-        url: of RabbitMQ.
-        types: of the workers.
+        url: RabbitMQ's URL.
+        types: the types of the workers.
 
     Attributes:
-        keeper: has the results.
+        keeper: collects the results.
         workers: the manager's last answer to ``get_workers``.
     """
 
@@ -66,11 +66,11 @@ class Client:
             self._send(task.message(), delivery_mode=2)
 
     def ask_for_workers(self) -> None:
-        """Ask; the answer comes in some `turn`."""
+        """Ask for the workers; a later `turn` receives the answer."""
         self._send({"type": "get_workers"}, reply_to=self._replies, correlation_id="workers")
 
     def turn(self, seconds: float) -> None:
-        """Take in what has come, or wait for it so long."""
+        """Process what has arrived, or wait for it so many seconds."""
         self._connection.process_data_events(time_limit=seconds)
 
     def _send(self, message: dict[str, Any], **properties: Any) -> None:

@@ -22,7 +22,7 @@ from typing import IO
 from tefmanager.sandbox import Programs, SandboxError, guard
 
 START_LIMIT = 120.0
-"""Seconds that the sandbox has to start."""
+"""Seconds that the sandbox may take to start."""
 
 _STOP_LIMIT = 30.0
 _WORKER = (sys.executable, "-P", "-m", "tefmanager.demo.worker")
@@ -30,17 +30,17 @@ _ADDRESSES = ("TEF_AMQP_URL_DEV", "TEF_ETCD_HOST_DEV", "TEF_ETCD_PORT_DEV")
 
 
 class DemoError(Exception):
-    """The demo can't go on; the text says why, for people."""
+    """The demo can't continue; the text says why, for people."""
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Where the sandbox's services are.
+    """The addresses of the sandbox's services.
 
     Attributes:
-        amqp_url: of RabbitMQ.
-        etcd_url: of Etcd.
-        variables: for the environment of programs that use them.
+        amqp_url: RabbitMQ's URL.
+        etcd_url: Etcd's URL.
+        variables: environment variables for programs that use them.
     """
 
     amqp_url: str
@@ -49,12 +49,12 @@ class Services:
 
 
 class Child:
-    """A process under a guard, which ends it when it is told to, or when the demo dies.
+    """A process under a guard, which ends it on request, or when the demo dies.
 
     Args:
         name: for people.
         arguments: absolute path of the program, and its arguments.
-        environment: all of its variables.
+        environment: all its variables.
         errors: file for its standard error.
         stdout: file for its standard output, or ``subprocess.PIPE``.
     """
@@ -81,7 +81,7 @@ class Child:
             )
 
     def ended(self) -> str:
-        """Return how it ended, with what it said, or an empty text while it runs."""
+        """Return how it ended and what it printed, or an empty text while it runs."""
         status = self.process.poll()
         if status is None:
             return ""
@@ -89,7 +89,7 @@ class Child:
         return f"{self.name} ended with exit status {status}" + (f":\n{said}" if said else "")
 
     def stop(self) -> None:
-        """Tell it to end."""
+        """Ask it to end."""
         self.process.terminate()
 
     def wait(self) -> int:
@@ -120,7 +120,7 @@ class Grid:
         } | {"TEF_ENV": "dev"}
 
     def start_manager(self, etcd_api: str) -> Services:
-        """Start a sandbox with the manager, and return when its services are there.
+        """Start the manager with a sandbox, and return when its services are running.
 
         Raises `DemoError` if they don't come up.
         """
@@ -144,7 +144,7 @@ class Grid:
         self._children.append(Child(name, arguments, self._environment, self.folder / f"{name}.errors"))
 
     def check(self, patience: float = 0.0) -> None:
-        """Raise `DemoError` if a process has ended, or does so within some seconds."""
+        """Raise `DemoError` if a process has ended, or ends within some seconds."""
         deadline = time.monotonic() + patience
         while True:
             for child in self._children:
@@ -157,7 +157,7 @@ class Grid:
     def stop(self) -> list[str]:
         """End all processes, the workers first; return what did not end as it should.
 
-        Signals are left aside from here on: whatever the user's patience, everything is to be removed.
+        Signals are ignored from here on: however impatient the user is, everything must be removed.
         """
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
@@ -168,9 +168,9 @@ class Grid:
 
 @contextmanager
 def new_grid() -> Iterator[Grid]:
-    """Make a grid with a folder of its own; in the end stop it, and remove the folder.
+    """Create a grid with a folder of its own; at the end stop it and remove the folder.
 
-    A `DemoError` keeps the folder, and is raised again with its name.
+    After a `DemoError` the folder is kept, and the error is raised again with its name.
     """
     folder = Path(tempfile.mkdtemp(prefix="tef-demo-"))
     grid = Grid(folder)
@@ -189,7 +189,7 @@ def new_grid() -> Iterator[Grid]:
 def _stop(children: Sequence[Child]) -> list[str]:
     for child in children:
         child.stop()
-    # twistd stops in good order, and then ends by the signal that it was sent.
+    # twistd stops cleanly, and then kills itself with the signal that it received.
     return [child.ended() for child in children if child.wait() not in (0, 128 + signal.SIGTERM)]
 
 
@@ -211,7 +211,7 @@ def _twistd() -> str:
 
 
 def _exported(manager: Child) -> dict[str, str]:
-    """Return the variables that the manager tells people to export, as soon as all are there."""
+    """Return the variables that the manager tells people to export, as soon as it has printed all."""
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     assert manager.process.stdout is not None
     threading.Thread(target=_read_lines, args=(manager.process.stdout, lines), daemon=True).start()
@@ -234,7 +234,7 @@ def _next_line(manager: Child, lines: queue.SimpleQueue[str | None], deadline: f
 
 
 def _read_lines(stream: IO[bytes], lines: queue.SimpleQueue[str | None]) -> None:
-    """Read to the end, so that the manager never waits for a reader."""
+    """Read to the end, so that the manager never blocks for want of a reader."""
     for line in stream:
         lines.put(line.decode("utf-8", "replace"))
     lines.put(None)

@@ -1,6 +1,6 @@
-"""What there is to see of the grid at a moment, from public interfaces only.
+"""Observes the grid through public interfaces only.
 
-The manager's answer to ``get_workers``, its log, Etcd's keys and the workers' results.
+These are the manager's answer to ``get_workers``, its log, Etcd's keys and the workers' results.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tefmanager.demo.shared_resources import Etcd, Use, read_use
 from tefmanager.demo.suite import LIMITS, DemoTask
 
 INTERVAL = 0.2
-"""Seconds between two questions to the manager and Etcd."""
+"""Seconds between two queries to the manager and Etcd."""
 
 _EVENT = re.compile(r"\S+ [a-z]+ ([A-Z_]{4,}(?:\|.*|$))")
 _KEPT_EVENTS = 50
@@ -46,13 +46,13 @@ class View:
 
     Attributes:
         elapsed: seconds since the suite was submitted.
-        total: tasks in the suite.
-        done: tasks with a result.
-        working: tasks that a worker has.
-        workers: by name.
-        uses: of the resources.
-        wanted: how many waiting tasks want each resource.
-        events: the last ones, seconds and text.
+        total: number of tasks in the suite.
+        done: number of tasks with a result.
+        working: number of tasks that a worker has.
+        workers: the workers, by name.
+        uses: the use of each resource.
+        wanted: how many waiting tasks need each resource.
+        events: the last events: seconds and text.
     """
 
     elapsed: float
@@ -75,12 +75,12 @@ class Observer:
 
     Args:
         tasks: the suite.
-        client: of the manager.
+        client: the manager's client.
         etcd: holds the resources.
         log: the manager's log file.
 
     Attributes:
-        uses: of the resources, as last seen.
+        uses: the use of each resource, as last seen.
         most: the highest count of each resource that was seen.
     """
 
@@ -96,7 +96,7 @@ class Observer:
         self._since: dict[tuple[str, str], float] = {}
 
     def begin(self) -> None:
-        """Count time, and events, from now on."""
+        """Start to count time and events."""
         self._begun = time.monotonic()
         self._log.read()
 
@@ -111,7 +111,7 @@ class Observer:
         return self._done() == len(self._tasks) and not any(use.held or use.locks for use in self.uses)
 
     def look(self) -> View:
-        """Ask everybody, wait for the answer of the manager, and return what there is to see."""
+        """Query everything, wait for the manager's answer, and return the view."""
         self._client.ask_for_workers()
         self._client.turn(INTERVAL / 2)
         self._look_at_resources()
@@ -155,7 +155,7 @@ class Observer:
 
 
 class _LogTail:
-    """Reads the events that have come to a log file since it was last read."""
+    """Reads the events that were added to a log file since the last read."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

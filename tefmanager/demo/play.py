@@ -1,4 +1,4 @@
-"""The demo from beginning to end."""
+"""Runs the demo from beginning to end."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _DEATH_LIMIT = 5.0
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
-    """What the command line says.
+    """The options of the command line.
 
     Attributes:
-        tasks: how many.
-        workers: how many, of the two types in turn.
+        tasks: number of tasks.
+        workers: number of workers, of the two types alternately.
         etcd_api: ``v2`` or ``v3``.
-        seed: of the suite.
+        seed: seed of the suite.
         timeout: seconds after which a task without a result counts as lost.
-        plain: lines instead of a live display.
+        plain: print lines instead of a live display.
     """
 
     tasks: int
@@ -51,7 +51,7 @@ class Play:
     """One run of the demo.
 
     Args:
-        options: of the command line.
+        options: the options of the command line.
         console: where everything is shown.
         grid: runs the processes.
     """
@@ -63,7 +63,7 @@ class Play:
         self._tasks = make_suite(options.tasks, options.seed)
 
     def run(self) -> Verdict:
-        """Run it to the end, and print the report. Raises `DemoError` if that can't be."""
+        """Run it to the end, and print the report. Raises `DemoError` if that is not possible."""
         with self._step("Starting RabbitMQ, PostgreSQL, Etcd and the manager"):
             services = self._grid.start_manager(self._options.etcd_api)
         with self._in_touch():
@@ -114,7 +114,7 @@ class Play:
         return self._options.timeout if took is None else took + _SETTLE_LIMIT
 
     def _step(self, text: str) -> AbstractContextManager[object]:
-        """Show what is being done."""
+        """Show which step is under way."""
         if self._options.plain:
             self._console.print(text, highlight=False)
             return nullcontext()

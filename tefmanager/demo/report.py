@@ -1,4 +1,4 @@
-"""The end of the demo: a table of all tasks, and what is to be said of the whole."""
+"""The demo's report: a table of all tasks, and a summary."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _GAP = 2
 
 
 def print_report(console: Console, verdict: Verdict, seconds: float) -> None:
-    """Print what became of every task, then of the whole.
+    """Print what became of every task, then a summary.
 
     Args:
-        console: where to.
-        verdict: what became of them.
-        seconds: from submitting the first task to the end of the last.
+        console: where to print.
+        verdict: what became of the tasks.
+        seconds: time from submitting the first task to the end of the last.
     """
     console.print(table(verdict, console.width))
     console.print()
@@ -32,7 +32,7 @@ def print_report(console: Console, verdict: Verdict, seconds: float) -> None:
 
 
 def table(verdict: Verdict, width: int) -> Table:
-    """Return the table of all tasks, for a terminal of so many columns: results are cut where need be."""
+    """Return the table of all tasks for a terminal of this width: long results are cut."""
     rows = [_cells(row) for row in verdict.rows]
     found = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, _GAP - 1, 0, 0))
     room = width
@@ -61,7 +61,7 @@ def _seconds(seconds: float | None) -> str:
 
 
 def peaks(verdict: Verdict) -> str:
-    """Return what was held of each resource at most."""
+    """Return the highest number of references of each resource that were held at once."""
     parts = [f"{name} {verdict.peaks[name]} of {limit}" for name, limit in LIMITS.items()]
     return f"Held at once, at most: {', '.join(parts)}"
 

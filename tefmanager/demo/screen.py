@@ -1,4 +1,4 @@
-"""The demo's display while it runs: a live one for terminals, lines for everything else."""
+"""The demo's display while it runs: live on terminals, lines of text elsewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tefmanager.demo.observation import View
 from tefmanager.demo.shared_resources import Use
 
 COLOURS = {"idle": "dim", "dispatched": "yellow", "working": "green", "stalled": "red", "missing": "red"}
-"""How a worker's status is shown."""
+"""The style of each worker status."""
 
 _MARKS = {"idle": "○", "dispatched": "◐", "working": "●", "stalled": "✗", "missing": "✗"}
 _LINES_BESIDES = 8
@@ -26,7 +26,7 @@ class Screen(Protocol):
     """Shows the grid."""
 
     def show(self, view: View) -> None:
-        """Show it as it is now."""
+        """Show the grid as it is now."""
 
 
 class LiveScreen:
@@ -37,12 +37,12 @@ class LiveScreen:
         self._live = live
 
     def show(self, view: View) -> None:
-        """Show it as it is now."""
+        """Show the grid as it is now."""
         self._live.update(picture(view, self._console.width, self._console.height), refresh=True)
 
 
 class PlainScreen:
-    """Prints a line when something has changed, once a second at most."""
+    """Prints a line when something has changed, at most once a second."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -50,7 +50,7 @@ class PlainScreen:
         self._next = 0.0
 
     def show(self, view: View) -> None:
-        """Show it, if there is anything new."""
+        """Show the grid if anything has changed."""
         text = line(view)
         ended = view.done == view.total
         if text != self._last and (view.elapsed >= self._next or ended):
@@ -61,7 +61,7 @@ class PlainScreen:
 
 @contextmanager
 def open_screen(console: Console, plain: bool) -> Iterator[Screen]:
-    """Return a display, live unless that is not wanted; the terminal is as before in the end."""
+    """Return a display, live unless ``plain``; at the end the terminal is as before."""
     if plain:
         yield PlainScreen(console)
     else:
@@ -70,13 +70,13 @@ def open_screen(console: Console, plain: bool) -> Iterator[Screen]:
 
 
 def line(view: View) -> str:
-    """Return what there is to see as a line."""
+    """Return the view as a line."""
     uses = ", ".join(f"{use.name} {use.held}/{use.limit}" for use in view.uses)
     return f"{view.done} done, {view.working} working, {view.waiting} waiting; {uses}"
 
 
 def picture(view: View, width: int, height: int) -> RenderableType:
-    """Return what there is to see, for a terminal of so many columns and lines."""
+    """Return the view, for a terminal of this width and height."""
     room = max(1, height - _LINES_BESIDES)
     shown = min(len(view.workers), max(1, room - 3))
     rows = max(shown + (shown < len(view.workers)), len(view.uses))
@@ -109,7 +109,7 @@ def _title(view: View) -> Table:
 
 
 def _bar(view: View, width: int) -> Text:
-    """Return the tasks as one bar of three parts, that differ without colours too."""
+    """Return all tasks as one bar with three parts, which can be told apart without colours too."""
     done = width * view.done // view.total
     working = width * (view.done + view.working) // view.total - done
     bar = Text(no_wrap=True)
@@ -127,7 +127,7 @@ def _counts(view: View) -> Text:
 
 
 def _workers(view: View, shown: int) -> Group:
-    """Return the first workers, in columns that stay where they are."""
+    """Return the first workers, in columns that keep their places."""
     table = Table.grid(padding=(0, 2, 0, 0))
     for _ in range(4):
         table.add_column(no_wrap=True)
@@ -153,7 +153,7 @@ def _resources(view: View) -> Table:
 
 
 def _use(use: Use) -> Text:
-    """Return a bar with a block for each reference that there may be."""
+    """Return a bar with a block for each possible reference."""
     held = min(use.held, use.limit)
     bar = Text(no_wrap=True)
     bar.append(("█" * _BLOCK + " ") * held, "red" if held == use.limit else "yellow")

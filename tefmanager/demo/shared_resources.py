@@ -1,4 +1,4 @@
-"""Resources as the demo puts them into Etcd and reads them back, over either of its APIs.
+"""Writes the demo's resources to Etcd and reads them back, through either of its APIs.
 
 A *path* is a key below the base, such as ``database/ref_count``.
 """
@@ -17,7 +17,7 @@ from typing import Any, Protocol
 BASE = "/tef/dev/resources/"
 
 _TIMEOUT = 5.0
-# Whatever proxy the environment names, Etcd is on this machine.
+# Ignore the environment's proxies: Etcd is on this machine.
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -26,7 +26,7 @@ class Use:
     """How much of a resource is in use.
 
     Attributes:
-        name: the resource's.
+        name: the resource's name.
         limit: most references at a time.
         held: ``ref_count``.
         locks: how many lock keys there are, one for each reference.
@@ -39,7 +39,7 @@ class Use:
 
 
 class Etcd(Protocol):
-    """What is asked of Etcd. All raise OSError when it does not answer."""
+    """The operations on Etcd. All raise OSError if it does not answer."""
 
     def put(self, path: str, value: str) -> None:
         """Write a key."""
@@ -52,7 +52,7 @@ class EtcdV3:
     """The JSON gateway of the v3 API.
 
     Args:
-        url: of Etcd, without a slash at the end.
+        url: Etcd's URL, without a slash at the end.
     """
 
     def __init__(self, url: str) -> None:
@@ -77,7 +77,7 @@ class EtcdV2:
     """The v2 API.
 
     Args:
-        url: of Etcd, without a slash at the end.
+        url: Etcd's URL, without a slash at the end.
     """
 
     def __init__(self, url: str) -> None:
@@ -124,7 +124,7 @@ def make_etcd(api: str, url: str) -> Etcd:
 
 
 def put_resources(etcd: Etcd, limits: Mapping[str, int]) -> None:
-    """Write resources, of which nothing is held yet."""
+    """Write resources of which no reference is held yet."""
     for name, limit in limits.items():
         fields = {"ref_count": "0", "ref_limit": str(limit), "available": "1", "source": "demo"}
         for field, value in fields.items():

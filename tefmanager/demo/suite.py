@@ -1,4 +1,4 @@
-"""Pure: the suite that the demo submits, the resources it fights over, and the results it should have."""
+"""The suite that the demo submits, the resources it competes for, and the expected results. Pure."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class DemoTask:
 
     Attributes:
         guid: its name, such as ``demo-07``.
-        task_type: which workers may have it.
+        task_type: the type of the workers that may get it.
         priority: higher first.
         resources: names in `LIMITS`.
         seconds: how long its command takes.
-        command: for a shell.
-        expected: what the worker finds out, besides its exit status.
+        command: a shell command.
+        expected: the expected result, besides the exit status.
     """
 
     guid: str
@@ -58,7 +58,7 @@ class DemoTask:
     expected: Mapping[str, Any]
 
     def message(self) -> dict[str, Any]:
-        """Return what to send to the manager.
+        """Return the message for the manager.
 
         Resources are named in both forms that are in use, a list and one string.
         """
@@ -75,7 +75,7 @@ class DemoTask:
 
 
 def make_suite(count: int, seed: int) -> list[DemoTask]:
-    """Return so many tasks; the same seed gives the same."""
+    """Return so many tasks; the same seed gives the same tasks."""
     dice = random.Random(seed)
     seconds = _spread(count)
     combinations = [_COMBINATIONS[index % len(_COMBINATIONS)] for index in range(count)]
@@ -88,7 +88,7 @@ def make_suite(count: int, seed: int) -> list[DemoTask]:
 
 
 def _spread(count: int) -> list[float]:
-    """Return durations at even distances, so that the whole takes as long whatever the seed is."""
+    """Return evenly spaced durations, so that the total time does not depend on the seed."""
     step = (LONGEST - SHORTEST) / max(1, count - 1)
     return [round(SHORTEST + step * index, 2) for index in range(count)]
 

@@ -1,4 +1,4 @@
-"""Pure: what became of each task, and whether anything was lost or went wrong."""
+"""What became of each task, and whether anything was lost or went wrong. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tefmanager.demo.shared_resources import Use
 from tefmanager.demo.suite import DemoTask
 
 Results = Mapping[str, Sequence[Mapping[str, Any]]]
-"""The messages that came as results, by the guid of their task."""
+"""The messages with results, by the guid of their task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +18,11 @@ class Row:
     """What became of a task.
 
     Attributes:
-        task: as it was submitted.
+        task: the task as submitted.
         worker: its name, or None if there is no result.
-        waited: seconds from being submitted to its beginning.
+        waited: seconds from the submission to the beginning.
         ran: seconds that its command took.
-        result: for people.
+        result: the result, for people.
         fault: what is wrong, or an empty text.
     """
 
@@ -40,9 +40,9 @@ class Verdict:
 
     Attributes:
         rows: one for each task, in the order in which they were submitted.
-        peaks: most references of each resource that were held at a time.
-        left: references, and lock keys, that nobody gave back.
-        faults: all that is wrong, a line each.
+        peaks: the most references of each resource that were held at a time.
+        left: number of references and lock keys that nobody gave back.
+        faults: everything that is wrong, one line each.
     """
 
     rows: tuple[Row, ...]
@@ -52,12 +52,12 @@ class Verdict:
 
     @property
     def done(self) -> int:
-        """How many tasks have a result as it should be."""
+        """How many tasks have the expected result."""
         return sum(not row.fault for row in self.rows)
 
     @property
     def work(self) -> float:
-        """Seconds that the commands took together."""
+        """How many seconds the commands took in total."""
         return sum(row.ran or 0.0 for row in self.rows)
 
 
@@ -68,13 +68,13 @@ def judge(
     uses: Iterable[Use],
     sampled: Mapping[str, int],
 ) -> Verdict:
-    """Compare what came out with what was asked for.
+    """Compare the results with the tasks.
 
     Args:
-        tasks: what was submitted.
-        submitted: unix time of that.
-        results: what came.
-        uses: of the resources, in the end.
+        tasks: the submitted tasks.
+        submitted: unix time of the submission.
+        results: the results that came.
+        uses: the use of each resource at the end.
         sampled: the highest counts that were seen in Etcd.
     """
     rows = tuple(_row(task, submitted, results.get(task.guid, ())) for task in tasks)
@@ -107,7 +107,7 @@ def _row(task: DemoTask, submitted: float, results: Sequence[Mapping[str, Any]])
 
 
 def is_expected(task: DemoTask, message: Mapping[str, Any]) -> bool:
-    """Tell whether the task came back unchanged, with the result that its command gives."""
+    """Tell whether the task came back unchanged, with the expected result of its command."""
     data = dict(message["task_data"])
     found = data.pop("result")
     wanted = {**task.expected, "exit_status": 0}
@@ -123,9 +123,9 @@ def shown(result: Mapping[str, Any]) -> str:
 
 
 def most_at_once(resource: str, tasks: Iterable[DemoTask], results: Results) -> int:
-    """Return how many tasks with a resource ran at one time, by what their workers say.
+    """Return how many tasks with a resource ran at one time, according to their workers.
 
-    Unlike samples of Etcd, these spans miss nothing.
+    Unlike samples from Etcd, these spans miss nothing.
     """
     changes: list[tuple[float, int]] = []
     for task in tasks:

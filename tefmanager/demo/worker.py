@@ -1,16 +1,16 @@
-"""An example of a worker: it runs the shell command in ``task_data`` and publishes what came out.
+"""An example of a worker: it runs the shell command in ``task_data`` and publishes the result.
 
     export TEF_ENV=dev TEF_AMQP_URL_DEV=amqp://guest:guest@127.0.0.1:5672/
     python -m tefmanager.demo.worker --type shell
 
 It speaks as the Ruby workers do (``docs/protocol.md``). To the manager's queue it says
 
-* ``idle`` when it is free, and at once the manager may send a task to the worker's own queue;
+* ``idle`` when it is free: from then on the manager may send a task to the worker's own queue;
 * ``working`` when it has begun, ``task_complete`` when the result is published, and ``idle`` again;
-* the same once more every 20 seconds, since a worker that is silent for long is taken for missing;
-* ``offline`` when it leaves. SIGTERM makes it finish the task it has and leave.
+* its status again every 20 seconds, since a worker that is silent for long counts as missing;
+* ``offline`` when it leaves. At SIGTERM it finishes its task and leaves.
 
-Nothing here is needed to write another worker but pika and JSON.
+To write another worker, only pika and JSON are needed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def shell(command: str) -> dict[str, Any]:
 
 
 def report(command: str) -> dict[str, Any]:
-    """Run a command; the result is how much it wrote."""
+    """Run a command; the result is the size of its output."""
     done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, stdin=subprocess.DEVNULL)
     lines = done.stdout.count(b"\n")
     return {"lines": lines, "bytes": len(done.stdout), "exit_status": done.returncode}
@@ -50,13 +50,13 @@ TYPES: dict[str, Callable[[str], dict[str, Any]]] = {"shell": shell, "report": r
 
 
 class Worker:
-    """A worker with one task at a time.
+    """A worker that runs one task at a time.
 
     Args:
         connection: to RabbitMQ.
         env: ``dev``, ``test`` or ``prod``.
         worker_type: one of `TYPES`; it gets tasks with this ``task_type``.
-        name: what it is called in the workers; two workers must not share it.
+        name: its name in the list of workers; two workers must not share it.
     """
 
     def __init__(self, connection: Any, env: str, worker_type: str, name: str) -> None:
@@ -71,11 +71,11 @@ class Worker:
         self._leaving = False
 
     def run(self) -> None:
-        """Work until `leave` was called."""
+        """Work until `leave` is called."""
         self._channel.queue_declare(self._manager, durable=True)
         self._channel.queue_declare(self._queue, durable=True)
         self._channel.exchange_declare(self._results, "topic", durable=True)
-        # Acknowledged on arrival: it is the manager that looks after a task whose worker dies.
+        # Acknowledged on arrival: if the worker dies, the manager takes care of its task.
         self._channel.basic_consume(self._queue, self._begin, auto_ack=True)
         self._heartbeat()
         while not (self._leaving and self._status == "idle"):
@@ -94,7 +94,7 @@ class Worker:
     def _begin(self, _channel: Any, _method: Any, _properties: Any, body: bytes) -> None:
         self._status = "working"
         self._say("working")
-        # In a thread, so that the connection is served however long the command takes.
+        # In a thread, so that the connection stays alive however long the command takes.
         threading.Thread(target=self._work, args=(json.loads(body),), daemon=True).start()
 
     def _work(self, task: dict[str, Any]) -> None:
@@ -104,7 +104,9 @@ class Worker:
         self._connection.add_callback_threadsafe(lambda: self._end_task(task, result))
 
     def _end_task(self, task: dict[str, Any], result: dict[str, Any]) -> None:
-        task["task_data"]["result"] = result  # keepers want the rest of the task unchanged
+        task["task_data"]["result"] = (
+            result  # those who collect results expect the rest of the task unchanged
+        )
         self._publish(self._results, "task", task)
         self._say("task_complete")
         self._status = "idle"

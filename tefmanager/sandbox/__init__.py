@@ -1,4 +1,4 @@
-"""A private RabbitMQ, PostgreSQL and Etcd on free loopback ports, from the programs Debian installs."""
+"""A private RabbitMQ, PostgreSQL and Etcd on free loopback ports, run from Debian's packages."""
 
 from tefmanager.sandbox.addresses import Addresses, describe
 from tefmanager.sandbox.machine import Programs

@@ -1,4 +1,4 @@
-"""Where the sandbox's servers can be reached, for programs and for people."""
+"""The addresses of the sandbox's servers, for programs and for people."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from tefmanager.sandbox.postgresql_server import Database
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where the servers can be reached.
+    """The addresses of the servers.
 
     Attributes:
-        amqp_url: of RabbitMQ, with user and password.
+        amqp_url: RabbitMQ's URL, with user and password.
         database: libpq's keywords for PostgreSQL.
-        etcd: host and port of Etcd's clients.
-        folder: where everything of the sandbox is; it goes away with it.
+        etcd: host and port for Etcd's clients.
+        folder: contains everything of the sandbox, and is removed with it.
     """
 
     amqp_url: str
@@ -26,12 +26,12 @@ class Addresses:
 
     @property
     def database_url(self) -> str:
-        """The database as a URL, password included."""
+        """The database's URL, including the password."""
         return "postgresql://{user}:{password}@{host}:{port}/{dbname}".format(**self.database)
 
     @property
     def etcd_url(self) -> str:
-        """Etcd as a URL."""
+        """Etcd's URL."""
         host, port = self.etcd
         return f"http://{host}:{port}"
 
@@ -40,7 +40,7 @@ def describe(addresses: Addresses, env: str = "dev", page: str = "") -> list[str
     """Return lines that say how to reach each server: what to export, and clients to try.
 
     Args:
-        addresses: of the sandbox. Its passwords are in the lines; they open nothing else.
+        addresses: those of the sandbox. Its passwords are in the lines; they open nothing else.
         env: ``dev``, ``test`` or ``prod``, whose variables are exported.
         page: address of the manager's page; empty if there is none.
     """

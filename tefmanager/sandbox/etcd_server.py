@@ -1,4 +1,4 @@
-"""An Etcd of one member, with the v2 API switched on where it has one."""
+"""An Etcd with one member, with the v2 API enabled if this version has it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tefmanager.sandbox.server import NotReady, Reactor, Server
 
 
 class _QuietFactory(_HTTP11ClientFactory):
-    """Twisted's own, which would log two lines for each question."""
+    """Twisted's own factory, without its two log lines per request."""
 
     noisy = False
 
@@ -27,7 +27,7 @@ class Etcd(Server):
     Args:
         reactor, folder, account: see `Server`.
         program: ``etcd``.
-        fast: trade safety of the data against speed.
+        fast: trade safety of the data for speed.
         ports: for clients and for peers; None finds free ones.
     """
 
@@ -51,7 +51,7 @@ class Etcd(Server):
         self._pool._factory = _QuietFactory
 
     async def prepare(self) -> None:
-        """Find out which of the options we would like this version has."""
+        """Find out which of the desired options this version supports."""
         help_file = self.log.with_suffix(".help")
         arguments = [str(self._program), "--help"]
         await self.run(Command(arguments, self.folder, help_file, self._account, _environment()))
@@ -60,21 +60,21 @@ class Etcd(Server):
         self._options = [option for option in wanted if option in known]
 
     def command(self) -> Command:
-        """Return what to run."""
+        """Return the command to run."""
         client, peer = f"http://{HOST}:{self.port}", f"http://{HOST}:{self._peer_port}"
         arguments = [
             *(str(self._program), "--name", "sandbox", "--data-dir", str(self.folder / "data")),
             *("--listen-client-urls", client, "--advertise-client-urls", client),
             *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
             *("--initial-cluster", f"sandbox={peer}"),
-            # A member that is alone elects itself after one of these; a second is the default.
+            # A single member elects itself after one such timeout; the default is a second.
             *("--heartbeat-interval", "50", "--election-timeout", "250"),
             *self._options,
         ]
         return Command(arguments, self.folder, self.log, self._account, _environment())
 
     async def probe(self) -> None:
-        """Ask for its health: it is healthy when it has a leader and can write."""
+        """Query its health: it is healthy when it has a leader and can write."""
         url = f"http://{HOST}:{self.port}/health"
         try:
             response = await treq.get(url, pool=self._pool, reactor=self._reactor)
@@ -86,5 +86,5 @@ class Etcd(Server):
 
 
 def _environment() -> dict[str, str]:
-    # Some versions refuse to run on ARM, where they do, without this.
+    # Without this, some versions refuse to run on ARM, although they work there.
     return {"ETCD_UNSUPPORTED_ARCH": "arm64"} if platform.machine() == "aarch64" else {}

@@ -1,17 +1,17 @@
-"""Runs one program so that nothing of it outlives whoever asked for it.
+"""Runs one program and makes sure that none of its processes outlives the process that started the guard.
 
 Started by path, as ``python guard.py STOP_SIGNAL GRACE UID GID PROGRAM ARGUMENT...``, with a pipe as its
-standard input that its parent never writes to. It needs only the standard library and works before it
-drops privileges, since the unprivileged user may not be able to read this Python at all.
+standard input that its parent never writes to. It needs only the standard library and works before it drops
+privileges, since the unprivileged user may not be able to read this Python at all.
 
 The guard stays between its parent and the program:
 
-* the program's end is its end, with the same exit status, or 128 + N after signal N;
+* when the program ends, the guard ends with the same exit status, or 128 + N after signal N;
 * SIGTERM, or the end of the pipe because the parent died, stops the program: STOP_SIGNAL first, and
   SIGKILL after GRACE seconds;
 * SIGQUIT kills the program at once.
 
-It adopts what the program leaves behind, daemons included, and kills that before it ends.
+It adopts the processes that the program leaves behind, daemons included, and kills them before it ends.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _STDIN = 0
 
 
 def descendants(pid: int) -> list[int]:
-    """Return the ids of all living processes below one, parents before their children."""
+    """Return the ids of all living descendants of a process, parents before their children."""
     children: dict[int, list[int]] = {}
     for child, parent in _parents().items():
         children.setdefault(parent, []).append(child)
@@ -50,7 +50,7 @@ def _parents() -> dict[int, int]:
         if not folder.name.isdigit():
             continue
         with suppress(OSError):
-            # The name before the last bracket may hold anything, brackets and blanks too.
+            # The name before the last bracket may contain anything, even brackets and blanks.
             state, parent, *_ = (folder / "stat").read_bytes().rpartition(b")")[2].split()
             if state not in (b"Z", b"X"):
                 parents[int(folder.name)] = int(parent)
@@ -58,7 +58,7 @@ def _parents() -> dict[int, int]:
 
 
 def signal_descendants(pid: int, number: int) -> None:
-    """Send a signal to all processes below one, those too that are born meanwhile."""
+    """Send a signal to all descendants of a process, including those that are born meanwhile."""
     reached: set[int] = set()
     while found := [each for each in descendants(pid) if each not in reached]:
         for each in found:
@@ -68,7 +68,7 @@ def signal_descendants(pid: int, number: int) -> None:
 
 
 class _Wakeup:
-    """Turns signals into something that can be waited for along with the pipe."""
+    """Turns signals into something that can be waited for together with the pipe."""
 
     def __init__(self) -> None:
         self.reader, writer = os.pipe()
@@ -81,7 +81,7 @@ class _Wakeup:
             signal.signal(number, signal.SIG_IGN)
 
     def wait(self, pipe_open: bool, seconds: float | None) -> set[int]:
-        """Return the signals that came; the end of the pipe counts as SIGTERM."""
+        """Return the signals that arrived; the end of the pipe counts as SIGTERM."""
         watched = [self.reader, _STDIN] if pipe_open else [self.reader]
         ready, _, _ = select.select(watched, [], [], seconds)
         numbers = set(os.read(self.reader, 4096)) if self.reader in ready else set()
@@ -94,9 +94,9 @@ class Guard:
     """The guard of one program.
 
     Args:
-        stop_signal: what the program takes for "stop in good order".
-        grace: seconds it has for that.
-        account: user and group id to run it as, or -1 and -1 to stay who we are.
+        stop_signal: the signal at which the program stops cleanly.
+        grace: seconds that it may take for that.
+        account: user and group id to run it as, or -1 and -1 for the present user.
         command: absolute path and arguments.
     """
 
@@ -111,8 +111,8 @@ class Guard:
         self._deadline: float | None = None
 
     def run(self) -> int:
-        """Run the program and return its exit status, when nothing of it is left."""
-        os.setsid()  # so that Ctrl-C in the parent's terminal leaves the order of stopping to the parent
+        """Run the program; return its exit status when none of its processes is left."""
+        os.setsid()  # so that after Ctrl-C in the terminal the parent decides what stops first
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
         wakeup = _Wakeup()
         self._child = os.fork()
@@ -124,7 +124,7 @@ class Guard:
             self._clear()
 
     def _become_program(self) -> None:
-        """In the child: become the program, or leave with 127."""
+        """In the child: execute the program, or exit with 127."""
         try:
             for number in (signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, signal.SIG_DFL)
@@ -134,7 +134,7 @@ class Guard:
                 os.setgroups([group])
                 os.setgid(group)
                 os.setuid(user)
-            _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # after setuid, which takes it back
+            _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # after setuid, which would clear it
             os.execv(self._command[0], list(self._command))
         except OSError as error:
             os.write(2, f"{self._command[0]}: {error.strerror}\n".encode())
@@ -158,11 +158,13 @@ class Guard:
 
     def _stop(self) -> None:
         self._deadline = time.monotonic() + self._grace
-        signal_descendants(os.getpid(), signal.SIGCONT)  # a frozen program could not hear the other
+        signal_descendants(
+            os.getpid(), signal.SIGCONT
+        )  # a frozen program would not receive the other signal
         os.kill(self._child, self._stop_signal)
 
     def _reap(self) -> int | None:
-        """Bury all that ended; return the program's exit status if it was among them."""
+        """Reap all ended children; return the program's exit status if it was among them."""
         result = None
         with suppress(ChildProcessError):
             while True:
@@ -175,7 +177,7 @@ class Guard:
         return result
 
     def _clear(self) -> None:
-        """Kill what the program left behind: it became ours, so that no child left means none at all."""
+        """Kill what the program left behind: the guard has adopted it, so it sees when nothing is left."""
         with suppress(ChildProcessError):
             while True:
                 signal_descendants(os.getpid(), signal.SIGKILL)
@@ -189,7 +191,7 @@ def _prctl(option: int, value: int) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Read the command line, be the guard, return the exit status."""
+    """Parse the command line, run the guard, return the exit status."""
     stop_signal, grace, user, group, *command = arguments
     return Guard(int(stop_signal), float(grace), (int(user), int(group)), command).run()
 

@@ -1,4 +1,4 @@
-"""What the sandbox asks of the machine: programs, free ports, and a user without privileges."""
+"""What the sandbox needs from the machine: programs, free ports, and a user without privileges."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HOST = "127.0.0.1"
-"""The only address on which anything of the sandbox listens."""
+"""The only address on which the sandbox's servers listen."""
 
 _LOWEST_PORT = 20000
 _USUAL_EPHEMERAL_PORTS = 32768
 
 
 class SandboxError(Exception):
-    """The sandbox could not be started; the text says which part and why, for people."""
+    """The sandbox could not be started; the text says which part failed and why, for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +34,10 @@ class Programs:
 
     @classmethod
     def find(cls, root: Path = Path("/")) -> Programs:
-        """Look where Debian puts them, below a root folder, and in ``PATH``.
+        """Look where Debian installs them, below a root folder, and in ``PATH``.
 
-        Of several versions the newest is taken. Raises `SandboxError`, one line that names every
-        missing program with its Debian package.
+        The newest of several versions is used. Raises `SandboxError`, one line that names every missing
+        program with its Debian package.
         """
         postgresql = root / "usr/lib/postgresql"
         candidates = {
@@ -67,21 +67,21 @@ def _first_program(paths: Iterable[Path]) -> Path | None:
 
 
 def _missing(names: dict[str, str]) -> str:
-    """Say what is not there; ``names`` are programs by package."""
+    """Say what is missing; ``names`` are programs by package."""
     packages = "package" if len(names) == 1 else "packages"
     return f"{', '.join(names.values())} not found: install the Debian {packages} {' '.join(names)}"
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The user that the servers run as: ids, or -1 and -1 for whoever we are."""
+    """The user that runs the servers: user and group id, or -1 and -1 for the present user."""
 
     user: int = -1
     group: int = -1
 
     @classmethod
     def unprivileged(cls) -> Account:
-        """Return ourselves, or when we are root a user that PostgreSQL does not refuse."""
+        """Return the present user or, for root, a user that PostgreSQL does not refuse."""
         if os.geteuid() != 0:
             return cls()
         for name in ("postgres", "nobody"):
@@ -93,27 +93,27 @@ class Account:
         )
 
     def make_folder(self, path: Path) -> Path:
-        """Make a folder that is this user's alone."""
+        """Create a folder that only this user can use."""
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.chown(path, self.user, self.group, follow_symlinks=False)
         return path
 
     def make_room(self, path: Path) -> Path:
-        """Make a folder that is ours alone, through which this user can reach a folder of its own.
+        """Create a folder that is ours alone, through which this user can reach a folder of its own.
 
-        Nothing that we write there can lead somewhere else: nobody but us can put a link into it. Raises
+        Nothing that we write there can be redirected: nobody else can put a link into it. Raises
         FileExistsError.
         """
         path.mkdir(mode=0o700, parents=True)
         return self.open_way(path)
 
     def open_way(self, path: Path) -> Path:
-        """Let this user pass through a folder of ours, and see nothing of it."""
+        """Let this user pass through a folder of ours without seeing its contents."""
         path.chmod(0o700 if self.user < 0 else 0o711)
         return path
 
     def write(self, path: Path, text: str) -> None:
-        """Make a file in a folder of this user's; whatever it has put there is replaced, never followed."""
+        """Write a file in a folder of this user's; what the user put there is replaced, never followed."""
         path.unlink(missing_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         with os.fdopen(os.open(path, flags, 0o600), "w", encoding="utf-8") as file:
@@ -122,13 +122,13 @@ class Account:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return different ports of the loopback address to which nobody is bound.
+    """Return different ports of the loopback address to which nothing is bound.
 
-    They lie below the range from which the kernel takes the near end of outgoing connections: from
-    there, any client may get a port between now and the server's start, or while it is stopped in a
-    test, and one that reconnects to its own near end even gets through.
+    They lie below the range from which the kernel takes the local ports of outgoing connections: from that
+    range, any client may get a port before the server starts, or while a test has stopped it, and one that
+    reconnects to its own local port even succeeds.
     """
-    # Not the common generator: tests seed that, and two that run at once would choose the same ports.
+    # Not the shared generator: tests seed it, and two running at once would choose the same ports.
     chance = random.SystemRandom()
     ports: list[int] = []
     with ExitStack() as held:

@@ -29,8 +29,8 @@ class PostgreSQL(Server):
     Args:
         reactor, folder, account: see `Server`.
         initdb, postgres: the programs.
-        fast: do not wait for the disk; a crash of the machine may destroy the data, one of the server not.
-        ports: one, for clients; None finds a free one.
+        fast: do not wait for the disk. A crash of the machine, but not of the server, may destroy the data.
+        ports: one port, for clients; None finds a free one.
     """
 
     name = "postgresql"
@@ -60,7 +60,7 @@ class PostgreSQL(Server):
         return self._connection_to(_NAME)
 
     async def prepare(self) -> None:
-        """Make the cluster. The database itself is made at the first start."""
+        """Create the cluster. The database itself is created at the first start."""
         password_file = self.folder / "password"
         self._account.write(password_file, self.password)
         options = ["--no-sync", "--encoding=UTF8", "--locale=C.UTF-8", "--auth=scram-sha-256"]
@@ -69,34 +69,34 @@ class PostgreSQL(Server):
         await self.run(Command(arguments, self.folder, self.log, self._account))
 
     def command(self) -> Command:
-        """Return what to run."""
+        """Return the command to run."""
         settings = {
             "listen_addresses": HOST,
             "port": str(self.port),
             "unix_socket_directories": self._socket_folder(),
-            # Segments in the data folder go away with it, however the server ends.
+            # Shared memory in the data folder is removed with it, however the server ends.
             "dynamic_shared_memory_type": "mmap",
             **(dict.fromkeys(("fsync", "full_page_writes"), "off") if self._fast else {}),
         }
         arguments = [str(self._postgres), "-D", str(self._data)]
         for key, value in settings.items():
             arguments += ["-c", f"{key}={value}"]
-        # SIGINT ends the sessions of clients; SIGTERM would wait for them.
+        # SIGINT ends clients' sessions; SIGTERM would wait for the clients.
         return Command(arguments, self.folder, self.log, self._account, stop_signal=signal.SIGINT)
 
     async def probe(self) -> None:
-        """Connect, and make the database if it is not there yet."""
+        """Connect, and create the database if it does not exist yet."""
         if not self._created:
             await self._create()
             self._created = True
         await self._execute(_NAME, "SELECT 1")
 
     async def discard(self) -> None:
-        """End it; killed, it would leave a piece of shared memory on the machine."""
+        """Stop it; if it were killed, a segment of shared memory would remain on the machine."""
         await self.stop()
 
     async def execute(self, statement: str) -> None:
-        """Execute a statement as the superuser. Raises `NotReady` where that can't be had now."""
+        """Execute a statement as the superuser. Raises `NotReady` if the server can't do that now."""
         await self._execute("postgres", statement)
 
     async def _create(self) -> None:
@@ -120,20 +120,20 @@ class PostgreSQL(Server):
         return {"host": HOST, "port": self.port, "dbname": dbname, **login}
 
     def _socket_folder(self) -> str:
-        """Return the folder of the Unix socket, or nothing where its path would be too long for one."""
+        """Return the folder of the Unix socket; empty if its path would be too long for a socket."""
         longest = len(str(self.folder / f".s.PGSQL.{self.port}.lock"))
         return str(self.folder) if longest <= _LONGEST_SOCKET else ""
 
 
 class _Connection(Connection):  # type: ignore[misc]  # txpostgres has no types
     def continuePolling(self, swallowErrors: bool = False) -> None:
-        # A connection that the server refuses reads on until it is closed, and would log each time what its
-        # Deferred has told already.
+        # A refused connection keeps reading until it is closed, and would log again and again the error
+        # that its Deferred has reported already.
         super().continuePolling(swallowErrors=True)
 
 
 def _uncancelled(call: Deferred[object]) -> Deferred[object]:
-    """Keep a cancellation from txpostgres, whose own raises while it connects."""
+    """Hide a cancellation from txpostgres, which would raise an error of its own while it connects."""
     result: Deferred[object] = Deferred()
     call.chainDeferred(result)
     return result

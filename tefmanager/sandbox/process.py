@@ -1,4 +1,4 @@
-"""One program under its guard, as the reactor sees it."""
+"""One program under its guard, for the reactor."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from tefmanager.sandbox import guard
 from tefmanager.sandbox.machine import Account
 
 GRACE = 10.0
-"""Seconds that a program has to stop in good order before it is killed."""
+"""Seconds that a program may take to stop before it is killed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What to run.
+    """A command to run.
 
     Attributes:
         arguments: absolute path of the program, then its arguments.
         folder: working folder, and the program's ``HOME``.
         log: file to which its output is appended.
-        account: who it runs as.
+        account: the user that runs it.
         environment: variables besides ``HOME``, ``PATH`` and ``LANG``; nothing is inherited.
-        stop_signal: what it takes for "stop in good order".
+        stop_signal: the signal at which it stops cleanly.
     """
 
     arguments: Sequence[str]
@@ -45,11 +45,11 @@ class Command:
 
 
 class Process:
-    """A running program; it and all that it started end together.
+    """A running program; it ends together with everything that it started.
 
     Args:
-        reactor: starts it, at once.
-        command: what to run.
+        reactor: starts it at once.
+        command: the command to run.
     """
 
     def __init__(self, reactor: IReactorProcess, command: Command) -> None:
@@ -68,7 +68,7 @@ class Process:
             )
 
     def wait(self) -> Deferred[int]:
-        """Return its exit status when it and all that it started have ended; 128 + N: by signal N."""
+        """Return its exit status when all its processes have ended; 128 + N after signal N."""
         done: Deferred[int] = Deferred()
         if self.status is None:
             self._waiting.append(done)
@@ -77,23 +77,23 @@ class Process:
         return done
 
     def stop(self) -> None:
-        """Tell it to stop in good order; it is killed `GRACE` seconds later. A frozen one is thawed."""
+        """Ask it to stop; after `GRACE` seconds it is killed. A frozen program is thawed."""
         self._signal_guard(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Kill it and all that it started, at once."""
+        """Kill it and everything that it started, at once."""
         self._signal_guard(signal.SIGQUIT)
 
     def freeze(self) -> None:
-        """Stop it and all that it started from running, with SIGSTOP; connections stay open."""
+        """Suspend it and everything that it started, with SIGSTOP; connections stay open."""
         self._signal_program(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it run on after `freeze`."""
+        """Let it continue after `freeze`."""
         self._signal_program(signal.SIGCONT)
 
     def pids(self) -> list[int]:
-        """Return the ids of all its processes, the guard first; none after its end."""
+        """Return the ids of all its processes, the guard first; empty after its end."""
         pid = self._guard.pid
         return [] if pid is None or self.status is not None else [pid, *guard.descendants(pid)]
 
@@ -127,7 +127,7 @@ def _status(ended: BaseException | None) -> int:
 
 
 def _guarded(command: Command) -> list[str]:
-    # Isolated and without site: the guard needs nothing of either, and starts in half the time.
+    # Isolated and without site: the guard needs neither, and starts in half the time.
     python = [sys.executable, "-I", "-S", guard.__file__]
     rights = [str(command.account.user), str(command.account.group)]
     return [*python, str(int(command.stop_signal)), str(GRACE), *rights, *command.arguments]

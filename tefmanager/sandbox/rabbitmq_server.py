@@ -1,4 +1,4 @@
-"""A RabbitMQ node of its own, with its own Erlang port mapper."""
+"""A private RabbitMQ node with a private Erlang port mapper."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class RabbitMQ(Server):
 
     Args:
         reactor, folder, account: see `Server`.
-        program: ``rabbitmq-server``, not Debian's wrapper of it that insists on its own user.
-        ports: for clients, for its distribution and for its port mapper; None finds free ones.
+        program: ``rabbitmq-server``, not Debian's wrapper of it, which insists on its own user.
+        ports: for clients, distribution and port mapper; None finds free ones.
     """
 
     name = "rabbitmq"
@@ -46,24 +46,24 @@ class RabbitMQ(Server):
         return f"amqp://guest:guest@{HOST}:{self.port}/"
 
     async def prepare(self) -> None:
-        """Write the configuration: where it listens and how little it logs.
+        """Write the configuration: addresses, and little logging.
 
         All limits (sizes of messages and frames, channels, heartbeats, deliveries) are RabbitMQ's defaults,
-        as after Debian's package was installed: what works here works there.
+        as after installing Debian's package: what works here works there.
         """
         lines = [
-            f"listeners.tcp.1 = {HOST}:{self.port}",  # ports of its own, so that many may run
-            "log.console.level = warning",  # or each connection is logged
+            f"listeners.tcp.1 = {HOST}:{self.port}",  # ports of its own, so that several nodes can run
+            "log.console.level = warning",  # otherwise each connection is logged
         ]
         self._account.write(self.folder / "rabbitmq.conf", "".join(f"{line}\n" for line in lines))
         self._account.write(self.folder / "enabled_plugins", "[].\n")
 
     def command(self) -> Command:
-        """Return what to run."""
+        """Return the command to run."""
         return Command([str(self._program)], self.folder, self.log, self._account, self.environment())
 
     def environment(self) -> dict[str, str]:
-        """Return the variables with which the server and ``rabbitmqctl`` find each other."""
+        """Return the variables by which the server and ``rabbitmqctl`` find each other."""
         own = {
             "NODENAME": self.node,
             "NODE_IP_ADDRESS": HOST,
@@ -72,7 +72,7 @@ class RabbitMQ(Server):
             "CONFIG_FILE": str(self.folder / "rabbitmq.conf"),
             "CONF_ENV_FILE": str(
                 self.folder / "no-such-file"
-            ),  # or it reads /etc/rabbitmq/rabbitmq-env.conf
+            ),  # otherwise it reads /etc/rabbitmq/rabbitmq-env.conf
             "ADVANCED_CONFIG_FILE": str(self.folder / "no-such-file"),
             "ENABLED_PLUGINS_FILE": str(self.folder / "enabled_plugins"),
             "GENERATED_CONFIG_DIR": str(self.folder / "generated"),
@@ -85,10 +85,10 @@ class RabbitMQ(Server):
             **{f"RABBITMQ_{name}": value for name, value in own.items()},
             "ERL_EPMD_ADDRESS": HOST,
             "ERL_EPMD_PORT": str(self.mapper_port),
-            # For each Erlang that starts: listen on loopback only, with two schedulers at most, which is a
-            # matter of memory and of starting quickly. No limit depends on it.
+            # For each Erlang node: listen on loopback only, with two schedulers at most, which saves
+            # memory and time at the start. No limit depends on it.
             "ERL_FLAGS": "-kernel inet_dist_use_interface {127,0,0,1} +S 2:2",
-            # The script then becomes the server instead of waiting for it.
+            # The script then executes the server instead of waiting for it.
             "RUNNING_UNDER_SYSTEMD": "true",
         }
 
@@ -105,7 +105,7 @@ class RabbitMQ(Server):
 
 
 class _Login(Protocol):
-    """The client's half of an AMQP 0-9-1 connection, up to an open vhost and no further."""
+    """The client's side of an AMQP 0-9-1 handshake, up to an open vhost."""
 
     _START, _TUNE, _OPEN_OK = (10, 10), (10, 30), (10, 41)
     _MECHANISM = b"\x05PLAIN" + struct.pack(">I", 12) + b"\x00guest\x00guest" + b"\x05en_US"

@@ -27,14 +27,14 @@ class Sandbox:
 
     Args:
         reactor: runs everything.
-        folder: where to put everything, a folder that does not exist yet; None makes one among the
-            temporary files. It is removed at `stop`.
+        folder: where to put everything, a folder that does not exist yet; None creates one among the
+            temporary files. `stop` removes it.
         programs: the servers' programs; None looks for them at `start`.
-        fast: the servers do not wait for the disk: for tests.
+        fast: the servers do not wait for the disk; for tests.
 
     Attributes:
-        rabbitmq, postgresql, etcd: the servers, once `start` was called, to be stopped, started and
-            broken one by one.
+        rabbitmq, postgresql, etcd: the servers after `start`, which can be stopped, started and broken one
+            by one.
     """
 
     rabbitmq: RabbitMQ
@@ -59,8 +59,8 @@ class Sandbox:
     async def start(self) -> Addresses:
         """Start all servers, and return when each of them answers.
 
-        Raises `SandboxError` when a program is missing or a server does not come up; `stop` cleans up
-        then, too.
+        Raises `SandboxError` if a program is missing or a server does not come up; `stop` cleans up in this
+        case too.
         """
         programs = self._programs or Programs.find()
         account = Account.unprivileged()
@@ -73,7 +73,7 @@ class Sandbox:
         return Addresses(self.rabbitmq.url, self.postgresql.database, (HOST, self.etcd.port), folder)
 
     async def stop(self) -> None:
-        """End all servers and remove the folder. Never raises; may be called again, and at any time."""
+        """Stop all servers and remove the folder. Never raises; may be called again, and at any time."""
         servers, self._servers = self._servers, []
         errors = await _errors([server.discard for server in servers])
         for server, error in zip(servers, errors, strict=True):
@@ -100,7 +100,7 @@ class Sandbox:
 
     def _make_servers(self, programs: Programs, account: Account, folder: Path) -> list[Server]:
         common, fast = self._reactor, self._fast
-        ports = free_ports(6)  # together, so that no two servers get the same
+        ports = free_ports(6)  # all together, so that no two servers get the same port
         self.rabbitmq = RabbitMQ(common, folder / "rabbitmq", account, programs.rabbitmq_server, ports[:3])
         self.postgresql = PostgreSQL(
             common, folder / "postgresql", account, programs.initdb, programs.postgres, fast, ports[3:4]
@@ -109,7 +109,7 @@ class Sandbox:
         return [self.rabbitmq, self.postgresql, self.etcd]
 
     def _write_database_file(self, folder: Path) -> None:
-        """Say how to reach the database in the files that ``TEF_MANAGER_DB_CONFIG`` leads to."""
+        """Write the files that ``TEF_MANAGER_DB_CONFIG`` points to, with the database's address."""
         database = self.postgresql.database
         keys = {
             "host": "host",
@@ -123,14 +123,14 @@ class Sandbox:
             Account().write(folder / f"database_{env}.yml", "".join(f"{line}\n" for line in lines))
 
     async def _remove(self, folder: Path) -> None:
-        # By a program: thousands of files would hold up the reactor.
+        # By a separate program: removing thousands of files would block the reactor.
         remove = Command(["/bin/rm", "-rf", "--", str(folder)], Path("/"), Path(os.devnull))
         if await Process(self._reactor, remove).wait():
             _log.error("{folder} could not be removed", folder=str(folder))
 
 
 async def _errors(calls: list[Callable[[], Coroutine[Any, Any, None]]]) -> list[Exception | None]:
-    """Call all at once; return, when all are done, what each of them raised."""
+    """Call all at once; return, when all have ended, what each of them raised."""
     return await gatherResults([Deferred.fromCoroutine(_error(call)) for call in calls])
 
 

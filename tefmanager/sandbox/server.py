@@ -1,4 +1,4 @@
-"""What the three servers of the sandbox have in common: start, wait until it answers, stop, break."""
+"""The base of the sandbox's servers: start, wait for an answer, stop, break."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Reactor = Any
 """The reactor: processes, TCP and time, for which zope has no common name."""
 
 START_LIMIT = 90.0
-"""Seconds after which a server that does not answer is given up."""
+"""Seconds after which starting a server that does not answer fails."""
 
 _PROBE_LIMIT = 5.0
 _PROBE_INTERVAL = 0.05
@@ -31,21 +31,23 @@ class NotReady(Exception):
 
 
 class Server(ABC):
-    """A server of the sandbox. A subclass says what to run and how to see that it answers.
+    """A server of the sandbox. A subclass says which command to run and how to see that it answers.
 
     It keeps its ports and its data from one `start` to the next.
 
     Args:
         reactor: runs everything.
-        folder: the server's own, made at the first start.
-        account: who it runs as.
+        folder: the server's own folder, created at the first start.
+        account: the user that runs it.
     """
 
     name = ""
 
     def __init__(self, reactor: Reactor, folder: Path, account: Account) -> None:
         self.folder = folder
-        self.log = folder.with_name(f"{folder.name}.log")  # we open it: not in another user's folder
+        self.log = folder.with_name(
+            f"{folder.name}.log"
+        )  # we open the log ourselves: not in another user's folder
         self._reactor = reactor
         self._account = account
         self._process: Process | None = None
@@ -56,21 +58,21 @@ class Server(ABC):
 
     @abstractmethod
     async def prepare(self) -> None:
-        """Make what the server needs before its first start."""
+        """Create what the server needs before its first start."""
 
     @abstractmethod
     def command(self) -> Command:
-        """Return what to run."""
+        """Return the command to run."""
 
     @abstractmethod
     async def probe(self) -> None:
-        """Do what a client would do first. Raises `NotReady`, or an error of the network."""
+        """Do what a client would do first. Raises `NotReady`, or a network error."""
 
-    # What does not ------------------------------------------------------------------------------
+    # What all servers share ---------------------------------------------------------------------
 
     @property
     def running(self) -> bool:
-        """Whether any process of it is there, frozen or not."""
+        """Whether any of its processes exists, frozen or not."""
         return self._process is not None and self._process.status is None
 
     def pids(self) -> list[int]:
@@ -78,9 +80,9 @@ class Server(ABC):
         return [] if self._process is None else self._process.pids()
 
     async def start(self) -> None:
-        """Start it and wait until it answers. Does nothing when it runs.
+        """Start it and wait until it answers. Does nothing if it is running.
 
-        Raises `SandboxError` with its exit status and the end of its log, if it does not come up.
+        Raises `SandboxError` with its exit status and the end of its log if it does not come up.
         """
         if self.running:
             return
@@ -95,7 +97,7 @@ class Server(ABC):
         await self._ready(self._process)
 
     async def stop(self) -> None:
-        """Stop it in good order and wait until no process of it is left. A frozen one is thawed first."""
+        """Stop it cleanly and wait until none of its processes is left. A frozen server is thawed first."""
         self._wanted = False
         if self._process is not None:
             self._process.stop()
@@ -113,17 +115,17 @@ class Server(ABC):
         await self.kill()
 
     def freeze(self) -> None:
-        """Keep all its processes from running (SIGSTOP): connections stay, nobody answers."""
+        """Suspend all its processes (SIGSTOP): connections stay open, nobody answers."""
         if self._process is not None:
             self._process.freeze()
 
     def thaw(self) -> None:
-        """Let its processes run on after `freeze`."""
+        """Let its processes continue after `freeze`."""
         if self._process is not None:
             self._process.thaw()
 
     async def run(self, command: Command) -> None:
-        """Run a program to its end. Raises `SandboxError` unless it ends with 0."""
+        """Run a program to its end. Raises `SandboxError` unless its exit status is 0."""
         self._process = Process(self._reactor, command)
         if await self._process.wait():
             raise self._failed(Path(command.arguments[0]).name)
@@ -139,7 +141,7 @@ class Server(ABC):
                 limit.cancel()
 
     async def _answers(self, process: Process) -> bool:
-        """Ask again and again until the server answers or is gone."""
+        """Probe again and again until the server answers or has ended."""
         while process.status is None:
             probe = Deferred.fromCoroutine(self.probe()).addTimeout(_PROBE_LIMIT, self._reactor)
             try:
