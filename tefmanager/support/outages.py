@@ -51,19 +51,19 @@ class Service(StrEnum):
     """Something that the manager does has not ended for a long time."""
 
 
-_NOTHING_GOES = "no task is taken in or sent; workers go on; RabbitMQ keeps what comes; nothing is lost"
+_NOTHING_GOES = "no task is accepted or sent; workers go on; messages wait in RabbitMQ; nothing is lost"
 
 MEANING: Mapping[Service, str] = {
     Service.DATABASE: _NOTHING_GOES,
-    Service.STANDBY: "this manager takes over when that one goes",
+    Service.STANDBY: "this manager takes over when the active one ends",
     Service.LEADERSHIP: _NOTHING_GOES,
-    Service.CONSUMER: "no task is taken in; workers go on, but are not heard; nothing is lost",
-    Service.PUBLISHER: "no task is sent, and nobody is answered; workers go on; nothing is lost",
-    Service.BLOCKED: "no task is sent, and workers can't say how they are; nothing is lost",
-    Service.PROBE: "tasks and workers may not be heard; no time limit counts meanwhile; nothing is lost",
+    Service.CONSUMER: "no task is accepted; workers go on, but can't report; nothing is lost",
+    Service.PUBLISHER: "no task and no reply is sent; workers go on; nothing is lost",
+    Service.BLOCKED: "no task is sent, and workers can't report; nothing is lost",
+    Service.PROBE: "tasks and reports may not arrive; time limits are suspended; nothing is lost",
     Service.ETCD: "tasks that need resources wait; the others are sent; nothing is lost",
-    Service.QUEUE: "what is meant for this queue stays where it is; everything else goes on",
-    Service.STEP: "what waits for it is late; everything else goes on",
+    Service.QUEUE: "messages for this queue wait; everything else goes on",
+    Service.STEP: "whatever needs this step waits; everything else goes on",
 }
 """What an outage means for tasks, in words."""
 
