@@ -1,4 +1,4 @@
-"""The store of a simulation: the fake, further away and less reliable; and what all adapters share."""
+"""The store in a simulation: the fake one with delays and failures; and what simulated adapters share."""
 
 from __future__ import annotations
 
@@ -35,25 +35,25 @@ POLL = 0.5
 """Seconds between two attempts of a standby to get the lock."""
 
 PING = 2.0
-"""Seconds between two questions of an idle session."""
+"""Seconds between two pings of an idle session."""
 
 PATIENCE = 10.0
-"""Seconds that an answer may take."""
+"""Seconds that the client waits for an answer."""
 
 IDLE = 10.0
-"""Seconds without a question after which the database ends a session."""
+"""Seconds without a statement after which the database ends a session."""
 
 LEASE = 7.0
-"""Seconds that a manager may act after it has asked what was answered."""
+"""Seconds that a manager may act after it has sent the last statement that was answered."""
 
 GONE = (0.0, 2.0)
-"""Seconds after which the database notices that a client has died."""
+"""Least and most seconds until the database notices that a client has died."""
 
 T = TypeVar("T")
 
 
 def hand_over(result: object, answer: Deferred[Any]) -> None:
-    """Fire a Deferred with another's result, unless nobody waits for it any more."""
+    """Pass a Deferred's result on to another, unless nobody waits for that any more."""
     if answer.called:
         return
     if isinstance(result, Failure):
@@ -64,7 +64,7 @@ def hand_over(result: object, answer: Deferred[Any]) -> None:
 
 @implementer(IStore)
 class SimStore:
-    """One process' way to the database."""
+    """The connection of one process to the database."""
 
     def __init__(self, database: FakeDatabase, process: Process, lease: Lease, observer: Observer) -> None:
         self._database = database
@@ -98,9 +98,9 @@ class SimStore:
         return self._process.world.way("database")
 
     def _try(self, answer: Deferred[SimLeadership | str]) -> None:
-        """The database is asked for the lock; it may be given to someone who does not hear of it."""
+        """At the database: ask for the lock. It may be granted to a client that never hears of it."""
         if answer.called:
-            return  # who asked has hung up
+            return  # the client has hung up
         blocker = self._database.blocker(LOCK)
         found: SimLeadership | str
         if blocker is None:
@@ -114,9 +114,9 @@ class SimStore:
 
 @implementer(ILeadership)
 class SimLeadership:
-    """A session whose requests and answers take time, and may be lost with it.
+    """A session whose statements and answers take time, and may be lost together with it.
 
-    What happens at the database happens in the world, whatever has become of the client since.
+    What happens at the database happens even if the client is gone by then.
     """
 
     def __init__(self, inner: FakeLeadership, process: Process, lease: Lease) -> None:
@@ -173,7 +173,7 @@ class SimLeadership:
     # --- at the client ---
 
     def begin(self) -> None:
-        """The client has heard that the lock is its own."""
+        """At the client: the lock is granted."""
         if self._over is None:
             self._pings.start(PING, now=False)
 
@@ -186,7 +186,7 @@ class SimLeadership:
 
     async def _ping(self) -> None:
         if not self._answers and self._over is None:
-            with suppress(StoreLost):  # those who watch are told
+            with suppress(StoreLost):  # observers are told
                 await self._trip(self._nothing)
 
     async def _nothing(self) -> None:
@@ -226,7 +226,7 @@ class SimLeadership:
             tell(self._over)
 
     def _close(self) -> None:
-        """The database finds out when it has done what was asked before."""
+        """The database notices the end of the session after it has executed earlier statements."""
         self._send(self._inner.lose, "the client left")
 
     def _send(self, call: Callable[..., object], *args: object) -> None:

@@ -1,4 +1,4 @@
-"""RabbitMQ, simulated: durable queues, redelivery in order, connections that break."""
+"""A simulated RabbitMQ: durable queues, redelivery in order, connections that break."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tefmanager.core.model.audience import Audience
 from tests.simulation.world import Process, World
 
 DELIVERY_LIMIT = 20
-"""How often a message may be given back to a quorum queue of RabbitMQ 4, where nobody has set that."""
+"""RabbitMQ 4's default limit: how often a message may be given back to a quorum queue."""
 
 NONE: Mapping[str, object] = {}
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A message in a queue; ``returns``: how often it was given back to it."""
+    """A message in a queue; ``returns``: how often it was given back to the queue."""
 
     body: bytes
     redelivered: bool = False
@@ -32,17 +32,17 @@ class Link(Protocol):
 
     @property
     def process(self) -> Process:
-        """Whose it is."""
+        """The process that it belongs to."""
 
     @property
     def connected(self) -> bool:
-        """Whether the broker has it."""
+        """Whether the broker has the connection."""
 
     def broken(self) -> None:
-        """The broker has lost it."""
+        """The broker has lost the connection."""
 
     def flow(self) -> None:
-        """The broker takes messages again, or no more."""
+        """The broker has begun, or ceased, to accept messages."""
 
 
 class Taker(Protocol):
@@ -50,31 +50,31 @@ class Taker(Protocol):
 
     @property
     def takes(self) -> bool:
-        """Whether it takes a message now."""
+        """Whether it accepts a message now."""
 
     def take(self, message: Stored) -> None:
-        """Take a message."""
+        """Accept a message."""
 
 
 class Broker:
-    """Queues, and who is told when something comes into them.
+    """Queues, and who is told when a message is put into one.
 
     Attributes:
-        queues: messages by queue; a queue that is not there cannot be published to.
+        queues: messages by queue; nothing can be published to a queue that does not exist.
         up: False while nobody can connect.
-        bindings: exchanges, each with the queue its messages go to.
-        destroyed: ids of tasks whose copies were in the queue of the dead when somebody deleted it.
-        full: queues that refuse what is published to them.
+        bindings: exchanges, each with the queue that gets its messages.
+        destroyed: ids of tasks whose copies were in the dead queue when somebody deleted it.
+        full: queues that refuse messages.
         forbidden: queues whose exchanges the manager's user may not publish to.
-        delivery_limit: how often a message may be given back; one more time, and it is dropped.
-        dropped: what was dropped so.
-        forgotten: what was in queues that are gone with the broker's memory, by queue.
-        unanswered: times that a manager could not know whether a message had arrived.
-        unheard: how often an acknowledgement was lost on its way, by the message: it comes again.
-        goodbyes: when the last one of each worker was acknowledged that had not been delivered before.
-        blocked: True while nobody may publish; consuming goes on.
-        hung: True while it takes everything, and delivers nothing.
-        audit: is told (queue, body) of each message that is put into a queue.
+        delivery_limit: how often a message may be given back; after that it is dropped.
+        dropped: messages dropped for that reason.
+        forgotten: the contents of queues that the broker has forgotten, by queue.
+        unanswered: times at which a manager could not know whether a message had arrived.
+        unheard: how often an acknowledgement was lost, by message: the message comes again.
+        goodbyes: when each worker's last goodbye that was not redelivered was acknowledged.
+        blocked: True while nobody may publish; consuming continues.
+        hung: True while the broker accepts everything and delivers nothing.
+        audit: called with (queue, body) for each message that is put into a queue.
     """
 
     def __init__(self, world: World) -> None:
@@ -101,15 +101,15 @@ class Broker:
         self._programs: dict[str, list[Callable[[], bool]]] = {}
 
     def declare(self, queue: str) -> None:
-        """Make a durable queue."""
+        """Create a durable queue."""
         self.queues.setdefault(queue, deque())
 
     def delete(self, queue: str) -> None:
-        """Remove a queue with all that is in it."""
+        """Remove a queue and its contents."""
         self.queues.pop(queue, None)
 
     def put(self, queue: str, body: bytes, headers: Mapping[str, object] = NONE) -> bool:
-        """Take a message; False where there is no such queue."""
+        """Accept a message; return False if the queue does not exist."""
         if queue not in self.queues:
             return False
         self.audit(queue, body)
@@ -118,19 +118,19 @@ class Broker:
         return True
 
     def ever(self, queue: str) -> list[bytes]:
-        """Return what is in a queue, and what was until the broker forgot it."""
+        """Return what is in a queue, and what was in it when the broker forgot it."""
         there = [message.body for message in self.queues.get(queue, ())]
         return [*self.forgotten.get(queue, ()), *there]
 
     def receive(self, arrive: Callable[[], object]) -> None:
-        """Take in what came over a connection; while it is blocked that waits in the socket."""
+        """Receive something from a connection; while the broker is blocked it waits in the socket."""
         if self.blocked:
             self._held.append(arrive)
         else:
             arrive()
 
     def give_back(self, queue: str, messages: Sequence[Stored]) -> None:
-        """Put unacknowledged messages back to where they were."""
+        """Put unacknowledged messages back in their old places."""
         self.declare(queue)
         for message in reversed(messages):
             if message.returns < self.delivery_limit:
@@ -141,71 +141,71 @@ class Broker:
         self.changed(queue)
 
     def acknowledged(self, message: Stored) -> None:
-        """A consumer has taken a message for good."""
+        """A consumer has acknowledged a message."""
         if not message.redelivered and b'"offline"' in message.body:
             self.goodbyes[json.loads(message.body)["name"]] = self.world.time
 
     def consume(self, queue: str, taker: Taker) -> None:
-        """Deal the messages of a queue to a consumer, and to others that it may have."""
+        """Deliver a queue's messages to a consumer, which may be one of several."""
         self._takers.setdefault(queue, []).append(taker)
         self.watch(queue, lambda: self.deal(queue))
 
     def deal(self, queue: str) -> None:
-        """Give what waits in a queue to its consumers; the broker does not care which of them gets what."""
+        """Deliver waiting messages of a queue to its consumers, in no particular order among these."""
         messages = None if self.hung else self.queues.get(queue)
         while messages and (takers := [each for each in self._takers.get(queue, ()) if each.takes]):
             self.world.chance.choice(takers).take(messages.popleft())
 
     def attend(self, queue: str, attends: Callable[[], bool]) -> None:
-        """Let a worker be asked whether it consumes a queue now."""
+        """Register how to ask a worker whether it consumes a queue now."""
         self._programs.setdefault(queue, []).append(attends)
 
     def audience(self, queue: str) -> Audience:
-        """Return who listens at a queue."""
+        """Return who consumes a queue."""
         consumers = sum(attends() for attends in self._programs.get(queue, ()))
         return Audience(queue in self.queues, consumers, len(self.queues.get(queue, ())))
 
     def watch(self, queue: str, call: Callable[[], None]) -> None:
-        """Call something whenever a queue may have something new."""
+        """Call a function whenever a queue may have new messages."""
         self._watchers.setdefault(queue, []).append(call)
 
     def changed(self, queue: str) -> None:
-        """Tell those who watch a queue."""
+        """Notify those who watch a queue."""
         for call in self._watchers.get(queue, []):
             call()
 
     def attach(self, link: Link) -> None:
-        """Note a manager's connection, so that it can be broken."""
+        """Register a manager's connection, so that it can be broken."""
         self._links.append(link)
 
-    # --- what can be made to happen ---
+    # --- faults ---
 
     def stop(self) -> None:
-        """Go away; everything durable stays."""
+        """Go down; everything durable stays."""
         self.up = False
         self.break_links()
 
     def forget(self) -> None:
-        """Go away, and lose all queues with what is in them."""
+        """Go down, and lose all queues with their contents."""
         self.stop()
         queues, self.queues = self.queues, {}
         for queue, messages in queues.items():
             self.forgotten.setdefault(queue, []).extend(message.body for message in messages)
 
     def start(self) -> None:
-        """Come back."""
+        """Come up again."""
         self.up = True
         self.world.mended()
         for queue in list(self.queues):
             self.changed(queue)
 
     def block(self) -> None:
-        """Take no more messages."""
+        """Stop accepting messages."""
         self.blocked = True
         self._tell_flow()
 
     def unblock(self) -> None:
-        """Take messages again, those first that wait in the sockets."""
+        """Accept messages again, first those that wait in the sockets."""
         self.blocked = False
         self.world.mended()
         held, self._held = self._held, []
@@ -214,7 +214,7 @@ class Broker:
         self._tell_flow()
 
     def hang(self) -> None:
-        """Deliver nothing more."""
+        """Stop delivering."""
         self.hung = True
 
     def go_on(self) -> None:
@@ -229,13 +229,13 @@ class Broker:
             link.flow()
 
     def break_links(self, process: Process | None = None) -> None:
-        """Break every connection of the managers, or of one of them."""
+        """Break all connections of the managers, or of one of them."""
         for link in list(self._links):
             if process is None or link.process is process:
                 link.broken()
 
     def break_one(self) -> None:
-        """Break one of them."""
+        """Break one connection."""
         connected = [link for link in self._links if link.connected]
         if connected:
             self.world.chance.choice(connected).broken()

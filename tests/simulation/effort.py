@@ -1,8 +1,8 @@
-"""What turns cost, counted in lines of the manager's code and in rows of its statements, not in seconds.
+"""Measures the cost of turns in lines of the manager's code and rows of its statements, not in seconds.
 
-A grid is played twice: with a little of something, and with ten times as much. In both the same few tasks
-come and are done. What that costs must be the same, whatever waits beside them and whatever is over. What
-Python does in one step of its own (to sort a list, to copy one) counts as one line.
+A grid is played twice: with a little of something, and with ten times as much. In both plays the same few
+tasks are submitted and completed. Their cost must be the same, no matter how much waits beside them or is
+finished. What Python does in one step (sorting or copying a list) counts as one line.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from tests.simulation.world import START
 OURS = str(Path(tefmanager.__file__).parent)
 
 LITTLE, MUCH = 60, 600
-"""Of whatever a turn must not depend on."""
+"""How much there is of what the cost of a turn must not depend on."""
 
 SETTLED = 20.0
-"""Seconds after which the rows were read, and everyone has found everyone."""
+"""Seconds after which rows have been read and connections are established."""
 
 SECONDS = 80.0
-"""Seconds in which the tasks come and are done."""
+"""Seconds in which the tasks are submitted and completed."""
 
 TOLERANCE = 1.05
-"""More than so many times as much with ten times as much of something: it grows."""
+"""If ten times as much of something costs more than so many times as much, the cost grows."""
 
 SEED = 8
-"""Of a grid that is as usual."""
+"""The seed of an ordinary grid."""
 
 TASKS = tuple(
     Step(
@@ -51,21 +51,21 @@ TASKS = tuple(
     )
     for number in range(20)
 )
-"""What comes: with a resource and without, of a suite and of none."""
+"""The tasks that are submitted: with and without a resource, with and without a suite."""
 
 Prepare = Callable[[Grid, int], None]
 
 
 @dataclass
 class Effort:
-    """What something cost; ``rows`` are those that statements returned."""
+    """The cost of something; ``rows`` are those that statements returned."""
 
     lines: int = 0
     statements: int = 0
     rows: int = 0
 
     def grew(self, less: Effort) -> list[str]:
-        """Tell what of it is more than it should be, beside what it was with a tenth of something."""
+        """Return which costs grew, compared with those for a tenth of the amount."""
         mine, others = vars(self), vars(less)
         return [
             f"{what}: {others[what]} became {count}"
@@ -76,7 +76,7 @@ class Effort:
 
 @contextmanager
 def measured(effort: Effort) -> Iterator[None]:
-    """Count what the manager does."""
+    """Measure what the manager does."""
 
     def line(frame: FrameType, event: str, argument: object) -> Any:
         effort.lines += event == "line"
@@ -103,7 +103,7 @@ def measured(effort: Effort) -> Iterator[None]:
 
 
 def _size(answer: object) -> int:
-    """Count the rows of an answer."""
+    """Return the number of rows in an answer."""
     if isinstance(answer, Snapshot):
         return answer.count + len(answer.unresolved) + len(answer.workers)
     if isinstance(answer, tuple):
@@ -111,11 +111,11 @@ def _size(answer: object) -> int:
     return len(answer) if isinstance(answer, Sized) else 0
 
 
-# --- of what there is little, or much ---
+# --- what there is little or much of ---
 
 
 def history(grid: Grid, count: int) -> None:
-    """Tasks that ended before, some of them dead, of many suites, with their attempts."""
+    """Add finished tasks, some of them dead, of many suites, with their attempts."""
     rows = grid.database.rows
     for id in range(1, count + 1):
         spec = TaskSpec(id, f"h{id}", "xy"[id % 2], 1.0, (), f"H{id // 5}", None, START - 60.0)
@@ -129,7 +129,7 @@ def history(grid: Grid, count: int) -> None:
 
 
 def backlog(grid: Grid, count: int) -> None:
-    """Tasks that wait: for a resource that is not to be had, and in a suite that is held back."""
+    """Add waiting tasks: for a resource that is not available, and in a suite that is paused."""
     grid.etcd.set("closed/ref_limit", "0")
     rows = grid.database.rows
     for id in range(1, count + 1):
@@ -141,7 +141,7 @@ def backlog(grid: Grid, count: int) -> None:
 
 
 def over(grid: Grid, count: int) -> None:
-    """What comes and is over while the manager leads: tasks of suites of their own, and bad messages."""
+    """Submit tasks of many suites, and bad messages, that are all over before the measurement begins."""
     for number in range(count // 6):
         details = (f"o{number}", "x", 1.0, (), f"O{number}", 0.1)
         grid.world.clock.callLater(SETTLED * number / count, grid.submit, *details)
@@ -149,7 +149,7 @@ def over(grid: Grid, count: int) -> None:
 
 
 def above(database: FakeDatabase, count: int) -> None:
-    """Give no number a second time."""
+    """Make sure that no number is given out a second time."""
     rows = database.rows
     rows.manager = type(rows.manager)(task_ids=count + 1, attempt_ids=count + 1)
 
@@ -157,13 +157,13 @@ def above(database: FakeDatabase, count: int) -> None:
 KINDS: dict[str, Prepare] = {"history": history, "backlog": backlog, "unread": backlog, "over": over}
 
 FEW = Knobs({"memory": Memory(tasks=5, first=2, most=4)})
-"""The backlog stands in the database alone."""
+"""Knobs with which the backlog is in the database only."""
 
 
 def cost(kind: str, count: int) -> Effort:
     """Play the tasks beside so much of something, and return what they cost.
 
-    What was there is read by a manager that begins anew, before anything is counted.
+    A manager that starts afterwards has read everything before the measurement begins.
     """
     grid, effort = Grid(SEED, 1, FEW if kind == "unread" else Knobs()), Effort()
     KINDS[kind](grid, count)
@@ -179,5 +179,5 @@ def cost(kind: str, count: int) -> Effort:
 
 
 def growth(kind: str) -> list[str]:
-    """Return what grows with something that must not cost anything."""
+    """Return which costs grow with something that must not cost anything."""
     return cost(kind, MUCH).grew(cost(kind, LITTLE))

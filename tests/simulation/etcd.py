@@ -1,4 +1,4 @@
-"""Etcd in a simulation: the fake, further away and less reliable."""
+"""Etcd in a simulation: the fake one with delays and failures."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from tests.simulation.observer import Observer
 from tests.simulation.world import START, Fate, Process
 
 PATIENCE = 4.0
-"""Seconds that an answer may take."""
+"""Seconds that the client waits for an answer."""
 
 LATE = 8.0
-"""Seconds after which a request may still take effect that nobody waits for any more."""
+"""Seconds after which a request may still take effect although nobody waits for it any more."""
 
 SIGN_OF_LIFE = 24
-"""Seconds for which a manager's sign of life stays there."""
+"""Seconds until a manager's sign of life expires."""
 
 T = TypeVar("T")
 
 
 @implementer(IReservations)
 class SimReservations:
-    """One process' way to Etcd: answers come late, or never, whether they took effect or not.
+    """The connection of one process to Etcd: answers come late or never, even for requests with an effect.
 
     Attributes:
-        up: False while Etcd cannot be reached.
+        up: False while Etcd can't be reached.
     """
 
     def __init__(
@@ -71,10 +71,10 @@ class SimReservations:
     def _wall_time(self) -> float:
         return START + self._world.time
 
-    # --- what can be made to happen ---
+    # --- faults ---
 
     def lose(self) -> None:
-        """Etcd goes away; the next answer may be lost though the request took effect."""
+        """Take Etcd away; the next answer may be lost although the request took effect."""
         self.up = False
         if self._world.chance.random() < 0.5:
             self._inner.leave_unanswered(took_effect=self._world.chance.random() < 0.5)
@@ -87,11 +87,11 @@ class SimReservations:
             self._inner.lose("away")
 
     def come_back(self) -> None:
-        """Etcd is there again; the adapter finds out by itself."""
+        """Bring Etcd back; the adapter notices by itself."""
         self.up = True
         self._world.mended()
 
-    # --- finding it ---
+    # --- connecting ---
 
     def start(self, observer: IResourceObserver) -> None:
         """See `IReservations.start`."""
@@ -161,7 +161,7 @@ class SimReservations:
         return await self._answer_to(request)
 
     async def _answer_to(self, request: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Let a request be carried out, whatever becomes of who asked, and return its answer."""
+        """Carry a request out even if the caller is gone by then, and return the answer."""
         answer: Deferred[T] = Deferred()
         self._process.send(request, self._world.way("Etcd"), self._carry_out, request, answer)
         late = self._process.callLater(PATIENCE, self._no_answer, self._inner, answer)

@@ -1,4 +1,4 @@
-"""The steps of a story: what senders, operators and other programs do, and what breaks."""
+"""The steps of a story: actions of senders, operators and other programs, and faults."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from tests.simulation.world import Fate, Process, World
 QUEUE = "tef.manager"
 
 DEAD_PEER = (10.0, 15.0)
-"""Seconds after which RabbitMQ takes a client that says nothing for dead."""
+"""Least and most seconds until RabbitMQ drops a silent client."""
 
 LONGEST_PAUSE = 60.0
-"""Seconds after which what Etcd has refused is tried again, at most."""
+"""The longest pause before something that Etcd has refused is tried again, in seconds."""
 
 SLOW = (0.2, 1.5)
-"""Seconds to or from a service that is slow."""
+"""Least and most seconds that a message to or from a slow service takes."""
 
 
 def _is_ours(path: str) -> bool:
-    """Tell whether a key is a reference of the manager's."""
+    """Tell whether a key is one of the manager's references."""
     return "/locks/tef:" in path
 
 
 class Faults:
-    """Each method that takes plain values is a step that a story may have."""
+    """Each method whose arguments are plain values is a step that can occur in a story."""
 
     world: World
     broker: Broker
@@ -68,7 +68,7 @@ class Faults:
         suite: str | None,
         seconds: float,
     ) -> None:
-        """A sender publishes a task until the broker has it."""
+        """A sender publishes a task, again and again until the broker has it."""
         if not self.broker.up or self.broker.blocked:
             again = (guid, task_type, priority, names, suite, seconds)
             self.world.later(0.5, 2.0, self.submit, *again)
@@ -87,25 +87,25 @@ class Faults:
         self._send(body)
 
     def _send(self, body: bytes) -> None:
-        """Publish to the manager's queue; every program makes that where it is not."""
+        """Publish to the manager's queue; every program declares that queue if it does not exist."""
         self.broker.declare(QUEUE)
         self.broker.put(QUEUE, body)
 
     def submit_deadly(self, guid: str, task_type: str) -> None:
-        """A sender publishes a task that no worker outlives; not where that would have no end."""
+        """A sender publishes a task that kills its worker; ignored if it would kill workers for ever."""
         if not self.policy.limits.max_attempts:
             return
         self.submit(guid, task_type, 1.0, ("server",), None, DEADLY)
 
     def submit_again(self, guid: str) -> None:
-        """A sender that has not seen the confirm publishes its task once more."""
+        """A sender that did not see the confirm publishes its task again."""
         body = self.observer.bodies.get(guid)
         if body is not None and self.broker.up and not self.broker.blocked:
             self.observer.confirmed(guid, self.observer.submitted[guid], body)
             self._send(body)
 
     def send_garbage(self, text: str) -> None:
-        """A program sends what can't be a task."""
+        """A program sends something that is no task."""
         self.observer.garbage.append(text.encode())
         self._send(text.encode())
 
@@ -139,39 +139,39 @@ class Faults:
         self.world.later(seconds, seconds, self.come_back)
 
     def come_back(self) -> None:
-        """Start a process of the manager for one that was killed, unless it is there already."""
+        """Start a manager in place of one that was killed, unless that has happened already."""
         if self.absent:
             self.absent -= 1
             self.start_manager()
 
     def kill_manager(self, seconds: float) -> None:
-        """Kill one; another starts after a while."""
+        """A manager is killed; another one starts after a while."""
         process = self._some_manager()
         if process is not None:
             process.deaths.append(partial(self._replace, seconds))
             process.kill()
 
     def kill_at_step(self, steps: int, seconds: float) -> None:
-        """Kill one at one of its next steps; another starts after a while."""
+        """A manager is killed at one of its next steps; another one starts after a while."""
         process = self._some_manager()
         if process is not None:
             process.deaths.append(partial(self._replace, seconds))
             process.after(steps, process.kill)
 
     def disturb_at_step(self, steps: int, fate: str) -> None:
-        """Let one of its next requests fail: before it was carried out, or before the answer."""
+        """One of a manager's next requests fails: before it is carried out, or before it is answered."""
         process = self._some_manager()
         if process is not None:
             process.disturb_after(steps, Fate[fate])
 
     def freeze_manager(self, seconds: float) -> None:
-        """Stop one for a while; the services take it for dead."""
+        """A manager freezes for a while; the services drop it."""
         process = self._some_manager()
         if process is not None:
             self._freeze(process, seconds)
 
     def freeze_at_step(self, steps: int, seconds: float) -> None:
-        """Stop one at one of its next steps."""
+        """A manager freezes at one of its next steps."""
         process = self._some_manager()
         if process is not None:
             process.after(steps, partial(self._freeze, process, seconds))
@@ -182,13 +182,13 @@ class Faults:
         self.world.later(*DEAD_PEER, self._drop, process)
 
     def cut_off_manager(self, seconds: float) -> None:
-        """Take one from the network for a while."""
+        """A manager loses its network for a while."""
         process = self._some_manager()
         if process is not None:
             self._cut_off(process, seconds)
 
     def cut_off_at_step(self, steps: int, seconds: float) -> None:
-        """Take one from the network at one of its next steps."""
+        """A manager loses its network at one of its next steps."""
         process = self._some_manager()
         if process is not None:
             process.after(steps, partial(self._cut_off, process, seconds))
@@ -205,11 +205,11 @@ class Faults:
     # --- RabbitMQ ---
 
     def break_links(self) -> None:
-        """Every connection to RabbitMQ breaks."""
+        """All connections to RabbitMQ break."""
         self.broker.break_links()
 
     def break_one_link(self) -> None:
-        """One of them does."""
+        """One connection to RabbitMQ breaks."""
         self.broker.break_one()
 
     def broker_away(self, seconds: float) -> None:
@@ -218,18 +218,18 @@ class Faults:
         self.world.later(seconds, seconds, self.broker.start)
 
     def broker_blocked(self, seconds: float) -> None:
-        """RabbitMQ has no space: it takes nothing, and goes on delivering."""
+        """RabbitMQ has no disk space: it accepts no messages, but delivers some."""
         self.broker.block()
         self.world.later(seconds, seconds, self.broker.unblock)
 
     def dead_queue_lost(self) -> None:
-        """Somebody deletes the queue of the dead, with all that is in it."""
+        """Somebody deletes the dead queue and its contents."""
         copies = self.broker.queues.get("dead", ())
         self.broker.destroyed.update(message.headers.get("x-tef-task") for message in copies)
         self.broker.delete("dead")
 
     def settle_dead_tasks(self, how: str) -> None:
-        """An operator retries or drops the dead tasks there are, but for those of suites, twice."""
+        """An operator retries or drops all dead tasks that have no suite, twice."""
         rows = self.database.rows.history.values()
         dead = [task.row.spec for task in rows if task.outcome == "dead" and not task.settled]
         guids = sorted({spec.guid for spec in dead if spec.suite is None})
@@ -240,7 +240,7 @@ class Faults:
         self.judge.to_settle.update(dict.fromkeys((spec.id for spec in dead if spec.suite is None), body))
 
     def broker_hangs(self, seconds: float) -> None:
-        """RabbitMQ takes everything, and delivers nothing."""
+        """RabbitMQ accepts everything and delivers nothing."""
         self.broker.hang()
         self.world.later(seconds, seconds, self.broker.go_on)
 
@@ -266,7 +266,7 @@ class Faults:
         self.database.come_back()
 
     def _end_sessions(self, reason: str) -> None:
-        """The lock is free at once; who is cut off learns of that when its lease ends, or later."""
+        """The lock is free at once; clients without network learn that when their leases end, or later."""
         self.database.go_away(reason)
         for process, _, _ in self.managers:
             if process.cut:
@@ -283,9 +283,9 @@ class Faults:
             self.world.later(seconds, seconds, reservations.come_back)
 
     def etcd_restored(self, seconds: float) -> None:
-        """Somebody takes a snapshot of Etcd, and restores it later: references are as they were.
+        """Somebody takes a snapshot of Etcd and restores it later: references are as they were then.
 
-        Other programs put theirs right at once, and operators their settings.
+        Other programs repair theirs at once, and operators their settings.
         """
         then = {path: value for path, value in self.etcd.keys.items() if "/locks/" in path}
         self.world.later(seconds, seconds, self._restore, then)
@@ -302,7 +302,7 @@ class Faults:
         self.observer.restored()
 
     def etcd_denied(self, name: str, seconds: float) -> None:
-        """Somebody takes the manager's right to change a resource, for so long; 0: for good."""
+        """Somebody takes away the manager's right to change a resource, for so long; 0: for ever."""
         others = {path.partition("/")[0] for path in self.etcd.keys} | {LATER}
         self.etcd.writable = {f"{other}/" for other in others - {name}}
         if seconds:
@@ -312,19 +312,19 @@ class Faults:
             self.judge.denied.add(name)
 
     def permit_all(self) -> None:
-        """The manager may change all resources, but those that it is never to change."""
+        """The manager may change all resources, except those that it may never change."""
         if not self.judge.denied:
             self.etcd.writable = None
 
     def slow(self, service: str, seconds: float) -> None:
-        """Everything to a service and from it takes long: what others say overtakes it."""
+        """Everything to and from a service takes long: messages of others overtake it."""
         self.world.delays[service] = SLOW
         self.world.later(seconds, seconds, self.world.delays.pop, service, None)
 
     # --- workers ---
 
     def kill_worker(self, number: int, seconds: float) -> None:
-        """A worker dies; a Ruby one comes back under its name, another one under a new name."""
+        """A worker dies; a Ruby worker comes back under its name, any other under a new name."""
         worker = self.workers[number]
         if worker.alive:
             worker.kill()
@@ -333,7 +333,7 @@ class Faults:
             self.world.later(seconds, seconds, self.workers[number].start)
 
     def worker_reconnects(self, number: int, seconds: float) -> None:
-        """A worker loses its connection, goes on with its task, and says all that it has to say later."""
+        """A worker loses its connection, continues its task, and sends its messages later."""
         worker = self.workers[number]
         worker.away = True
         self.world.later(seconds, seconds, self._reconnected, worker)
@@ -354,20 +354,20 @@ class Faults:
         worker.start()
 
     def stick_worker(self, number: int, seconds: float) -> None:
-        """A worker hangs for a while, and goes on."""
+        """A worker hangs for a while, then continues."""
         self.workers[number].stuck = True
         self.world.later(seconds, seconds, self._unstick, self.workers[number])
 
     def hang_worker(self, number: int, seconds: float) -> None:
-        """A worker's task does not end for a while; its heartbeats go on."""
+        """A worker's task does not end for a while; its heartbeats continue."""
         self.workers[number].hung = True
         self.world.later(seconds, seconds, self._unstick, self.workers[number])
 
     def deafen_worker(self, number: int, seconds: float) -> None:
-        """A worker takes nothing from its queue for a while; its heartbeats go on.
+        """A worker takes nothing from its queue for a while; its heartbeats continue.
 
-        Where the dispatch timeout is set shorter than usual, workers take what they are sent within it, as
-        the option demands.
+        If the dispatch timeout is shorter than usual, workers take what they are sent within it, as the
+        option demands.
         """
         self.workers[number].deaf = True
         seconds = min(seconds, self.knobs.limits.get("dispatch_timeout", seconds))
@@ -382,7 +382,7 @@ class Faults:
         self.workers[number].give_up_next = True
 
     def worker_leaves(self, number: int, seconds: float) -> None:
-        """A worker says goodbye; another comes later."""
+        """A worker says goodbye; another one comes later."""
         worker = self.workers[number]
         if worker.alive:
             worker.leave()
@@ -390,14 +390,14 @@ class Faults:
             self.world.later(seconds, seconds, self.workers[number].start)
 
     def worker_comes_back(self, number: int, seconds: float) -> None:
-        """A worker says goodbye, and begins again under the same name."""
+        """A worker says goodbye, and starts again under the same name."""
         worker = self.workers[number]
         if worker.alive and not worker.ruby:
             worker.leave()
             self.world.later(seconds, seconds, worker.start)
 
     def told_again(self, number: int) -> None:
-        """The acknowledgements of what a worker has said since it left and came back were lost."""
+        """Acknowledgements are lost for everything a worker has said since it left and came back."""
         said = self.workers[number].said
         if said is not None and len(said) < MOST_SAID:
             bodies = [json.dumps(message).encode() for message in said]
@@ -406,7 +406,7 @@ class Faults:
             self.broker.give_back(QUEUE, [Stored(body) for body in told])
 
     def clock_jumps(self, ahead: float, seconds: float) -> None:
-        """Everyone's wall clock is wrong for a while."""
+        """All wall clocks are wrong for a while."""
         self.world.wrong = ahead
         self.judge.clocks_right = self.judge.clocks_right and ahead > 0
         self.world.later(seconds, seconds, self._right_clock)
@@ -415,14 +415,14 @@ class Faults:
         self.world.wrong = 0.0
 
     def worker_queue_lost(self, number: int) -> None:
-        """Somebody deletes a worker's queue, and the worker makes it again at its next restart."""
+        """Somebody deletes a worker's queue; the worker declares it again at its next start."""
         self.broker.delete(self.workers[number].name)
         self.kill_worker(number, 5.0)
 
     # --- other programs, in Etcd ---
 
     def foreign_take(self, name: str, seconds: float) -> None:
-        """Another program takes a reference, if there is one, and gives it back."""
+        """Another program takes a reference, if one is left, and gives it back later."""
         if self.observer.room(name) and f"{name}/ref_limit" in self.etcd.keys:
             self._held += 1
             count = int(self.etcd.keys.get(f"{name}/ref_count", "0")) + 1
@@ -437,7 +437,7 @@ class Faults:
         self.etcd.set(f"{name}/ref_count", str(max(0, count - 1)))
 
     def foreign_limit(self, name: str, seconds: float) -> None:
-        """An operator sets a resource's limit to nothing for a while."""
+        """An operator sets a resource's limit to 0 for a while."""
         self.etcd.set(f"{name}/ref_limit", "0")
         self.world.later(seconds, seconds, self.etcd.set, f"{name}/ref_limit", str(LIMITS[name]))
 
@@ -447,10 +447,10 @@ class Faults:
         self.world.later(seconds, seconds, self.etcd.set, f"{name}/available", "1")
 
     def foreign_create(self, name: str, limit: int) -> None:
-        """An operator makes a resource that tasks have named all the time."""
+        """An operator creates a resource that tasks have named all along."""
         self.judge.newcomers.add(name)
         self.etcd.set(f"{name}/ref_limit", str(limit))
 
     def foreign_leak(self) -> None:
-        """Somebody leaves a lock key behind: only for trying the observer."""
+        """Somebody leaves a lock key behind; only for testing the observer."""
         self.etcd.set("db/locks/other:leak~1~1", "1")

@@ -1,4 +1,4 @@
-"""Everything a story needs: services, managers, workers, observers; and the story told."""
+"""Everything that a story needs (services, managers, workers, observers), and the play itself."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ from tests.simulation.world import Process, World
 PREFIX = "tef"
 
 MENDING = 900.0
-"""Seconds that everyone has, once all is mended, to finish what is left."""
+"""Seconds that remain after all faults are mended to finish all work."""
 
 MOST_ATTEMPTS = (5, 3)
-"""Attempts after which a task is dead, in one grid and in the other."""
+"""The number of attempts after which a task is dead: in half of the grids, and in the other half."""
 
 
 LITTLE = (Memory(tasks=0, first=1, most=2), Memory(tasks=5, first=2, most=4))
@@ -57,9 +57,9 @@ class Grid(Faults, Hands, LimitSteps):
     """A grid in a world of its own.
 
     Args:
-        seed: decides all that the story leaves open, such as how long each message is under way.
-        managers: how many processes of the manager there are; one is active.
-        set_up: how it is set up; the seed decides where it is None.
+        seed: decides everything that the story leaves open, such as how long each message takes.
+        managers: number of manager processes, one of which is active.
+        set_up: the grid's knobs; None: the seed decides.
     """
 
     def __init__(self, seed: int, managers: int = 1, set_up: Knobs | None = None) -> None:
@@ -152,7 +152,7 @@ class Grid(Faults, Hands, LimitSteps):
     # --- the story ---
 
     def tell(self, story: list[Step], *, duration: float = DURATION, mending: float = MENDING) -> list[str]:
-        """Let a story happen, mend everything, and return what went wrong."""
+        """Play a story, mend all faults, and return what went wrong."""
         for step in story:
             self.world.clock.callLater(step.at, getattr(self, step.what), *step.details)
         self._look()
@@ -168,7 +168,7 @@ class Grid(Faults, Hands, LimitSteps):
         self.world.clock.callLater(LOOK, self._look)
 
     def end(self) -> None:
-        """Let all processes go, so that nothing is left of this world."""
+        """End all processes, so that nothing remains of this world."""
         for process, manager, _ in self.managers:
             if process.alive:
                 Deferred.fromCoroutine(self._stop(manager))
@@ -184,7 +184,7 @@ class Grid(Faults, Hands, LimitSteps):
         return names
 
     def mend(self) -> None:
-        """Make everything work again that can."""
+        """Mend everything that can be mended."""
         self.mended = self.world.time
         self.world.delays.clear()
         self.world.wrong = 0.0
@@ -217,7 +217,7 @@ class Grid(Faults, Hands, LimitSteps):
 
 
 def _connection(outages: Outages, service: Service, fault: str) -> None:
-    """Keep in mind that a connection stands, or what is wrong with it."""
+    """Record that a connection is established, or what is wrong with it."""
     if fault:
         outages.began(service, fault, quiet=True)
     else:

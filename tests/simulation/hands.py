@@ -1,4 +1,4 @@
-"""What people and other programs do to resources by hand: windows, counts, and resources made anew."""
+"""What people and other programs do to resources by hand: windows, counts, and recreated resources."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Hands:
     judge: Judge
 
     def foreign_window(self, name: str, limit: int, minutes: int, seconds: float) -> None:
-        """A program makes a window, key by key and with open defaults first, and removes it so later."""
+        """A program creates a window key by key, with permissive defaults first, and removes it later."""
         now = datetime.fromtimestamp(START + self.world.time, UTC)
         end = now + timedelta(minutes=minutes)
         at = f"{name}/windows/1"
@@ -41,7 +41,7 @@ class Hands:
         self.world.later(seconds, seconds, self._one_by_one, name, [(path, None) for path in paths])
 
     def _one_by_one(self, name: str, keys: Sequence[tuple[str, str | None]]) -> None:
-        """Write or remove keys; until that is done, what was before counts as well."""
+        """Write or remove keys one by one; until that is done, the former limit is valid too."""
         self.observer.being_written[name] = self.observer.limit(name)
         for number, (path, value) in enumerate(keys, 1):
             self.world.clock.callLater(number * BETWEEN, self._write, path, value)
@@ -55,11 +55,11 @@ class Hands:
             self.etcd.set(path, value)
 
     def foreign_reset(self, name: str) -> None:
-        """Somebody sets a count to 0 though references are held."""
+        """Somebody sets a count to 0 although references are held."""
         self.etcd.set(f"{name}/ref_count", "0")
 
     def foreign_remake(self, name: str) -> None:
-        """Somebody deletes a resource that is held, and makes it anew."""
+        """Somebody deletes a resource that is held, and creates it again."""
         self.judge.newcomers.add(name)
         for key in ("ref_limit", "ref_count", "available"):
             self.etcd.delete(f"{name}/{key}")

@@ -1,4 +1,4 @@
-"""Judges a simulation from outside: what lasts too long while all is well, and what is left at the end.
+"""Judges a simulation from outside: what lasts too long while nothing is broken, and the final state.
 
 Like the observer, it shares no code with the core. It reads rows and keys as anybody could.
 """
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from tests.fakes.store import FakeDatabase, FinishedTask, Rows
 
 INTERVAL = 10.0
-"""Seconds between two slow passes of the manager: the dispatch interval."""
+"""The dispatch interval: seconds between two regular passes of the manager."""
 
 HEALING = 15.0
-"""Seconds after which everyone has found everyone again, once all is mended."""
+"""Seconds after mending until everything is connected again."""
 
 FORGOTTEN = 30.0 + 20.0 + 2.0 + 2 * INTERVAL
-"""Seconds after which a free worker is known to be free: dispatch timeout, heartbeat, release grace."""
+"""Seconds after which the manager must know a free worker: dispatch timeout, heartbeat, release grace."""
 
 LOOK = 2.0
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 
 
 MOST_TURNS = 5
@@ -59,7 +59,7 @@ def _may_wait_for(row: TaskRow, claimant: TaskRow) -> bool:
 
 
 def _unjust(waiting: TaskSpec, sent: Iterable[tuple[TaskSpec, float]]) -> Iterable[str]:
-    """Tell of what was sent, and when, though it was the turn of a task that waits."""
+    """Describe tasks in a list of dispatches, with times, that were not next: a waiting task was."""
     mine = set(waiting.resources)
     alike = [(spec, at) for spec, at in sent if mine <= set(spec.resources)]
     for spec, _ in alike:
@@ -80,18 +80,18 @@ def _unjust(waiting: TaskSpec, sent: Iterable[tuple[TaskSpec, float]]) -> Iterab
 
 
 class Judge:
-    """Looks every few seconds, and at the end.
+    """Checks every few seconds, and at the end.
 
     Args:
         prefix: of the manager's lock keys.
-        queue: the manager's.
-        max_attempts: attempts after which a task is dead.
-        newcomers: resources that were made while attempts were in flight.
+        queue: the manager's queue.
+        max_attempts: number of attempts after which a task is dead.
+        newcomers: resources that were created while attempts were in flight.
         denied: resources that the manager may never change: tasks that need them wait for ever.
-        to_settle: the messages that want dead tasks retried or settled, by ids of the tasks.
-        delay: seconds more that the manager may need after all is mended.
+        to_settle: the messages that ask to retry or settle dead tasks, by task ids.
+        delay: additional seconds that the manager may need after all is mended.
         time_limit: seconds that a task may take.
-        clocks_right: no wall clock was ever behind, so nothing was done after its end.
+        clocks_right: no wall clock was ever behind, so nothing happened after its recorded end.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class Judge:
     # --- every few seconds ---
 
     def look(self, time: float, mended: float | None, workers: Sequence[Program]) -> None:
-        """Look at what must never change, and while all is well at what must not last."""
+        """Check what must never happen, and, while nothing is broken, what must not last."""
         self._past_is_past()
         self._ended_with_reason(time, workers)
         if mended is not None and time > mended + HEALING + self.delay:
@@ -143,7 +143,7 @@ class Judge:
                     self._observer.object(f"{what}, for {patience:g} s")
 
     def _past_is_past(self) -> None:
-        """What has ended stays as it was: a late event changes nothing."""
+        """What has ended does not change: late events have no effect on it."""
         rows = self._database.rows
         for id, task in rows.history.items():
             known = self._history.setdefault(id, task)
@@ -161,7 +161,7 @@ class Judge:
                     self._observer.object(f"attempt {id} of {row.guid} changed after it had ended")
 
     def _ended_with_reason(self, time: float, workers: Sequence[Program]) -> None:
-        """What has ended since the last look has ended for what happened, by clocks that are right."""
+        """What has ended since the last check ended for its recorded reason, if the clocks were right."""
         programs = {worker.name: worker for worker in workers}
         for id, row in self._database.rows.attempts.items():
             if id in self._looked_into:
@@ -204,7 +204,7 @@ class Judge:
                 yield f"a reference to {name} outlives attempt {attempt}"
 
     def _lacks(self) -> Iterable[str]:
-        """Tasks in flight without the references that they could have."""
+        """Tasks in flight that lack references which they could have."""
         held = set(self._locks())
         for row, _ in self._database.rows.tasks.values():
             if row.attempt is not None:
@@ -214,7 +214,7 @@ class Judge:
                         yield f"attempt {row.attempt} of {row.spec.guid} runs without {name}"
 
     def _owed_first(self, time: float) -> None:
-        """What runs without a reference that it should have gets it before anything else does."""
+        """An attempt that lacks a reference gets it before anything else does."""
         held = set(self._locks())
         lacks = {
             (name, row.attempt)
@@ -234,7 +234,7 @@ class Judge:
             yield "nobody reads the manager's queue"
 
     def _not_dispatched(self, workers: Sequence[Program]) -> Iterable[str]:
-        """Tasks that could run, by all that is to be seen, and do not."""
+        """Tasks that could run, as far as can be seen, and are not dispatched."""
         rows = self._database.rows
         waiting = [row for row, _ in rows.tasks.values() if row.state == "waiting"]
         claimants = [row for row in waiting if self._may_claim(rows, row, workers)]
@@ -276,20 +276,20 @@ class Judge:
         return rows.workers[found.split(" ")[0]].since if found else inf
 
     def _may_claim(self, rows: Rows, row: TaskRow, workers: Sequence[Program]) -> bool:
-        """Tell whether a task may keep others from what it needs: several things, usable now."""
+        """Tell whether a task may keep others from its resources: it needs several, all usable now."""
         spec = row.spec
         names = spec.resources
         closed = any(not self._observer.room(name, 0) for name in names)
         return len(names) > 1 and not closed and bool(self._free_worker(rows, row, workers))
 
     def _worker_for(self, rows: Rows, row: TaskRow, workers: Sequence[Program]) -> str:
-        """Return a worker that could take a task now and since when, or nothing."""
+        """Return a worker that could take a task now and since when, or an empty text."""
         if not all(self._observer.room(name) for name in row.spec.resources):
             return ""
         return self._free_worker(rows, row, workers)
 
     def _free_worker(self, rows: Rows, row: TaskRow, workers: Sequence[Program]) -> str:
-        """Return the same, whatever its resources."""
+        """Return the same, whatever resources the task needs."""
         denied = not self.denied.isdisjoint(row.spec.resources)
         if denied or rows.manager.state != "running" or row.spec.suite in rows.paused:
             return ""
@@ -310,7 +310,7 @@ class Judge:
     # --- when all is over ---
 
     def judge(self, workers: Mapping[str, Collection[str]], stopped: Collection[str]) -> None:
-        """Write down what went wrong. ``workers``: names by type; ``stopped``: suites."""
+        """Record what went wrong. ``workers``: names by type; ``stopped``: suites."""
         self._everything_ended(workers)
         self._nothing_held()
         for task in self._database.rows.history.values():
@@ -371,19 +371,19 @@ class Judge:
             )
 
     def _may_not_count(self, row: AttemptRow) -> bool:
-        """Nobody may have known that it arrived: then the next attempt has the same number."""
+        """Tell whether nobody may have known that it arrived: then the next attempt has the same number."""
         return row.started is None and row.end != "completed"
 
     def _latest(self, ended: float) -> float:
-        """Return the simulated time up to which what ended at a unix time may have been done."""
+        """Return the latest simulated time at which something with this recorded end may have happened."""
         return ended - START if self.clocks_right else inf
 
     def _came_after_all_stops(self, guid: str, suite: str | None) -> bool:
-        """A stop takes what waits when it comes, and nothing that was sent later."""
+        """Tell whether a task was sent after all stops: a stop covers only what waits when it comes."""
         return self._observer.came[guid] > self._observer.stops.get(suite or "", 0)
 
     def _completed_by_those_who_did(self) -> None:
-        """A completion belongs to the attempt that did it, and to no other."""
+        """A completion is credited to the attempt that did the work, and to no other."""
         for row in self._database.rows.attempts.values():
             ended = self._latest(row.ended)
             by = [(deed.worker, deed.guid) for deed in self._observer.results if deed.time <= ended]
@@ -405,12 +405,12 @@ class Judge:
                 self._observer.object(f"{guid} was sent {count} times in {attempts[guid]} attempts")
 
     def _dropped(self) -> None:
-        """What went back to its queue too often is lost, whatever it was."""
+        """No message of any kind was given back to its queue too often and lost."""
         for body in self._broker.dropped:
             self._observer.object(f"{body!r} was given back until its queue dropped it")
 
     def _copies(self) -> None:
-        """A dead task of which nobody has settled what becomes of it has one copy, and no other has any."""
+        """A dead task that nobody has settled has exactly one copy, and no other task has any."""
         rows = self._database.rows
         copies = Counter(message.headers["x-tef-task"] for message in self._broker.queues.get("dead", ()))
         last = {task.row.spec.guid: id for id, task in sorted(rows.history.items())}
@@ -427,12 +427,12 @@ class Judge:
             elif copies[id] > 1:
                 self._observer.object(f"of {guid} there are {copies[id]} copies in the dead queue")
             elif copies[id] and not listed:
-                self._observer.object(f"{guid} is settled, and in the queue of the dead")
+                self._observer.object(f"{guid} is settled, and still in the dead queue")
         for stray in copies.keys() - rows.history.keys():
             self._observer.object(f"task {stray} is in the queue of the dead, and not in history")
 
     def _asked_for(self, id: int) -> bool:
-        """Tell whether a message that the broker has not forgotten wants a dead task retried or settled."""
+        """Tell whether a message that the broker has not forgotten asks to retry or settle a task."""
         forgotten = self._broker.forgotten.get(self._queue, ())
         return id in self.to_settle and self.to_settle[id] not in forgotten
 

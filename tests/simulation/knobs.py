@@ -1,4 +1,4 @@
-"""How a seed's grid is set up where it is not as usual: other limits, other workers, a small window."""
+"""How the grids of some seeds differ from the usual: other limits, other workers, a small prefetch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from tefmanager.core.model.limits import Memory
 
 UNUSUAL = (3, 4, 7, 8)
-"""Remainders of the seeds, divided by 11, whose grids are unusual."""
+"""Seeds with these remainders modulo 11 have unusual grids."""
 
 LIMITS: tuple[dict[str, Any], ...] = (
     {"patience": 0.5},
@@ -35,12 +35,12 @@ PREFETCHES = (2, 5, 20)
 
 @dataclass(frozen=True)
 class Knobs:
-    """What of a grid may be otherwise.
+    """What may differ in a grid.
 
     Attributes:
         limits: values for `Limits`, by name.
         readme: all workers speak as the README says.
-        prefetch: messages that the broker sends without an acknowledgement, or None for as many as usual.
+        prefetch: how many unacknowledged messages the broker sends, or None for the usual number.
     """
 
     limits: dict[str, Any] = field(default_factory=dict)
@@ -54,7 +54,7 @@ def unusual(seed: int) -> bool:
 
 
 def knobs(seed: int) -> Knobs:
-    """Return how a seed's grid is set up."""
+    """Return how a seed's grid is configured."""
     if not unusual(seed):
         return Knobs()
     chance = random.Random(f"{seed} knobs")

@@ -1,4 +1,4 @@
-"""The steps of a story in which a server is at a limit, or has forgotten what it knew."""
+"""Steps of a story in which a server has reached a limit, or has forgotten what it knew."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tests.simulation.workers import SimWorker
 from tests.simulation.world import World
 
 LONGEST_PAUSE = 60.0
-"""Seconds after which what Etcd has refused is tried again, at most."""
+"""The longest pause before something that Etcd has refused is tried again, in seconds."""
 
 NO_SPACE = "could not extend file: No space left on device"
 
 TOO_SMALL = (3, 100)
-"""Operations, and bytes, with which Etcd can't take a single reference."""
+"""Limits of operations and bytes with which Etcd can't grant a single reference."""
 
 
 class Limits:
@@ -35,7 +35,7 @@ class Limits:
     # --- RabbitMQ ---
 
     def queue_refuses(self, queue: str, seconds: float) -> None:
-        """A queue is full, and takes nothing."""
+        """A queue is full and refuses messages."""
         self._bar(self.broker.full, queue, seconds)
 
     def queue_forbidden(self, queue: str, seconds: float) -> None:
@@ -47,7 +47,7 @@ class Limits:
         self.world.later(seconds, seconds, barred.discard, queue)
 
     def broker_forgets(self, seconds: float) -> None:
-        """RabbitMQ is down, and comes back without its queues; workers make theirs when they see that."""
+        """RabbitMQ goes down and comes back without its queues; workers declare theirs when they notice."""
         self.broker.forget()
         self.world.later(seconds, seconds, self._come_back_empty)
 
@@ -63,7 +63,7 @@ class Limits:
     # --- PostgreSQL ---
 
     def database_full(self, seconds: float) -> None:
-        """PostgreSQL has no space: it answers, and takes nothing."""
+        """PostgreSQL has no disk space: it answers, but refuses writes."""
         self.database.full = NO_SPACE
         self.world.later(seconds, seconds, self._space)
 
@@ -73,7 +73,7 @@ class Limits:
     # --- Etcd ---
 
     def etcd_bytes(self, size: int) -> None:
-        """Etcd takes no larger request from now on; each reference by itself fits into one."""
+        """Etcd accepts no larger request from now on; each single reference fits into one."""
         self.etcd.size = size
 
     def etcd_small(self, what: str, seconds: float) -> None:

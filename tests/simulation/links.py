@@ -36,14 +36,14 @@ STOP_TIMEOUT = 5.0
 BROKEN = "the connection broke"
 
 TWICE = 0.01
-"""How often the connection goes between a message that was put back and the one that it was."""
+"""How often the connection breaks after a message was put back, before the original is acknowledged."""
 
 LATE = 5.0
-"""Seconds after which a message may still arrive whose connection has broken."""
+"""Seconds after which a message may still arrive although its connection has broken."""
 
 
 def find_out(process: Process, line: str, call: Callable[..., object], *args: object) -> None:
-    """Let a process learn that a connection is gone: from the network, or by the silence on it."""
+    """Let a process notice that a connection is gone: by an error, or because it is silent."""
     if process.cut:
         process.later(0.0, 2.0, call, *args)
     else:
@@ -52,7 +52,7 @@ def find_out(process: Process, line: str, call: Callable[..., object], *args: ob
 
 @implementer(IConsumer)
 class SimConsumer:
-    """A manager's consuming connection; ``prefetch``: messages sent to it and not acknowledged."""
+    """A manager's consuming connection; ``prefetch``: how many unacknowledged messages it gets."""
 
     def __init__(self, broker: Broker, process: Process, queue: str, prefetch: int = 20) -> None:
         self._broker = broker
@@ -167,10 +167,10 @@ class SimConsumer:
         return self._connected
 
     def flow(self) -> None:
-        """A blocked broker delivers."""
+        """A blocked broker continues to deliver."""
 
     def broken(self) -> None:
-        """The connection breaks; the manager finds out a little later than the broker."""
+        """The connection breaks; the manager notices a little later than the broker."""
         if self._connected:
             self._drop()
             find_out(self._process, "consumer", self._lost, self._session)
@@ -194,15 +194,15 @@ class SimConsumer:
         """See `IConsumer.stop`."""
         await self._process.ask()
         self._deliveries = None
-        self._broker.unanswered += 1  # the leadership ends, with all that was under way
+        self._broker.unanswered += 1  # the leadership ends, with everything that was under way
         if self._connected:
             self._drop()
-        self._session += 1  # what was delivered before is nobody's
+        self._session += 1  # earlier deliveries belong to nobody
 
 
 @dataclass(eq=False)
 class Entry:
-    """A message from the call that publishes it to the broker's answer; ``either``: or to an exchange."""
+    """A message between its publishing and the broker's answer; ``either``: it may go to an exchange."""
 
     queue: str
     message: Message
@@ -243,7 +243,7 @@ class SimPublisher:
         return self._process.world.way("broker")
 
     def announce(self, key: str, body: Callable[[], bytes]) -> None:
-        """See `IPublisher.announce`. Nobody hears it: nothing depends on it, and it can always be made."""
+        """See `IPublisher.announce`. Nobody receives it, since nothing depends on it; it is only built."""
         if self._connected and self._lease.holds:
             body()
 
@@ -297,7 +297,7 @@ class SimPublisher:
         return await self._publish(Entry(address, message, tell, either=True))
 
     async def audience(self, queue: str) -> Audience | None:
-        """See `IPublisher.audience`. Where the connection goes, no answer comes."""
+        """See `IPublisher.audience`. If the connection breaks, no answer comes."""
         if not self._connected:
             return None
         answer: Deferred[Audience] = Deferred()
@@ -310,7 +310,7 @@ class SimPublisher:
             self._process.hear("lookups", self._way, _tell, found, answer)
 
     async def sift(self, queue: bytes, take: Take, at_most: int | None = None) -> str | None:
-        """See `IPublisher.sift`. It gets as far as the connection lasts; what was taken out is gone."""
+        """See `IPublisher.sift`. If the connection breaks, it ends early; what was taken out is gone."""
         while not (self._connected or self._stopped):
             await deferLater(self._process, 0.05)
         session, name = self._session, queue.decode()

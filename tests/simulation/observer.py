@@ -1,7 +1,7 @@
-"""Sees from outside what happens in a simulation, and writes down at once what must never be.
+"""Watches a simulation from outside, and at once records what must never happen.
 
-It shares no code with the core: it knows what was submitted, what workers did, what is written and by
-whom. What has to be true after a while, `tests.simulation.judge` looks at.
+It shares no code with the core: it knows what was submitted, what workers did, what is written and by whom.
+`tests.simulation.judge` checks what has to be true after a while.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ class Deed:
 
 
 class Observer:
-    """Sees everything.
+    """Watches everything.
 
     Args:
-        keys: of Etcd.
+        keys: Etcd's keys.
         time: reads the simulated clock.
-        queue: the manager's.
+        queue: the manager's queue.
 
     Attributes:
-        violations: what must not be; a dict keeps the order and each only once.
-        submitted: type of each task by its guid; the broker has confirmed it.
-        sent: how often a guid was submitted.
-        bodies: message of each task by its guid.
+        violations: what must not have happened; a dict keeps the order and each text only once.
+        submitted: the type of each task that the broker has confirmed, by guid.
+        sent: how often each guid was submitted.
+        bodies: the message of each task, by guid.
         starts, results: what workers began and finished.
         dispatches: how often a task was put into a worker's queue.
-        came: how many messages the manager had been sent when a task came first, by guid.
-        stops: the same, when a suite was stopped last.
+        came: how many messages the manager had been sent when a task first came, by guid.
+        stops: the same for the last stop of each suite.
         prefix: of the manager's lock keys.
-        being_written: limits, before, of the resources of which somebody is writing a window.
+        being_written: former limits of the resources for which somebody is writing a window.
     """
 
     def __init__(self, keys: Mapping[str, str], time: Callable[[], float], queue: str) -> None:
@@ -76,13 +76,13 @@ class Observer:
         self._excused: dict[str, float] = {}
 
     def object(self, violation: str) -> None:
-        """Write down what must not be."""
+        """Record a violation."""
         self.violations[violation] = None
 
     # --- resources ---
 
     def key_changed(self, name: str) -> None:
-        """Look at a resource: whoever adds a reference must find room for it."""
+        """Check a resource: whoever adds a reference must have had room for it."""
         count = int(self._keys.get(f"{name}/ref_count", "0"))
         before = self._counts.get(name, 0)
         self._counts[name] = count
@@ -96,14 +96,14 @@ class Observer:
         self._ours[name] = ours
 
     def restored(self) -> None:
-        """Etcd is what it was once: nobody has taken what is held now."""
+        """Etcd is as it once was: nobody has just taken the references that are held now."""
         counts = {
             path.partition("/")[0]: value for path, value in self._keys.items() if "ref_count" in path
         }
         self._counts = {name: int(value) for name, value in counts.items()}
 
     def room(self, name: str, held: int | None = None) -> bool:
-        """Tell whether one more reference to a resource may be taken; to one without an entry always."""
+        """Tell whether one more reference may be taken; always, if the resource has no entry."""
         if f"{name}/ref_limit" not in self._keys:
             return True
         limits = (self.limit(name), self.being_written.get(name, -1))
@@ -112,7 +112,7 @@ class Observer:
         return open_ and all(limit == -1 or count < limit for limit in limits)
 
     def limit(self, name: str) -> int:
-        """Return the limit of a resource that is in force now; -1 is none."""
+        """Return a resource's present limit; -1: none."""
         windows = self._windows(name)
         now = datetime.fromtimestamp(START + self._time(), UTC)
         clock = f"{now.hour:02}:{now.minute:02}"
@@ -144,11 +144,11 @@ class Observer:
             self._active, self._since = manager, self._time()
 
     def excuse(self, manager: str, seconds: float) -> None:
-        """A manager cannot know that it leads no more: it may go on until its lease ends."""
+        """A manager can't know that it is no longer active: it may act until its lease ends."""
         self._excused[manager] = self._time() + seconds
 
     def writes(self, manager: str, where: str) -> None:
-        """A manager lets something out that only the active one may."""
+        """A manager does something outside that only the active one may do."""
         since = max(self._since + SAME_TIME, self._excused.get(manager, 0.0))
         if manager != self._active and self._time() > since:
             self.object(f"{manager} writes to {where} while {self._active or 'nobody'} is active")
@@ -156,17 +156,17 @@ class Observer:
     # --- tasks ---
 
     def confirmed(self, guid: str, task_type: str, body: bytes) -> None:
-        """A sender has the broker's word for a task."""
+        """The broker has confirmed a task to its sender."""
         self.submitted[guid] = task_type
         self.bodies[guid] = body
         self.sent[guid] += 1
 
     def guids(self, bodies: Sequence[bytes]) -> set[str]:
-        """Return which of the tasks are among messages."""
+        """Return the guids of the tasks among these messages."""
         return {guid for guid, body in self.bodies.items() if body in bodies}
 
     def put(self, broker: Broker, queue: str, body: bytes) -> None:
-        """Something was put into a queue: a task in a worker's is a dispatch."""
+        """A message was put into a queue: a task in a worker's queue is a dispatch."""
         if queue == self._queue:
             self._came(body)
         if queue.startswith("w"):
@@ -176,7 +176,7 @@ class Observer:
                 self.object(f"{guid} was sent as {body!r}")
 
     def _came(self, body: bytes) -> None:
-        """The manager is sent something: what of it comes first counts."""
+        """The manager is sent a message; only the first one of a task counts."""
         self._messages += 1
         if body not in self.garbage:
             said = json.loads(body)

@@ -1,4 +1,4 @@
-"""Plays stories, and makes the ones that end badly as short as they can be.
+"""Plays stories, and shortens the ones that end badly as far as possible.
 
 python -m tests.simulation.play --seeds 10000        many, with a progress bar
 python -m tests.simulation.play --first 816          one, told step by step if it ends badly
@@ -21,21 +21,21 @@ from tests.simulation.grid import MENDING, Grid
 from tests.simulation.story import DURATION, Step, draw
 
 BATCH = 50
-"""Seeds that a process plays before its memory is given back."""
+"""How many seeds a process plays before its memory is freed."""
 
 KEPT = Path(__file__).with_name("kept_seeds.txt")
-"""Seeds that ended badly, one a line; what begins with # is a comment."""
+"""Seeds that ended badly, one a line; lines that begin with # are comments."""
 
 
 @dataclass(frozen=True)
 class Play:
-    """What came of a story.
+    """The result of a story.
 
     Attributes:
         seed: its seed.
-        violations: what must not be; empty if all went well.
-        simulated: seconds that passed in it.
-        steps: how many the first manager took.
+        violations: what must not have happened; empty if all went well.
+        simulated: how many seconds passed in it.
+        steps: how many steps the first manager took.
         log: the managers' log lines, with simulated times.
     """
 
@@ -54,10 +54,10 @@ def play(
     duration: float = DURATION,
     mending: float = MENDING,
 ) -> Play:
-    """Play a seed's story, or another one in the same world.
+    """Play a seed's story, or another story in the same world.
 
-    ``managers`` says how many there are; the seed does where it is None. ``duration`` and ``mending`` are
-    the seconds in which things happen, and then to finish.
+    ``managers``: how many there are; None: the seed decides. ``duration`` and ``mending`` are the seconds
+    in which things happen, and those that then remain to finish.
     """
     grid = Grid(seed, managers=1 + seed % 2 if managers is None else managers)
     log: list[str] = []
@@ -111,7 +111,7 @@ def describe(seed: int) -> str:
 
 
 def batch(seeds: Iterable[int]) -> list[Play]:
-    """Play some seeds; what went well is kept without its log."""
+    """Play some seeds; the logs of those that went well are dropped."""
     plays = [play(seed) for seed in seeds]
     return [Play(each.seed, each.violations, each.simulated, each.steps) for each in plays]
 
@@ -136,19 +136,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def kept() -> list[int]:
-    """Return the seeds that ended badly once, and that nobody has said anything about yet."""
+    """Return the seeds that once ended badly and have not been investigated yet."""
     return [int(line) for line in KEPT.read_text().splitlines() if not line.startswith("#")]
 
 
 def keep(seeds: Iterable[int]) -> None:
-    """Make seeds tests."""
+    """Make tests of seeds."""
     new = [seed for seed in seeds if seed not in kept()]
     with KEPT.open("a") as file:
         file.writelines(f"{seed}\n" for seed in new)
 
 
 def _be_quiet() -> None:
-    """Say nothing of the dead processes that Python tidies up when it ends."""
+    """Suppress messages about the dead processes' coroutines that Python destroys at the end."""
     globalLogBeginner.beginLoggingTo([], redirectStandardIO=False, discardBuffer=True)
 
 

@@ -1,4 +1,4 @@
-"""Sees from outside what managers have to do without, and that none of them is silent about it.
+"""Checks from outside that no manager is silent about an outage.
 
 It shares no code with the core: it knows what is broken, and reads what is logged.
 """
@@ -19,27 +19,27 @@ if TYPE_CHECKING:
     from tests.simulation.world import Process
 
 PROMISED = 30.0
-"""Seconds for which a manager may be silent about what is away."""
+"""Seconds for which a manager may be silent about an outage."""
 
 FOUND = 12.0
-"""Seconds that it may take to find out: a server that went silent."""
+"""Seconds that it may take to notice one: a server that became silent."""
 
 WHILE_LEADING = ("consumer", "probe", "etcd")
-"""What only the active manager needs: each leadership finds out anew."""
+"""What only the active manager needs: each leadership notices its outages anew."""
 
 Away: TypeAlias = tuple[str, str, object]
-"""A process, what it has to do without, and, of what only that needs, its leadership."""
+"""A process, what it has to do without, and its leadership if only the active manager needs that."""
 
 SLACK = 3.0
-"""Seconds between two looks of the manager, and two of ours."""
+"""Seconds between two checks by the manager, and between two of ours."""
 
 
 class Silence:
-    """Looks every few seconds, and whenever something is mended: what breaks again is another outage.
+    """Checks every few seconds, and after each mending: what breaks again is another outage.
 
     Args:
-        hangs: tells whether a service takes what is asked, and answers nothing.
-        managers: those that there are, also later.
+        hangs: tells whether a service accepts requests without answering.
+        managers: all managers, including later ones.
     """
 
     def __init__(
@@ -65,12 +65,12 @@ class Silence:
             self._told[process.name, service] = process.world.time
 
     def mended(self) -> None:
-        """Something is there again: whoever does not have to do without it any more need say nothing."""
+        """Something works again: a manager that has it need not report it any more."""
         away = self._all_away()
         self._since = {each: since for each, since in self._since.items() if each in away}
 
     def look(self, time: float) -> None:
-        """Look for managers that have had to do without something, and have not said so lately."""
+        """Find managers that have had to do without something and have not said so lately."""
         self._since = {each: self._since.get(each, time) for each in self._all_away()}
         for (process, service, _), since in self._since.items():
             last = max(self._told.get((process, service), 0.0), since + FOUND)
@@ -87,7 +87,7 @@ class Silence:
 
     def _away(self, process: Process, manager: Manager, reservations: SimReservations) -> Collection[str]:
         leads, found = manager.core is not None, set[str]()
-        full = self._database.full is not None and leads  # who writes nothing may not know
+        full = self._database.full is not None and leads  # without writing, a manager can't notice it
         there = full or self._database.blocker("") is None
         if process.cut or not there or self._hangs("database"):
             found.add("database")

@@ -1,4 +1,4 @@
-"""What happens in a simulation: tasks that come and things that break, drawn from a seed."""
+"""What happens in a simulation: tasks that are submitted and things that break, drawn from a seed."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ DURATION = 240.0
 TYPES = ("x", "y")
 RESOURCES = {"db": 2, "licence": 1, "server": 3}
 LIMITS = {**RESOURCES, "cloud": -1}
-"""All resources that there are from the beginning, with their limits; -1 is none."""
+"""All resources that exist from the beginning, with their limits; -1: none."""
 
 LATER = "later"
-"""A resource that tasks name before it is there."""
+"""A resource that tasks name before it exists."""
 
 WIDE = "wide"
-"""Beginning of the names of resources of which a task needs very many."""
+"""The beginning of the names of resources for tasks that need very many."""
 
 WORKERS = 6
 SUITES = (None, "S1", "S2")
@@ -67,7 +67,7 @@ FAULTS = {
     "set_state": 1,
     "stop_suite": 1,
 }
-"""What breaks, and how often compared with the others."""
+"""Faults, and how often each is drawn compared with the others."""
 
 MORE_FAULTS = {
     "kill_at_step": 6,
@@ -86,17 +86,18 @@ MORE_FAULTS = {
     "submit_long": 2,
     "send_garbage": 1,
 }
-"""What breaks besides; drawn by themselves, so that a seed's story is the old one with something added."""
+"""More faults; drawn separately, so that a seed's story is the old one with additions."""
 
 
 ETCD_FAULTS = {"etcd_restored": 1, "etcd_denied": 1}
-"""What else breaks in Etcd, in one of so many grids as `TROUBLED` says."""
+"""More faults of Etcd, in one of so many grids as `TROUBLED` says."""
 
 TROUBLED = 4
 
 
 MORTAL = 4
-"""In one of so many grids tasks die, their queue refuses or goes, and somebody retries and drops them."""
+"""In one of so many grids tasks die, the dead queue refuses or is deleted, and somebody settles dead
+tasks."""
 
 
 HANDLED = 6
@@ -116,17 +117,17 @@ LIMIT_FAULTS = {
     "etcd_small": 2,
     "submit_wide": 2,
 }
-"""What else happens where servers are at their limits, in one of so many grids as `LIMITED` says."""
+"""Faults of servers at their limits, in one of so many grids as `LIMITED` says."""
 
 LIMITED = 7
 
 
 CROWDED = 5
-"""In one of so many grids almost none of the backlog is in memory, and there is more of it."""
+"""In one of so many grids the backlog is larger, and almost none of it is in memory."""
 
 
 def crowded(seed: int) -> bool:
-    """Tell whether a seed's grid is such a one."""
+    """Tell whether a seed's grid is crowded."""
     return seed % CROWDED == CROWDED - 1
 
 
@@ -163,7 +164,7 @@ def draw(seed: int, tasks: int = 30, faults: int = 12, more: int = 8) -> list[St
 
 
 def _by_hand(chance: random.Random) -> list[Step]:
-    """Return what people and other programs do to a resource: one of it, and windows."""
+    """Return steps in which people and other programs change a resource, and its windows."""
     name, other = chance.sample(list(RESOURCES), 2)
     at = chance.uniform(5.0, DURATION * 0.8)
     window = (other, chance.choice((0, 1, 5)), chance.randrange(1, 4), chance.choice((15.0, 90.0)))
@@ -187,7 +188,7 @@ def _etcd_fault(chance: random.Random, kind: str) -> Step:
 
 
 def _limit_fault(chance: random.Random, kind: str) -> Step:
-    """Return a server that is at a limit, or has forgotten what it knew."""
+    """Return a step in which a server has reached a limit, or has forgotten what it knew."""
     at, seconds = chance.uniform(1.0, DURATION * 0.9), chance.choice((0.5, 3.0, 15.0, 60.0))
     queue = chance.choice(("dead", "rejected", f"w{chance.randrange(WORKERS)}"))
     details: dict[str, tuple[Detail, ...]] = {
@@ -203,7 +204,7 @@ def _limit_fault(chance: random.Random, kind: str) -> Step:
 
 
 def _deaths(chance: random.Random) -> list[Step]:
-    """Return what kills tasks, and what becomes of them and of their queue."""
+    """Return steps that kill tasks, and steps that concern dead tasks and the dead queue."""
     steps = []
     for number in range(chance.randrange(1, 5)):
         doomed = (f"doomed{number}", chance.choice(TYPES))
@@ -220,7 +221,7 @@ def _deaths(chance: random.Random) -> list[Step]:
 
 
 def _oddities(chance: random.Random) -> list[Step]:
-    """Return what happens in unusual grids alone."""
+    """Return steps that occur only in unusual grids."""
     kinds: dict[str, tuple[Detail, ...]] = {
         "clock_jumps": (chance.choice((3600.0, 10 * 365 * 86400.0)), chance.uniform(1.0, 30.0)),
         "worker_comes_back": (chance.randrange(WORKERS), chance.uniform(0.1, 2.0)),
@@ -246,7 +247,7 @@ def _task(chance: random.Random, extra: random.Random | None, number: int) -> St
     if extra is not None:
         names += tuple(name for name in ("cloud", LATER) if extra.random() < 0.1)
         if number % 10 == 3:
-            seconds = 0.0  # all its messages come at once
+            seconds = 0.0  # all its messages arrive at once
     details = (
         f"t{number}",
         chance.choice(TYPES),
@@ -259,7 +260,7 @@ def _task(chance: random.Random, extra: random.Random | None, number: int) -> St
 
 
 def _burst(chance: random.Random, number: int) -> list[Step]:
-    """Return many short tasks that come at once and need the same."""
+    """Return many short tasks that are submitted at once and need the same resources."""
     at = chance.uniform(0.0, DURATION * 0.7)
     task_type = chance.choice(TYPES)
     names = tuple(name for name in RESOURCES if chance.random() < 0.3)

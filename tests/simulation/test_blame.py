@@ -1,4 +1,4 @@
-"""A message that brings the manager down is found and set aside, and no other with it."""
+"""A message that makes the manager fail is found and set aside, and no other with it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.simulation.grid import Grid
 
 
 def core_fails(patch: pytest.MonkeyPatch) -> None:
-    """Let the core fail on one task."""
+    """Make the core fail on one task."""
     apply = Core.apply
 
     def failing(core: Core, event: events.Event, now: Moment) -> None:
@@ -30,7 +30,7 @@ def core_fails(patch: pytest.MonkeyPatch) -> None:
 
 
 def database_refuses(patch: pytest.MonkeyPatch) -> None:
-    """Let the database refuse whatever comes with one task."""
+    """Make the database refuse whatever belongs to one task."""
     commit = FakeLeadership.commit
 
     async def failing(leadership: FakeLeadership, changes: Changes) -> Bodies:
@@ -42,7 +42,7 @@ def database_refuses(patch: pytest.MonkeyPatch) -> None:
 
 
 def planning_fails(patch: pytest.MonkeyPatch) -> None:
-    """Let the core fail after it has taken the task in."""
+    """Make the core fail after it has taken the task in."""
     plan = Core.plan
 
     def failing(core: Core, now: Moment) -> None:
@@ -59,7 +59,7 @@ def test_one_is_set_aside(
     expected_errors: Callable[..., None],
     break_it: Callable[[pytest.MonkeyPatch], None],
 ) -> None:
-    """Of many that come together only the one is rejected, and the rest is done."""
+    """Of many messages that come together, only this one is rejected, and all others are done."""
     expected_errors(ValueError, Poisoned)
     break_it(monkeypatch)
     grid = Grid(seed=1)

@@ -1,4 +1,4 @@
-"""The stories are not poorer than they are said to be: each kind of trouble is drawn, and can happen."""
+"""The stories contain what they promise: each kind of trouble is drawn, and can happen."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.simulation.story import Step, crowded, draw
 SEEDS = range(400)
 
 OFTEN = 4
-"""Times that anything is drawn in so many seeds, at least."""
+"""How often each thing must be drawn, at least, in so many seeds."""
 
 
 @cache
@@ -36,17 +36,17 @@ KINDS = {
     *("foreign_reset", "foreign_remake", "foreign_window"),
     *("clock_jumps", "worker_comes_back", "told_again", "worker_reconnects", "worker_fetches"),
 } - {"submit_long"}
-"""Steps that are drawn; a long task is submitted as any other."""
+"""Steps that are drawn; a long task is submitted like any other."""
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_each_kind_is_drawn(kind: str) -> None:
-    """In few hundred stories each happens some times, as each must happen more often in ten thousand."""
+    """A few hundred stories contain each kind several times, so ten thousand contain it more often."""
     assert Counter(step.what for step in steps())[kind] >= OFTEN
 
 
 def test_each_queue_refuses() -> None:
-    """By length those of the dead, of the rejected and of workers; these by right as well."""
+    """For their length: the dead, the rejected and workers' queues; for rights: workers' queues."""
     refused, forbidden = (
         {str(step.details[0]).rstrip("012345") for step in steps() if step.what == what}
         for what in ("queue_refuses", "queue_forbidden")
@@ -55,20 +55,20 @@ def test_each_queue_refuses() -> None:
 
 
 def test_each_limit_of_etcd() -> None:
-    """Of operations and of bytes, and tasks that need more of both than a transaction takes."""
+    """Operations and bytes, and tasks that need more of both than a transaction takes."""
     small = {step.details[0] for step in steps() if step.what == "etcd_small"}
     wide = {step.details[2] for step in steps() if step.what == "submit_wide"}
     assert (small, wide) == ({"operations", "size"}, {33, 60, 200})
 
 
 def test_windows_that_close_and_windows_that_open() -> None:
-    """A window in which nothing is allowed, one with a limit, and one with more than there is."""
+    """A window that allows nothing, one with a limit, and one with more than there is."""
     limits = {step.details[1] for step in steps() if step.what == "foreign_window"}
     assert limits == {0, 1, 5}
 
 
 def test_workers_come_back_under_their_old_name() -> None:
-    """With a goodbye, and without one: those that speak as Ruby's do, when they were killed."""
+    """With a goodbye; and without one, if they speak like the Ruby workers and were killed."""
     killed = {step.details[0] for step in steps() if step.what == "kill_worker"}
     grid = Grid(0)
     ruby = {number for number, worker in enumerate(grid.workers) if worker.ruby}
@@ -78,14 +78,14 @@ def test_workers_come_back_under_their_old_name() -> None:
 
 
 def test_small_windows_of_workers_that_speak_as_the_page_says() -> None:
-    """Grids in which no worker speaks as Ruby's do, with each of the small prefetch windows."""
+    """There are grids in which no worker speaks like the Ruby ones, with each small prefetch value."""
     drawn = Counter(found.prefetch for found in map(knobs.knobs, SEEDS) if found.readme)
     assert set(drawn) == set(knobs.PREFETCHES)
     assert min(drawn.values()) >= OFTEN
 
 
 def test_little_memory_in_every_tenth_seed() -> None:
-    """At least; and of both kinds of it."""
+    """At least in every tenth; and both kinds occur."""
     few = [seed for seed in SEEDS if crowded(seed)]
     assert len(few) >= len(SEEDS) // 10
     for begin in SEEDS[::10]:
@@ -97,7 +97,7 @@ def test_little_memory_in_every_tenth_seed() -> None:
 
 
 def test_little_memory_is_too_little(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In such a seed most of the backlog is read when its turn comes."""
+    """In such a seed most of the backlog has to be read later."""
     read: list[TaskRow] = []
     following = FakeLeadership.following
 
@@ -115,6 +115,6 @@ def test_little_memory_is_too_little(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_step_can_happen() -> None:
-    """Each is a method of the grid, and its details fit."""
+    """Each step is a method of the grid and fits its parameters."""
     for step in steps():
         signature(getattr(Grid, step.what)).bind(None, *step.details)

@@ -1,4 +1,4 @@
-"""A clock that runs as fast as it can: twisted's own sorts all its calls each time."""
+"""A clock that runs as fast as it can; Twisted's own sorts all calls each time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 @implementer(IDelayedCall)
 class Call:
-    """Something that is to happen."""
+    """Something that is scheduled."""
 
     __slots__ = ("_args", "_at", "_call", "_kwargs", "_timeline")
 
@@ -27,35 +27,35 @@ class Call:
         self._kwargs = kwargs
 
     def happen(self) -> None:
-        """Do it, unless it was cancelled."""
+        """Make the call, unless it was cancelled."""
         call, self._call = self._call, None
         if call is not None:
             call(*self._args, **self._kwargs)
 
     def active(self) -> bool:
-        """Whether it is still to happen."""
+        """Whether it is still scheduled."""
         return self._call is not None
 
     def cancel(self) -> None:
-        """Let it never happen."""
+        """Cancel it."""
         self._call = None
 
     def getTime(self) -> float:
-        """When."""
+        """Return its time."""
         return self._at
 
     def reset(self, secondsFromNow: float) -> None:
-        """Let it happen at another time."""
+        """Move it to another time."""
         raise NotImplementedError
 
     def delay(self, secondsLater: float) -> None:
-        """Let it happen later."""
+        """Move it to a later time."""
         raise NotImplementedError
 
 
 @implementer(IReactorTime)
 class Timeline:
-    """Everything that is to happen, in its order; at one time in the order of the calls."""
+    """Everything that is scheduled, by time; at the same time, in the order of the calls to `callLater`."""
 
     def __init__(self) -> None:
         self._now = 0.0
@@ -63,23 +63,23 @@ class Timeline:
         self._ties = count()
 
     def seconds(self) -> float:
-        """Return how far it has come."""
+        """Return the present time."""
         return self._now
 
     def callLater(
         self, delay: float, callable: Callable[..., Any], *args: object, **kwargs: object
     ) -> Call:
-        """Let something happen after so many seconds."""
+        """Schedule a call after so many seconds."""
         call = Call(self, self._now + delay, callable, args, kwargs)
         heapq.heappush(self._heap, (call.getTime(), next(self._ties), call))
         return call
 
     def getDelayedCalls(self) -> list[Call]:
-        """Return what is to happen."""
+        """Return what is scheduled."""
         return [call for _, _, call in self._heap if call.active()]
 
     def run(self, until: float) -> None:
-        """Let everything happen up to a time."""
+        """Make all calls up to a time."""
         while self._heap and self._heap[0][0] <= until:
             self._now, _, call = heapq.heappop(self._heap)
             call.happen()

@@ -1,4 +1,4 @@
-"""Workers of both vocabularies, as they are in the field: slow, stuck, deaf, killed, restarted."""
+"""Workers of both vocabularies with their real faults: slow, stuck, deaf, killed, restarted."""
 
 from __future__ import annotations
 
@@ -17,32 +17,34 @@ HEARTBEAT = 20.0
 """Seconds between two heartbeats."""
 
 CROSSING = 0.05
-"""How often a heartbeat of a Ruby worker's other thread is so slow that it crosses what the first says."""
+"""How often a heartbeat from a Ruby worker's other thread is so slow that it crosses the first thread's
+message."""
 
 
 MOST_SAID = 20
-"""Messages of a worker that may come again."""
+"""How many messages of a worker may come again."""
 
 DEADLY = -1.0
-"""Seconds of a task that kills who begins it."""
+"""The duration, in seconds, of a task that kills its worker."""
 
 
 class SimWorker:
-    """A worker program. ``ruby`` speaks as the Ruby programs do, otherwise as the README says.
+    """A worker program. ``ruby``: it speaks like the Ruby programs, otherwise as the README says.
 
     Args:
-        on_start, on_result: are told (worker, guid) when a task begins and when its result is out.
-        on_crash: lets the worker die of its task.
+        on_start, on_result: called with (worker, guid) when a task begins, and when its result is
+            published.
+        on_crash: called to let the worker die of its task.
 
     Attributes:
         stuck: it does nothing at all.
-        hung: its task does not come to an end; its heartbeats go on.
-        deaf: it takes nothing from its queue; its heartbeats go on.
+        hung: its task does not end; its heartbeats continue.
+        deaf: it takes nothing from its queue; its heartbeats continue.
         fetches: it consumes its queue only until it has a message.
         away: it has lost its connection, and connects again.
-        gone: it has died for good: what it would say first, *ready*, would mean that its task is done.
-        born: when it began last.
-        said: what it has said last since it left and came back, or None.
+        gone: it has died for ever: *ready*, which it would say first, would mean that its task is done.
+        born: when it last started.
+        said: its last messages since it left and came back, or None.
     """
 
     def __init__(
@@ -95,7 +97,7 @@ class SimWorker:
     # --- its life ---
 
     def start(self) -> None:
-        """Begin, or begin again under the same name, with whatever is left in the queue."""
+        """Start, or start again under the same name, with whatever is left in the queue."""
         if self.alive or self.gone:
             return
         self.alive = True
@@ -109,13 +111,13 @@ class SimWorker:
         self.look()
 
     def rejoin(self) -> None:
-        """Make its queue anew, where the broker has forgotten it."""
+        """Declare its queue again if the broker has forgotten it."""
         if self.alive:
             self.broker.declare(self.name)
             self.look()
 
     def kill(self) -> None:
-        """Die at once, without a word. A README worker does not come back under its name: see `gone`."""
+        """Die at once without a message. A README worker does not come back under its name: see `gone`."""
         self.alive, self.gone = False, not self.ruby
         self.task = None
         self._outbox.clear()
@@ -123,7 +125,7 @@ class SimWorker:
             self._work.cancel()
 
     def leave(self) -> None:
-        """Say goodbye and end; only README workers do."""
+        """Say goodbye and end; only README workers do this."""
         if self.alive:
             self._put(self._status("offline"))
             self.kill()
@@ -158,7 +160,7 @@ class SimWorker:
         self._send(self._status(self._announced))
 
     def _send(self, message: dict[str, Any]) -> None:
-        """Say something, in its turn; while the broker is away it tries again."""
+        """Send a message, in order; while the broker is away, try again."""
         self._outbox.append(message)
         if self._sending is None or not self._sending.active():
             self._flush()
@@ -188,7 +190,7 @@ class SimWorker:
         self.world.later(*self.world.way("workers"), self.look)
 
     def look(self) -> None:
-        """Begin what stands in the queue, if it can."""
+        """Begin the next task in the queue, if possible."""
         can = self.alive and self.task is None and not (self.stuck or self.deaf or self.away)
         if can and self.broker.up:
             queue = self.broker.queues.get(self.name)
@@ -214,7 +216,7 @@ class SimWorker:
         assert guid is not None
         if self.give_up_next:
             self.give_up_next = False
-            if self.ruby:  # a README worker that says it is ready says that it is done
+            if self.ruby:  # when a README worker says *ready*, it says that its task is done
                 self._say_free()
                 self.look()
                 return

@@ -1,4 +1,4 @@
-"""One seeded scheduler and clock for everything in a simulation, and the processes that live on it."""
+"""One seeded scheduler and clock for everything in a simulation, and the processes that run on it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tefmanager.core.model.values import Moment
 from tests.simulation.timeline import Timeline
 
 START = 1_800_000_000.0
-"""Unix time at which every simulation begins."""
+"""The unix time at which every simulation begins."""
 
 
 GRAVES: list[object] = []
-"""What the dead were about to do. If Python tidied it up, their coroutines would end as they never did."""
+"""Pending coroutines of dead processes. If Python collected them, they would run their cleanup code."""
 
 NEAR = (0.0005, 0.005)
-"""Seconds that anything is under way between a process and a service that are both well."""
+"""Least and most seconds that anything takes between a process and a service if both are well."""
 
 
 class Fate(Enum):
@@ -38,9 +38,9 @@ class World:
     """Time and chance. The same seed gives the same history.
 
     Attributes:
-        delays: seconds that messages to and from a service are under way, where it is not `NEAR`.
-        wrong: seconds by which all wall clocks are ahead.
-        mended: to be called whenever something that was away, or did not answer, is there again.
+        delays: least and most seconds to and from a service, if not `NEAR`.
+        wrong: how many seconds all wall clocks are ahead.
+        mended: called whenever something that was away, or did not answer, works again.
     """
 
     def __init__(self, seed: int) -> None:
@@ -59,30 +59,30 @@ class World:
         return self.clock.seconds()
 
     def later(self, least: float, most: float, call: Callable[..., object], *args: Any) -> IDelayedCall:
-        """Let something happen after a while, somewhere between two delays in seconds."""
+        """Schedule a call after a random delay between two bounds in seconds."""
         return self.clock.callLater(self.chance.uniform(least, most), call, *args)
 
     def way(self, service: str) -> tuple[float, float]:
-        """Return how long it takes to a service, or from it."""
+        """Return the least and most seconds that a message to or from a service takes."""
         return self.delays.get(service, NEAR)
 
     def reach(self, service: str, call: Callable[..., object], *args: Any) -> None:
-        """Let a service do something; one that is silent does it when it speaks again."""
+        """Let a service do something; one that hangs does it when it continues."""
         if service in self._silent:
             self._silent[service].append(lambda: call(*args))
         else:
             call(*args)
 
     def silence(self, service: str) -> None:
-        """Let a service hang: connections to it stay open, and nothing comes of what is asked."""
+        """Let a service hang: its connections stay open, and it answers nothing."""
         self._silent.setdefault(service, [])
 
     def hangs(self, service: str) -> bool:
-        """Tell whether a service is silent."""
+        """Tell whether a service hangs."""
         return service in self._silent
 
     def speak(self, service: str) -> None:
-        """Let it go on with what it was asked meanwhile."""
+        """Let a service continue with all requests that it received meanwhile."""
         calls = self._silent.pop(service, [])
         self.mended()
         for call in calls:
@@ -91,19 +91,19 @@ class World:
     def in_order(
         self, line: object, least: float, most: float, call: Callable[..., object], *args: Any
     ) -> None:
-        """Let something happen after a while, but never before what was sent on this line earlier."""
+        """Schedule a call after a random delay, but not before anything sent earlier on this line."""
         at = max(self.time + self.chance.uniform(least, most), self._last.get(line, 0.0))
         self._last[line] = at
         self.clock.callLater(at - self.time, call, *args)
 
     def run(self, seconds: float) -> None:
-        """Let everything happen that happens within some seconds."""
+        """Let so many seconds pass."""
         self.clock.run(self.time + seconds)
 
 
 @implementer(IDelayedCall)
 class Timer:
-    """A timer of a process. One of a dead process never fires, and may still be cancelled."""
+    """A timer of a process. A timer of a dead process never fires, and may still be cancelled."""
 
     def __init__(self, inner: IDelayedCall, process: Process) -> None:
         self._inner = inner
@@ -111,7 +111,7 @@ class Timer:
         self._done = False
 
     def fired(self) -> None:
-        """It has called what it was set for."""
+        """Note that it has fired."""
         self._done = True
 
     def active(self) -> bool:
@@ -119,34 +119,34 @@ class Timer:
         return not self._done
 
     def cancel(self) -> None:
-        """Never fire."""
+        """Cancel it."""
         self._done = True
         if self._inner.active():
             self._inner.cancel()
 
     def getTime(self) -> float:
-        """When it is due."""
+        """Return when it is due."""
         return float(self._inner.getTime())
 
     def reset(self, secondsFromNow: float) -> None:
-        """Set it anew."""
+        """Set it to another time."""
         self._inner.reset(secondsFromNow)
 
     def delay(self, secondsLater: float) -> None:
-        """Let it fire later."""
+        """Set it to a later time."""
         self._inner.delay(secondsLater)
 
 
 @implementer(IReactorTime)
 class Process:
-    """A process: it can be killed, frozen and cut off, and all between it and the world passes here.
+    """A process: it can be killed, frozen and cut off, and everything to and from the world passes it.
 
     It is its own clock: its timers die with it.
 
     Attributes:
-        steps: how often it has said something to a service, or heard something. Between two steps nobody
-            outside can tell where it is, so it is killed at each of them and never in between.
-        deaths: what happens to its connections when it dies.
+        steps: how often it has sent something to a service, or received something. Between two steps nobody
+            outside can tell what it does, so it is killed at each of them and never in between.
+        deaths: called for its connections when it dies.
     """
 
     def __init__(self, world: World, name: str) -> None:
@@ -167,7 +167,7 @@ class Process:
     # --- between it and the world ---
 
     def step(self) -> None:
-        """Take a step; look at `alive` afterwards."""
+        """Take a step; the caller must check `alive` afterwards."""
         self.steps += 1
         if self.alive and self._turn is not None and self.steps >= self._turn[0]:
             (_, turn), self._turn = self._turn, None
@@ -182,7 +182,7 @@ class Process:
         return Fate.WELL
 
     async def ask(self) -> Fate:
-        """The same; a dead process never returns from here."""
+        """The same; in a dead process this never returns."""
         fate = self.fate()
         if not self.alive:
             await self.never()
@@ -195,22 +195,22 @@ class Process:
         await never
 
     def send(self, line: object, way: tuple[float, float], call: Callable[..., object], *args: Any) -> None:
-        """Let something leave the process: it happens in the world, whatever becomes of the process."""
+        """Let something leave the process: it happens in the world even if the process is dead by then."""
         if self.cut:
             self._unsent.append(lambda: self.world.in_order((self, line), *way, call, *args))
         else:
             self.world.in_order((self, line), *way, call, *args)
 
     def hear(self, line: object, way: tuple[float, float], call: Callable[..., object], *args: Any) -> None:
-        """Let something come into the process, never before what was sent on this line earlier."""
+        """Let something reach the process, but not before anything sent earlier on this line."""
         self.world.in_order((self, line), *way, self.enter, line, call, *args)
 
     def later(self, least: float, most: float, call: Callable[..., object], *args: Any) -> None:
-        """Let the process do something by itself after a while."""
+        """Let the process do something by itself after a random delay."""
         self.callLater(self.world.chance.uniform(least, most), call, *args)
 
     def enter(self, line: object, call: Callable[..., object], *args: Any) -> None:
-        """Let the process hear something, when it can."""
+        """Let the process receive something as soon as it can."""
         if not self.alive:
             GRAVES.append((call, args))
         elif self.frozen or self.cut:
@@ -256,7 +256,7 @@ class Process:
         return timer
 
     def getDelayedCalls(self) -> list[Timer]:
-        """Return the timers that are set."""
+        """Return the pending timers."""
         return [timer for timer in self._timers if timer.active()]
 
     def clocks(self) -> Moment:
@@ -274,32 +274,32 @@ class Process:
             death()
 
     def after(self, steps: int, turn: Callable[[], object]) -> None:
-        """Let something happen to it at a step to come."""
+        """Call a function at a later step of the process."""
         self._turn = (self.steps + steps, turn)
 
     def disturb_after(self, steps: int, fate: Fate) -> None:
-        """Let the request at a step to come, or the first after it, fail."""
+        """Let a later request fail: the one at that step, or the first one after it."""
         self._trouble = (self.steps + steps, fate)
 
     def be_well(self) -> None:
-        """Let nothing happen to it any more that is to come."""
+        """Cancel all faults that are planned for the process."""
         self._turn = self._trouble = None
 
     def freeze(self) -> None:
-        """Stop it, as SIGSTOP would, or a sleeping machine."""
+        """Suspend it, as SIGSTOP or a sleeping machine would."""
         self.frozen = True
 
     def thaw(self) -> None:
-        """Let it go on: all that came, and all timers that became due, at once."""
+        """Let it continue: everything that has arrived, and all timers that became due, happen at once."""
         self.frozen = False
         self._catch_up()
 
     def cut_off(self) -> None:
-        """Take it from the network; it goes on running."""
+        """Take its network away; it continues to run."""
         self.cut = True
 
     def reconnect(self) -> None:
-        """Let it have its network again: what it said, and what was said to it, arrives."""
+        """Give it its network back: what was sent in either direction arrives."""
         self.cut = False
         self.world.mended()
         unsent, self._unsent = self._unsent, []
@@ -309,7 +309,7 @@ class Process:
             self._catch_up()
 
     def _catch_up(self) -> None:
-        """Each connection keeps its order, and so do the timers; between them there is none."""
+        """Each connection keeps its order, and so do the timers; among them there is no order."""
         lines: dict[object, list[Callable[[], object]]] = {}
         if not self.cut:
             heard, self._waiting = self._waiting, []
