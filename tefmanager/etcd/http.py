@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeAlias, TypeVar, cast
 
+from hyperlink import EncodedURL
 from msgspec import Struct
 from OpenSSL import SSL
 from treq.client import HTTPClient
@@ -305,7 +306,7 @@ class HttpClient:
             headers.setRawHeaders("Authorization", [authorization])
         response = await self._client.request(
             request.method,
-            f"{self._scheme}://{_shown(endpoint)}{request.path}",
+            _Url.from_text(f"{self._scheme}://{_shown(endpoint)}{request.path}"),
             headers=headers,
             data=cast(Any, None if request.body is None else RequestBody(request.body, may)),
             allow_redirects=False,
@@ -336,6 +337,14 @@ class HttpClient:
             if not isinstance(error, _WIRE_ERRORS):
                 raise
             raise ReservationsLost(f"etcd {server}: {_text(error)}") from error
+
+
+class _Url(EncodedURL):
+    """A URL of one of our hosts."""
+
+    def to_uri(self) -> EncodedURL:
+        """Leave an IPv6 address as it is: hyperlink would encode it as a host name, and fail."""
+        return self if ":" in self.host else super().to_uri()
 
 
 def _always() -> bool:

@@ -15,7 +15,7 @@ from tefmanager.core.model.reservations import Granted, Reservation
 from tefmanager.etcd import bodies, jsonlines, v2wire, v3wire
 from tefmanager.etcd.auto import AutoReservations
 from tefmanager.etcd.bodies import Bounded
-from tefmanager.etcd.http import HttpClient
+from tefmanager.etcd.http import HttpClient, Request
 from tefmanager.etcd.jsonlines import Lines
 from tefmanager.etcd.v3watch import watch
 from tefmanager.interfaces.etcd import ReservationsLost
@@ -60,6 +60,22 @@ def impostor() -> Iterator[tuple[Impostor, tuple[str, int]]]:
     listening: Any = NETWORK.listenTCP(0, site, interface="127.0.0.1")
     yield made, ("127.0.0.1", listening.getHost().port)
     pytest_twisted.blockon(listening.stopListening())
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_ipv6_address() -> None:
+    """A host may be one, with either API's paths."""
+    site = cast(Any, Site)(Impostor())
+    site.noisy = False
+    listening: Any = NETWORK.listenTCP(0, site, interface="::1")
+    http = HttpClient(CLOCK, [("::1", listening.getHost().port)])
+    try:
+        for path in ("/v3/kv/range", "/v2/keys/tef/dev/resources/a%20b%3F?recursive=true"):
+            answer = await http.ask(Request("GET", path))
+            assert (answer.status, answer.body) == (200, b"{}")
+    finally:
+        await http.close()
+        await listening.stopListening()
 
 
 ANSWERS = [
