@@ -421,15 +421,15 @@ class Judge:
             listed = listed and guid not in waiting
             gone = id in self._broker.destroyed or task.body in self._broker.forgotten.get("dead", ())
             if listed and not copies[id] and not gone:
-                self._observer.object(f"{guid} is dead, but not in the queue of the dead")
+                self._observer.object(f"{guid} is dead, but not in the dead queue")
             elif listed and self._asked_for(id):
                 self._observer.object(f"{guid} was to be retried or settled, and is dead as before")
             elif copies[id] > 1:
                 self._observer.object(f"of {guid} there are {copies[id]} copies in the dead queue")
             elif copies[id] and not listed:
-                self._observer.object(f"{guid} is settled, and still in the dead queue")
+                self._observer.object(f"{guid} is settled, and in the dead queue")
         for stray in copies.keys() - rows.history.keys():
-            self._observer.object(f"task {stray} is in the queue of the dead, and not in history")
+            self._observer.object(f"task {stray} is in the dead queue, and not in history")
 
     def _asked_for(self, id: int) -> bool:
         """Tell whether a message that the broker has not forgotten asks to retry or settle a task."""

@@ -656,13 +656,13 @@ MUTATIONS = {
     "worker never free": Mutation(never_free, "is idle and counts as working"),
     "worker unknown": Mutation(without(Ledger, "worker"), "is idle and counts as unknown"),
     "queue not read": Mutation(without(SimConsumer, "_connect"), "nobody reads the manager's queue"),
-    "dead and nowhere": Mutation(pretend_sent, "but not in the queue of the dead", (DEADLY,)),
+    "dead and nowhere": Mutation(pretend_sent, "but not in the dead queue", (DEADLY,)),
     "dead and there twice": Mutation(send_copies_twice, "2 copies in the dead queue", (DEADLY,)),
     "dropped and still there": Mutation(
-        without(DeadCopies, "look"), "is settled, and in the queue of the dead", (DROPPED,)
+        without(DeadCopies, "look"), "is settled, and in the dead queue", (DROPPED,)
     ),
     "sent again and still there": Mutation(
-        without(DeadCopies, "look"), "is settled, and in the queue of the dead", (RETRIED,)
+        without(DeadCopies, "look"), "is settled, and in the dead queue", (RETRIED,)
     ),
     "settled and lost": Mutation(acknowledge_at_once, "is dead as before", KILLED[:4]),
     "sent again and lost": Mutation(acknowledge_at_once, "is dead as before", KILLED[4:]),
@@ -682,9 +682,9 @@ MUTATIONS = {
     "message not replaced": Mutation(replace_nothing, "until its queue dropped it", (RETURNED,)),
     "message replaced by nothing": Mutation(replace_by_what_is_refused, "was not rejected", (UNREPLACED,)),
     "messages risked": Mutation(risk_messages, "until its queue dropped it", (NO_SPACE,)),
-    "queue not made anew": Mutation(make_no_queue, "but not in the queue of the dead", (FORGOTTEN,)),
+    "queue not made anew": Mutation(make_no_queue, "but not in the dead queue", (FORGOTTEN,)),
     "rejected queue refuses": Mutation(give_up_what_is_refused, "was not rejected", (NO_REJECTS,)),
-    "dead queue refuses": Mutation(give_up_what_is_refused, "but not in the queue of the dead", (NO_DEAD,)),
+    "dead queue refuses": Mutation(give_up_what_is_refused, "but not in the dead queue", (NO_DEAD,)),
     "worker's queue refuses": Mutation(
         take_a_refusal_for_a_confirm, "is dead, but was never sent", (NO_WORKERS,)
     ),
