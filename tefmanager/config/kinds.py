@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, TypeVar
 
-_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?")
+_LABEL = re.compile(r"(?!(?!xn)..--)[a-z0-9]([a-z0-9-]{,61}[a-z0-9])?", re.IGNORECASE)
+"""A part of a host name. Twisted looks up none with two hyphens in third place, but for *xn--*."""
+
 
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)

@@ -343,8 +343,8 @@ class _Url(EncodedURL):
     """A URL of one of our hosts."""
 
     def to_uri(self) -> EncodedURL:
-        """Leave an IPv6 address as it is: hyperlink would encode it as a host name, and fail."""
-        return self if ":" in self.host else super().to_uri()
+        """Leave an ASCII host as it is: hyperlink refuses IPv6 addresses, and names that DNS allows."""
+        return self if self.host.isascii() else super().to_uri()
 
 
 def _always() -> bool:

@@ -255,10 +255,11 @@ def test_etcd(load: Load, host: str, port: str | None, etcd: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["http://e:2379", f"root:{SECRET}@e", "::1", "e:0", "e:x", "e f", "[::1", ":9"]
+    "host",
+    ["http://e:2379", f"root:{SECRET}@e", "::1", "e:0", "e:x", "e f", "[::1", ":9", "ab--c.org", "a" * 64],
 )
 def test_bad_etcd_host(refused: Refused, host: str) -> None:
-    """A URL, a bare IPv6 address and bad ports are refused."""
+    """A URL, a bare IPv6 address, bad ports, and names that can't be looked up are refused."""
     (problem,) = refused({"TEF_ETCD_HOST_DEV": host})
     assert re.fullmatch(r"TEF_ETCD_HOST_DEV is '.*', expected host or host:port \(no URL.*", problem)
 
