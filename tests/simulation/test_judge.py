@@ -117,7 +117,7 @@ def lose_messages(patch: MonkeyPatch) -> None:
 
 def ignore_limits(patch: MonkeyPatch) -> None:
     """There is always room."""
-    patch.setattr(plan, "_room", lambda *args: True)
+    patch.setattr(plan, "_fits", lambda *args: True)
     patch.setattr(Pool, "_free", lambda *args: True)
 
 
@@ -639,7 +639,7 @@ MUTATIONS = {
     "given back twice": Mutation(release_twice, "-1 references are held"),
     "never released": Mutation(without(FakeReservations, "_release"), "outlives attempt"),
     "never reconciled": Mutation(without(Grants, "_reconcile"), "outlives its task"),
-    "restored and not noticed": Mutation(without(Grants, "replaced"), "runs without db", (RESTORED,)),
+    "restored and not noticed": Mutation(without(Grants, "_owe"), "runs without db", (RESTORED,)),
     "refusal taken for loss": Mutation(
         lose_etcd_by_a_refusal, "could run and is not dispatched", (DENIED,)
     ),
