@@ -1,4 +1,4 @@
-"""What Etcd says: the answers to claims, changes of resources, and full reads."""
+"""Handles what Etcd says: answers to reservations, changes of resources, and full reads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Grants:
     """Handles what Etcd says, for each attempt that wants, holds or lacks references.
 
     Args:
-        faults: logs what is wrong with resources.
+        faults: logs invalid entries of resources.
         resembling: compares unknown names with those of resources.
         may_dispatch: tells whether a task may be dispatched now.
     """
@@ -74,7 +74,7 @@ class Grants:
         self._ledger.log(line)
 
     def refused(self, event: events.ReservationRefused, now: Moment) -> None:
-        """Free the worker: a resource has too few references."""
+        """Release the worker: a resource has too few references."""
         self._pool.refuse(event.short)
         self._not_granted(event.attempt, now)
 
@@ -85,7 +85,7 @@ class Grants:
             return
         spec, reason = attempt.task.spec, event.reason
         news = self._pool.hold_back(attempt.references.lacks, reason, now)
-        attempt.references = attempt.references.may_hold()  # Etcd may have taken some
+        attempt.references = attempt.references.may_hold()  # Etcd may have granted some
         if attempt.live and attempt.phase is Phase.RESERVING:
             self._pool.settle(attempt.task)
             self._attempts.unbook(attempt, now)
@@ -97,7 +97,7 @@ class Grants:
             self._ledger.log(catalogue.RESERVATION_FAILED(spec.task_type, spec.guid, attempt.id, reason))
 
     def unknown(self, event: events.ReservationUnknown, now: Moment) -> None:
-        """Give back what Etcd may have taken; a full read shows what an attempt in flight holds."""
+        """Give back what Etcd may have granted; a full read shows what an attempt in flight holds."""
         attempt = self._not_granted(event.attempt, now)
         if attempt is not None:
             spec = attempt.task.spec
@@ -106,7 +106,7 @@ class Grants:
             if attempt.phase is Phase.RESERVING:
                 self._attempts.release(attempt.id, attempt.references.lacks)
             else:
-                # The next full read shows whether it has what it is owed. Nobody else gets it.
+                # The next full read shows whether it has what it is owed. Nobody else gets that.
                 attempt.references = attempt.references.may_hold()
                 self._attempts.owed.pop(attempt.id, None)
 
@@ -123,7 +123,7 @@ class Grants:
     # --- what Etcd says by itself ---
 
     def seen(self, event: events.ResourcesSeen, now: Moment) -> None:
-        """Take in changes of resources, and wake those who wait for them."""
+        """Take in changes of resources, and wake the tasks that wait for them."""
         self._pool.see(event.seen)
         self._resembling.changed(event.seen)
         self._faults.look(event.seen, now)
@@ -155,7 +155,7 @@ class Grants:
                 self._owe(attempt, held.get(attempt.id, frozenset()))
 
     def _owe(self, attempt: Attempt, held: frozenset[str]) -> None:
-        """Note which of its references an attempt in flight lacks. It is to get them again."""
+        """Record which references an attempt in flight lacks. It will get them again."""
         names = attempt.task.spec.resources
         lacks = tuple(name for name in names if name in self._pool.seen and name not in held)
         attempt.references = attempt.references.lacking(lacks)
@@ -166,10 +166,10 @@ class Grants:
             self._pool.owe_no_more(attempt)
 
     def replaced(self, event: events.ResourcesReplaced, now: Moment) -> None:
-        """Let the full read that follows show which references the attempts in flight have lost."""
+        """Log that Etcd was replaced; the following full read shows what attempts in flight have lost."""
         self._ledger.log(catalogue.RESOURCES_REPLACED(event.reason))
 
     def lost(self, event: events.ResourcesLost, now: Moment) -> None:
-        """Let tasks with resources wait: Etcd is away."""
+        """Forget the resources, because Etcd is away: tasks that need any wait."""
         self._pool.lose()
         self._ledger.log(catalogue.RESOURCES_LOST(event.reason))

@@ -1,4 +1,4 @@
-"""Tasks, attempts and workers as the core holds them in memory. Only the core changes them."""
+"""Tasks, attempts and workers in the core's memory. Only the core changes them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tefmanager.core.model.values import (
 
 
 class Phase(StrEnum):
-    """Where an attempt is. The first is known to memory alone: its task still waits in the database."""
+    """The phase of an attempt. The first one is only in memory: in the database the task still waits."""
 
     RESERVING = "reserving"
     DISPATCHED = "dispatched"
@@ -34,17 +34,17 @@ class Phase(StrEnum):
 
 
 class Waiting(Protocol):
-    """Where a task waits in line, as far as those need to know it who only move the task: its lane."""
+    """The place where a task waits, for code that only moves the task: its lane."""
 
     @property
     def held(self) -> bool:
-        """Whether nothing in it competes, its suite being paused."""
+        """Whether it does not compete because its suite is paused."""
 
     def move(self, task: Task) -> None:
-        """Give a task of it the place that is its now."""
+        """Move a task of it to its present place."""
 
     def advance(self, task: Task) -> None:
-        """The same, and let the lane compete with it."""
+        """Move a task of it forward, and let the lane compete with it."""
 
 
 class Task(Struct, eq=False):
@@ -52,15 +52,15 @@ class Task(Struct, eq=False):
 
     Attributes:
         spec: what the sender said.
-        attempts: how many attempts have been dispatched.
+        attempts: number of attempts dispatched so far.
         avoid: workers that let it stall.
         state: as in its row.
-        attempt: its live attempt, one that is reserving included.
+        attempt: its live attempt, which may still be reserving.
         lane: where it waits, or None.
-        claim: number of its claim on its resources, counting up; None while it has none.
+        claim: number of its claim on its resources, counting up; None without a claim.
         order: its place in its lane, by `spec`.
-        aside: it is held back for a reason of its own, and does not stand in line.
-        short_since: unix time from which it has been first in line but for its resources, or None.
+        aside: it is held back for a reason of its own, and is not in line.
+        short_since: unix time from which it has been first in line and lacked only resources, or None.
         tried: as in its row: some worker may still have it, though no attempt may count.
     """
 
@@ -81,7 +81,7 @@ class Task(Struct, eq=False):
 
     @property
     def rank(self) -> tuple[float, int, int, int]:
-        """Its rank among tasks of its lane: those with a claim go before their equals, as claims do."""
+        """Its rank among tasks of its lane: among equals those with a claim first, oldest claim first."""
         priority, age = self.order
         return (priority, 1, 0, age) if self.claim is None else (priority, 0, self.claim, age)
 
@@ -113,17 +113,17 @@ class Attempt(Struct, eq=False):
     """One try at a task by one worker.
 
     Attributes:
-        id: number from the database, never used again; it names the references it holds in Etcd.
-        task, worker: whose it is.
-        phase: where it is.
+        id: number from the database, never used again; it identifies its references in Etcd.
+        task, worker: the task, and the worker that has it.
+        phase: its present phase.
         number: 1 for the task's first attempt; 0 while it is reserving.
         dispatched, started: unix times, or None.
         since: monotonic time at which its phase began.
-        said: what its worker has said of it, and what is doubted for that.
-        confirmed: the broker, or its worker's words, have told that the message is in the worker's queue.
+        said: what its worker has said about it, and which doubts follow.
+        confirmed: by the broker or the worker it is known that the message reached the worker's queue.
         live: False once the task was taken away or finished; the worker may still have it.
-        references: what it has of the references that its task needs.
-        timer: by which it is looked at next.
+        references: which of the references that its task needs it has.
+        timer: fires when it must be checked next.
     """
 
     id: int
@@ -142,7 +142,7 @@ class Attempt(Struct, eq=False):
 
     @property
     def given_up(self) -> bool:
-        """Whether it was taken away because its worker said that it is free, which may have been late."""
+        """Whether it was taken away because its worker said that it is free, perhaps in a late message."""
         return not self.live and self.said.quiet is not None
 
     def ended(self, end: AttemptEnd, wall: float, *, unresolved: bool) -> AttemptRow:
@@ -162,15 +162,15 @@ class Attempt(Struct, eq=False):
 
 
 class Seen(Struct, eq=False):
-    """What looks at a worker's queue have told. Known to memory alone.
+    """What checks of a worker's queue have shown. Kept in memory only.
 
     Attributes:
-        looked: monotonic time of the last look.
-        learned: it was looked at while it worked.
+        looked: monotonic time of the last check.
+        learned: the queue was checked while the worker worked.
         consumed: a consumer was seen.
-        stays: a consumer was seen while it worked.
-        deserted, deserted_last: monotonic times of the first and last look that found nobody, where it
-            should have found somebody, and nothing was heard of the worker since.
+        stays: a consumer was seen while the worker worked.
+        deserted, deserted_last: monotonic times of the first and last check that should have found a
+            consumer and found none, if the worker was silent since.
     """
 
     looked: float = -inf
@@ -185,20 +185,19 @@ class Worker(Struct, eq=False):
     """A worker of the grid.
 
     Attributes:
-        name, worker_type, exchange_name: as it says of itself.
+        name, worker_type, exchange_name: as it says.
         heard: monotonic time of its last message, or the time from which its silence counts.
-        heard_at: unix time of its last message, or None where nobody knows.
-        queue: what was sent to it and is not settled, oldest first, as it stands in its queue; at most
-            one is live.
+        heard_at: unix time of its last message, or None if unknown.
+        queue: dispatches to it that are not settled, oldest first, as in its queue; at most one is live.
         booked: an attempt that is reserving its resources for this worker.
         busy: it works, or has not said since its last task that it is free.
         stalled: it let a task run out of time and has not said since that it is free.
-        missing: not heard for the missing interval, or could not be reached.
-        leaving: monotonic time at which it was told again that it left; it did, if it says nothing more.
-        shown: its status as the row says.
-        since: unix time at which ``shown`` became what it is.
-        seen: what looks at its queue have told.
-        timer: by which it is looked at next.
+        missing: it was silent for the missing interval, or could not be reached.
+        leaving: monotonic time of a redelivered goodbye; the worker has left if it says nothing more.
+        shown: its status, as in the row.
+        since: unix time since which it has the status ``shown``.
+        seen: what checks of its queue have shown.
+        timer: fires when it must be checked next.
     """
 
     name: str
@@ -219,7 +218,7 @@ class Worker(Struct, eq=False):
 
     @property
     def live(self) -> Attempt | None:
-        """The attempt it holds, or None."""
+        """The live attempt that it has, or None."""
         for attempt in self.queue:
             if attempt.live:
                 return attempt
@@ -227,7 +226,7 @@ class Worker(Struct, eq=False):
 
     @property
     def status(self) -> WorkerStatus:
-        """Its status, as ``get_workers`` names it."""
+        """Its status, as shown by ``get_workers``."""
         if self.missing:
             return WorkerStatus.MISSING
         if self.stalled:
@@ -240,25 +239,25 @@ class Worker(Struct, eq=False):
 
     @property
     def unsettled(self) -> bool:
-        """Whether it may still begin, or go on with, what was taken from it though it seems to be free."""
+        """Whether it seems to be free, but may still begin or continue a task that was taken from it."""
         return any(not attempt.live for attempt in self.queue)
 
     @property
     def free(self) -> bool:
-        """Whether it can be given any task."""
+        """Whether it can get any task."""
         return self.booked is None and self.leaving is None and self.status is WorkerStatus.IDLE
 
     @property
     def doubtful(self) -> bool:
-        """Whether it can be given only what it may have already.
+        """Whether it can get only a task that it may have already.
 
-        It names no task: if it were given another one, nobody could tell which of them it has done.
+        It names no task: if it got another one, nobody could tell which of them it has done.
         """
         held = self.busy or self.missing or self.stalled or self.booked is not None
         return not held and self.leaving is None and self.live is None and self.unsettled
 
     def holds(self, guid: str) -> Attempt | None:
-        """Return what it was sent of a task and is not settled, or None."""
+        """Return the dispatch of a task to it that is not settled, or None."""
         return next((attempt for attempt in self.queue if attempt.task.spec.guid == guid), None)
 
     def row(self) -> WorkerRow:

@@ -1,4 +1,4 @@
-"""What is told to whoever listens, as JSON and in headers: events, workers, the past of a dead task."""
+"""Builds messages for listeners, as JSON and headers: events, workers, a dead task's history."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from tefmanager.core.model.values import AttemptRow
 
 LARGEST = 256 * 1024
 ROOM = 4 * 1024 * 1024
-"""Bytes that a task's message has in the list of workers, and all of them together: others are left out."""
+"""How many bytes of task messages the list of workers may contain, each and in total; larger ones are left
+out."""
 
 
 def announcement(log: Log, time: float) -> bytes:
-    """Return the message for an event that has a topic. ``time`` is the unix time to put into it."""
+    """Return the message for an event that has a topic. ``time`` is the event's unix time."""
     line = log.line
     found: dict[str, object] = {"event": line.type.topic, "time": time}
     for name, value in zip(line.type.fields, line.values, strict=True):
@@ -54,7 +55,7 @@ def _worker(info: WorkerInfo, task: object) -> dict[str, object]:
 
 
 def history(row: AttemptRow) -> dict[str, object]:
-    """Return an attempt as the headers of a dead task tell of it; times are unix times."""
+    """Return an attempt for the headers of a dead task; times are unix times."""
     return {
         "number": row.number,
         "worker": row.worker,

@@ -23,10 +23,10 @@ from tefmanager.protocol import catalogue
 
 
 class Attempts:
-    """Begins and ends attempts, and keeps tasks, workers, references and rows in step with them.
+    """Begins and ends attempts, and keeps tasks, workers, references and rows consistent with them.
 
     Args:
-        number: gives out numbers for attempts.
+        number: returns a new number for an attempt.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Attempts:
         self.held_back: HoldBacks[Task] = HoldBacks(timers, self._try_again)
 
     def limit(self, limits: Limits) -> None:
-        """Go by other limits from now on, for what is under way as well."""
+        """Apply other limits from now on, also to attempts under way."""
         self.limits = limits
         for attempt in self.in_flight.values():
             self.deadlines.arm(attempt)
@@ -76,20 +76,20 @@ class Attempts:
             self.dispatch(attempt, now)
 
     def reserve(self, attempt: Attempt, now: Moment) -> None:
-        """Ask Etcd for the references that an attempt is to hold."""
+        """Ask Etcd for the references that an attempt needs."""
         self._pool.book(attempt, now)
         self.reserving[attempt.id] = attempt
         self._ledger.reserve(Reserve(attempt.id, attempt.references.lacks))
 
     def answered(self, attempt_id: int) -> Attempt | None:
-        """Note that Etcd has answered for an attempt, or will not; return it, or None if nobody asked."""
+        """Note that Etcd has answered for an attempt, or never will; return it, or None if unknown."""
         attempt = self.reserving.pop(attempt_id, None)
         if attempt is not None:
             self._pool.unbook(attempt)
         return attempt
 
     def unbook(self, attempt: Attempt, now: Moment) -> None:
-        """Let a task that was booked wait again, in its old place. What Etcd grants goes back."""
+        """Let a booked task wait again, in its old place. References that are granted later go back."""
         self._unbook(attempt, now)
         self._backlog.add(attempt.task)
 
@@ -102,10 +102,10 @@ class Attempts:
     # --- held back ---
 
     def hold_back(self, task: Task, reason: str, now: Moment) -> None:
-        """Keep one task from being tried for a while, for a reason of its own; all others go on.
+        """Keep one task from being tried for a while, for a reason of its own; all others continue.
 
-        The task waits, or is about to. The reason is logged once, and shown as long as it lasts. A fault
-        of its resources concerns all tasks that need them: see `Pool.hold_back`.
+        The task waits, or is about to. The reason is logged once, and shown as long as it lasts. A fault of
+        its resources concerns all tasks that need them: see `Pool.hold_back`.
         """
         if self.held_back.hold(task, reason, now):
             self._ledger.log(catalogue.TASK_CANNOT_RUN(task.spec.task_type, task.spec.guid, reason))
@@ -123,7 +123,7 @@ class Attempts:
     # --- dispatched and working: in the database ---
 
     def dispatch(self, attempt: Attempt, now: Moment) -> None:
-        """Send a task, its resources being reserved."""
+        """Send a task whose resources are reserved to its worker."""
         task, worker = attempt.task, attempt.worker
         worker.booked = None
         task.attempts += 1
@@ -155,31 +155,31 @@ class Attempts:
         self.deadlines.arm(attempt)
 
     def settle_doubt(self, attempt: Attempt) -> None:
-        """Note that an attempt is in doubt no longer."""
+        """Note that an attempt is no longer in doubt."""
         if attempt.said.doubt is not None:
             self.hear(attempt, attempt.said.settled())
 
     def hear(self, attempt: Attempt, said: Said) -> None:
-        """Take down what a worker said; a doubt stands in the row, where a restart reads it."""
+        """Record what a worker said. A doubt is written to the row, so that a restart knows it."""
         doubt, attempt.said = attempt.said.doubt, said
         if said.doubt is not doubt:
             self._ledger.task(attempt.task)
 
     def start(self, attempt: Attempt, now: Moment) -> None:
-        """Its worker says *working*."""
+        """Record that its worker says *working*."""
         attempt.confirmed = True
         attempt.said = attempt.said.begun()
         self._enter(attempt, Phase.WORKING, now)
         self.log(catalogue.TASK_WORKING, attempt)
 
     def sent_only(self, attempt: Attempt, now: Moment) -> None:
-        """Count an attempt as dispatched only: its worker came back and has to say what it does."""
+        """Set an attempt back to dispatched: its worker came back and has to say what it does."""
         attempt.started = None
         attempt.said = attempt.said.came_back()
         self._enter(attempt, Phase.DISPATCHED, now)
 
     def take_over(self, task: Task, worker: Worker, now: Moment) -> None:
-        """Give a waiting task to a worker that evidently runs it; its references are owed."""
+        """Assign a waiting task to a worker that evidently runs it; its references are owed."""
         if task.attempt is not None:
             self.unbook(task.attempt, now)
         self._backlog.remove(task)
@@ -198,7 +198,7 @@ class Attempts:
         self._pool.owe(attempt)
 
     def restore(self, attempt: Attempt) -> None:
-        """Take up an attempt that was in flight when the last leadership ended."""
+        """Restore an attempt that was in flight when the last leadership ended."""
         self.in_flight[attempt.id] = attempt
         attempt.worker.queue.append(attempt)
         attempt.references = References(held=bool(attempt.task.spec.resources))
@@ -211,8 +211,8 @@ class Attempts:
     ) -> None:
         """Take a task from its worker; it waits again, in its old place, unless it is out of attempts.
 
-        ``unresolved``: the worker may still have it, and still complete it. A dispatch that nobody knows to
-        have reached the worker is no attempt: a broken queue must not bring tasks to the dead queue.
+        ``unresolved``: the worker may still have the task, and still complete it. A dispatch that may not
+        have reached the worker does not count as an attempt: a broken queue must not make tasks dead.
         """
         task = attempt.task
         self._end(attempt, end, now, unresolved=unresolved)
@@ -232,16 +232,16 @@ class Attempts:
         self.dead_letter(task)
 
     def dead_letter(self, task: Task, *, again: bool = False) -> None:
-        """Send a task's copy to the dead queue; when that has taken or refused it, the task is history.
+        """Send a task's copy to the dead queue; after the queue's answer the task moves to history.
 
-        ``again``: its copy may be there already.
+        ``again``: the copy may be there already.
         """
         self.dead_lettering[task.spec.id] = task
         self._pool.settle(task)
         self._ledger.do(DeadLetter(task.spec.id, task.spec.guid, given_back(task.attempts), again=again))
 
     def complete(self, task: Task, by: Attempt, now: Moment) -> None:
-        """A task is done, wherever it is; ``by`` is the attempt that did it, live or not.
+        """Complete a task, wherever it is; ``by`` is the attempt that did it, live or not.
 
         A task on its way to the dead queue is dead: its copy may be there already, even in the hands of
         others, and nothing could take it back for certain.
@@ -262,7 +262,7 @@ class Attempts:
         self.finish(task, Outcome.COMPLETED, now)
 
     def withdraw(self, task: Task, now: Moment) -> None:
-        """Take a task that waits, or is booked, out of wherever it is."""
+        """Remove a waiting or booked task from wherever it is."""
         if task.attempt is not None:
             self._unbook(task.attempt, now)
         elif task.lane is not None:
@@ -279,7 +279,7 @@ class Attempts:
         self.suites.ended(task.spec.suite, outcome)
 
     def resolve(self, attempt: Attempt, now: Moment) -> None:
-        """Note that a worker cannot have a task any more that was taken from it."""
+        """Note that a worker can't have a task any more that was taken from it."""
         attempt.worker.queue.remove(attempt)
         self.deadlines.disarm(attempt)
         self._ledger.resolved(attempt.id)
@@ -301,7 +301,7 @@ class Attempts:
         self.give_back(attempt)
 
     def give_back(self, attempt: Attempt) -> None:
-        """Release what an attempt holds. What is still being asked for is released when it is granted."""
+        """Release what an attempt holds. What is still being reserved is released when it is granted."""
         if attempt.references.held:
             attempt.references = attempt.references.given_back()
             self.release(attempt.id, attempt.task.spec.resources)
@@ -312,6 +312,6 @@ class Attempts:
         self._ledger.release(Release(attempt_id, resources))
 
     def log(self, event: catalogue.EventType, attempt: Attempt, *more: object) -> None:
-        """Log what became of an attempt."""
+        """Log an event of an attempt."""
         spec = attempt.task.spec
         self._ledger.log(event(spec.task_type, spec.guid, attempt.worker.name, attempt.id, *more), spec)

@@ -1,4 +1,4 @@
-"""When an attempt is looked at, and what follows from silence: timeouts, time limits, the release grace."""
+"""Decides when attempts are checked, and what silence means: timeouts, time limits, release grace."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from tefmanager.core.running.attempts import Attempts
 
 _HEARTBEATS = 3
-"""Heartbeats that a worker has left out once it is missing."""
+"""How many heartbeats a missing worker has left out."""
 
 
 class Deadlines:
-    """Looks at attempts when their time is up, and lets `Attempts` end them."""
+    """Checks attempts when their time is up, and ends them through `Attempts`."""
 
     def __init__(self, ledger: Ledger, workers: Workers, timers: Timers, attempts: Attempts) -> None:
         self._ledger = ledger
@@ -30,7 +30,7 @@ class Deadlines:
         self._attempts = attempts
 
     def arm(self, attempt: Attempt) -> None:
-        """Set the timer by which an attempt is looked at when its time is up."""
+        """Set the timer of an attempt to the time at which it must be checked."""
         check = partial(self._look, attempt)
         attempt.timer = self._timers.no_later(attempt.timer, self._due(attempt), check)
 
@@ -63,11 +63,11 @@ class Deadlines:
             self._stall(attempt, now)
 
     def seen_free(self, worker: Worker, now: Moment) -> None:
-        """A worker says that it is free though something may stand in its queue.
+        """Decide what it means that a worker says it is free while a dispatch to it is not settled.
 
-        If it has had enough time to begin the task, it does not have it, unless the worker has just been
-        started and is about to look into its queue. For a task that it had begun and given
-        up, no time has to pass. A message that the broker has not confirmed may come at any time.
+        If the worker has had enough time to begin the task, it does not have it, unless it has only just
+        been started and is about to look into its queue. If it had begun the task and given it up, no time
+        has to pass. A message that the broker has not confirmed may still arrive at any time.
         """
         for attempt in worker.queue:
             if attempt.id in self._attempts.unconfirmed:
@@ -79,12 +79,12 @@ class Deadlines:
                 self.ended_silently(attempt, now)
 
     def ended_silently(self, attempt: Attempt, now: Moment) -> None:
-        """Take a worker for free that said so during its work, unless it says otherwise in time."""
+        """Believe a worker that says it is free during its task, unless it says otherwise in time."""
         attempt.said = attempt.said.free_at_last(now.monotonic)
         self.arm(attempt)
 
     def _settle(self, attempt: Attempt, now: Moment) -> None:
-        """Settle an attempt whose worker said late enough that it is free, and has not begun."""
+        """Settle an attempt that has not begun, whose worker said late enough that it is free."""
         worker = attempt.worker
         if attempt not in worker.queue or (attempt.phase is Phase.WORKING and not attempt.said.beats):
             return
@@ -118,7 +118,7 @@ class Deadlines:
         if attempt.said.doubt in (Doubt.DONE, Doubt.STALE):
             self._attempts.complete(attempt.task, attempt, now)
         else:
-            # What it said may have crossed its *working*: then it still has the task.
+            # The message may have crossed its *working*: then it still has the task.
             self._attempts.take_back(attempt, AttemptEnd.GIVEN_UP, now, unresolved=True)
 
     def _stall(self, attempt: Attempt, now: Moment) -> None:

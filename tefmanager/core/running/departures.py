@@ -15,7 +15,7 @@ from tefmanager.protocol import catalogue
 
 
 class Departures:
-    """Lets workers go, and looks at those that say nothing."""
+    """Removes workers that have gone, and checks those that are silent."""
 
     def __init__(
         self,
@@ -32,20 +32,20 @@ class Departures:
         self._attempts = attempts
 
     def limit(self, limits: Limits) -> None:
-        """Go by other limits from now on, for the workers that are there as well."""
+        """Apply other limits from now on, also to workers already registered."""
         self._limits = limits
         for worker in self._workers:
             self.arm(worker)
 
     def back(self, worker: Worker, now: Moment) -> None:
-        """A worker is heard: it is missing no longer."""
+        """Note that a worker has been heard: it is not missing any more."""
         if worker.missing:
             self._workers.mark(worker, now, missing=False)
             self._ledger.log(catalogue.WORKER_BACK(worker.name, worker.worker_type, "missing"))
             self.arm(worker)
 
     def offline(self, name: str, now: Moment, *, again: bool) -> None:
-        """A worker says that it leaves; ``again``: the broker may have delivered that before."""
+        """Handle a worker's goodbye; ``again``: the broker may have delivered it before."""
         worker = self._workers.get(name)
         if worker is None:
             self._ledger.log(catalogue.WORKER_OFFLINE(name))
@@ -55,9 +55,9 @@ class Departures:
             self._leave(worker, now)
 
     def _may_have_left(self, worker: Worker, now: Moment) -> None:
-        """Wait for the next words of a worker that may have come back under the same name since.
+        """Wait for the next message of a worker that may have come back under the same name since.
 
-        Whatever it has said since is delivered again as well, or comes soon. Until then it gets no task.
+        Whatever it has said since is redelivered too, or comes soon. Until then it gets no task.
         """
         worker.leaving = now.monotonic
         if worker.booked is not None:
@@ -68,7 +68,7 @@ class Departures:
         self.arm_leaving(worker)
 
     def arm_leaving(self, worker: Worker) -> None:
-        """Set a timer for a worker that may have left: its silence will tell."""
+        """Set a timer for a worker that may have left: if it stays silent, it has."""
         if worker.leaving is not None:
             self._timers.at(worker.leaving + self._limits.release_grace, partial(self._look_gone, worker))
 
@@ -106,9 +106,9 @@ class Departures:
         self._workers.remove(worker)
 
     def forget(self, today: float, now: Moment) -> None:
-        """Let workers go that have been missing for long: restarted ones come under new names.
+        """Remove workers that have been missing for long: restarted ones come under new names.
 
-        ``today``: unix time, by a calendar that does not jump.
+        ``today``: unix time, from a calendar that does not jump.
         """
         for worker in list(self._workers):
             if worker.missing and today - worker.since > self._limits.forget_after:
@@ -116,7 +116,7 @@ class Departures:
                 self._remove(worker, now)
 
     def undelivered(self, attempt: Attempt, reason: str, now: Moment) -> None:
-        """Undo a dispatch that reached no queue, and take the worker for missing."""
+        """Undo a dispatch that reached no queue, and mark the worker as missing."""
         worker, spec = attempt.worker, attempt.task.spec
         self._ledger.log(catalogue.DISPATCH_FAILED(spec.task_type, spec.guid, worker.name, reason))
         if attempt.live:
@@ -126,7 +126,7 @@ class Departures:
             self._attempts.resolve(attempt, now)
 
     def unsendable(self, attempt: Attempt, reason: str, now: Moment) -> None:
-        """Undo a dispatch whose message the broker refuses as such, and hold the task back."""
+        """Undo a dispatch whose message the broker refuses, and hold the task back."""
         worker, task = attempt.worker, attempt.task
         spec = task.spec
         self._ledger.log(catalogue.DISPATCH_FAILED(spec.task_type, spec.guid, worker.name, reason))
@@ -138,15 +138,15 @@ class Departures:
         self._workers.changed(worker, now)
 
     def deserted(self, worker: Worker, now: Moment) -> None:
-        """Nobody consumes its queue any more, and it says nothing: what it held goes on elsewhere."""
+        """Remove a silent worker whose queue nobody consumes any more; its tasks go to others."""
         self._ledger.log(catalogue.QUEUE_DESERTED(worker.name, worker.worker_type, worker.exchange_name))
         if (live := worker.live) is not None:
-            live.confirmed = live.phase is Phase.WORKING  # what stands in its queue still was no attempt
+            live.confirmed = live.phase is Phase.WORKING  # what is still in its queue was no attempt
             self._attempts.take_back(live, AttemptEnd.MISSING, now, unresolved=True)
         self._lose(worker, now)
 
     def arm(self, worker: Worker) -> None:
-        """Set the timer by which a worker is looked at when it was silent for the missing interval."""
+        """Set the timer by which a worker is checked once it was silent for the missing interval."""
         due = worker.heard + self._limits.missing_interval
         worker.timer = self._timers.no_later(worker.timer, due, partial(self._look, worker))
 

@@ -1,8 +1,9 @@
-"""Whether anyone still consumes a worker's queue, so that the task of a killed worker need not wait long.
+"""Finds out whether a worker's queue still has a consumer, so that a killed worker's task is not stuck.
 
-Nobody can ask a worker whether it is alive, but the broker knows who consumes its queue. It is asked about
-workers at which a task begins, to learn how they consume; and about silent ones, when somebody waits for
-what they hold. A worker is gone when two looks have found nobody, and it has said nothing.
+Nobody can ask a worker whether it is alive, but the broker knows who consumes its queue. The broker is
+asked about workers that begin a task, to learn how they consume; and about silent ones, if somebody waits
+for what they hold. A worker is gone when two checks have found no consumer, and it has said nothing
+meanwhile.
 """
 
 from __future__ import annotations
@@ -26,24 +27,24 @@ SILENT = 21.5
 """Seconds of silence: workers say something every 20."""
 
 APART = 14.0
-"""Seconds between two looks that find nobody: clients that were cut off try again after five."""
+"""Seconds between two checks that find no consumer: clients that lost their connection retry after five."""
 
 AGAIN = 5.0
-"""Seconds of silence before a look, and between two looks that find somebody."""
+"""Seconds of silence before a check, and between two checks that find a consumer."""
 
 PERIOD = 3.0
-"""Seconds between two rounds through those that are silent."""
+"""Seconds between two rounds through the silent workers."""
 
 LEARN_AGAIN = 60.0
-"""Seconds between two looks at the same worker by which it is learned how it consumes."""
+"""Seconds between two checks of a worker that only serve to learn how it consumes."""
 
 
 class Lookout:
-    """Asks about one queue at a time, and lets workers go that consume theirs no longer.
+    """Asks about one queue at a time, and removes workers that no longer consume theirs.
 
-    Some workers fetch each message, or cancel their consumer while they work. So a worker at work is judged
-    only if a consumer was seen while it worked, and one that has not begun only if a consumer was seen at
-    all and the message stands in the queue still.
+    Some workers fetch each message, or cancel their consumer while they work. So a worker that works is
+    judged only if a consumer was seen while it worked; a worker that has not begun is judged only if any
+    consumer was seen and the message is still in the queue.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Lookout:
         self._urgent: deque[Worker] = deque()
 
     def plan(self, now: Moment) -> None:
-        """Ask about the next queue, unless one is asked about."""
+        """Ask about the next queue, unless an answer is pending."""
         if self._attempts.in_flight and not self._armed:
             self._armed = True
             self._timers.at(now.monotonic + PERIOD, self._look_round)
@@ -101,7 +102,7 @@ class Lookout:
             self._ledger.do(LookAt(worker.name, worker.exchange_name))
 
     def looked(self, event: Looked, now: Moment) -> None:
-        """The broker has told who consumes a worker's queue, or nothing."""
+        """Handle the broker's answer about a worker's queue, or the lack of one."""
         if self._asked is None or self._asked[0].name != event.worker:
             return
         (worker, attempt), self._asked = self._asked, None
@@ -123,7 +124,7 @@ class Lookout:
     # --- silent ones ---
 
     def _look_round(self, now: Moment) -> None:
-        """Let workers go that are gone, and look at other silent ones; all said by ``now`` was heard."""
+        """Remove workers that are gone, and check silent ones; everything said by ``now`` was heard."""
         self._armed = False
         self._urgent.clear()
         for attempt in list(self._silent(now)):
@@ -134,7 +135,7 @@ class Lookout:
                 self._urgent.append(worker)
 
     def _silent(self, now: Moment) -> Iterator[Attempt]:
-        """Go through attempts of silent workers that others wait for, if it is known how they consume."""
+        """Iterate over attempts of silent workers that others wait for, if it is known how they consume."""
         waited: set[str] | None = None
         for attempt in self._attempts.in_flight.values():
             worker, seen = attempt.worker, attempt.worker.seen
@@ -165,7 +166,7 @@ class Lookout:
 
 
 def _tells(attempt: Attempt, found: Audience) -> bool:
-    """Tell whether it means anything that nobody consumes: what was sent may be in a worker's hands."""
+    """Tell whether a lack of consumers proves anything: the message may already be with the worker."""
     if attempt.phase is Phase.WORKING:
         return attempt.worker.seen.stays
     return attempt.worker.seen.consumed and (found.messages > 0 or not found.there)

@@ -1,11 +1,11 @@
-"""What workers say: the table of worker states.
+"""Handles what workers say: the table of worker states.
 
 `UNHELD` and `HELD` are the one place that says what happens; ``docs/protocol.md`` draws them, and a test
-keeps page and tables the same. The two vocabularies in the field differ in what *free* is called:
-``ready`` (which ends a task, too) and ``idle`` (which does not).
+keeps the page and the tables equal. The two vocabularies in the field differ in the word for *free*:
+``ready``, which also ends a task, and ``idle``, which does not.
 
-A worker's messages name no task in one of the vocabularies. What they mean then is the oldest dispatch
-that is not settled, since a worker takes its queue in order.
+In one of the vocabularies, a worker's messages name no task. Then they refer to the oldest dispatch that is
+not settled, since a worker takes its queue in order.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ OFFLINE = "offline"
 
 
 class Word(StrEnum):
-    """What a worker can say of itself and stay."""
+    """What a worker can say while it stays."""
 
     READY = "ready"
     IDLE = "idle"
@@ -41,7 +41,7 @@ _WORDS = {word.value: word for word in Word}
 
 
 class Holds(StrEnum):
-    """What the manager holds for the worker, of the task that the message means."""
+    """What the manager holds for the worker of the task that the message refers to."""
 
     NOTHING = "nothing"
     DISPATCHED = "dispatched"
@@ -50,7 +50,7 @@ class Holds(StrEnum):
 
 
 class Reports:
-    """Registers workers and does what the table says."""
+    """Registers workers and does what the tables say."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Reports:
         self._departures = departures
 
     def handle(self, event: WorkerReported, now: Moment) -> None:
-        """Take in one ``worker_status``."""
+        """Handle one ``worker_status``."""
         problem = self._handle(event, now)
         if problem is not None:
             self._ledger.log(problem)
@@ -99,7 +99,7 @@ class Reports:
             HELD[self._holding(meant), word](self, worker, meant, event, now)
 
     def _meant(self, worker: Worker, word: Word, guid: str | None) -> Attempt | None:
-        """Return the attempt a message is about."""
+        """Return the attempt that a message refers to."""
         if word in (Word.READY, Word.IDLE):
             return worker.live
         if guid is not None:
@@ -107,10 +107,9 @@ class Reports:
         return self._live_of_its_task(worker, worker.queue[0] if worker.queue else None)
 
     def _live_of_its_task(self, worker: Worker, meant: Attempt | None) -> Attempt | None:
-        """Return the live one of a worker's two dispatches of one task, where an older one is meant.
+        """Return the live dispatch if a worker has two of the same task and the older one is meant.
 
-        It has the task that we want it to have. They change places: the other one still stands in its
-        queue.
+        It has the task that it should have. The two change places: the other one is still in its queue.
         """
         live = worker.live
         if meant is None or live is None or live is meant or live.task is not meant.task:
@@ -190,7 +189,7 @@ class Reports:
 
     def _start(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
         if event.redelivered and event.message.task is None:
-            # It may be the start of the task before, told twice. If it is not, a heartbeat will say so.
+            # It may be a redelivered start of the task before. If it is not, a heartbeat will say so.
             meant.since = now.monotonic
             self._departures.back(worker, now)
         else:
@@ -220,7 +219,7 @@ class Reports:
     def _quiet(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
         said = meant.said
         if said.first_hand and event.redelivered:
-            return  # it may be of the time before; the next heartbeat tells
+            return  # it may be from before the restart; the next heartbeat will tell
         if said.first_hand and said.doubt is not None:
             self._complete(worker, meant, now)
             self._free(worker, None, event, now)
@@ -229,9 +228,9 @@ class Reports:
             self._attempts.deadlines.arm(meant)
 
     def _doubt(self, meant: Attempt, event: WorkerReported, now: Moment) -> None:
-        """It may be the end of the task before, told twice: believe it unless *working* follows.
+        """Believe a message that may be the redelivered end of the task before, unless *working* follows.
 
-        Where *working* was heard first-hand, what was told before decides nothing by itself.
+        If *working* was heard first-hand, a redelivered message decides nothing by itself.
         """
         self._attempts.hear(meant, meant.said.done_again(now.monotonic))
         if not meant.said.first_hand:
@@ -274,14 +273,14 @@ class Reports:
     # --- what they share ---
 
     def _occupied(self, worker: Worker, now: Moment) -> None:
-        """It is there, and not free until it says so."""
+        """Note that the worker is there, and not free until it says so."""
         self._departures.back(worker, now)
         self._workers.mark(worker, now, busy=True)
         if worker.booked is not None:
             self._attempts.unbook(worker.booked, now)
 
     def _passed_over(self, worker: Worker, meant: Attempt, now: Moment) -> None:
-        """A worker takes its queue in order: what stood before is not there any more."""
+        """Settle earlier dispatches: a worker takes its queue in order, so they are not in it any more."""
         for attempt in worker.queue[: worker.queue.index(meant)]:
             if not attempt.live:
                 self._attempts.resolve(attempt, now)
@@ -296,7 +295,7 @@ UNHELD: dict[Word, Callable[[Reports, Worker, None, WorkerReported, Moment], Non
     Word.WORKING: Reports._busy,
     Word.TASK_COMPLETE: Reports._unmatched,
 }
-"""What follows from a word of a worker for which the manager holds nothing."""
+"""What follows from a worker's word if the manager holds nothing for it."""
 
 HELD: dict[tuple[Holds, Word], Callable[[Reports, Worker, Attempt, WorkerReported, Moment], None]] = {
     (Holds.DISPATCHED, Word.READY): Reports._heartbeat,
@@ -312,4 +311,4 @@ HELD: dict[tuple[Holds, Word], Callable[[Reports, Worker, Attempt, WorkerReporte
     (Holds.TAKEN, Word.WORKING): Reports._regain,
     (Holds.TAKEN, Word.TASK_COMPLETE): Reports._late,
 }
-"""What follows from a word about an attempt."""
+"""What follows from a worker's word about an attempt."""

@@ -1,4 +1,4 @@
-"""All workers: who is there, and who is free."""
+"""All workers: which exist, and which are free."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Workers:
     """Workers by name; the free ones of each type in the order in which they became free.
 
     Attributes:
-        day: unix time by the calendar, a while ago.
+        day: unix time by the calendar, which may be slightly old.
     """
 
     def __init__(self, ledger: Ledger) -> None:
@@ -26,37 +26,37 @@ class Workers:
         self._touched: dict[str, None] = {}
 
     def __iter__(self) -> Iterator[Worker]:
-        """Go through all workers, in the order of their registration."""
+        """Iterate over all workers, in the order of their registration."""
         return iter(self._workers.values())
 
     def __len__(self) -> int:
-        """Count the workers."""
+        """Return the number of workers."""
         return len(self._workers)
 
     def get(self, name: str) -> Worker | None:
-        """Return the worker of that name, or None."""
+        """Return the worker with this name, or None."""
         return self._workers.get(name)
 
     def add(self, worker: Worker, now: Moment) -> None:
-        """Take a worker in."""
+        """Add a new worker."""
         self._workers[worker.name] = worker
         self._types.setdefault(worker.worker_type, {})[worker] = None
         self.changed(worker, now)
 
     def restore(self, worker: Worker) -> None:
-        """Take a worker in, as its row has it: nothing is to be written."""
+        """Add a worker from its row: nothing has to be written."""
         self._workers[worker.name] = worker
         self._types.setdefault(worker.worker_type, {})[worker] = None
         self._sort(worker)
 
     def remove(self, worker: Worker) -> None:
-        """Let a worker go."""
+        """Remove a worker."""
         del self._workers[worker.name]
         self._leave(worker)
         self._ledger.left(worker)
 
     def retype(self, worker: Worker, worker_type: str, exchange_name: str, now: Moment) -> None:
-        """Change what a worker takes and where it is reached."""
+        """Change a worker's type and exchange."""
         self._leave(worker)
         worker.worker_type, worker.exchange_name, worker.seen = worker_type, exchange_name, Seen()
         self._types.setdefault(worker_type, {})[worker] = None
@@ -72,25 +72,25 @@ class Workers:
         stalled: bool | None = None,
         missing: bool | None = None,
     ) -> None:
-        """Change the given parts of a worker's state, and note its new status."""
+        """Change the given parts of a worker's state, and record its new status."""
         worker.busy = worker.busy if busy is None else busy
         worker.stalled = worker.stalled if stalled is None else stalled
         worker.missing = worker.missing if missing is None else missing
         self.changed(worker, now)
 
     def changed(self, worker: Worker, now: Moment) -> None:
-        """Note a worker's status, if it changed, and whether it is free. Does nothing if it is gone."""
+        """Record a worker's status, if it changed, and whether it is free; ignore a removed worker."""
         if self._workers.get(worker.name) is not worker:
             return
         if (status := worker.status) is not worker.shown:
             worker.shown = status
-            # Dated by a clock that is behind, it would have been missing for years once that is right.
+            # If a slow clock dated it, the worker would seem missing for years once the clock is right.
             worker.since = max(now.wall, self.day) if worker.missing else now.wall
             self._ledger.worker(worker)
         self._sort(worker)
 
     def last(self, worker: Worker, now: Moment) -> None:
-        """Note a worker's new status and, if it is free, let the others go first."""
+        """Record a worker's new status and, if it is free, put it behind the other free ones."""
         self._free.get(worker.worker_type, {}).pop(worker, None)
         self.changed(worker, now)
 
@@ -108,11 +108,11 @@ class Workers:
         return touched
 
     def doubtful(self) -> list[Worker]:
-        """Return the workers that can be given only what may stand in their queues already."""
+        """Return the workers that can get only what may be in their queues already."""
         return list(self._doubtful)
 
     def serves(self, worker_type: str, avoid: frozenset[str]) -> bool:
-        """Tell whether a worker of a type, not to be avoided, works or could work."""
+        """Tell whether a worker of a type works or could work, not counting those to be avoided."""
         gone = (WorkerStatus.MISSING, WorkerStatus.STALLED)
         workers = self._types.get(worker_type, ())
         return any(worker.status not in gone and worker.name not in avoid for worker in workers)
@@ -122,7 +122,7 @@ class Workers:
         return worker_type in self._types
 
     def types(self) -> list[str]:
-        """Return the types of the workers that there are."""
+        """Return the types of all workers."""
         return list(self._types)
 
     def _sort(self, worker: Worker) -> None:
