@@ -1,10 +1,10 @@
-"""What people ask of a manager: how it stands, who works, what waits, and why.
+"""Answers questions about a manager: its state, its workers, what waits, and why.
 
-Pure functions look at a `Core` and return frozen values, which are ready to be encoded as JSON. They
-change nothing that matters to it, and each does a bounded amount of work: whatever there may be very many
-of is told in part, with a total beside it. Times are unix times, durations seconds.
+Pure functions read a `Core` and return frozen values that can be encoded as JSON. They change nothing that
+matters to it, and each does a bounded amount of work: of what there may be very many, only some are
+returned, with a total beside them. Times are unix times, durations seconds.
 
-What only the database knows (tasks that are unread or finished, attempts that ended) is handed in, as rows.
+What only the database knows (tasks that are unread or finished, attempts that ended) is passed in as rows.
 """
 
 from tefmanager.inquiry.answers import (

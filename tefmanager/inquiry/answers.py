@@ -1,4 +1,4 @@
-"""The answers, as values that become JSON as they stand. Times are unix times, durations seconds."""
+"""The answers, as values that become JSON unchanged. Times are unix times, durations seconds."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ class Waiting(Struct, frozen=True):
     """How many tasks wait.
 
     Attributes:
-        total: all of them, those that are being given to a worker included.
-        unread: how many of them stand in the database alone.
+        total: all of them, including those whose resources are being reserved.
+        unread: how many of them are in the database only.
         by_type: by task type, the largest 100 of them.
         types: how many task types there are, which may be more than ``by_type`` has.
-        by_suite: by suite, the largest first; ``""`` stands for tasks of no suite.
+        by_suite: by suite, the largest first; ``""`` stands for tasks without a suite.
         suites: how many suites there are, which may be more than ``by_suite`` has.
         by_priority: by priority, the highest first, of the tasks that were looked at.
-        by_priority_of: how many tasks that were; less than ``total`` where there are very many.
-        oldest: when the oldest that was looked at came in, or None.
+        by_priority_of: how many tasks were looked at; less than ``total`` if there are very many.
+        oldest: when the oldest of these was received, or None.
     """
 
     total: int
@@ -36,7 +36,7 @@ class Waiting(Struct, frozen=True):
 
 
 class HeldBackInfo(Struct, frozen=True):
-    """What waits though nothing but a reason of its own keeps it; it is tried again now and then.
+    """Something that waits only because a service refuses it; it is tried again from time to time.
 
     Attributes:
         what: a task, or the tasks that need some resources, in words.
@@ -50,22 +50,22 @@ class HeldBackInfo(Struct, frozen=True):
 
 
 class Status(Struct, frozen=True):
-    """How the manager stands.
+    """The manager's state.
 
     Attributes:
         state: ``running``, ``paused`` or ``stopped``.
-        state_since: when it became so, or None where nobody knows: it was before an upgrade from a version
-            that did not keep it.
+        state_since: since when, or None if unknown: since before an upgrade from a version that did not
+            record it.
         active_since: since when this manager is the active one.
-        etcd_ready: whether the resources have been read; while not, tasks with resources wait.
+        etcd_ready: whether the resources have been read; until then, tasks with resources wait.
         waiting: tasks that wait.
-        dispatched, working: how many tasks are with workers and have not begun, or have.
-        dead-lettering: tasks out of attempts, on their way to the dead queue.
-        workers: how many there are, by status; all five are there.
-        worker_types: the types of the workers there are, with how many are idle; the 100 with most of them.
-        paused_suites: how many suites are paused.
+        dispatched, working: number of tasks that workers have, and have not begun, or have begun.
+        dead_lettering: number of tasks out of attempts that are on their way to the dead queue.
+        workers: number of workers by status; all five statuses are there.
+        worker_types: number of idle workers by type; the 100 types with most of them.
+        paused_suites: number of paused suites.
         short: resources that tasks wait for.
-        held_back: what can't be reserved or sent for a reason of its own, as far as there is room.
+        held_back: what services refuse to reserve or send, as far as there is room.
         time: when this was true.
         outages: what is away, refuses or does not answer, the longest first.
     """
@@ -91,10 +91,10 @@ class WorkerDetail(Struct, frozen=True):
     """A worker.
 
     Attributes:
-        name, worker_type, work_queue: as it says of itself.
-        status: as ``get_workers`` names it.
-        since: when the status became so.
-        silent: seconds since it was heard.
+        name, worker_type, work_queue: as it says.
+        status: as in ``get_workers``.
+        since: since when it has this status.
+        silent: seconds since its last message.
         task: guid of the task it has, or None.
         attempt: number of the attempt, as in lock keys, or None.
         booked: guid of a task that will be sent to it when its resources are reserved, or None.
@@ -112,7 +112,7 @@ class WorkerDetail(Struct, frozen=True):
 
 
 class Workers(Struct, frozen=True):
-    """Workers that fit, by type and name; ``total`` of them, of which at most a number is listed."""
+    """Matching workers, by type and name; ``total`` of them, of which a limited number is listed."""
 
     total: int
     workers: tuple[WorkerDetail, ...]
@@ -123,18 +123,18 @@ class TaskInfo(Struct, frozen=True):
 
     Attributes:
         guid, task_type, priority, resources, suite: as its sender said.
-        state: ``waiting``, ``reserving``, ``dispatched``, ``working`` or ``dead_lettering``; where it is
-            finished ``completed``, ``stopped`` or ``dead``.
-        received: when it came in.
-        attempts: how many attempts have been made, the present one included.
+        state: ``waiting``, ``reserving``, ``dispatched``, ``working`` or ``dead_lettering``; for finished
+            tasks ``completed``, ``stopped`` or ``dead``.
+        received: when it was received.
+        attempts: number of attempts so far, including the present one.
         attempt: number of the present attempt, as in lock keys, or None.
-        worker: who has it, or will get it, or None.
+        worker: the worker that has it, or will get it, or None.
         dispatched, started: when it was sent, and when its worker said *working*, or None.
         finished: when it ended, or None.
         time_limit: seconds it may be *working*, or None for the manager's limit.
         avoid: workers that let it stall.
-        held_back: why it can't be reserved or sent, though nothing else keeps it, or None. It is tried
-            again now and then.
+        held_back: why a service refuses to reserve its resources or to send it, although nothing else keeps
+            it waiting, or None. It is tried again from time to time.
     """
 
     guid: str
@@ -156,13 +156,13 @@ class TaskInfo(Struct, frozen=True):
 
 
 class Tasks(Struct, frozen=True):
-    """Tasks that are not finished and fit, in flight first, then as they are likely to go.
+    """Matching unfinished tasks: those in flight first, then the others in their probable order.
 
     Attributes:
-        total: how many fit, as far as known: those looked at, and unread ones by their counts.
-        unread: how many of ``total`` stand in the database alone, and are not listed.
-        complete: False where there were more than are looked at; ``total`` is a lower bound then.
-        tasks: at most as many as were asked for.
+        total: number of matches as far as known: those looked at, and unread ones by their counts.
+        unread: how many of ``total`` are in the database only, and are not listed.
+        complete: False if there were more tasks than are looked at: ``total`` is a lower bound.
+        tasks: at most as many as requested.
     """
 
     total: int
@@ -191,15 +191,15 @@ class TaskDetail(Struct, frozen=True):
 
 
 class DeadTask(Struct, frozen=True):
-    """A task that was given back too often.
+    """A task that is out of attempts.
 
     Attributes:
         guid, task_type, priority, suite: as its sender said.
-        received: when it came in.
-        died: when it was given up.
-        attempts: how many there were.
-        worker: who had the last one, or None.
-        end: how that ended, as in ``TASK_RELEASED``, or None.
+        received: when it was received.
+        died: when its last attempt failed.
+        attempts: number of attempts.
+        worker: the worker that had the last one, or None.
+        end: how that one ended, as in ``TASK_RELEASED``, or None.
     """
 
     guid: str
@@ -214,19 +214,19 @@ class DeadTask(Struct, frozen=True):
 
 
 class DeadTasks(Struct, frozen=True):
-    """Dead tasks that nobody has dropped or sent again, the last ones first; ``total`` of them."""
+    """Dead tasks that nobody has dropped or retried, the last ones first; ``total`` of them."""
 
     total: int
     tasks: tuple[DeadTask, ...]
 
 
 class SuiteInfo(Struct, frozen=True):
-    """A suite of which something is not finished, or that is paused.
+    """A suite that has unfinished tasks, or that is paused.
 
     Attributes:
         suite: its guid.
         paused: whether its waiting tasks are held back.
-        waiting, dispatched, working: how many of its tasks are.
+        waiting, dispatched, working: number of its tasks in these states.
     """
 
     suite: str
@@ -237,19 +237,19 @@ class SuiteInfo(Struct, frozen=True):
 
 
 class Suites(Struct, frozen=True):
-    """Suites, the largest first; ``total`` of them, of which at most a number is listed."""
+    """Suites, the largest first; ``total`` of them, of which a limited number is listed."""
 
     total: int
     suites: tuple[SuiteInfo, ...]
 
 
 class Holder(Struct, frozen=True):
-    """An attempt of ours that holds a reference to a resource.
+    """One of the manager's attempts that holds a reference to a resource.
 
     Attributes:
         attempt: its number, as in lock keys.
-        guid, worker, suite: the task's and who has it; None where they are not known any more: the
-            reference is being given back.
+        guid, worker, suite: the task, its worker and its suite; None if unknown, because the reference is
+            being given back.
         state: ``reserving``, ``dispatched``, ``working`` or ``releasing``.
         since: when it was dispatched, or None.
     """
@@ -263,12 +263,12 @@ class Holder(Struct, frozen=True):
 
 
 class Waiter(Struct, frozen=True):
-    """A task that was first in line but for its resources.
+    """A task that is first in line and lacks only resources.
 
     Attributes:
-        guid, task_type, suite, priority: the task's.
-        since: since when it waits like that.
-        claims: it has a claim: others of its priority, or a lower one, may use only what is left over.
+        guid, task_type, suite, priority: as the task's sender said.
+        since: since when it is first in line.
+        claims: it has a claim: others of its or a lower priority may use only what it leaves.
     """
 
     guid: str
@@ -280,20 +280,20 @@ class Waiter(Struct, frozen=True):
 
 
 class ResourceInfo(Struct, frozen=True):
-    """A resource, as seen last in Etcd.
+    """A resource, as last seen in Etcd.
 
     Attributes:
         name: its name.
-        held: references held by everyone.
-        limit: most references at present, windows counted in; -1 is no limit, 0 is closed.
-        own_limit: ``ref_limit``, windows left out.
-        available: False where ``available`` is ``0``.
-        window: id of a window that counts now, or None.
-        faults: what could not be read of it.
-        holders: our attempts that hold it, oldest first.
-        others: references that are none of ours, as far as known: those of other programs.
-        waiters: tasks that were first in line but for their resources, and need this one; longest first.
-        waiting: how many lanes (tasks of the same type, suite and resources) stand at it.
+        held: references held by everybody.
+        limit: the present limit, windows included; -1 is no limit, 0 is closed.
+        own_limit: ``ref_limit``, without windows.
+        available: False if ``available`` is ``0``.
+        window: id of the window that counts now, or None.
+        faults: what is invalid in its entry.
+        holders: the manager's attempts that hold it, oldest first.
+        others: references of other programs, as far as known.
+        waiters: tasks that are first in line and lack only resources, this one included; longest first.
+        waiting: how many lanes (tasks of the same type, suite and resources) wait for it.
     """
 
     name: str
@@ -313,11 +313,11 @@ class Resources(Struct, frozen=True):
     """Resources, by name.
 
     Attributes:
-        ready: whether they have been read; what is listed is old where it is False.
-        total: how many there are, of which at most a number is listed.
-        resources: those listed.
-        unknown: names that waiting tasks stand at and that have no entry in Etcd, and those resembling one.
-        resembling: of the last names without an entry, the existing ones that they resemble.
+        ready: whether they have been read; if not, the list may be old.
+        total: number of resources, of which a limited number is listed.
+        resources: the listed ones.
+        unknown: names without an entry in Etcd that waiting tasks need, or that resemble an existing one.
+        resembling: for the last names without an entry, the existing names that they resemble.
     """
 
     ready: bool
@@ -328,24 +328,23 @@ class Resources(Struct, frozen=True):
 
 
 class Reason(Struct, frozen=True, omit_defaults=True):
-    """One thing that keeps a task from running.
+    """One reason why a task does not run.
 
     Attributes:
         kind: ``manager_paused``, ``suite_paused``, ``no_worker`` (none of its type is known),
-            ``workers_gone`` (all are missing, stalled, or to be avoided), ``workers_busy``,
-            ``held_back`` (what it asks for is refused, for a reason of its own),
-            ``unconfirmed`` (RabbitMQ has not said whether it has its last dispatch),
-            ``rabbitmq_away``, ``etcd_away``, ``queue_refuses`` (the dead queue takes nothing),
-            ``resource_closed``, ``resource_short``, ``resource_unknown``, ``claimed`` (others have claims
-            before it), ``reserving``, ``turn`` (nothing but others before it).
+        ``workers_gone`` (all are missing, stalled, or to be avoided), ``workers_busy``, ``held_back`` (a
+        service refuses what it needs), ``unconfirmed`` (RabbitMQ has not said whether it has its last
+        dispatch), ``rabbitmq_away``, ``etcd_away``, ``queue_refuses`` (the dead queue takes nothing),
+        ``resource_closed``, ``resource_short``, ``resource_unknown``, ``claimed`` (others have claims
+            before it), ``reserving``, ``turn`` (only others are before it).
         text: a sentence for people.
-        resource: which one, where it is about one.
+        resource: the resource, if it is about one.
         held, limit: of the resource.
-        holders: our attempts that hold it.
-        others: references to it that are none of ours.
+        holders: the manager's attempts that hold it.
+        others: references to it that other programs hold.
         claims: tasks that have a claim on it before this one.
-        worker_types: types that are known, where it is about workers.
-        since: since when a service is away, where it is about one.
+        worker_types: types that are known, if it is about workers.
+        since: since when a service is away, if it is about one.
     """
 
     kind: str
@@ -365,10 +364,10 @@ class Explanation(Struct, frozen=True):
 
     Attributes:
         task: the task.
-        reasons: all that keeps it, the most general first; none where it runs or is finished.
-        ahead: how many waiting tasks of its type have a higher priority, or the same and are older, or
-            None where it does not wait. Suites take turns, so some of them may go after it.
-        ahead_complete: False where there are more tasks than are looked at: ``ahead`` is a lower bound.
+        reasons: all reasons, the most general first; empty if it runs or is finished.
+        ahead: how many waiting tasks of its type have a higher priority, or the same and are older; None if
+            it does not wait. Since suites are served in turn, some of them may go after it.
+        ahead_complete: False if there are more tasks than are looked at: ``ahead`` is a lower bound.
         text: a sentence for people.
     """
 

@@ -1,4 +1,4 @@
-"""Why a task is not running."""
+"""Explains why a task is not running."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _AWAY = {
     Service.ETCD: "etcd_away",
     Service.QUEUE: "queue_refuses",
 }
-"""Outages that may keep a task, with the kind of reason that they are."""
+"""Outages that may keep a task waiting, with their kind of reason."""
 
 _RABBITMQ = (Service.PUBLISHER, Service.BLOCKED, Service.CONSUMER, Service.PROBE)
 
@@ -34,10 +34,10 @@ _RABBITMQ = (Service.PUBLISHER, Service.BLOCKED, Service.CONSUMER, Service.PROBE
 def explain(
     core: Core, guid: str, now: Moment, row: TaskRow | None = None, outages: Sequence[Outage] = ()
 ) -> Explanation | None:
-    """Explain a task that is not finished; None where there is none of that guid.
+    """Explain a task that is not finished; return None if there is none with this guid.
 
-    ``row`` is its row, where it is unread: it counts only if the task is not in memory. ``outages`` is all
-    that is away.
+    ``row`` is the row of an unread task: it counts only if the task is not in memory. ``outages`` are all
+    present ones.
     """
     task = core.backlog.by_guid.get(guid)
     if task is None:
@@ -62,7 +62,7 @@ def explain(
 def _explained(
     info: TaskInfo, text: str, away: Sequence[Reason], reasons: Sequence[Reason] | None = None
 ) -> Explanation:
-    """Explain a task that does not wait, and name what is away that it needs."""
+    """Explain a task that does not wait, and name the outages of services that it needs."""
     told = "; ".join([text, *(each.text for each in away)])
     return Explanation(info, tuple(away if reasons is None else reasons), None, True, told)
 
@@ -77,7 +77,7 @@ def _away(outages: Sequence[Outage], *services: Service) -> tuple[Reason, ...]:
 
 
 def explain_finished(info: TaskInfo, outages: Sequence[Outage] = ()) -> Explanation:
-    """Explain a task that is in history. The copy of a dead one may wait for a queue that refuses."""
+    """Explain a task in history. The copy of a dead one may wait for a queue that refuses it."""
     attempts = f"{info.attempts} attempt{'s' if info.attempts != 1 else ''}"
     away = _away(outages, Service.QUEUE) if info.state == "dead" else ()
     return _explained(info, f"it is finished: {info.state} after {attempts}", away)
@@ -124,7 +124,7 @@ def _reasons(core: Core, task: Task, now: Moment, outages: Sequence[Outage]) -> 
 
 
 def worker_reasons(core: Core, task: Task) -> Iterator[Reason]:
-    """Tell what its workers are at, unless one is free for it."""
+    """Yield what its workers are doing, unless one is free for it."""
     kind = task.spec.task_type
     known = tuple(sorted(core.workers.types()))
     fellows = [worker for worker in core.workers if worker.worker_type == kind]
@@ -147,7 +147,7 @@ def worker_reasons(core: Core, task: Task) -> Iterator[Reason]:
 
 
 def _unconfirmed(core: Core, task: Task) -> Iterator[Reason]:
-    """Tell which workers may get it still from a dispatch that RabbitMQ has not confirmed."""
+    """Yield workers that may still get it from a dispatch that RabbitMQ has not confirmed."""
     unconfirmed = core.attempts.unconfirmed.values()
     names = sorted({each.worker.name for each in unconfirmed if each.task is task})
     if names:
@@ -158,7 +158,7 @@ def _unconfirmed(core: Core, task: Task) -> Iterator[Reason]:
 def resource_reasons(
     core: Core, task: Task, now: Moment, outages: Sequence[Outage] = ()
 ) -> Iterator[Reason]:
-    """Tell of each of its resources that has no reference for it."""
+    """Yield a reason for each of its resources that has no reference left for it."""
     names = task.spec.resources
     if names and not core.pool.ready:
         not_read = Reason("etcd_away", "its resources have not been read from Etcd")
@@ -203,7 +203,7 @@ def _short(core: Core, task: Task, entry: Resource, now: Moment) -> Reason | Non
 
 
 def _ahead(core: Core, task: Task) -> tuple[int, bool]:
-    """Count waiting tasks of the type that go before, suites' turns aside; tell whether all were seen."""
+    """Count waiting tasks of its type that go before it, ignoring suites; return whether all were seen."""
     kind, rank = task.spec.task_type, task.rank
     seen = list(islice(core.backlog.tasks(), LOOK_AT))
     count = sum(

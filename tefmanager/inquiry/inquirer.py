@@ -39,38 +39,38 @@ from tefmanager.support.outages import Outages
 log = Logger()
 
 AT_ONCE = 2
-"""Questions that one turn answers: dispatching must not wait for people who are curious."""
+"""How many questions one turn answers: they must not delay dispatching."""
 
 MOST_ASKED = 1000
-"""Questions that may wait to be answered."""
+"""How many questions may be pending."""
 
 
 Resubmit: TypeAlias = Callable[[Sequence[events.TaskSubmitted]], Awaitable[None]]
 
 
 class TooManyQuestions(Exception):
-    """So many questions wait that no other is taken."""
+    """Too many questions are pending to accept another one."""
 
 
 class DeadQueue(Protocol):
-    """The dead queue, as far as questions are about it."""
+    """The dead queue, as far as questions need it."""
 
     def look(self) -> None:
-        """See what is to be done with copies: dead tasks were settled."""
+        """Check what to do with copies, because dead tasks were settled."""
 
     async def others(self, question: GetDeadMessages | DropDeadMessages) -> inquiry.QueuedMessages:
-        """Go through its messages that are no copies of dead tasks; drop those that are meant."""
+        """Go through messages that are no dead task's copies, and drop those that the question names."""
 
 
 class Inquirer:
-    """One leadership's answers.
+    """Answers the questions of one leadership.
 
-    They are found at the end of a turn, after its commit: so they tell nothing that is not durable, and
-    what is read from the database fits what is in memory.
+    Answers are made at the end of a turn, after its commit: they contain only what is durable, and rows
+    read from the database fit what is in memory.
 
     Args:
-        resubmit: takes tasks in, and returns when that is committed.
-        dead: is told when dead tasks are settled, and asked what else lies in their queue.
+        resubmit: accepts tasks again, and returns when that is committed.
+        dead: notified when dead tasks are settled, and asked for other messages in the dead queue.
     """
 
     def __init__(
@@ -84,13 +84,13 @@ class Inquirer:
         self._asked: deque[tuple[Question, Deferred[object]]] = deque()
 
     def __bool__(self) -> bool:
-        """Tell whether a question waits to be answered."""
+        """Tell whether a question is pending."""
         return bool(self._asked)
 
     def ask(self, question: Question) -> Deferred[object]:
-        """Return the answer to come: a value that can be encoded as JSON, None where there is no such task.
+        """Return the future answer: a value that can be encoded as JSON, or None if there is no such task.
 
-        It is cancelled where the leadership ends before. May fail with `TooManyQuestions`.
+        It is cancelled if the leadership ends first. May fail with `TooManyQuestions`.
         """
         answer: Deferred[object] = Deferred()
         if len(self._asked) < MOST_ASKED:
@@ -100,7 +100,7 @@ class Inquirer:
         return answer
 
     async def tell(self, question: Question) -> object:
-        """Return the answer, or, where there is none, the text of the log line that says so."""
+        """Return the answer or, if there is none, the text of a log line that says so."""
         try:
             if isinstance(question, GetDeadMessages | DropDeadMessages):
                 return await self._dead.others(question)
@@ -115,18 +115,18 @@ class Inquirer:
             return line.text
 
     def forsake(self) -> None:
-        """Cancel the answers that are still to come: the leadership ends."""
+        """Cancel all pending answers, because the leadership ends."""
         asked, self._asked = self._asked, deque()
         for _, answer in asked:
             answer.cancel()
 
     async def answer_some(self, now: Moment) -> None:
-        """Answer those asked first. Only at the end of a turn. Raises `StoreLost`."""
+        """Answer the oldest questions. Call this only at the end of a turn. Raises `StoreLost`."""
         for _ in range(min(AT_ONCE, len(self._asked))):
             question, answer = self._asked[0]
             found = None if answer.called else await self._found(question, now)
             self._asked.popleft()
-            if not answer.called:  # or nobody waits for it any more
+            if not answer.called:  # nobody waits for the answer any more
                 answer.callback(found)
 
     async def _found(self, question: Question, now: Moment) -> object:
@@ -177,7 +177,7 @@ class Inquirer:
         return None
 
     async def _retry(self, guids: Sequence[str]) -> inquiry.Retried:
-        """Take dead tasks in again, from history: the commit of that says that they came again."""
+        """Submit dead tasks again from history: committing them records that they came again."""
         found = await self._leadership.dead_messages(guids)
         again: dict[str, events.TaskSubmitted] = {}
         for dead in found:
@@ -218,7 +218,9 @@ class Inquirer:
             ended = await self._leadership.attempts(task.spec.id)
             return inquiry.describe_task(inquiry.task_in_memory(self._core, task), ended, task.attempt)
         for row in await self._unread([guid]):
-            return inquiry.describe_task(inquiry.task_of_row(row), (), None)  # it never had an attempt
+            return inquiry.describe_task(
+                inquiry.task_of_row(row), (), None
+            )  # the task never had an attempt
         for finished in await self._history([guid]):
             ended = await self._leadership.attempts(finished.row.spec.id)
             return inquiry.describe_task(_finished(finished), ended, None)
@@ -233,7 +235,7 @@ class Inquirer:
         return inquiry.explain(self._core, guid, now, None, self._outages.now())
 
     async def _unread(self, guids: Sequence[str]) -> Sequence[TaskRow]:
-        """Look up tasks that are not in memory; there are some only while something is unread."""
+        """Look up tasks that are not in memory; skipped while no task is unread."""
         return await self._leadership.tasks(guids) if guids and self._core.backlog.unread else ()
 
     async def _history(self, guids: Sequence[str]) -> Sequence[FinishedRow]:

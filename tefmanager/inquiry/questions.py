@@ -1,6 +1,6 @@
-"""Control messages that are answered when a turn has ended: what may be asked, and by which data.
+"""Control messages that are answered at the end of a turn: the questions, and their data.
 
-All but those in `CHANGING` change nothing.
+All except those in `CHANGING` change nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tefmanager.protocol.fields import LONGEST_LIST, Bad, Fields, is_missing, ty
 from tefmanager.protocol.messages import LONGEST_REASON, Invalid
 
 MOST = 1000
-"""Things that one answer lists, at most."""
+"""How many things one answer lists, at most."""
 
 _Limit = Annotated[int, Meta(ge=1, le=MOST)]
 _Name = Annotated[str, Meta(min_length=1, max_length=255)]
@@ -27,13 +27,13 @@ _Guids = Annotated[tuple[_Name, ...], Meta(max_length=MOST)]
 
 
 class GetStatus(Struct, frozen=True, forbid_unknown_fields=True):
-    """How does the manager stand?"""
+    """What is the manager's state?"""
 
     type: ClassVar[str] = "get_status"
 
 
 class GetWorkerDetails(Struct, frozen=True, forbid_unknown_fields=True):
-    """Which workers are there, of a type and in a status where these are given?"""
+    """Which workers are there, with this type and status if given?"""
 
     type: ClassVar[str] = "get_worker_details"
     worker_type: _Name | None = None
@@ -81,7 +81,7 @@ class GetResources(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GetDead(Struct, frozen=True, forbid_unknown_fields=True):
-    """Which tasks are dead, and nobody has settled what becomes of them?"""
+    """Which tasks are dead and not settled?"""
 
     type: ClassVar[str] = "get_dead"
     limit: _Limit = 100
@@ -95,14 +95,14 @@ class GetDeadTask(Struct, frozen=True):
 
 
 class GetDeadMessages(Struct, frozen=True, forbid_unknown_fields=True):
-    """What lies in the dead queue that is no dead task's copy? So many messages are looked at."""
+    """Which messages in the dead queue are no dead task's copy? Looks at a limited number of messages."""
 
     type: ClassVar[str] = "get_dead_messages"
     limit: _Limit = MOST
 
 
 class DropDeadMessages(Struct, frozen=True, forbid_unknown_fields=True):
-    """Take messages out of the dead queue, by the names or guids that they are told with, or ``every``.
+    """Remove messages from the dead queue, by the listed names or guids, or ``every`` one.
 
     Copies of tasks that are listed as dead stay.
     """
@@ -113,14 +113,14 @@ class DropDeadMessages(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RetryDead(Struct, frozen=True, forbid_unknown_fields=True):
-    """Take dead tasks in again, as they came: which wait again?"""
+    """Submit dead tasks again, as they came: which of them wait again?"""
 
     type: ClassVar[str] = "retry_dead"
     guids: _Guids
 
 
 class SettleDead(Struct, frozen=True, forbid_unknown_fields=True):
-    """Dead tasks need not be listed any more: which were?"""
+    """Remove dead tasks from the list: which were in it?"""
 
     type: ClassVar[str] = "settle_dead"
     guids: _Guids
@@ -161,20 +161,21 @@ QUESTIONS: dict[str, type[Question]] = {kind.type: kind for kind in _KINDS}
 """The questions, by the type of their message."""
 
 CHANGING = (DropDeadMessages, RetryDead, SettleDead)
-"""Those that do something, also where nobody wants an answer."""
+"""Those that change something, even if nobody wants an answer."""
 
 WRITING = (RetryDead, SettleDead)
-"""Those of which the message is acknowledged when the rows are written, so that each is done though the
-manager dies. To drop messages takes a walk through the dead queue, which may be very long."""
+"""Those whose message is acknowledged only when the rows are written, so that they are carried out even if
+the manager dies. Dropping messages is not among them: it needs a walk through the dead queue, which may
+be very long."""
 
 OF_A_TASK = (GetTask, ExplainTask, GetDeadTask)
-"""Those whose data is the guid of a task."""
+"""Those whose data is a task's guid."""
 
 
 def read_question(type: str, data: Any) -> Question:
-    """Return what a message asks. Raises `ValueError`, which says what is wrong with its data.
+    """Return the question in a message. Raises `ValueError`, which says what is wrong with its data.
 
-    Those of a task take a guid; the others an object, which may be left out.
+    Questions about a task take a guid; the others take an object, which may be omitted.
     """
     kind = QUESTIONS[type]
     if kind in OF_A_TASK:
@@ -195,7 +196,7 @@ _GUIDS = ("guid", "guids", "suite_guid")
 
 
 def _as_texts(value: Any) -> Any:
-    """Return guids with whole numbers among them as their decimal text."""
+    """Return guids, converting whole numbers to decimal text."""
     if isinstance(value, list):
         return [_as_texts(each) for each in value]
     return str(value) if type(value) is int else value
@@ -210,7 +211,7 @@ def _texts(question: Question) -> Iterator[str]:
 
 
 def _is_storable(text: str) -> bool:
-    """Tell whether the database can hold a text, and so may be asked for it."""
+    """Tell whether the database can store a text, and so may be asked for it."""
     return "\0" not in text and text == text.encode(errors="ignore").decode()
 
 
@@ -225,4 +226,4 @@ def _parse(fields: Fields, body: bytes) -> Question | Invalid:
 
 
 PARSERS = dict.fromkeys(QUESTIONS, _parse)
-"""For `tefmanager.protocol.messages.parse`: what a message of each of these types asks."""
+"""For `tefmanager.protocol.messages.parse`: the parser for each type of message."""

@@ -1,4 +1,4 @@
-"""Dead tasks one by one, and what else lies in their queue."""
+"""Describes single dead tasks, and other messages in the dead queue."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tefmanager.inquiry.answers import AttemptInfo, TaskDetail, TaskInfo
 from tefmanager.protocol.messages import guid_of
 
 LARGEST = 1024 * 1024
-"""Bytes of a message that are told."""
+"""How many bytes of a message are shown."""
 
 SHOWN = 200
-"""Bytes that are told of a message that is no task's copy."""
+"""How many bytes are shown of a message that is no task's copy."""
 
 
 class DeadDetail(Struct, frozen=True):
@@ -22,8 +22,8 @@ class DeadDetail(Struct, frozen=True):
 
     Attributes:
         reason: why it is dead.
-        message: as it came, as text; its beginning where it is very long.
-        size: bytes of the message.
+        message: the original message as text; its beginning if it is very long.
+        size: the message's size in bytes.
     """
 
     task: TaskInfo
@@ -34,11 +34,11 @@ class DeadDetail(Struct, frozen=True):
 
 
 class Retried(Struct, frozen=True):
-    """What came of sending dead tasks again.
+    """The result of submitting dead tasks again.
 
     Attributes:
         retried: guids of those that wait again.
-        left: those that were too many bytes for once: to be sent again as well.
+        left: guids of those that were too large for one request; they can be retried in another one.
     """
 
     retried: tuple[str, ...]
@@ -49,10 +49,10 @@ class QueuedMessage(Struct, frozen=True):
     """A message in the dead queue that is no dead task's copy.
 
     Attributes:
-        name: by which it can be dropped.
-        guid: that it has, or None.
-        what: what is known of it, for people.
-        size: bytes.
+        name: the name by which it can be dropped.
+        guid: the guid in it, or None.
+        what: what is known about it, for people.
+        size: its size in bytes.
         text: its beginning.
     """
 
@@ -64,20 +64,20 @@ class QueuedMessage(Struct, frozen=True):
 
 
 class QueuedMessages(Struct, frozen=True):
-    """Messages in the dead queue that are no copies; ``trouble``: why not all were looked at, or None."""
+    """Messages in the dead queue that are no copies; ``trouble``: why some were not looked at, or None."""
 
     messages: tuple[QueuedMessage, ...]
     trouble: str | None
 
 
 def dead_detail(found: TaskDetail, stored: Stored) -> DeadDetail:
-    """Describe a dead task, of which ``found`` is known beside its message."""
+    """Describe a dead task; ``found`` contains everything except its message."""
     text = stored.body[:LARGEST].decode("utf-8", "backslashreplace")
     return DeadDetail(found.task, found.attempts, given_back(found.task.attempts), text, len(stored.body))
 
 
 def queued(body: bytes, guid: str | None, readable: bool) -> QueuedMessage:
-    """Describe a message in the dead queue that is no copy, or one of a task that nobody knows."""
+    """Describe a message in the dead queue that is no copy, or that belongs to an unknown task."""
     named = guid_of(body)
     what = "a task that is not in history" if guid or named else "no task"
     text = body[:SHOWN].decode("utf-8", "backslashreplace")

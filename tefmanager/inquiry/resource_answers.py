@@ -1,4 +1,4 @@
-"""The resources as seen last, with who holds them and who waits."""
+"""Describes the resources as last seen, with their holders and waiters."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tefmanager.core.sharing.pool import Wait, is_resource
 from tefmanager.inquiry.answers import Holder, ResourceInfo, Resources, Waiter
 
 WAITERS_TOLD = 20
-"""Tasks that are named as waiting for a resource."""
+"""How many waiting tasks are named for a resource."""
 
 
 def resources(core: Core, now: Moment, *, at_most: int = 500, short_first: bool = False) -> Resources:
-    """List the resources; ``short_first``: those that tasks wait for come before the others."""
+    """List the resources; ``short_first``: those that tasks wait for come first."""
     seen = core.pool.seen
     short = core.backlog.shortages() if short_first else ()
     names = nsmallest(at_most, seen, key=lambda name: (name not in short, name))
@@ -36,7 +36,7 @@ def resources(core: Core, now: Moment, *, at_most: int = 500, short_first: bool 
 
 
 def _lanes(core: Core) -> Counter[str]:
-    """Count the lanes that stand at each resource."""
+    """Count the lanes that wait for each resource."""
     found: Counter[str] = Counter()
     for type_queue in core.backlog.type_queues.values():
         found.update(type_queue.standing())
@@ -65,12 +65,12 @@ def _info(
 
 
 def not_ours(entry: Resource, ours: Iterable[Holder]) -> int:
-    """Count the references that are none of ours, as far as known: counts come a little later."""
+    """Return how many references others hold, as far as known: counts arrive slightly later."""
     return max(0, entry.used - sum(holder.state != "reserving" for holder in ours))
 
 
 def holders(core: Core, names: Iterable[str]) -> Mapping[str, list[Holder]]:
-    """Return our attempts that hold, ask for, or give back references to some resources, oldest first."""
+    """Return the manager's attempts that hold, reserve or release some resources, oldest first."""
     wanted = set(names)
     found: defaultdict[str, list[Holder]] = defaultdict(list)
     attempts = core.attempts
@@ -86,7 +86,7 @@ def holders(core: Core, names: Iterable[str]) -> Mapping[str, list[Holder]]:
 
 
 def _concerned(core: Core, attempt: Attempt) -> Iterable[str]:
-    """Return what an attempt holds or asks for; what it is owed it does not hold."""
+    """Return what an attempt holds or is reserving; it does not hold what it is owed."""
     if attempt.id in core.attempts.owed and attempt.id not in core.attempts.reserving:
         return set(attempt.task.spec.resources).difference(attempt.references.lacks)
     return attempt.task.spec.resources
@@ -99,7 +99,7 @@ def _holder(attempt: Attempt) -> Holder:
 
 
 def waiter(wait: Wait, now: Moment) -> Waiter:
-    """Describe a task that was first in line but for its resources."""
+    """Describe a task that is first in line and lacks only resources."""
     spec = wait.task.spec
     since = wait.task.short_since or now.wall - (now.monotonic - wait.since)
     claims = wait.task.claim is not None

@@ -1,4 +1,4 @@
-"""How the manager stands, in numbers, and its suites."""
+"""Describes the manager's state in numbers, and its suites."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from tefmanager.protocol.catalogue import plain
 from tefmanager.support.outages import Outage
 
 LOOK_AT = 20_000
-"""Tasks that one inquiry looks at, at most: some milliseconds."""
+"""How many tasks one answer looks at, at most: that takes some milliseconds."""
 
 SUITES_TOLD = 100
-"""Suites that `status` names."""
+"""How many suites `status` names."""
 
 TYPES_TOLD = 100
-"""Task types that `status` names."""
+"""How many task types `status` names."""
 
 RESOURCES_TOLD = 1000
-"""Resources that `status` names."""
+"""How many resources `status` names."""
 
 HELD_BACK_TOLD = 20
-"""How many of the things that are held back `status` names."""
+"""How many held-back things `status` names."""
 
 NAMES_TOLD = 5
 """How many of the resources that can't be reserved together are named."""
 
 
 def status(core: Core, now: Moment, outages: tuple[Outage, ...] = ()) -> Status:
-    """Tell how the manager stands, with what it has to do without."""
+    """Return the manager's state, including outages."""
     phases = Counter(attempt.phase for attempt in core.attempts.in_flight.values())
     shown = Counter(worker.status for worker in core.workers)
     free = {name: len(core.workers.free(name)) for name in core.workers.types()}
@@ -71,14 +71,14 @@ def _shortened(names: Sequence[str]) -> str:
 
 
 def headline(core: Core) -> str:
-    """Tell in a few words how the manager stands; that costs the same whatever waits."""
+    """Return the manager's state in a few words, at a cost that does not depend on the backlog."""
     booked = sum(_is_booked(each.phase, each.live) for each in core.attempts.reserving.values())
     waiting, flight = core.backlog.waiting + booked, len(core.attempts.in_flight)
     return f"{core.state.value}: {waiting} waiting, {flight} in flight, {len(core.workers)} workers"
 
 
 def _waiting(core: Core) -> Waiting:
-    """Count. Booked tasks are in no lane, so they are counted apart."""
+    """Count the waiting tasks. Booked tasks are in no lane, so they are counted separately."""
     booked = [each.task for each in core.attempts.reserving.values() if _is_booked(each.phase, each.live)]
     types = Counter(
         {name: type_queue.waiting.total() for name, type_queue in core.backlog.type_queues.items()}
@@ -102,17 +102,17 @@ def _waiting(core: Core) -> Waiting:
 
 
 def _largest(counts: Mapping[str, int]) -> Mapping[str, int]:
-    """Return the largest counts, by name, those of nothing left out."""
+    """Return the largest counts by name, leaving out zeros."""
     return _most({name: count for name, count in counts.items() if count})
 
 
 def _most(counts: Mapping[str, int]) -> Mapping[str, int]:
-    """Return the largest counts, by name."""
+    """Return the largest counts by name."""
     return dict(sorted(nsmallest(TYPES_TOLD, counts.items(), key=lambda each: (-each[1], each[0]))))
 
 
 def waiting_by_suite(core: Core) -> Mapping[str | None, int]:
-    """Count the waiting tasks of each suite, unread ones and those that are being reserved too."""
+    """Count the waiting tasks of each suite, including unread tasks and those being reserved."""
     suites: Counter[str | None] = Counter()
     for type_queue in core.backlog.type_queues.values():
         suites.update(type_queue.waiting)
@@ -127,7 +127,7 @@ def _is_booked(phase: Phase, live: bool) -> bool:
 
 
 def suites(core: Core, at_most: int = 1000) -> Suites:
-    """List the suites of which something is not finished, and the paused ones."""
+    """List the suites with unfinished tasks, and the paused ones."""
     waiting = waiting_by_suite(core)
     flight: Counter[tuple[str | None, Phase]] = Counter(
         (attempt.task.spec.suite, attempt.phase) for attempt in core.attempts.in_flight.values()

@@ -1,4 +1,4 @@
-"""Tasks that are not finished, and what became of one."""
+"""Describes unfinished tasks, and what became of a task."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tefmanager.inquiry.status_answers import LOOK_AT
 
 @dataclass(frozen=True, slots=True)
 class TaskFilter:
-    """Which tasks are meant; None means any. ``state`` is one of `TaskInfo.state`, unfinished ones only."""
+    """Which tasks match; None matches any. ``state`` is one of `TaskInfo.state` for unfinished tasks."""
 
     task_type: str | None = None
     suite: str | None = None
     state: str | None = None
 
     def fits(self, task: Task) -> bool:
-        """Tell whether a task in memory is meant."""
+        """Tell whether a task in memory matches."""
         spec = task.spec
         return (
             self.task_type in (None, spec.task_type)
@@ -36,13 +36,13 @@ class TaskFilter:
 
 
 def find_tasks(core: Core, wanted: TaskFilter, at_most: int = 100) -> Tasks:
-    """List tasks in memory that are meant, and count those that are unread."""
+    """List matching tasks in memory, and count the unread ones."""
     seen = list(islice(core.backlog.tasks(), LOOK_AT))
     found = [task for task in seen if wanted.fits(task)]
     complete = len(seen) == len(core.backlog.by_guid)
     total, unread = len(found), 0
     if wanted.state in (None, "waiting"):
-        # What stands in lanes is counted, unread or not; the other tasks are few.
+        # Tasks in lanes are counted there, read or unread; the other tasks are few.
         in_lanes = sum(task.lane is not None for task in found)
         counted = _counted(core, wanted)
         total += counted - in_lanes
@@ -76,25 +76,25 @@ def state_of(task: Task) -> str:
 
 
 def held_back(core: Core, task: Task) -> HeldBack | None:
-    """Return why a waiting task is held back, for a reason of its own or of its resources, or None."""
+    """Return why a waiting task is held back, for its own or its resources' sake, or None."""
     if task.state is not TaskState.WAITING:
         return None
     return core.attempts.held_back.get(task) or core.pool.impossible.get(task.spec.resources)
 
 
 def task_in_memory(core: Core, task: Task) -> TaskInfo:
-    """Describe a task that the core has in memory."""
+    """Describe a task in the core's memory."""
     held = held_back(core, task)
     info = structs.replace(task_of_row(task.row()), held_back=None if held is None else held.reason)
     at = task.attempt
     if at is None or at.phase is not Phase.RESERVING:
         return info
-    # Its row does not know of the attempt yet.
+    # The attempt is not in the row yet.
     return structs.replace(info, state=state_of(task), attempt=at.id, worker=at.worker.name)
 
 
 def task_of_row(row: TaskRow, *, outcome: str | None = None, finished: float | None = None) -> TaskInfo:
-    """Describe a task by its row: one that is unread, or one in history, with how and when it ended."""
+    """Describe an unread task, or one in history with its outcome and its end, by its row."""
     spec = row.spec
     return TaskInfo(
         guid=spec.guid,
@@ -116,7 +116,7 @@ def task_of_row(row: TaskRow, *, outcome: str | None = None, finished: float | N
 
 
 def describe_dead(total: int, rows: Iterable[DeadRow]) -> DeadTasks:
-    """Describe dead tasks by their rows; there are ``total`` of them."""
+    """Describe dead tasks by their rows; ``total`` is their number."""
     return DeadTasks(total, tuple(map(_dead, rows)))
 
 
@@ -136,7 +136,7 @@ def _dead(row: DeadRow) -> DeadTask:
 
 
 def describe_task(info: TaskInfo, ended: Iterable[AttemptRow], present: Attempt | None) -> TaskDetail:
-    """Put a task together with its attempts: those that ended, as rows, and the present one."""
+    """Combine a task with its attempts: those that ended, as rows, and the present one."""
     attempts = [
         AttemptInfo(row.id, row.number, row.worker, row.dispatched, row.started, row.ended, row.end.value)
         for row in ended

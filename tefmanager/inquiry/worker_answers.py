@@ -1,4 +1,4 @@
-"""The workers, with what they are at."""
+"""Describes the workers, and what they do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tefmanager.core.model.values import Moment, WorkerStatus
 from tefmanager.inquiry.answers import WorkerDetail, Workers
 
 GONE = (WorkerStatus.MISSING, WorkerStatus.STALLED)
-"""What a worker is that can be given nothing."""
+"""Statuses of workers that can't get tasks."""
 
 
 def workers(
@@ -22,9 +22,9 @@ def workers(
     at_most: int = 1000,
     worst_first: bool = False,
 ) -> Workers:
-    """List the workers, of a type and in a status where these are given.
+    """List the workers, with this type and status if given.
 
-    ``worst_first``: those that are missing or stalled come before the others.
+    ``worst_first``: missing and stalled workers come first.
     """
     found = [
         worker
@@ -40,7 +40,7 @@ def workers(
 
 
 def _silent(worker: Worker, now: Moment) -> float:
-    """Return for how long a worker has said nothing; a missing one maybe since an earlier leader."""
+    """Return how long a worker has been silent; for a missing one perhaps since an earlier leadership."""
     if worker.missing and worker.heard_at is not None:
         return max(0.0, now.wall - worker.heard_at)
     return max(0.0, now.monotonic - worker.heard)
