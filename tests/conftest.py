@@ -1,4 +1,4 @@
-"""Fixtures for all tests: real services, unique names, and no error that goes unnoticed."""
+"""Fixtures for all tests: real services, unique names, and a check that no error goes unnoticed."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from zope.interface import implementer
 from tefmanager.sandbox import Sandbox
 from tests.services import Services
 
-# What a shell runs in its background has SIGINT ignored, and programs that tests stop by it inherit that.
+# Jobs in a shell's background ignore SIGINT, and programs that tests stop with it would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# How long an example takes says more about the machine than about the code.
+# How long an example takes depends more on the machine than on the code.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
 
 
 def pytest_collection_finish() -> None:
-    """Take all modules out of what is searched for cycles after each test: that is most of the work."""
+    """Exclude all modules from the search for cycles after each test: they are most of the work."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(scope="session")
 def services() -> Iterator[Services]:
-    """RabbitMQ, PostgreSQL and Etcd, started once, when the first test asks for them."""
-    from twisted.internet import reactor  # which one it is, pytest-twisted decides first
+    """RabbitMQ, PostgreSQL and Etcd, started once, when a test first needs them."""
+    from twisted.internet import reactor  # imported late: pytest-twisted must install the reactor first
 
     sandbox = Sandbox(reactor, fast=True)
     try:
@@ -47,17 +47,17 @@ def services() -> Iterator[Services]:
 
 @pytest.fixture
 def unique() -> str:
-    """Twelve characters that no other test has, for names of queues, tables and keys."""
+    """Twelve characters that no other test gets, for names of queues, tables and keys."""
     return uuid.uuid4().hex[:12]
 
 
 _HEADING = "Unhandled error in Deferred:"
-"""What Twisted logs just before the event that has the failure."""
+"""The text that Twisted logs just before the event with the failure."""
 
 
 @implementer(ILogObserver)
 class LoggedErrors:
-    """Collects events of level critical, and those that carry a failure."""
+    """Collects events of level critical, and those with a failure."""
 
     def __init__(self) -> None:
         self._seen: list[LogEvent] = []
@@ -69,11 +69,11 @@ class LoggedErrors:
             self._seen.append(event)
 
     def expect(self, *types: type[BaseException]) -> None:
-        """Let failures of these types pass in this test."""
+        """Allow failures of these types in this test."""
         self._expected += types
 
     def unexpected(self) -> list[str]:
-        """Return the texts of the events that nobody expected."""
+        """Return the texts of the events that the test did not expect."""
         return [_text(event) for event in self._seen if not self._is_expected(event)]
 
     def _is_expected(self, event: LogEvent) -> bool:
@@ -88,12 +88,12 @@ def _text(event: LogEvent) -> str:
 
 @pytest.fixture(autouse=True)
 def _logged_errors() -> Iterator[LoggedErrors]:
-    """Fail a test that logged an error, or left one in a Deferred that nobody looked at."""
+    """Fail a test that logged an error, or left one in a Deferred without a handler."""
     errors = LoggedErrors()
     globalLogPublisher.addObserver(errors)
     try:
         yield errors
-        gc.collect()  # a Deferred tells of its unhandled error when it is collected
+        gc.collect()  # a Deferred logs its unhandled error when it is collected
     finally:
         globalLogPublisher.removeObserver(errors)
     if unexpected := errors.unexpected():
@@ -102,5 +102,5 @@ def _logged_errors() -> Iterator[LoggedErrors]:
 
 @pytest.fixture
 def expected_errors(_logged_errors: LoggedErrors) -> Callable[..., None]:
-    """Call it with types of exceptions that this test makes the code log."""
+    """Call it with types of exceptions that the code may log in this test."""
     return _logged_errors.expect

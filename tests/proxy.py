@@ -1,4 +1,4 @@
-"""A way to a server that can be cut, closed, slowed down, and made to go silent."""
+"""A proxy in front of a server whose connections can be cut, refused, delayed, and silenced."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TIME = cast(IReactorTime, reactor)
 
 
 class _End(Protocol):
-    """One of the two ends of a connection; what comes in here goes out at the other."""
+    """One of the two ends of a connection; what arrives here leaves at the other end."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
@@ -34,10 +34,10 @@ class _End(Protocol):
 
 
 class Link:
-    """A client's connection and the one to the server that belongs to it.
+    """A client's connection, and the one to the server that belongs to it.
 
     Attributes:
-        silent: nothing is let through any more, in either direction.
+        silent: nothing passes any more, in either direction.
         watches: it asked Etcd for a watch.
     """
 
@@ -51,7 +51,7 @@ class Link:
         self._gone = False
 
     def made(self, end: _End) -> None:
-        """An end is connected: the client's, then the server's."""
+        """An end is connected: first the client's, then the server's."""
         self._ends.append(end)
         if len(self._ends) == 1:
             NETWORK.connectTCP(*self._proxy.target, _Onwards(self))
@@ -62,13 +62,13 @@ class Link:
                 cast(Any, end.transport).write(data)
 
     def passed(self, end: _End, data: bytes) -> None:
-        """Something came in at an end."""
+        """Data arrived at an end."""
         self.watches = self.watches or b"/v3/watch" in data or b"wait=true" in data
         if not self.silent:
             self._in_turn(lambda: self._write(end, data))
 
     def _in_turn(self, call: Callable[[], None]) -> None:
-        """Do something after the delay, and after all that came before it."""
+        """Do something after the delay, and after everything that came before it."""
         if self._late or self._proxy.delay:
             self._late.append((_TIME.seconds() + self._proxy.delay, call))
             if len(self._late) == 1:
@@ -93,7 +93,7 @@ class Link:
             cast(Any, other.transport).write(data)
 
     def lost(self, end: _End) -> None:
-        """An end is gone: what came from it goes out at the other, and that one is closed."""
+        """An end was closed: pass on what came from it, then close the other end."""
         self._proxy.links.discard(self)
         self._in_turn(self._close)
 
@@ -111,7 +111,7 @@ class Link:
 
 
 class _Onwards(ClientFactory):
-    """Makes a link's end at the server."""
+    """Creates the links' ends at the server."""
 
     noisy = False
 
@@ -126,7 +126,7 @@ class _Onwards(ClientFactory):
 
 
 class _Accepting(ServerFactory):
-    """Makes the links' ends at the clients."""
+    """Creates the links' ends at the clients."""
 
     noisy = False
 
@@ -145,8 +145,8 @@ class Proxy:
 
     Attributes:
         endpoint: host and port to connect to.
-        links: the connections that are open.
-        delay: seconds by which everything is late.
+        links: the open connections.
+        delay: seconds by which everything is delayed.
     """
 
     def __init__(self, target: tuple[str, int]) -> None:
@@ -155,7 +155,7 @@ class Proxy:
         self.delay = 0.0
         self._silent = False
         self._listening: Any = None
-        # Not one that any client may get as its own end while this one is closed.
+        # Not a port that a client may get as its local port while this one is closed.
         self.endpoint = (HOST, free_ports(1)[0])
         self.open()
 
@@ -165,24 +165,24 @@ class Proxy:
             link.abort()
 
     def silence(self, *, only_watches: bool = False) -> None:
-        """Let nothing more through, in either direction; new connections work if only watches are meant."""
+        """Let nothing pass, in either direction; with ``only_watches``, new connections still work."""
         self._silent = not only_watches
         for link in self.links:
             link.silent = link.silent or link.watches or not only_watches
 
     def speak(self) -> None:
-        """Let new connections work."""
+        """Let new connections work again."""
         self._silent = False
 
     async def close(self) -> None:
-        """Refuse connections, too."""
+        """Break all connections and refuse new ones."""
         if self._listening is not None:
             listening, self._listening = self._listening, None
             await listening.stopListening()
         self.cut()
 
     def open(self) -> None:
-        """Listen, at the same port as before."""
+        """Listen again, on the same port as before."""
         host, port = self.endpoint
         self._listening = NETWORK.listenTCP(port, _Accepting(self._accept), interface=host)
 

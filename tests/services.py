@@ -1,4 +1,4 @@
-"""The services that integration tests run against, as fixtures hand them out."""
+"""The services of integration tests, as fixtures provide them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tefmanager.sandbox.postgresql_server import Database
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """A running sandbox, shared by all tests of a session: isolate what you put in.
+    """A running sandbox, shared by all tests of a session: a test must use names of its own in it.
 
     Attributes:
         amqp_url: RabbitMQ, vhost ``/``, user guest.
@@ -26,5 +26,5 @@ class Services:
 
     @classmethod
     def of(cls, sandbox: Sandbox, addresses: Addresses) -> Services:
-        """Take the addresses of a sandbox that was started."""
+        """Return the addresses of a sandbox that was started."""
         return cls(addresses.amqp_url, addresses.database, addresses.etcd, sandbox)

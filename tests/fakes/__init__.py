@@ -1,1 +1,1 @@
-"""Stand-ins for the adapters; each passes the same contract suite as its real twin."""
+"""Fakes of the adapters; each passes the same contract suite as the real one."""

@@ -1,4 +1,4 @@
-"""Etcd and reservations in it, in memory, for tests of what stands above."""
+"""Etcd and reservations in memory, for tests of the layers above."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from tefmanager.interfaces.etcd import IReservations, IResourceObserver, Reserva
 T = TypeVar("T")
 
 _OPERATION = 50
-"""Bytes of an operation of a transaction beside its path, about: that is below a base."""
+"""Approximate size in bytes of an operation in a transaction, without its path below the base."""
 
 
 class FakeEtcd:
     """The keys below a base, by path such as ``db/ref_count``, for any number of programs.
 
-    ``set`` and ``delete`` are what other programs do.
+    ``set`` and ``delete`` are for other programs.
 
     Attributes:
-        writable: beginnings of the keys that the manager's user may write; None: all.
-        operations: most operations of a transaction, as Etcd's ``--max-txn-ops``.
-        size: most bytes of one, as its ``--max-request-bytes``.
-        owners: the two keys of each name prefix that tell whose its lock keys are.
-        replaced: why it is not what it was, for each time that it was restored.
-        connected: is called when it is restored.
+        writable: prefixes of the keys that the manager's user may write; None: all keys.
+        operations: the most operations in a transaction, like Etcd's ``--max-txn-ops``.
+        size: the most bytes in a transaction, like its ``--max-request-bytes``.
+        owners: for each name prefix, the two keys that say who owns its lock keys.
+        replaced: the reasons why it is not what it was, one for each time that it was restored.
+        connected: called when it is restored.
     """
 
     def __init__(self, keys: Mapping[str, str] | None = None) -> None:
@@ -54,23 +54,23 @@ class FakeEtcd:
         self._watchers: list[Callable[[str], None]] = []
 
     def usual_limits(self) -> None:
-        """Have the limits that Etcd has by itself."""
+        """Set Etcd's default limits."""
         self.operations, self.size = 128, 3 * 2**19
 
     def set(self, path: str, value: str) -> None:
-        """Write a key; who watches is told at once."""
+        """Write a key; watchers are notified at once."""
         self.keys[path] = value
         self._changed(path)
 
     def delete(self, path: str) -> None:
-        """Delete a key, if it is there."""
+        """Delete a key if it exists."""
         self.keys.pop(path, None)
         self._changed(path)
 
     def restore(self, keys: Mapping[str, str], reason: str = "it is older than it was") -> None:
-        """Be what it was once, or another one; whoever is connected is cut off."""
+        """Replace all keys by former or other ones; all connections are cut."""
         self.replaced.append(reason)
-        # Others may look at the same keys.
+        # Others may hold the same dict.
         self.keys.clear()
         self.keys.update(keys)
         for cut in list(self.connected):
@@ -98,16 +98,16 @@ class FakeEtcd:
         return self.writable is None or all(key.startswith(beginnings) for key in keys)
 
     def least_size(self, name: str) -> int:
-        """Return the bytes of the smallest transaction that takes a reference to a resource, about."""
+        """Return the approximate size in bytes of the smallest transaction that takes a reference."""
         compared = sum(_OPERATION + len(path) for path in self.keys if path.startswith(f"{name}/"))
         return compared + 2 * (_OPERATION + len(f"{name}/{tree.REF_COUNT}"))
 
     def watch(self, watcher: Callable[[str], None]) -> None:
-        """Call with the name of a resource whenever one of its keys was touched."""
+        """Call a function with a resource's name whenever one of its keys is written or deleted."""
         self._watchers.append(watcher)
 
     def unwatch(self, watcher: Callable[[str], None]) -> None:
-        """Call no more."""
+        """Stop calling a function."""
         if watcher in self._watchers:
             self._watchers.remove(watcher)
 
@@ -119,7 +119,7 @@ class FakeEtcd:
 
 
 class FakeOwnerKeys:
-    """See `OwnerKeys`; ``alive`` goes by itself, as in Etcd."""
+    """See `OwnerKeys`; ``alive`` expires, as in Etcd."""
 
     def __init__(self, folder: str, clock: IReactorTime) -> None:
         self.folder = folder
@@ -155,15 +155,15 @@ class FakeReservations:
     """Reservations in a `FakeEtcd`.
 
     Args:
-        etcd: where.
-        prefix: the name prefix that lock keys carry.
+        etcd: the keys.
+        prefix: the name prefix in lock keys.
         local_time, wall_time: as for the real ones.
         clock: everything happens in its calls, after ``delay``.
         owner: as for the real ones.
 
     Attributes:
         delay: seconds until a call is answered.
-        calls: reservations that were asked for, in order, as ("reserve" or "release", reservation).
+        calls: all calls in order, as ("reserve" or "release", reservation).
     """
 
     def __init__(
@@ -194,17 +194,17 @@ class FakeReservations:
         self._stopped = False
         self._replaced = len(etcd.replaced)
 
-    # --- what a test can make happen ---
+    # --- for tests ---
 
     def lose(self, reason: str) -> None:
-        """Etcd goes away."""
+        """Take Etcd away."""
         if not self._stopped:
             self._lost = reason
             self._disconnect()
             self._tell_lost(reason)
 
     def come_back(self) -> None:
-        """Etcd is back, and is read, as soon as nobody else uses the lock keys."""
+        """Bring Etcd back; it is read as soon as nobody else uses the lock keys."""
         if not self._stopped:
             Deferred.fromCoroutine(self._owned.hold()).addCallbacks(self._read, self._rival)
 
@@ -240,16 +240,16 @@ class FakeReservations:
         self.lose("the connection was cut")
 
     def leave_unanswered(self, *, took_effect: bool) -> None:
-        """The next call fails with `ReservationsLost` and loses Etcd, having been carried out or not."""
+        """Make the next call fail with `ReservationsLost` and lose Etcd, whether or not it took effect."""
         self._unanswered.append(took_effect)
 
     def take_late(self, reservations: Sequence[Reservation]) -> None:
-        """Carry out a request to reserve that nobody waits for any more."""
+        """Carry out a reservation that nobody waits for any more."""
         for reservation in reservations:
             self._reserve(reservation)
 
     def give_late(self, reservations: Sequence[Reservation]) -> None:
-        """Carry out a request to release that nobody waits for any more."""
+        """Carry out a release that nobody waits for any more."""
         self._release_all(reservations)
 
     # --- IReservations ---
@@ -289,7 +289,7 @@ class FakeReservations:
         self._changing.stop()
         await self._owned.leave()
 
-    # --- how ---
+    # --- inside ---
 
     async def _answered(self, work: Callable[[], T]) -> T:
         self._check()
@@ -326,7 +326,7 @@ class FakeReservations:
         return Granted(reservation.attempt, tuple(sorted((*kept, *planned.counts))))
 
     def _refusal(self, reservation: Reservation) -> Impossible | None:
-        """Return what Etcd refuses, and would refuse again; names without keys do not matter."""
+        """Return why Etcd refuses, and would refuse again, or None; names without keys do not matter."""
         there = sorted(
             n for n in {*reservation.resources} if self._etcd.get(n) or self._locks(reservation.attempt, n)
         )
@@ -408,7 +408,7 @@ class FakeReservations:
 
 
 class _Wanted:
-    """What `plan` wants to know of a reservation."""
+    """What `plan` needs to know about a reservation."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = names

@@ -1,4 +1,4 @@
-"""The store in memory: same words, same refusals, and failures on demand."""
+"""The store in memory: it accepts and refuses the same, and fails on demand."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class FinishedTask:
 
 @dataclass
 class Rows:
-    """What a database holds. A commit works on a copy, which stands only if all of it went well."""
+    """The contents of a database. A commit works on a copy, which counts only if all of it succeeds."""
 
     manager: ManagerRow = field(default_factory=ManagerRow)
     epoch: int = 0
@@ -75,7 +75,7 @@ class Rows:
     stops: dict[str, StopRow] = field(default_factory=dict)
 
     def copy(self) -> Rows:
-        """Return rows that may be changed alone."""
+        """Return an independent copy."""
         return Rows(
             self.manager,
             self.epoch,
@@ -99,14 +99,14 @@ class Breaks(Enum):
 
 
 class FakeDatabase:
-    """What the stores of several managers share.
+    """The database that the stores of several managers share.
 
     Attributes:
-        rows: what was committed; tests may look and change.
+        rows: what was committed; tests may read and change it.
         identity: of the grid.
-        commits: how many have succeeded.
-        breaks: when the next commit is to lose its session, or None; used up by it.
-        full: why nothing can be written, or None: what the real one finds out before a leadership begins.
+        commits: number of successful commits.
+        breaks: when the next commit loses its session, or None; reset by that commit.
+        full: why nothing can be written, or None; a real store finds this out before a leadership begins.
     """
 
     def __init__(self) -> None:
@@ -122,29 +122,29 @@ class FakeDatabase:
         self._gate: Deferred[None] | None = None
 
     def go_away(self, trouble: str) -> None:
-        """End all sessions, and let nobody in until `come_back`."""
+        """End all sessions, and refuse new ones until `come_back`."""
         self._trouble = trouble
         for leadership in list(self._holders.values()):
             leadership.lose(trouble)
         self.notify()
 
     def come_back(self) -> None:
-        """Let managers in again."""
+        """Accept sessions again."""
         self._trouble = None
         self.notify()
 
     def hold(self) -> None:
-        """Let commits wait until `go_on`."""
+        """Make commits wait until `go_on`."""
         self._gate = self._gate or Deferred()
 
     def go_on(self) -> None:
-        """Let commits go on that wait."""
+        """Let waiting commits continue."""
         gate, self._gate = self._gate, None
         if gate is not None:
             gate.callback(None)
 
     def gate(self) -> Deferred[None] | None:
-        """Return what a commit has to wait for."""
+        """Return what a commit has to wait for, or None."""
         if self._gate is None:
             return None
         waiter: Deferred[None] = Deferred()
@@ -169,7 +169,7 @@ class FakeDatabase:
         return leadership
 
     def released(self, lock_name: str, leadership: FakeLeadership) -> None:
-        """Take the lock from a leadership, if it is the one that has it."""
+        """Release the lock, if this leadership has it."""
         if self._holders.get(lock_name) is leadership:
             del self._holders[lock_name]
         self.notify()
@@ -189,7 +189,7 @@ class FakeDatabase:
 
 @implementer(IStore)
 class FakeStore:
-    """One manager's way to a `FakeDatabase`."""
+    """The connection of one manager to a `FakeDatabase`."""
 
     def __init__(self, database: FakeDatabase, lock_name: str = "test") -> None:
         self._database = database
@@ -226,7 +226,7 @@ class FakeLeadership:
         return self._over
 
     def lose(self, reason: str) -> None:
-        """Let the session die, as if its server process had been killed."""
+        """End the session as if its server process had been killed."""
         self._fail(StoreLost(reason))
 
     def on_lost(self, tell: Callable[[StoreLost], None]) -> None:
@@ -450,7 +450,7 @@ def _unread(demand: Iterable[TaskRow]) -> Unread:
 
 
 def _unsettled(rows: Rows) -> list[tuple[int, FinishedTask]]:
-    """Return dead tasks of which nobody has settled what becomes of them, and no later end is known."""
+    """Return dead tasks that nobody has settled and whose guid has no later end."""
     last = {task.row.spec.guid: id for id, task in sorted(rows.history.items())}
     found = [(id, rows.history[id]) for id in sorted(last.values(), reverse=True)]
     return [(id, task) for id, task in found if _is_unsettled(task)]
@@ -462,7 +462,7 @@ def _is_unsettled(task: FinishedTask, guids: Container[str] | None = None) -> bo
 
 
 def _is_listed(rows: Rows, id: int) -> bool:
-    """Tell whether a dead task is not settled, and no task of its guid came after it."""
+    """Tell whether a dead task is not settled, and no task with its guid came after it."""
     task = rows.history[id]
     guid = task.row.spec.guid
     later = [row.spec.id for row, _ in rows.tasks.values() if row.spec.guid == guid]
@@ -517,7 +517,7 @@ def _write_tasks(rows: Rows, changes: Changes) -> None:
 
 
 def _write_copies(rows: Rows, changes: Changes) -> None:
-    """Note what the dead queue has of dead tasks; those that are settled are to have nothing there."""
+    """Record what the dead queue has of dead tasks; those that are settled must have nothing there."""
     for id, copy in changes.copies.items():
         if id in rows.history and rows.history[id].copy is not None:
             rows.history[id] = dataclasses.replace(rows.history[id], copy=copy)
@@ -555,7 +555,7 @@ def _known(table: Container[int], id: int) -> int:
 
 
 def _checked(row: TaskRow) -> TaskRow:
-    """Refuse what the real table's constraints refuse."""
+    """Raise if the real table's constraints would refuse a row."""
     placed = (row.attempt, row.worker)
     match row.state:
         case TaskState.WAITING:

@@ -1,4 +1,4 @@
-"""What the tests against a real RabbitMQ share: a foreign client, a broker's own tool, patience."""
+"""Shared by the tests with a real RabbitMQ: another client, the broker's own tool, waiting."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from tefmanager.interfaces.amqp import Delivery, IDeliveries
 from tests.services import Services
 
 PATIENCE = 45.0
-"""Seconds after which something that others do is taken not to happen."""
+"""Seconds to wait for what others do before a test fails."""
 
 
 P = ParamSpec("P")
 
 
 def awaited(test: Callable[P, Coroutine[Deferred[Any], Any, None]]) -> Callable[P, Deferred[None]]:
-    """Make a test of a coroutine function. A typed twin of pytest-twisted's ``ensureDeferred``."""
+    """Turn a coroutine function into a test. A typed version of pytest-twisted's ``ensureDeferred``."""
 
     @functools.wraps(test)
     def run(*args: P.args, **kwargs: P.kwargs) -> Deferred[None]:
@@ -41,14 +41,14 @@ def awaited(test: Callable[P, Coroutine[Deferred[Any], Any, None]]) -> Callable[
 
 
 def the_reactor() -> Any:
-    """Return the reactor, which is chosen only when the tests begin."""
+    """Return the reactor, which is installed only when the tests begin."""
     from twisted.internet import reactor
 
     return reactor
 
 
 async def until(true: Callable[[], object]) -> None:
-    """Wait for something that happens elsewhere."""
+    """Wait until a condition holds that something else fulfils."""
     deadline = the_reactor().seconds() + PATIENCE
     while not true():
         assert the_reactor().seconds() < deadline, "waited in vain"
@@ -56,12 +56,12 @@ async def until(true: Callable[[], object]) -> None:
 
 
 def endpoint_of(services: Services, **changes: Any) -> AmqpEndpoint:
-    """Return the sandbox's broker, changed as wanted."""
+    """Return the sandbox's broker, with changes."""
     return AmqpEndpoint(**{"port": services.sandbox.rabbitmq.port, **changes})
 
 
 def topology_of(unique: str, *bindings: tuple[str, str]) -> Topology:
-    """Return names that no other test has."""
+    """Return names that no other test uses."""
     return Topology(
         f"{unique}.in", f"{unique}.dead", f"{unique}.rejected", f"{unique}.events", bindings=bindings
     )
@@ -69,7 +69,7 @@ def topology_of(unique: str, *bindings: tuple[str, str]) -> Topology:
 
 @contextmanager
 def foreign_channel(services: Services) -> Iterator[BlockingChannel]:
-    """Yield a channel of a client that is not ours."""
+    """Yield a channel of another client, which uses pika."""
     connection = pika.BlockingConnection(pika.URLParameters(services.amqp_url + "%2f"))
     try:
         yield connection.channel()
@@ -79,7 +79,7 @@ def foreign_channel(services: Services) -> Iterator[BlockingChannel]:
 
 
 def rabbitmqctl(services: Services, *arguments: str) -> str:
-    """Run the broker's tool and return what it prints."""
+    """Run the broker's tool and return its output."""
     broker = services.sandbox.rabbitmq
     own = {"HOME": str(broker.folder), "RUNNING_UNDER_SYSTEMD": ""}
     environment = {**os.environ, **broker.environment(), **own}
@@ -93,7 +93,7 @@ def rabbitmqctl(services: Services, *arguments: str) -> str:
 
 @contextmanager
 def largest_message(services: Services, size: int) -> Iterator[None]:
-    """Let the broker take no larger message for a while; channels read that when they are opened."""
+    """Set the broker's largest message for a while; channels read it when they are opened."""
     change = "application:set_env(rabbit, max_message_size, {}).".format
     before = rabbitmqctl(services, "eval", "rabbit_misc:get_env(rabbit, max_message_size, 0).").strip()
     rabbitmqctl(services, "eval", change(size))
@@ -104,7 +104,7 @@ def largest_message(services: Services, size: int) -> Iterator[None]:
 
 
 class States:
-    """Writes down what a connection's state was said to be."""
+    """Records the states that a connection reported."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[LinkState, str]] = []
@@ -113,17 +113,17 @@ class States:
         self.seen.append((state, detail))
 
     def count(self, state: LinkState) -> int:
-        """Return how often it was said."""
+        """Return how often a state was reported."""
         return sum(1 for seen, _ in self.seen if seen is state)
 
     def details(self, state: LinkState) -> str:
-        """Return all that was said of it."""
+        """Return all details reported with a state."""
         return "\n".join(detail for seen, detail in self.seen if seen is state)
 
 
 @implementer(IDeliveries)
 class Inbox:
-    """Keeps what the consumer hands over."""
+    """Keeps the consumer's deliveries."""
 
     def __init__(self) -> None:
         self.deliveries: list[Delivery] = []
@@ -137,11 +137,11 @@ class Inbox:
 
     @property
     def bodies(self) -> list[bytes]:
-        """The bodies, in their order."""
+        """The bodies, in order."""
         return [delivery.body for delivery in self.deliveries]
 
     async def wait(self, count: int) -> list[Delivery]:
-        """Wait for so many deliveries in all, and return them."""
+        """Wait for so many deliveries in total, and return them."""
         await until(lambda: len(self.deliveries) >= count)
         return self.deliveries
 
@@ -183,5 +183,5 @@ async def publishing(endpoint: AmqpEndpoint, **options: Any) -> AsyncIterator[tu
 
 
 def later(coroutine: Any) -> Deferred[Any]:
-    """Run a coroutine beside others."""
+    """Run a coroutine concurrently."""
     return Deferred.fromCoroutine(coroutine)

@@ -1,4 +1,4 @@
-"""What tests of the demo and of the tutorial share: a place for programs, and what they leave there."""
+"""Shared by the tests of the demo and the tutorial: environments, and what programs leave behind."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from tests.paths import ROOT
 
 
 def child_environment(folder: Path) -> dict[str, str]:
-    """Return variables for a program that is to find this checkout with its plugin, and no settings.
+    """Return variables for a program that must find this checkout with its plugin, and no settings.
 
-    Its temporary files go to a folder in the given one, so that what it leaves behind can be seen.
+    Its temporary files go to a subfolder of the given folder, so that leftovers can be found.
     """
     plugins = folder / "plugins" / "twisted" / "plugins"
     plugins.mkdir(parents=True)
@@ -24,7 +24,7 @@ def child_environment(folder: Path) -> dict[str, str]:
 
 
 def temporary_files(folder: Path) -> Path:
-    """Return the folder for temporary files, which unprivileged servers can reach too."""
+    """Return the folder for temporary files, which unprivileged servers can use too."""
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
     for each in (temporary, folder, *folder.parents):

@@ -9,7 +9,7 @@ from tefmanager.core.waiting.lanes import Lane
 
 @pytest.fixture
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[Lane]:
-    """Return a list to which each look at a lane is added."""
+    """Return a list that records every lane that is looked at."""
     seen: list[Lane] = []
     key = Lane.key
 

@@ -1,4 +1,4 @@
-"""Drives a core as the engine would, with clocks, a broker and an Etcd that do as they are told."""
+"""Drives a core like the engine, with clocks, a broker and an Etcd that a test controls."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ START = datetime(2026, 3, 4, 12, 0)
 
 @dataclass
 class Grid:
-    """A core, one turn for each call, and what came of it.
+    """A core, one turn for each call, and the results.
 
     Attributes:
         confirm: the broker confirms every dispatch at once.
@@ -61,7 +61,7 @@ class Grid:
             self.turn(events.ResourcesRead(dict(self.resources), held))
 
     def on(self, database: FakeDatabase) -> Grid:
-        """Keep rows from now on; only then there is anything that could be unread."""
+        """Keep rows in a database from now on; only then can tasks be unread."""
         self.leadership = database.crown("test")
         return self
 
@@ -79,11 +79,11 @@ class Grid:
         return Moment(1000.0 + self.time, local.timestamp(), local)
 
     def turn(self, *happened: events.Event) -> Grid:
-        """Take events in, and do what the core wants done, until it wants nothing more."""
+        """Take events in, and carry out what the core wants, until it wants nothing more."""
         todo = list(happened)
         while True:
             wanted = self._plan(todo)
-            while self.core.backlog.needs_rows:  # the next turn begins before anything comes of the effects
+            while self.core.backlog.needs_rows:  # the next turn begins before the effects have any result
                 wanted += self._plan([])
             todo = self._carry_out(wanted)
             if not todo:
@@ -106,7 +106,7 @@ class Grid:
         return wanted
 
     def wait(self, seconds: float) -> Grid:
-        """Let time pass, stopping wherever the core wants to look."""
+        """Let time pass, stopping whenever the core has set a timer."""
         until = self.time + seconds
         while (look := self.core.next_look()) is not None and look <= 1000.0 + until:
             self.time = max(self.time, look - 1000.0)
@@ -164,7 +164,7 @@ class Grid:
     # --- what the outside says ---
 
     def submit(self, guid: str, **fields: object) -> Grid:
-        """Let a task come; of type ``t`` unless told otherwise."""
+        """Submit a task; of type ``t`` unless another is given."""
         return self.turn(submitted(guid, **fields))
 
     def say(
@@ -176,7 +176,7 @@ class Grid:
         redelivered: bool = False,
         **more: str | None,
     ) -> Grid:
-        """Let a worker say something; of type ``t`` unless told otherwise."""
+        """Let a worker send a message; of type ``t`` unless another is given."""
         return self.turn(reported(name, status, task, redelivered=redelivered, **more))
 
     def suite(self, command: str, suite: str) -> Grid:
@@ -186,12 +186,12 @@ class Grid:
         return self.turn(events.Commanded(SetState(state)))
 
     def resource(self, name: str, limit: int, **fields: object) -> Grid:
-        """Let somebody make or change a resource."""
+        """Create or change a resource."""
         entry = Resource(name, limit=limit, **fields)  # type: ignore[arg-type]
         self.resources[name] = entry
         return self.turn(events.ResourcesSeen({name: entry}))
 
-    # --- what can be asked ---
+    # --- questions ---
 
     @property
     def guids_sent(self) -> list[str]:
@@ -210,7 +210,7 @@ class Grid:
 
 
 def submitted(guid: str, **fields: object) -> events.TaskSubmitted:
-    """Return that a task came; of type ``t`` unless told otherwise."""
+    """Return the event of a new task; of type ``t`` unless another is given."""
     redelivered = bool(fields.pop("redelivered", False))
     finished = bool(fields.pop("finished", False))
     return events.TaskSubmitted(_task_message(guid, fields), guid.encode(), redelivered, finished)
@@ -219,14 +219,14 @@ def submitted(guid: str, **fields: object) -> events.TaskSubmitted:
 def reported(
     name: str, status: str, task: str | None = None, *, redelivered: bool = False, **more: str | None
 ) -> events.WorkerReported:
-    """Return that a worker said something; of type ``t`` unless told otherwise."""
+    """Return the event of a worker's message; of type ``t`` unless another is given."""
     address = more.get("address") or name
     message = WorkerMessage(name, address, status, more.get("worker_type", "t"), task)
     return events.WorkerReported(message, redelivered)
 
 
 def finish(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine that never has to wait, and return what it does."""
+    """Run a coroutine that never has to wait, and return its result."""
     try:
         coroutine.send(None)
     except StopIteration as stop:

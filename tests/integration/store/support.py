@@ -1,4 +1,4 @@
-"""What the tests of the store on a real PostgreSQL share."""
+"""Shared by the store's tests with a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from tefmanager.store import Store
 
 T = TypeVar("T")
 DEADLINE = 45.0
-"""Seconds after which something that PostgreSQL does is taken not to happen."""
+"""Seconds to wait for what PostgreSQL does before a test fails."""
 
 
 def soon(coroutine: Coroutine[Deferred[Any], Any, T]) -> Deferred[T]:
-    """Run it, and let it fail when it takes too long."""
+    """Run a coroutine, and make it fail if it takes too long."""
     return Deferred.fromCoroutine(coroutine).addTimeout(DEADLINE, reactor)
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait until something outside is so."""
+    """Wait until a condition holds that something else fulfils."""
     for _ in range(int(DEADLINE / 0.02)):
         if condition():
             return
@@ -33,7 +33,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def silent(text: str) -> None:
-    """Take what is being waited for."""
+    """Ignore what is being waited for."""
 
 
 def task(id: int) -> TaskRow:
@@ -48,11 +48,11 @@ def store(database: dict[str, Any], prefix: str, lock_name: str = "", **options:
 
 
 async def told_first(subject: Store) -> list[str]:
-    """Return what a store says it waits for, then let it be."""
+    """Return what a store first reports that it waits for, then stop it."""
     told: list[str] = []
     waiting = Deferred.fromCoroutine(subject.leadership(told.append))
     await until(lambda: bool(told))
-    await deferLater(reactor, 0.1)  # several more attempts, which must not be told again
+    await deferLater(reactor, 0.1)  # several more attempts, which must not be reported again
     waiting.cancel()
     with pytest.raises(CancelledError):
         await waiting

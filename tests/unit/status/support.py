@@ -1,4 +1,4 @@
-"""What a view is made on in unit tests: a manager that has only a core."""
+"""The source of views in unit tests: a manager that has only a core."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tefmanager.inquiry.questions import Question
 
 
 class Source:
-    """A manager as far as it is shown.
+    """A manager as far as views need it.
 
     Attributes:
         asked: questions, with the answers that a test may give.
@@ -23,12 +23,12 @@ class Source:
         self.asked: list[tuple[Question, Deferred[object]]] = []
 
     def command(self, event: Commanded) -> bool:
-        """Keep it, if this one is active."""
+        """Keep the command, if this manager is active."""
         self.commands.append(event)
         return self.core is not None
 
     def ask(self, question: Question) -> Deferred[object] | None:
-        """Keep it, if this one is active."""
+        """Keep the question, if this manager is active."""
         if self.core is None:
             return None
         self.asked.append((question, Deferred()))
