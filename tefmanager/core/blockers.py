@@ -54,7 +54,7 @@ class Blockers:
         entry = self._pool.seen.get(name)
         if entry is None:
             return self._unknown(name)
-        if entry.limit_at(now.local) != 0:
+        if entry.settled.limit_at(now.local) != 0:
             return f"resource {name}", ""
         text = f"resource {name} has the limit 0 now, 1 is needed"
         return f"resource {name}", "; ".join([text, *entry.faults[:FAULTS_TOLD]])

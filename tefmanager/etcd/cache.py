@@ -145,7 +145,10 @@ class Cache:
         self._fields[name] = merged
         if not merged:
             del self._fields[name]
+        known = self._resources.get(name)
         self._parse(name)
+        if self._changing is not None:
+            self._changing.found(known, self._resources.get(name))
         return _present(merged) != _present(before)
 
     def _parse(self, name: str) -> bool:

@@ -2,6 +2,8 @@
 
 Programs write the keys of a window one after the other, some milliseconds apart, and some write defaults
 first that open the resource. So for a moment after each change, the strictest of all recent states counts.
+What was before is not known of everything: the first read, or the one after an outage, may find a window
+half-written.
 """
 
 from __future__ import annotations
@@ -46,6 +48,17 @@ class Changing:
         if after.limit == UNLIMITED and self._is_new(after.name):
             # This may be a default, with the limit still to come.
             self._keep(after.name, replace(after, limit=0))
+
+    def found(self, before: Resource | None, after: Resource | None) -> None:
+        """Take in what a read found, where nothing is known of the changes that led to it.
+
+        Another program may be in the middle of them. So a resource with windows that were not known, or a
+        new one without a limit, is closed for a while.
+        """
+        if after is None or (before is not None and before.windows == after.windows):
+            return
+        if after.windows or after.limit == UNLIMITED:
+            self._keep(after.name, replace(after, available=False))
 
     def _is_new(self, name: str) -> bool:
         """Tell whether a resource was just created, so that its other keys may still be missing."""

@@ -75,6 +75,11 @@ class Observer:
         self.lost.append(reason)
         self._told("lost")
 
+    @property
+    def settled(self) -> bool:
+        """Whether nothing of what it was told may still be in the middle of a change."""
+        return not any(resource.earlier for resource in self.resources.values())
+
     def until(self, predicate: Callable[[], object], seconds: float = PATIENCE) -> Deferred[None]:
         """Fire when the predicate holds."""
         waiter: Deferred[None] = Deferred()

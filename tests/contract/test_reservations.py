@@ -35,11 +35,11 @@ class Managers:
         self._started: list[IReservations] = []
 
     async def start(self, prefix: str = "tef.dev") -> tuple[IReservations, Observer]:
-        """Return new reservations, when they have read everything."""
+        """Return new reservations, when they have read everything, and what they found has settled."""
         reservations, observer = self._twin.reservations(prefix), Observer()
         self._started.append(reservations)
         reservations.start(observer)
-        await observer.until(lambda: "read" in observer.calls)
+        await observer.until(lambda: "read" in observer.calls and observer.settled)
         return reservations, observer
 
     async def stop(self) -> None:

@@ -395,6 +395,8 @@ class FakeReservations:
         return held
 
     def _tell_all(self) -> None:
+        for name, found in self._etcd.all().items():
+            self._changing.found(self._known.get(name), found)
         self._known = {**self._all()}
         if self._observer is not None:
             self._observer.resources_read(self._all(), self._held())

@@ -87,6 +87,11 @@ class Resource(Struct, frozen=True):
         """The number of references that are certainly held now; our own always count."""
         return self.held + self.uncounted
 
+    @property
+    def settled(self) -> Resource:
+        """The same resource without its state a moment ago: as it will be unless it changes again."""
+        return replace(self, earlier=())
+
     def with_own(self, own: int) -> Resource:
         """Return the same resource, given the number of our own lock keys."""
         uncounted = max(0, own - self.held)

@@ -55,6 +55,12 @@ def test_a_resource_that_gives_nothing() -> None:
     assert found == tuple(f"resource {name} has the limit 0 now, 1 is needed" for name in shut_now)
 
 
+def test_a_resource_that_others_are_writing() -> None:
+    """What keeps it closed for less than a second is no blocker."""
+    entry = Resource("r", limit=3, earlier=(Resource("r", limit=3, available=False),))
+    assert warnings(Grid(resources={"r": entry}).say("w", "idle"), "A", resources=["r"]) == ()
+
+
 def test_a_resource_without_an_entry() -> None:
     """It is a blocker only where such resources hold tasks back."""
     grid = Grid(Limits(hold_unknown=True)).say("w", "idle")

@@ -16,15 +16,24 @@ NOON = datetime(2026, 1, 1, 12, 0)
 
 
 class Etcd:
-    """A cache that was read, with a resource of limit 1, and what it tells."""
+    """A cache that was read ``ago`` seconds ago, with one resource, and what it tells."""
 
-    def __init__(self, keys: Mapping[str, str]) -> None:
+    def __init__(self, keys: Mapping[str, str], ago: float = SETTLING) -> None:
         self.clock = Clock()
         self.told: list[str] = []
         self.changing = Changing(self.clock, self._tell)
         self.cache = Cache(changing=self.changing)
-        self._revision = 1
-        self.cache.read_all({"r": {key: Entry(value, 1) for key, value in keys.items()}} if keys else {}, 1)
+        self._revision = 0
+        self.read(keys)
+        self.clock.advance(ago)
+        self.told.clear()
+
+    def read(self, keys: Mapping[str, str]) -> int | None:
+        """Read everything, after others have changed it unseen; return the limit that counts."""
+        self._revision += 1
+        found = {key: Entry(value, self._revision) for key, value in keys.items()}
+        self.cache.read_all({"r": found} if found else {}, self._revision)
+        return self.limit
 
     def _tell(self, names: Iterable[str]) -> None:
         self.told.extend(names)
@@ -104,6 +113,33 @@ def test_other_changes_count_at_once() -> None:
     etcd = Etcd({"ref_limit": "1"})
     assert [etcd.put("ref_limit", limit) for limit in ("5", "-1", "2")] == [5, -1, 2]
     assert etcd.told == []
+
+
+OPEN = {f"windows/1/{key}": value for key, value in WINDOW.items()}
+
+
+@pytest.mark.parametrize(
+    ("windows", "limit"),
+    [(OPEN, UNLIMITED), ({key: OPEN[key] for key in OPEN if "time" in key}, 5)],
+    ids=["half-written", "half-removed"],
+)
+def test_a_read_amid_a_change(windows: Mapping[str, str], limit: int) -> None:
+    """The first read, and one after an outage, may find a window that others are writing or removing."""
+    found = {"ref_limit": "5", **windows}
+    first, later = Etcd(found, ago=0.0), Etcd({"ref_limit": "5"})
+    assert (first.limit, later.limit, later.read(found)) == (0, 5, 0)
+    assert later.put("windows/1/limit", "3", SETTLING) == 3
+    first.clock.advance(SETTLING)
+    assert (first.limit, first.told) == (limit, ["r"])
+
+
+def test_what_a_read_finds_otherwise_counts_at_once() -> None:
+    """A new resource without a limit may get one; a limit alone is whole, and known windows are no news."""
+    new = Etcd({"ref_limit": "-1"}, ago=0.0)
+    assert (new.limit, new.put("ref_limit", "1", SETTLING)) == (0, 1)
+    assert Etcd({"ref_limit": "1"}, ago=0.0).limit == 1
+    assert Etcd({"ref_limit": "1"}).read({"ref_limit": "-1"}) == UNLIMITED
+    assert Etcd({"ref_limit": "1", **OPEN}).read({"ref_limit": "7", **OPEN}) == UNLIMITED
 
 
 def test_nothing_grows() -> None:
