@@ -177,6 +177,11 @@ class DeadCopies:
             self._round_under_way = True
             self._run_aside(self._rounds(), WALK)
 
+    def look_again(self) -> None:
+        """Start a round in passing, unless one is due: a sender may have submitted a dead task again."""
+        if self._timer is None or not self._timer.active():
+            self.look()
+
     async def _rounds(self) -> None:
         while self._round_wanted and not self._unwritten:
             self._round_wanted = False

@@ -171,8 +171,9 @@ class Engine:
         self._effector.connect_anew(reason)
 
     def tidy(self) -> None:
-        """Let the next turn check everything again, and remove some old history after it."""
+        """Let the next turn check everything again; remove some old history, and copies that must go."""
         self._tidy = True
+        self._effector.dead.look_again()
         self.post(events.Pass())
 
     def _fail(self, failure: Failure) -> None:

@@ -33,6 +33,7 @@ class Queue:
         lying: headers and bodies of those that are there.
         held: messages that were sent and are not confirmed.
         walks: how often it was gone through.
+        broken: why a walk comes to no end, or None.
     """
 
     def __init__(self) -> None:
@@ -40,6 +41,7 @@ class Queue:
         self.lying: deque[tuple[Headers, bytes]] = deque()
         self.held: list[tuple[Message, Deferred[Delivered]]] = []
         self.sent = self.walks = 0
+        self.broken: str | None = None
 
     async def send(self, queue: bytes, message: Message, tell: Callable[[str], None]) -> Delivered:
         """See `IPublisher.send`."""
@@ -61,6 +63,8 @@ class Queue:
     ) -> str | None:
         """See `IPublisher.sift`."""
         self.walks += 1
+        if self.broken is not None:
+            return self.broken
         self.lying = deque(each for each in self.lying if not take(Lying(each[1], each[0], b"")))
         return None
 
@@ -131,6 +135,11 @@ class Rig:
         self.dead.look()
         self.turn()
 
+    def resubmit(self, guid: str) -> None:
+        """Let a task's sender submit it once more."""
+        id = self.ids[guid] = max(self.ids.values()) + 1
+        self._commit(Changes(accepted=[(_row(id, guid), guid.encode())]))
+
     def wait(self, seconds: float) -> None:
         """Let time pass."""
         for _ in range(int(seconds)):
@@ -158,6 +167,23 @@ def test_one_copy_until_it_is_settled() -> None:
     rig.dead.look()
     rig.turn()
     assert (rig.queue.walks, rig.queue.sent) == (1, 2)
+
+
+def test_a_dead_task_that_its_sender_submits_again() -> None:
+    """Its copy goes in passing; a walk that was broken off is not begun again before its pause is over."""
+    rig = Rig("a", "b")
+    rig.die("a", "b")
+    rig.resubmit("a")
+    rig.queue.broken = "the connection broke"
+    for _ in range(3):
+        rig.dead.look_again()
+    assert (rig.queue.guids, rig.queue.walks) == (["a", "b"], 1)
+    rig.queue.broken = None
+    rig.wait(PAUSES[0] + 1)
+    assert (rig.queue.guids, rig.queue.walks) == (["b"], 2)
+    rig.resubmit("b")
+    rig.dead.look_again()
+    assert (rig.queue.guids, rig.queue.walks) == ([], 3)
 
 
 def test_a_queue_that_refuses() -> None:
