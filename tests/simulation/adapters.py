@@ -106,7 +106,7 @@ class SimStore:
         if blocker is None:
             inner = self._database.crown(LOCK)
             self._observer.crowned(self._process.name)
-            found = SimLeadership(inner, self._process, self._lease)
+            found = SimLeadership(inner, self._process, self._lease, self._observer)
         else:
             found = blocker
         self._process.hear("database", self._way, hand_over, found, answer)
@@ -119,20 +119,21 @@ class SimLeadership:
     What happens at the database happens even if the client is gone by then.
     """
 
-    def __init__(self, inner: FakeLeadership, process: Process, lease: Lease) -> None:
+    def __init__(self, inner: FakeLeadership, process: Process, lease: Lease, observer: Observer) -> None:
         self.epoch = inner.epoch
         self.life = inner.life
         self._inner = inner
         self._process = process
         self._world = process.world
         self._lease = lease
+        self._observer = observer
         self._heard = self._world.time
         self._over: StoreLost | None = None
         self._watchers: list[Callable[[StoreLost], None]] = []
         self._answers: list[Deferred[Any]] = []
         self._pings = LoopingCall(self._ping)
         self._pings.clock = process
-        inner.on_lost(lambda lost: self._tell(self._fail, lost))
+        inner.on_lost(self._ended)
         process.deaths.append(
             lambda: self._world.later(
                 *GONE, self._world.reach, "database", inner.lose, "the client is gone"
@@ -150,6 +151,12 @@ class SimLeadership:
             self._world.clock.callLater(
                 due - self._world.time, self._world.reach, "database", self._watch_idle
             )
+
+    def _ended(self, lost: StoreLost) -> None:
+        """The lock is free at once; the client learns of that when it can hear, or its lease ends."""
+        if self._over is None:
+            self._observer.excuse(self._process.name, self._heard + LEASE)
+        self._tell(self._fail, lost)
 
     def _tell(self, call: Callable[..., object], *args: object) -> None:
         self._process.hear("database", self._world.way("database"), call, *args)
@@ -214,6 +221,7 @@ class SimLeadership:
         if self._over is not None:
             return
         self._over = lost if isinstance(lost, StoreLost) else StoreLost(repr(lost))
+        self._observer.excuse(self._process.name, self._world.time)
         self._lease.end()
         if self._pings.running:
             self._pings.stop()

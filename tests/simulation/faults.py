@@ -11,7 +11,6 @@ from tefmanager.interfaces.policy import Policy
 from tefmanager.service.manager import Manager
 from tests.fakes.reservations import FakeEtcd
 from tests.fakes.store import Breaks, FakeDatabase
-from tests.simulation.adapters import LEASE
 from tests.simulation.broker import Broker, Stored
 from tests.simulation.etcd import SimReservations
 from tests.simulation.judge import Judge
@@ -248,7 +247,7 @@ class Faults:
 
     def database_away(self, seconds: float) -> None:
         """PostgreSQL is down."""
-        self._end_sessions("the database is down")
+        self.database.go_away("the database is down")
         self.world.later(seconds, seconds, self._database_back)
 
     def _database_back(self) -> None:
@@ -262,15 +261,8 @@ class Faults:
 
     def session_dies(self) -> None:
         """The database ends all sessions."""
-        self._end_sessions("the session was killed")
+        self.database.go_away("the session was killed")
         self.database.come_back()
-
-    def _end_sessions(self, reason: str) -> None:
-        """The lock is free at once; clients without network learn that when their leases end, or later."""
-        self.database.go_away(reason)
-        for process, _, _ in self.managers:
-            if process.cut:
-                self.observer.excuse(process.name, LEASE)
 
     def commit_lost(self, when: str) -> None:
         """The next commit loses its session."""
@@ -390,9 +382,12 @@ class Faults:
             self.world.later(seconds, seconds, self.workers[number].start)
 
     def worker_comes_back(self, number: int, seconds: float) -> None:
-        """A worker says goodbye, and starts again under the same name."""
+        """A worker says goodbye, and starts again under the same name, unless the goodbye would be lost.
+
+        Then its first *ready* would mean that its task is done.
+        """
         worker = self.workers[number]
-        if worker.alive and not worker.ruby:
+        if worker.alive and worker.heard and not worker.ruby:
             worker.leave()
             self.world.later(seconds, seconds, worker.start)
 

@@ -143,9 +143,9 @@ class Observer:
         if manager != self._active:
             self._active, self._since = manager, self._time()
 
-    def excuse(self, manager: str, seconds: float) -> None:
+    def excuse(self, manager: str, until: float) -> None:
         """A manager can't know that it is no longer active: it may act until its lease ends."""
-        self._excused[manager] = self._time() + seconds
+        self._excused[manager] = until
 
     def writes(self, manager: str, where: str) -> None:
         """A manager does something outside that only the active one may do."""

@@ -487,6 +487,7 @@ KILLED = tuple(
     for how in ("settle_dead", "retry_dead")
     for tenths in range(0, 20, 5)
 )
+SENT_AGAIN = (*DEADLY, Step(235.0, "submit_again", ("t0",)))
 RETRIED = (*DEADLY, Step(235.0, "settle_dead_tasks", ("retry_dead",)))
 SLOW = (
     *(Step(0.5, "deafen_worker", (number, 50.0)) for number in (0, 2)),
@@ -666,6 +667,9 @@ MUTATIONS = {
     ),
     "settled and lost": Mutation(acknowledge_at_once, "is dead as before", KILLED[:4]),
     "sent again and lost": Mutation(acknowledge_at_once, "is dead as before", KILLED[4:]),
+    "dead, sent again, and there": Mutation(
+        without(DeadCopies, "look_again"), "is settled, and in the dead queue", (SENT_AGAIN,)
+    ),
     "dead too early": Mutation(die_early, "is dead after 1 attempts"),
     "bad message dropped": Mutation(without_async(Engine, "_reject"), "was not rejected", (GARBAGE,)),
     "bad message copied again": Mutation(forget_copies, "copies in the rejected queue", (FULL,)),

@@ -32,6 +32,10 @@ ONCE_BAD = {
     2144: "the same, at a task that another worker had completed",
     2181: "the same as 444",
     5021: "the judge's rule: two outages with a moment between them are not one",
+    300351: "a dead task's sender submitted it again, and its copy stayed in the dead queue",
+    400749: "a worker's goodbye was lost in the simulation, and it came back: its *ready* ended its task",
+    400841: "Etcd came back while a window was being removed, and the rest of it limited nothing",
+    401599: "the judge's rule: a manager that froze could not hear that its session had broken",
     2211: "a manager that was cut off went on with its lease when its session had been ended",
 }
 

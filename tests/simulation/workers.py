@@ -89,6 +89,11 @@ class SimWorker:
         return self.alive and not self.away and not (self.fetches and self.task is not None)
 
     @property
+    def heard(self) -> bool:
+        """Whether what it says now arrives."""
+        return self.broker.up and not self.away
+
+    @property
     def idle(self) -> bool:
         """Whether it would begin a task at once."""
         well = self.alive and not (self.stuck or self.hung or self.deaf or self.away)
@@ -167,13 +172,13 @@ class SimWorker:
 
     def _flush(self) -> None:
         while self._outbox:
-            if not self.broker.up or self.broker.blocked or self.away:
+            if not self.heard or self.broker.blocked:
                 self._sending = self.world.later(0.5, 1.5, self._flush)
                 return
             self._put(self._outbox.popleft())
 
     def _put(self, message: dict[str, Any]) -> None:
-        if self.broker.up and not self.away:
+        if self.heard:
             arrives = partial(self._arrives, message)
             self.world.in_order(self, *self.world.way("workers"), self.broker.receive, arrives)
 
