@@ -1,6 +1,5 @@
-"""The benchmark: this manager, and task queues of others beside it, measured on the same servers in turn.
+"""The benchmark: measures this manager and other task queues in turn, on the same servers.
 
-`services` has the servers and programs that are measured on, `grid` is our side (the daemon, and
-simulated workers), `peers` the others'. `scenarios` says what is measured, `report` draws tables and
-plots of it.
+`services` contains the servers and programs, `grid` our side (the daemon, and simulated workers), `peers`
+the other task queues. `scenarios` says what is measured; `report` makes tables and plots of the results.
 """

@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: measures, and keeps what came out. ``script/bench`` prepares all it needs."""
+"""``python -m benchmarks``: measures, and stores the results. ``script/bench`` prepares all it needs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(BaseException):
-    """A signal wants it to end."""
+    """A signal asks the benchmark to end."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Do what is asked for, and return the exit status."""
+    """Do what the command line says, and return the exit status."""
     options = _parser().parse_args(arguments)
     quick = ROOT / "build" if options.quick else None
     options.results = options.results or (quick or ROOT / "benchmarks") / "results.json"
@@ -91,7 +91,7 @@ def _measure(options: argparse.Namespace) -> int:
 
 
 def _draw(results: Path, output: Path) -> None:
-    """Draw the page with the Python that has what draws."""
+    """Draw the page with the Python that has matplotlib."""
     from benchmarks.services.bench import PEERS
 
     command = [str(PEERS / "python"), "-m", "benchmarks", "report"]
@@ -99,7 +99,7 @@ def _draw(results: Path, output: Path) -> None:
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
-    for each in _SIGNALS:  # whatever the user's patience, everything is to be removed
+    for each in _SIGNALS:  # however impatient the user is, everything must be removed
         signal.signal(each, signal.SIG_IGN)
     raise Stopped(number)
 

@@ -18,11 +18,11 @@ class Case:
 
     Attributes:
         group: what it is measured for.
-        facts: what tells it from the others of its group.
-        seconds: how long that takes, about.
+        facts: what distinguishes it from the other cases of its group.
+        seconds: about how long it takes.
         headline: name of the number that people see at once.
-        measure: does it.
-        once: in the first round only.
+        measure: measures it.
+        once: only in the first round.
     """
 
     group: str
@@ -34,7 +34,7 @@ class Case:
 
     @property
     def title(self) -> str:
-        """What it is, for people."""
+        """Its description, for people."""
         return f"{self.group}: " + ", ".join(_shown(key, value) for key, value in self.facts.items())
 
 

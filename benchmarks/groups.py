@@ -24,7 +24,7 @@ GROUPS: dict[str, Callable[[Options], Iterator[Case]]] = {
     "resources": sweeps.resource_cases,
     "fairness": fairness.cases,
 }
-"""What makes the cases of each group."""
+"""The function that makes the cases of each group."""
 
 
 def cases_of(names: Iterable[str], options: Options) -> list[Case]:

@@ -1,11 +1,11 @@
-"""Where the daemon's time goes: cProfile on it while a simulated grid keeps it busy.
+"""Runs cProfile on the daemon while a simulated grid keeps it busy.
 
 Prints the functions in which most time was spent, without and with what they call::
 
     python -m benchmarks.profile [--tasks 5000] [--workers 100] [--resources 3] [--lines 30] [--keep FILE]
 
-What is profiled is several times slower, functions that are called often the most: a profile says where
-to look, not what is gained.
+The profiler slows the program down several times, and functions that are called often the most: a profile
+shows where to look, not what is gained.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ORDERS = ("tottime", "cumtime")
 
 
 def profile(bench: Bench, options: argparse.Namespace, path: Path) -> None:
-    """Let the daemon work with its profiler on, and write what that has seen."""
+    """Run the daemon with its profiler on, and write the profile."""
     resources = Resources(each=options.resources, api=options.etcd_api)
     profiler = (f"--profile={path}", "--profiler=cprofile", "--savestats")
     with open_grid(bench, resources, twistd=profiler) as grid:
@@ -44,7 +44,7 @@ def show(path: Path, lines: int) -> None:
 
 
 def main() -> int:
-    """Profile, and print; return the exit status."""
+    """Profile, print, and return the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--tasks", type=int, default=5000)
     parser.add_argument("--workers", type=int, default=100)

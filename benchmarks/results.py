@@ -1,4 +1,4 @@
-"""What was measured, and the JSON file from which tables and plots can be made again. Pure."""
+"""The results, and the JSON file from which tables and plots can be made again. Pure."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Any
 Facts = Mapping[str, str | int]
 
 PERCENT_STEPS = 200
-"""Steps in which a distribution is kept: each half percent, from the least to the most."""
+"""Number of steps in which a distribution is stored: each half percent, from the least to the most."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a case, once.
+    """The result of measuring a case once.
 
     Attributes:
-        values: numbers by name; the name says the unit.
+        values: numbers by name; the name contains the unit.
         series: lists of numbers by name.
     """
 
@@ -33,8 +33,8 @@ class Measurement:
     """A case measured in a round.
 
     Attributes:
-        group: of the case.
-        facts: what tells it from the other cases.
+        group: the case's group.
+        facts: what distinguishes it from the other cases.
         round: counted from 1.
         values, series: see `Outcome`.
     """
@@ -46,16 +46,16 @@ class Measurement:
     series: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def matches(self, group: str, facts: Facts) -> bool:
-        """Tell whether it is of a group and has at least these facts."""
+        """Tell whether it belongs to a group and has at least these facts."""
         return self.group == group and all(self.facts.get(key) == value for key, value in facts.items())
 
 
 @dataclass
 class Results:
-    """All of a run.
+    """All results of a run.
 
     Attributes:
-        machine: what it was measured on, in the order to be shown.
+        machine: the machine and the versions, in the order in which they are shown.
         measurements: in the order in which they were made.
     """
 
@@ -67,16 +67,16 @@ class Results:
         return [each for each in self.measurements if each.matches(group, facts)]
 
     def values(self, name: str, group: str, **facts: str | int) -> list[float]:
-        """Return one number of each of these measurements."""
+        """Return one number from each of these measurements."""
         return [each.values[name] for each in self.find(group, **facts) if name in each.values]
 
     def median(self, name: str, group: str, **facts: str | int) -> float | None:
-        """Return the median of these numbers over the rounds, or None where there are none."""
+        """Return the median of these numbers over the rounds, or None if there are none."""
         values = self.values(name, group, **facts)
         return statistics.median(values) if values else None
 
     def replace(self, new: Results) -> None:
-        """Take in a newer run: of each group that it measured, nothing old remains."""
+        """Add a newer run: it replaces all results of the groups that it measured."""
         groups = {each.group for each in new.measurements}
         self.machine = new.machine
         self.measurements = [
@@ -85,14 +85,14 @@ class Results:
         ]
 
     def save(self, path: Path) -> None:
-        """Write them."""
+        """Write them to a file."""
         lines = ",\n".join(json.dumps(_rounded(asdict(each))) for each in self.measurements)
         machine = json.dumps(self.machine, indent=1, ensure_ascii=False)
         path.write_text(f'{{"machine": {machine},\n"measurements": [\n{lines}\n]}}\n')
 
     @classmethod
     def load(cls, path: Path) -> Results:
-        """Read them; none where there is no file."""
+        """Read them from a file; empty if there is no file."""
         if not path.exists():
             return cls()
         found = json.loads(path.read_text())
@@ -110,13 +110,13 @@ def _rounded(value: Any) -> Any:
 
 
 def distribution(samples: Iterable[float]) -> list[float]:
-    """Return the quantiles of samples in steps of half a percent, least and most included."""
+    """Return the quantiles of samples in steps of half a percent, including least and most."""
     ordered = sorted(samples)
     last = len(ordered) - 1
     return [ordered[round(step * last / PERCENT_STEPS)] for step in range(PERCENT_STEPS + 1)]
 
 
 def percentile(samples: Iterable[float], percent: float) -> float:
-    """Return the sample that so many percent of all do not exceed."""
+    """Return the sample that so many percent of all samples do not exceed."""
     ordered = sorted(samples)
     return ordered[round((len(ordered) - 1) * percent / 100)]

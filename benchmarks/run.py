@@ -1,4 +1,4 @@
-"""A run: all cases once a round, so that what disturbs the machine for a while disturbs all of them."""
+"""Runs all cases once a round, so that a temporary disturbance of the machine affects all of them."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from benchmarks.services import machine
 from benchmarks.services.bench import Bench, Options, open_bench
 
 START = 15.0
-"""Seconds that the servers need to start and stop, about."""
+"""About how many seconds the servers need to start and stop."""
 
 
 @dataclass
 class Run:
-    """What is under way.
+    """A run in progress.
 
     Attributes:
         bench: the servers.
-        screen: for people.
-        results: what came out so far.
-        path: where they are written after each case.
+        screen: shows the progress.
+        results: the results so far.
+        path: the file to which they are written after each case.
         faults: what could not be measured, for people.
     """
 
@@ -56,15 +56,15 @@ class Run:
 
 
 def estimate(cases: Sequence[Case], rounds: int) -> float:
-    """Return the seconds that a run takes, about."""
+    """Return about how many seconds a run takes."""
     return START + sum(case.seconds * (1 if case.once else rounds) for case in cases)
 
 
 def run(cases: Sequence[Case], rounds: int, options: Options, path: Path, console: Console) -> list[str]:
-    """Measure all cases in rounds, and write what came out; return what could not be measured.
+    """Measure all cases in rounds, and write the results; return what could not be measured.
 
-    While it runs, ``path`` with ``.part`` added holds what there is. In the end, of the groups that were
-    measured, the new results take the place of the old ones in ``path``.
+    During the run, ``path`` with ``.part`` added contains the results so far. At the end, the new results
+    replace the old ones in ``path``, for the groups that were measured.
     """
     part = path.with_suffix(".part.json")
     results = Results()

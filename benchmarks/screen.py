@@ -1,4 +1,4 @@
-"""What there is to see meanwhile: what came out so far, what is running, how long it will take."""
+"""The display during a run: results so far, the running case, the time left."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from benchmarks.case import Case
 from benchmarks.results import Outcome
 
 _LATER = 1.0
-"""Seconds by which a bar that is full too early stays short of its end."""
+"""Seconds by which a bar that would be full too early stays short of its end."""
 
 _REFRESH = 2
-"""Times a second that the bars are drawn: it takes time from what is measured."""
+"""How often the bars are drawn per second: drawing takes time from what is measured."""
 
 
 class Screen:
-    """Shows it, with a bar for everything and one for the case that is running."""
+    """Shows the progress, with a bar for the run and one for the running case."""
 
     def __init__(self, console: Console, progress: Progress, all_bar: TaskID, case_bar: TaskID) -> None:
         self._console = console
@@ -29,18 +29,18 @@ class Screen:
         self._case = case_bar
 
     def begin(self, case: Case, round_number: int) -> None:
-        """A case begins to be measured."""
+        """Show that a case begins."""
         title = f"round {round_number}, {case.title}"
         self._progress.reset(self._case, total=None, description=title)
         if not self._console.is_terminal:
             self._console.print(title, end=" … ", highlight=False, soft_wrap=True)
 
     def say(self, text: str) -> None:
-        """Show what is going on in a case."""
+        """Show what happens in a case."""
         self._progress.update(self._case, description=text)
 
     def end(self, case: Case, outcome: Outcome, round_number: int) -> None:
-        """A case was measured."""
+        """Show the result of a case."""
         number = outcome.values[case.headline]
         text = Text.assemble(
             (f"{number:>10,.4g} ", "bold green"), f"{case.headline:<22}", (case.title, "dim")
@@ -48,7 +48,7 @@ class Screen:
         self._done(case, text, f"{number:,.4g} {case.headline}")
 
     def fail(self, case: Case, error: Exception) -> None:
-        """A case could not be measured."""
+        """Show that a case could not be measured."""
         self._done(case, Text(f"{case.title}: {error}", "red"), f"failed: {error}")
 
     def _done(self, case: Case, text: Text, short: str) -> None:

@@ -1,4 +1,4 @@
-"""The core with a simulated clock: tasks that come, take their time on workers, and are done. Pure."""
+"""The core with a simulated clock: tasks are submitted, run for their time, and are completed. Pure."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from tefmanager.protocol.catalogue import RESOURCE_WAIT
 from tests.unit.grid import Grid
 
 NEVER = 1e9
-"""Seconds that nothing simulated lasts."""
+"""More seconds than anything simulated lasts."""
 
 _EPOCH = 1000.0
-"""The simulated grid's monotonic clock at its begin."""
+"""The simulated grid's monotonic clock at the beginning."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A task to be.
+    """A task that will be submitted.
 
     Attributes:
-        guid: names it.
-        seconds: that it takes.
-        fields: of its message, such as ``suite``.
+        guid: its guid.
+        seconds: how long it takes.
+        fields: fields of its message, such as ``suite``.
     """
 
     guid: str
@@ -38,8 +38,8 @@ class Simulated:
     """A grid whose workers take as long for a task as the task says.
 
     Attributes:
-        waited: seconds at which tasks were first in line but for resources for the first time, by guid.
-        began, ended: seconds at which tasks did so, by guid.
+        waited: seconds at which each task was first in line and lacked only resources for the first time.
+        began, ended: seconds at which each task began and ended, by guid.
         on_begin: called with the guid of each task that begins.
     """
 
@@ -62,15 +62,15 @@ class Simulated:
 
     @property
     def now(self) -> float:
-        """Seconds since the begin."""
+        """Seconds since the beginning."""
         return self._grid.time
 
     def at(self, time: float, action: Callable[[], None]) -> None:
-        """Let something happen at a time."""
+        """Schedule an action."""
         heapq.heappush(self._due, (time, next(self._numbers), action))
 
     def submit(self, job: Job) -> None:
-        """Let a task come now."""
+        """Submit a task now."""
         self._jobs[job.guid] = job
         self._grid.submit(job.guid, **job.fields)
         self._begin()
@@ -85,7 +85,7 @@ class Simulated:
         self._pass_to(until)
 
     def _next(self) -> float:
-        """Return when something happens next, outside the core or in it."""
+        """Return when the next thing happens, outside the core or in it."""
         look = self._grid.core.next_look()
         within = NEVER if look is None else max(self.now + 1e-3, look - _EPOCH)
         return min(within, self._due[0][0] if self._due else NEVER)

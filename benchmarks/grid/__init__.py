@@ -1,1 +1,1 @@
-"""Our side of the benchmark: the daemon as it is in production, and a simulated grid."""
+"""Our side of the benchmark: the daemon as in production, and a simulated grid."""

@@ -10,18 +10,18 @@ from tefmanager.amqp.codec import short_text
 from tefmanager.amqp.frames import publish_frames, route
 
 TYPE = "bench"
-"""Type of all tasks and workers."""
+"""The type of all tasks and workers."""
 
 _START = b'{"guid":"b-'
 _DIGITS = slice(len(_START), len(_START) + 8)
 
-# What the Ruby programs put on their messages, flags first: content type, delivery mode 2, priority 0.
+# The properties of the Ruby programs' messages, flags first: content type, delivery mode 2, priority 0.
 _FLAGS = 1 << 15 | 1 << 12 | 1 << 11
 PROPERTIES = struct.pack(">H", _FLAGS) + short_text("application/octet-stream") + b"\x02\x00"
 
 
 def task(number: int, resources: Sequence[str] = (), suite: str | None = None) -> bytes:
-    """Return a task's message; its number stands where `number_of` finds it at once."""
+    """Return a task's message; its number is where `number_of` finds it at once."""
     fields = {
         "type": "task",
         "task_type": TYPE,
@@ -34,12 +34,12 @@ def task(number: int, resources: Sequence[str] = (), suite: str | None = None) -
 
 
 def number_of(body: bytes) -> int:
-    """Return the number of the task that a message is."""
+    """Return the number of the task in a message."""
     return int(body[_DIGITS])
 
 
 def status(name: str, address: str, says: str, worker_type: str = TYPE) -> bytes:
-    """Return what a worker says, as the Ruby programs do."""
+    """Return a worker's message, like those of the Ruby programs."""
     fields = {
         "type": "worker_status",
         "name": name,
@@ -56,5 +56,5 @@ def to_queue(channel: int, queue: str, body: bytes) -> bytes:
 
 
 def names_for(number: int, each: int, names: Sequence[str]) -> list[str]:
-    """Return the resources of a task: so many each, all used alike by tasks that follow each other."""
+    """Return the resources of a task, ``each`` in number; successive tasks use all of them equally."""
     return [names[(number * each + step) % len(names)] for step in range(each)]

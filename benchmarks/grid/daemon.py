@@ -1,4 +1,4 @@
-"""The daemon as an operator runs it: ``twistd -n tef-manager``, its log in a file."""
+"""The daemon as an operator runs it: ``twistd -n tef-manager``, with its log in a file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Daemon:
     Args:
         bench: where it runs.
         prefix: its name prefix.
-        options: of the command ``tef-manager``.
+        options: options of the command ``tef-manager``.
         twistd: further options of twistd.
     """
 
@@ -40,7 +40,7 @@ class Daemon:
         self._starts = 0
 
     def start(self) -> float:
-        """Start it, and return at once the time at which that was."""
+        """Start it, and immediately return the time of the start."""
         self.log.unlink(missing_ok=True)
         self._starts += 1
         began = time.monotonic()
@@ -56,7 +56,7 @@ class Daemon:
         return began
 
     def wait_ready(self, seconds: float = PATIENCE) -> None:
-        """Wait until it leads and takes in messages."""
+        """Wait until it is active and accepts messages."""
         until(self._is_ready, "the manager", seconds)
 
     def _is_ready(self) -> bool:
@@ -65,7 +65,7 @@ class Daemon:
 
     @property
     def program(self) -> Program:
-        """The program, once it was started."""
+        """The program, after it was started."""
         if self._program is None:
             raise BenchmarkError("the manager was not started")
         return self._program
@@ -76,13 +76,13 @@ class Daemon:
         return "\n".join(line[:300] for line in lines[-5:])
 
     def stop(self) -> None:
-        """End it in good order, if it runs."""
+        """Stop it cleanly if it is running."""
         if self._program is not None:
             self._program.stop()
             self._program = None
 
     def kill(self) -> None:
-        """End it as a crash does."""
+        """Kill it, as in a crash."""
         self.program.kill()
         self._program = None
 
@@ -106,7 +106,7 @@ class Tables:
     """The manager's tables, seen from outside.
 
     Args:
-        bench: where the database is.
+        bench: has the database.
         prefix: the manager's name prefix.
     """
 
@@ -128,17 +128,17 @@ class Tables:
         return int(self.run(f"select count(*) from {{{table}}}")[0][0])
 
     def wait(self, table: str, rows: int, seconds: float = PATIENCE, pause: float = 0.01) -> float:
-        """Wait until a table has so many rows, and return when that was."""
+        """Wait until a table has so many rows, and return the time."""
         until(lambda: self.count(table) >= rows, f"{rows} {table}", seconds, pause)
         return time.monotonic()
 
     def drop(self) -> None:
-        """Remove them all."""
+        """Drop all tables."""
         found = self.run("select tablename from pg_tables where tablename like %s", self._prefix + "%")
         for (name,) in found:
             with self._connection.cursor() as cursor:
                 cursor.execute(SQL("drop table {} cascade").format(Identifier(name)))
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._connection.close()

@@ -1,6 +1,6 @@
-"""A client that publishes tasks as fast as pika can, and among them asks for the workers now and then.
+"""A client that publishes tasks as fast as pika can, and now and then asks for the workers.
 
-Prints, as JSON, when it began and ended, and when it asked each time.
+Prints, as JSON, when it began and ended, and the time of each question.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ QUESTION = b'{"type":"get_workers"}'
 def publish(
     channel: pika.adapters.blocking_connection.BlockingChannel, options: argparse.Namespace
 ) -> None:
-    """Publish everything, and tell when that was."""
+    """Publish everything, and print the times."""
     tasks = [bodies.task(number) for number in range(options.count)]
     kind = "application/octet-stream"
     plain = pika.BasicProperties(content_type=kind, delivery_mode=2, priority=0)
@@ -37,7 +37,7 @@ def publish(
 
 
 def main() -> None:
-    """Connect, publish, hang up."""
+    """Connect, publish, close."""
     parser = argparse.ArgumentParser()
     parser.add_argument("url")
     parser.add_argument("queue")

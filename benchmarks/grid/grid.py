@@ -1,4 +1,4 @@
-"""A manager with its simulated grid, from resources to rows, for the length of one measurement."""
+"""A manager with its simulated grid, from resources to rows, for one measurement."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Resources:
     """The resources of a measurement.
 
     Attributes:
-        count: how many there are.
+        count: number of resources.
         limit: most references to each at a time.
-        each: how many each task needs.
-        api: Etcd's interface, ``v2`` or ``v3``.
+        each: how many resources each task needs.
+        api: Etcd's API, ``v2`` or ``v3``.
     """
 
     count: int = 20
@@ -38,7 +38,7 @@ class Resources:
 
 @dataclass(frozen=True)
 class Grid:
-    """What a measurement works with.
+    """The objects that a measurement uses.
 
     Attributes:
         bench: the servers.
@@ -54,7 +54,7 @@ class Grid:
 
     @contextmanager
     def load(self, spec: LoadSpec) -> Iterator[Helper]:
-        """Run a simulated grid. In the end the manager is stopped, and then all queues are removed."""
+        """Run a simulated grid. At the end the manager is stopped, and all queues are removed."""
         errors = self.bench.folder / f"{self.prefix}.load.err"
         helper = Helper("the simulated grid", "benchmarks.grid.load", [spec.to_json()], errors)
         try:
@@ -65,7 +65,7 @@ class Grid:
             helper.stop()
 
     def meter(self, load: Helper) -> Meter:
-        """Measure the CPU that everyone uses from now on."""
+        """Measure the CPU time of all programs from now on."""
         return Meter({**self.bench.roots, "manager": self.daemon.program.root, "load": load.root})
 
     def spec(self, resources: Resources, **fields: object) -> LoadSpec:
@@ -79,7 +79,7 @@ class Grid:
 def open_grid(
     bench: Bench, resources: Resources, *options: str, twistd: Sequence[str] = ()
 ) -> Iterator[Grid]:
-    """Make the resources, and a manager that is not started yet; in the end all of it is removed."""
+    """Create the resources, and a manager that is not started yet; at the end remove everything."""
     prefix = bench.name("grid")
     with ExitStack() as stack:
         etcd = Etcd(bench.etcd, resources.api)

@@ -1,9 +1,9 @@
-"""A helper that is a grid: workers that are done at once, and a client that submits tasks.
+"""A helper that simulates a grid: workers that complete tasks at once, and a client that submits tasks.
 
-It shares the machine's cores with what is measured, so it does as little as it can: it is built on the
-manager's own AMQP protocol (a message consumed costs 7 µs; pika needs 100), all that it will send is made
-before, and it says its three messages to a task in one write. Each worker has a channel, as it has in the
-field, but all channels are on one connection. It takes these lines, and tells events
+It shares the machine's cores with what is measured, so it does as little as possible: it uses the manager's
+own AMQP protocol (consuming a message costs 7 µs; pika needs 100), prepares everything that it will send,
+and sends its three messages about a task in one write. Each worker has a channel, as in the field, but all
+channels are on one connection. It reads these lines, and prints events
 (`benchmarks.services.programs.told`)::
 
     workers    all workers say idle                               → workers
@@ -43,13 +43,13 @@ from tefmanager.amqp.unasked import ChannelEvents
 from tefmanager.config.endpoints import AmqpEndpoint
 
 FIRST_WORKER = 2
-"""Channel of the first worker; the first channel declares, and sends heartbeats."""
+"""The first worker's channel; the channel before it declares queues and sends heartbeats."""
 
 _BEAT_STEP = 0.1
 
 
 class Worker(ChannelEvents):
-    """A worker: takes a task, is done with it, and is idle again."""
+    """A worker that takes a task, completes it at once, and is idle again."""
 
     def __init__(self, load: Load, protocol: AmqpProtocol, number: int, spec: LoadSpec) -> None:
         self._load = load
@@ -59,17 +59,17 @@ class Worker(ChannelEvents):
         self._answer = b"".join(status_frames(spec, number, each, self.channel) for each in says)
 
     def delivered(self, tag: int, redelivered: bool, properties: Properties, body: bytes) -> None:
-        """Note when the task came, and answer."""
+        """Record the task's arrival, and answer."""
         now = time.monotonic()
         self._protocol.transport.write(ack_frames(self.channel, [(tag, False)]) + self._answer)
         self._load.came(bodies.number_of(body), now)
 
 
 class Load:
-    """The grid.
+    """The simulated grid.
 
     Args:
-        spec: what it is to do.
+        spec: what it does.
     """
 
     def __init__(self, reactor: Any, spec: LoadSpec) -> None:
@@ -82,10 +82,10 @@ class Load:
         self._beats = LoopingCall(self._beat)
         self._beaten = 0.0
 
-    # --- coming and going ---
+    # --- beginning and end ---
 
     async def open(self) -> None:
-        """Connect, and make all queues and consumers."""
+        """Connect, and create all queues and consumers."""
         endpoint = AmqpEndpoint(port=self._spec.port, heartbeat=0)
         self._protocol = await connect(self._reactor, endpoint, "workers", client_tls)
         channel = await self._protocol.open_channel(1, ChannelEvents())
@@ -109,7 +109,7 @@ class Load:
         await channel.basic_consume(queue=address, consumer_tag=f"w{number}")
 
     async def close(self) -> None:
-        """Remove all queues, the manager's too."""
+        """Remove all queues, including the manager's."""
         if self._beats.running:
             self._beats.stop()
         channel = self._protocol.channels[1]
@@ -117,10 +117,10 @@ class Load:
         for name in (*ours, self._spec.queue, f"{self._spec.queue}.dead", f"{self._spec.queue}.rejected"):
             await channel.queue_delete(queue=name)
 
-    # --- what it is told ---
+    # --- commands ---
 
     def do(self, line: str) -> None:
-        """Do what a line says."""
+        """Carry out a line of input."""
         {
             "workers": self._all_idle,
             "submit": self._submit,
@@ -138,7 +138,7 @@ class Load:
         self._submitter.start()
 
     def came(self, number: int, now: float) -> None:
-        """Count a task that came to a worker."""
+        """Count a task that arrived at a worker."""
         self._numbers.append(number)
         self._times.append(now)
         if len(self._times) == self._spec.tasks:
@@ -158,7 +158,7 @@ class Load:
         frames = [status_frames(self._spec, number % workers, "idle", 1) for number in due]
         self._protocol.transport.write(b"".join(frames))
 
-    # --- what it saw ---
+    # --- results ---
 
     def _tell(self) -> None:
         sent = self._submitter.sent
@@ -169,13 +169,13 @@ class Load:
 
 
 def status_frames(spec: LoadSpec, number: int, says: str, channel: int) -> bytes:
-    """Return the frames with which a worker says something."""
+    """Return the frames of a worker's message."""
     body = bodies.status(f"{spec.prefix}-{number}", spec.address(number), says)
     return bodies.to_queue(channel, spec.queue, body)
 
 
 class _Lines(LineReceiver):
-    """Takes the lines, and tells when there are no more."""
+    """Reads lines of input, and reports its end."""
 
     delimiter = b"\n"
 
@@ -191,11 +191,11 @@ class _Lines(LineReceiver):
 
 
 async def serve(reactor: Any, spec: LoadSpec) -> None:
-    """Be the grid until the input ends."""
+    """Run the grid until the input ends."""
     load = Load(reactor, spec)
     await load.open()
     lines = _Lines(load)
-    # Not on our own output: it would no longer block, and of a long event a part would be lost.
+    # Not on our own output: that would become non-blocking, and long events would be cut.
     nowhere = os.open(os.devnull, os.O_WRONLY)
     StandardIO(lines, reactor=reactor, stdout=nowhere)  # type: ignore[no-untyped-call, call-arg]
     told(event="open")
@@ -204,7 +204,7 @@ async def serve(reactor: Any, spec: LoadSpec) -> None:
 
 
 def main() -> int:
-    """Run it; return the exit status."""
+    """Run the grid; return the exit status."""
     from twisted.internet import reactor as the_reactor
 
     reactor: Any = the_reactor

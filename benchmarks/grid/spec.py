@@ -1,4 +1,4 @@
-"""What a simulated grid is to do: given to its process as JSON. Pure."""
+"""The description of a simulated grid, passed to its process as JSON. Pure."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ class LoadSpec:
     """A simulated grid.
 
     Attributes:
-        port: of RabbitMQ on loopback.
-        prefix: of the names of all queues.
-        workers: how many; numbered from 0.
-        listen: they have queues and take tasks; else they only send heartbeats.
-        answer: they say *working*, *task_complete* and *idle* to each task; else nothing.
-        tasks: how many are submitted, and after how many that came the work is done.
-        each: resources of each task.
+        port: RabbitMQ's port on loopback.
+        prefix: first part of the names of all queues.
+        workers: number of workers, which are numbered from 0.
+        listen: workers have queues and take tasks; otherwise they only send heartbeats.
+        answer: workers say *working*, *task_complete* and *idle* for each task; otherwise nothing.
+        tasks: number of tasks to submit; the work is done when as many have arrived.
+        each: number of resources of each task.
         names: the resources.
-        window: most tasks that the submitter leaves unconfirmed.
-        rate: tasks that it submits a second whatever comes of them, instead of as many as it can; 0: no.
-        pause: seconds after which a task that came is followed by the next, one at a time; 0: no.
-        bare: tasks go straight to the first worker's queue, past the manager.
-        heartbeat: seconds between the heartbeats of a worker.
+        window: how many unconfirmed tasks the submitter may have.
+        rate: tasks submitted per second, whatever becomes of them; 0: as many as possible.
+        pause: seconds between a task's arrival and the next one, one at a time; 0: no.
+        bare: tasks go directly to the first worker's queue, not to the manager.
+        heartbeat: seconds between two heartbeats of a worker.
     """
 
     port: int
@@ -56,5 +56,5 @@ class LoadSpec:
 
     @classmethod
     def from_json(cls, text: str) -> LoadSpec:
-        """Read it back."""
+        """Return the description in a line of JSON."""
         return cls(**json.loads(text))

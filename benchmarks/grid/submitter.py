@@ -15,9 +15,9 @@ CHANNEL = 1
 
 
 class Submitter(ChannelEvents):
-    """Submits tasks on a connection of its own, each of them persistent and confirmed by the broker.
+    """Submits tasks on a connection of its own, each persistent and confirmed by the broker.
 
-    This one leaves a window of them unconfirmed, and is otherwise as fast as it can be.
+    This one has a window of unconfirmed tasks, and otherwise submits as fast as it can.
 
     Attributes:
         sent: when each task was sent, by number.
@@ -57,7 +57,7 @@ class Submitter(ChannelEvents):
             self.send(room)
 
     def send(self, count: int) -> None:
-        """Send so many, or as many as are left."""
+        """Send so many tasks, or as many as are left."""
         first, self._next = self._next, min(self._next + count, self.spec.tasks)
         now = time.monotonic()
         self._protocol.transport.write(b"".join(self._frames[first : self._next]))
@@ -66,7 +66,7 @@ class Submitter(ChannelEvents):
             self._unconfirmed.add(number + 1)
 
     def confirmed(self, tag: int, multiple: bool, ok: bool) -> None:
-        """Count what the broker has taken."""
+        """Count what the broker has accepted."""
         if not ok:
             raise RuntimeError("the broker has refused a task")
         if multiple:
@@ -79,15 +79,15 @@ class Submitter(ChannelEvents):
             told(event="submitted", first=self.sent[0], last=time.monotonic())
 
     def more(self) -> None:
-        """Send more, if it is time, after something was confirmed."""
+        """Send more tasks, if it is time, after a confirm."""
         self._fill()
 
     def came(self, number: int) -> None:
-        """A task has come to a worker."""
+        """Note that a task has arrived at a worker."""
 
 
 class AtRate(Submitter):
-    """Submits so many a second, whatever becomes of them."""
+    """Submits so many tasks per second, whatever becomes of them."""
 
     def start(self) -> None:
         """Begin."""
@@ -101,24 +101,24 @@ class AtRate(Submitter):
             self.reactor.callLater(max(0.0, due - time.monotonic()), self._step)
 
     def more(self) -> None:
-        """Confirms don't matter here."""
+        """Ignore confirms."""
 
 
 class OneByOne(Submitter):
-    """Submits one, and the next a while after that has come to a worker: the grid is idle each time."""
+    """Submits one task at a time, some time after the last one has arrived: the grid is idle each time."""
 
     def start(self) -> None:
         """Begin."""
         self.send(1)
 
     def more(self) -> None:
-        """Confirms don't matter here."""
+        """Ignore confirms."""
 
     def came(self, number: int) -> None:
-        """Go on."""
+        """Schedule the next task."""
         if self.left:
             self.reactor.callLater(self.spec.pause, self.send, 1)
 
 
 SUBMITTERS: dict[str, type[Submitter]] = {"window": Submitter, "rate": AtRate, "one by one": OneByOne}
-"""The kinds of them, by name."""
+"""All submitters by name."""

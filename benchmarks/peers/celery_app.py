@@ -1,4 +1,4 @@
-"""Celery: RabbitMQ, prefork pool, messages acknowledged when their task is done."""
+"""Celery: RabbitMQ, prefork pool; messages are acknowledged when their task is done."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ app.conf.update(
 
 @app.task(name="bench.task")
 def task(number: int) -> None:
-    """Do nothing, and count."""
+    """Only count."""
     done(number)
 
 

@@ -14,12 +14,12 @@ COUNT = 20
 
 
 def resources_of(number: int) -> dict[str, int] | None:
-    """Return what a task needs, as our tasks do."""
+    """Return what a task needs, the same as our tasks."""
     return {f"r{(number * EACH + step) % COUNT}": 1 for step in range(EACH)} or None
 
 
 def main() -> None:
-    """Submit, and stay until all are done: with the client its tasks would go."""
+    """Submit, and stay until all tasks are done: they would end together with the client."""
     with Client(os.environ["BENCH_SCHEDULER"]) as client:
         futures = []
 

@@ -18,7 +18,7 @@ dramatiq.set_broker(broker)
 
 @dramatiq.actor(queue_name=os.environ["BENCH_QUEUE"], actor_name="task")
 def task(number: int) -> None:
-    """Do nothing, and count."""
+    """Only count."""
     done(number)
 
 

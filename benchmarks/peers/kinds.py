@@ -1,4 +1,4 @@
-"""Who the others are: how their workers are started, and what has to be made and removed for them."""
+"""The other task queues: how their workers are started, and what has to be created and removed for them."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from benchmarks.peers.runner import Peer
 
 SLOTS = "8"
-"""Tasks at a time, for each of them."""
+"""How many tasks each of them runs at a time."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One of the others.
+    """One of the other task queues.
 
     Attributes:
         name: its name.
         app: module of its tasks, before ``_app``.
-        worker: makes the command of its workers from the variables of its programs.
-        prepare: makes what it needs.
+        worker: makes its workers' command from its programs' variables.
+        prepare: creates what it needs.
         clean: removes what it leaves on the servers.
     """
 
@@ -64,18 +64,18 @@ def _dask_processes(variables: Mapping[str, str]) -> Sequence[str]:
 
 
 def _dask(variables: Mapping[str, str], *slots: str) -> Sequence[str]:
-    # Each process has resources of its own: only where there is one, its limits are those of all tasks.
+    # Resources belong to a process: only with a single one do its limits apply to all tasks.
     resources = " ".join(f"r{number}=15" for number in range(20))
     where = variables["BENCH_SCHEDULER"]
     return ("dask", "worker", where, *slots, "--no-dashboard", f"--resources={resources}")
 
 
 def _nothing(peer: Peer) -> None:
-    """Nothing has to be made: it declares its queues by itself."""
+    """Do nothing: it declares its queues by itself."""
 
 
 def _no_trace(bench: Bench, variables: Mapping[str, str]) -> None:
-    """It leaves nothing behind."""
+    """Do nothing: it leaves nothing behind."""
 
 
 def _delete_queues(bench: Bench, variables: Mapping[str, str]) -> None:

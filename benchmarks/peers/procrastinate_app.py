@@ -17,7 +17,7 @@ app = procrastinate.App(
 
 @app.task(name="task")
 async def task(number: int) -> None:
-    """Do nothing, and count."""
+    """Only count."""
     done(number)
 
 

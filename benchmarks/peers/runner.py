@@ -1,4 +1,4 @@
-"""Runs the others: their workers, and the programs that submit to them, on the sandbox's servers."""
+"""Runs the other task queues: their workers, and the programs that submit to them."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from benchmarks.services.bench import PEERS, Bench
 from benchmarks.services.programs import BenchmarkError, Program, environment, until
 
 WARM_UP = 32
-"""Tasks that workers have done before it counts, where they are there before."""
+"""How many tasks workers complete before a measurement, if they are started before it."""
 
 _PATIENCE = 300.0
 
 
 @dataclass
 class Peer:
-    """One of the others, ready to be measured.
+    """One of the other task queues, ready to be measured.
 
     Attributes:
         bench: the servers.
-        kind: which one it is.
-        name: of its queue.
+        kind: which task queue it is.
+        name: the name of its queue.
         variables: for its programs.
-        record: file of what was done.
+        record: file with the completed tasks.
         next: number of the next task.
-        programs: those that run.
+        programs: the running programs.
     """
 
     bench: Bench
@@ -52,23 +52,23 @@ class Peer:
         return program
 
     def start_workers(self) -> None:
-        """Start what does the tasks."""
+        """Start the workers."""
         self.start("worker", *self.kind.worker(self.variables))
 
     def warm_up(self) -> None:
-        """Let the workers do some tasks."""
+        """Let the workers complete some tasks."""
         self.submit(WARM_UP)
         self.wait(WARM_UP)
 
     def submit(self, count: int, pause: float = 0.0) -> Program:
-        """Begin to submit; return the program that does."""
+        """Begin to submit; return the program that submits."""
         first, self.next = self.next, self.next + count
         module = f"benchmarks.peers.{self.kind.app}_app"
         arguments = ("python", "-P", "-m", module, str(first), str(count), f"--pause={pause}")
         return self.start(f"submit{first}", *arguments)
 
     def submitted(self, program: Program) -> dict[str, Any]:
-        """Wait until all are submitted; return when."""
+        """Wait until all tasks are submitted; return the times."""
         until(lambda: self._told(program), "tasks to be submitted", _PATIENCE, 0.02)
         return dict(json.loads(program.output.read_text()))
 
@@ -85,7 +85,7 @@ class Peer:
                 program.check()
 
     def wait(self, count: int) -> list[tuple[int, float]]:
-        """Wait until so many tasks are done in all; return numbers and times. Raises `BenchmarkError`."""
+        """Wait until so many tasks are done in total; return numbers and times. Raises `BenchmarkError`."""
         until(lambda: self._done() >= count, "tasks", _PATIENCE, 0.005)
         time.sleep(0.05)
         found = record.read(self.record)
@@ -98,14 +98,14 @@ class Peer:
         return record.count(self.record)
 
     def stop(self) -> None:
-        """End all of its programs, the last first."""
+        """Stop all of its programs, the last one first."""
         while self.programs:
             self.programs.pop().stop()
 
 
 @contextmanager
 def open_peer(bench: Bench, kind: Kind, *, confirm: bool = False, resources: int = 0) -> Iterator[Peer]:
-    """Prepare one of the others; in the end all of it is removed."""
+    """Prepare one of the other task queues; at the end remove everything."""
     name = bench.name(kind.name)
     path = bench.folder / f"{name}.record"
     variables = environment(

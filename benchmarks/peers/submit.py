@@ -1,4 +1,4 @@
-"""What all programs that submit have in common: how many, how fast, and what they tell in the end."""
+"""What all submitting programs share: number and rate of tasks, and the output at the end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 
 def submit(send: Callable[[int], object], finish: Callable[[], object] = lambda: None) -> None:
-    """Submit tasks, tell when, and wait for whatever must still happen.
+    """Submit tasks, print the times, and wait for whatever must still happen.
 
     Prints the times of all tasks, or of the first and the last one, as a line of JSON.
     """

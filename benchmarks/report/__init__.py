@@ -1,1 +1,1 @@
-"""Tables and plots of what was measured. Standard library and matplotlib only."""
+"""Tables and plots of the results. Uses only the standard library and matplotlib."""

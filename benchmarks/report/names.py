@@ -1,4 +1,4 @@
-"""What the rows of tables and the bars and lines of plots are called, and what they stand for."""
+"""The names of tables' rows and of plots' bars and lines, with the measurements that they show."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Row:
 
     Attributes:
         name: for people.
-        facts: of the measurements that it stands for.
+        facts: facts of the measurements that it shows.
     """
 
     name: str
@@ -22,7 +22,7 @@ class Row:
 
     @property
     def ours(self) -> bool:
-        """Whether it is the manager's."""
+        """Whether it shows the manager."""
         return self.facts.get("who") == US
 
 
@@ -62,7 +62,7 @@ OTHERS = (
     DASK_PROCESSES,
     DASK_PROCESSES_RESOURCES,
 )
-"""The others, as they were measured."""
+"""The other task queues, as they were measured."""
 
 BARS = (
     *(_ours(workers, 0) for workers in (8, 20, 100, 400)),
@@ -70,7 +70,7 @@ BARS = (
     *(_ours(workers, 3, "v2") for workers in (8, 100)),
     *OTHERS,
 )
-"""All that throughput was measured of."""
+"""All configurations for which throughput was measured."""
 
 IDLE = tuple(
     Row(f"tef-manager, {name}", {"who": US, "what": "idle", "resources": each})
@@ -94,4 +94,4 @@ IDLE_OTHERS = tuple(
 )
 
 LATENCIES = (*IDLE, *BUSY, ROUND_TRIP, *IDLE_OTHERS)
-"""All whose distribution is drawn."""
+"""All configurations whose latencies are drawn."""

@@ -1,6 +1,6 @@
 """Writes ``performance.md`` from ``page.md``, in which braces stand for tables and plots.
 
-A section whose heading names, in a comment, a group that was not measured is left out.
+A section is left out if its heading names, in a comment, a group that was not measured.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ class Page:
     """The page.
 
     Attributes:
-        results: what was measured.
-        output: folder to write it into; plots go into ``performance`` there.
+        results: the results.
+        output: folder for the page; plots go into ``performance`` there.
     """
 
     results: Results
     output: Path
 
     def text(self) -> str:
-        """Return it, with its plots drawn."""
+        """Return the text, after drawing its plots."""
         head, *sections = TEMPLATE.read_text().split("\n## ")
         return "\n## ".join([self._head(head), *filter(None, map(self._section, sections))])
 
@@ -57,7 +57,7 @@ class Page:
 
 
 def write(results: Path, output: Path) -> None:
-    """Write the page of some results into a folder."""
+    """Write the page for some results into a folder."""
     output.mkdir(parents=True, exist_ok=True)
     path = output / "performance.md"
     path.write_text(Page(Results.load(results), output).text())

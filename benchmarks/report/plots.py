@@ -1,4 +1,4 @@
-"""The plots, one function each; it returns whether there is anything to draw."""
+"""The plots, one function each, which returns whether there was anything to draw."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RATE = "tasks/s"
 
 
 def throughput(results: Results, folder: Path) -> bool:
-    """Bars: tasks a second, end to end and draining."""
+    """Bars: tasks per second, end to end and draining."""
     rows = [row for row in BARS if results.values(RATE, "throughput", how="end to end", **row.facts)]
     if not rows:
         return False
@@ -57,7 +57,7 @@ def _bar(axes: Any, results: Results, row: Row, place: int) -> None:
 
 
 def latency(results: Results, folder: Path) -> bool:
-    """Distributions: how many of the tasks have begun after so many milliseconds."""
+    """Distributions: the share of tasks that have begun after so many milliseconds."""
     lines = [(row, quantiles) for row in LATENCIES if (quantiles := _quantiles(results, row.facts))]
     if not lines:
         return False
@@ -89,7 +89,7 @@ _COLOURS = (
 
 
 def _quantiles(results: Results, facts: Mapping[str, str | int]) -> list[float]:
-    """Return the median over the rounds of each quantile."""
+    """Return the median of each quantile over the rounds."""
     found = [each.series["ms"] for each in results.find("latency", **facts)]
     return [statistics.median(step) for step in zip(*found, strict=True)]
 
@@ -98,7 +98,7 @@ def _quantiles(results: Results, facts: Mapping[str, str | int]) -> list[float]:
 
 
 def backlog(results: Results, folder: Path) -> bool:
-    """Lines: rate, start and memory against the number of waiting tasks."""
+    """Lines: rate, start and memory by the number of waiting tasks."""
     found = results.find("backlog")
     if not found:
         return False
@@ -115,7 +115,7 @@ def backlog(results: Results, folder: Path) -> bool:
 
 
 def workers(results: Results, folder: Path) -> bool:
-    """Lines: rate against the number of workers."""
+    """Lines: rate by the number of workers."""
     facts = {"how": "end to end", "api": "v3"}
     found = [*results.find("workers", **facts), *results.find("throughput", **facts)]
     if not found:
@@ -137,7 +137,7 @@ def workers(results: Results, folder: Path) -> bool:
 
 
 def resources(results: Results, folder: Path) -> bool:
-    """Lines: rate against the resources of each task, and against how many there are."""
+    """Lines: rate by the number of resources of each task, and by the number of all resources."""
     found = results.find("resources")
     if not found:
         return False
@@ -167,7 +167,7 @@ def _from_zero(axes: Any) -> None:
 def _line(
     axes: Any, found: list[Measurement], fact: str, name: str, colour: str, label: str | None = None
 ) -> None:
-    """Draw medians, with a shade from the least to the most."""
+    """Draw medians, with a shaded area from the least to the most."""
     at = sorted({int(each.facts[fact]) for each in found})
     values = [[each.values[name] for each in found if each.facts[fact] == place] for place in at]
     axes.plot(at, [statistics.median(each) for each in values], "o-", color=colour, label=label)
@@ -213,7 +213,7 @@ def _waits(axes: Any, one: Measurement, colour: str) -> None:
 
 
 def intake(results: Results, folder: Path) -> bool:
-    """Line: the daemon's memory while tasks pour in."""
+    """Line: the daemon's memory while many tasks arrive."""
     found = results.find("intake")
     if not found:
         return False
@@ -237,4 +237,4 @@ PLOTS: dict[str, Callable[[Results, Path], bool]] = {
     "fairness": fairness,
     "intake": intake,
 }
-"""What draws each plot, by the name of its file."""
+"""The function that draws each plot, by the name of its file."""

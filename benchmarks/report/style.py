@@ -1,4 +1,4 @@
-"""How all plots look, and where they are kept."""
+"""The style of all plots, and their files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OTHERS = "#b9612b"
 OTHERS_LIGHT = "#e8b893"
 GREY = "#777777"
 SEVERAL = (OURS, "#d1742f", "#3c8d40", "#8d4fa8", "#777777", "#b5a12c")
-"""Colours of lines that are told apart by nothing else."""
+"""Colours of lines that differ only in colour."""
 
 DPI = 150
 
@@ -56,5 +56,5 @@ def figure(folder: Path, name: str, width: float, height: float, columns: int = 
 
 
 def thousands(axis: Any) -> None:
-    """Write the numbers of an axis as 1,000."""
+    """Write an axis's numbers as 1,000."""
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))

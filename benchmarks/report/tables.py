@@ -42,7 +42,7 @@ def plain_table(texts: Mapping[str, str]) -> str:
 
 
 def number(value: float) -> str:
-    """Return a number with three digits that count, or all of them before the point."""
+    """Return a number with three significant digits, or all digits before the point."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
@@ -62,7 +62,7 @@ def ratio(value: float | None, base: float | None) -> str:
 
 
 def throughput(results: Results) -> str:
-    """Return all rates, and how many times Celery's each is."""
+    """Return all rates, each also as a multiple of Celery's."""
     celery = results.median(RATE, "throughput", how="end to end", **CELERY.facts)
     rows = []
     for row in BARS:
@@ -76,7 +76,7 @@ def throughput(results: Results) -> str:
 
 
 def compared(results: Results) -> str:
-    """Return how our rates compare with each of the others that is like it."""
+    """Return our rates compared with those of each comparable task queue."""
     pairs = [
         *((_ours(100), other) for other in OTHERS if not other.facts["resources"]),
         *((_ours(20), other) for other in (CELERY, CELERY_CONFIRMED, PROCRASTINATE)),
@@ -106,7 +106,7 @@ def _ours(workers: int, resources: int = 0) -> Row:
 
 
 def cpu(results: Results) -> str:
-    """Return the milliseconds of CPU that a task costs everyone, and the rates that this allows at most."""
+    """Return the CPU milliseconds per task of each program, and the highest rates that they allow."""
     names = ("manager", "rabbitmq", "postgresql", "etcd", "load")
     cores = int(results.machine["cores"])
     rows = []
@@ -121,7 +121,7 @@ def cpu(results: Results) -> str:
 
 
 def latency(results: Results) -> str:
-    """Return medians and 99th percentiles, and what they are of a round trip and a commit."""
+    """Return medians and 99th percentiles, also as multiples of a round trip and a commit."""
     trip = results.median(MEDIAN, "latency", **ROUND_TRIP.facts)
     commit = results.median(MEDIAN, "latency", **COMMIT.facts)
     base = None if trip is None or commit is None else trip + commit
@@ -199,7 +199,7 @@ def resources(results: Results) -> str:
 
 
 def fairness(results: Results) -> str:
-    """Return how long a task of three resources waits at most, for each patience."""
+    """Return how long a task with three resources waits at most, for each patience."""
     rows = []
     for one in results.find("fairness", what="patience"):
         patience = int(one.facts["patience"])
@@ -212,7 +212,7 @@ def fairness(results: Results) -> str:
 
 
 def intake(results: Results) -> str:
-    """Return what happened while tasks poured in."""
+    """Return what happened while many tasks arrived."""
     names = {
         "tasks/s published alone": "published without a manager, tasks/s",
         "tasks/s published": "published with the manager running, tasks/s",
@@ -229,7 +229,7 @@ def intake(results: Results) -> str:
 
 
 def heartbeats(results: Results) -> str:
-    """Return what workers cost that only send heartbeats."""
+    """Return the cost of workers that only send heartbeats."""
     rows = [
         (name, spread(results.values(key, "heartbeats")))
         for name, key in (("CPU, % of a core", "% of a core"), ("memory at most, MB", "MB, most"))
@@ -257,4 +257,4 @@ TABLES: dict[str, Callable[[Results], str]] = {
         intake,
     )
 }
-"""What makes each table, by its name in ``page.md``."""
+"""The function that makes each table, by its name in ``page.md``."""

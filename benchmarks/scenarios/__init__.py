@@ -1,1 +1,1 @@
-"""What is measured, a module for each group of cases."""
+"""What is measured, with a module for each group of cases."""

@@ -1,12 +1,12 @@
-"""What a long queue costs: 0 to 1,000,000 waiting tasks, of which 90 % can't go on.
+"""The cost of a long queue: 0 to 1,000,000 waiting tasks, of which 90 % can't run.
 
-Those are first in line by their priority, and each needs one of 500 resources, all of which are closed.
-The others need none. All belong to 1,000 suites. The tasks are written into the manager's tables while it
-is stopped; workers have said that they are idle before it starts. So the time to the first dispatch has
-all in it: the start of Python, reading the rows, making the lanes.
+Those are first in line by their priority, and each needs one of 500 closed resources. The others need none.
+All belong to 1,000 suites. The tasks are written into the manager's tables while it is stopped; workers
+have said that they are idle before it starts. So the time to the first dispatch includes everything: the
+start of Python, reading the rows, building the lanes.
 
-The rate is that of the arrivals at workers after the first few hundred: of as many tasks whatever the
-backlog, each of them dispatched, worked on and completed.
+The rate is that of the arrivals at workers after the first few hundred. It is measured with the same number
+of tasks whatever the backlog; each is dispatched, worked on and completed.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from generate_series(%s, %s) as number
 
 
 def cases(options: Options) -> Iterator[Case]:
-    """Go through the cases."""
+    """Iterate over the cases."""
     tasks = options.scaled(3000, 100)
     for size in SIZES:
         if size <= QUICK or not options.quick:
@@ -67,7 +67,7 @@ def _case(size: int, tasks: int) -> Case:
 def _measure(bench: Bench, size: int, tasks: int) -> Outcome:
     skipped = min(_SKIPPED, tasks // 5)
     with open_grid(bench, Resources()) as grid:
-        grid.daemon.start()  # it makes the tables
+        grid.daemon.start()  # the manager creates the tables
         grid.daemon.wait_ready()
         grid.daemon.stop()
         bench.say(f"{size:,} rows are written")
@@ -84,7 +84,7 @@ def _values(grid: Grid, load: Helper, skipped: int) -> dict[str, float]:
     began = grid.daemon.start()
     load.wait("worked", 120)
     now, peak = memory(grid.daemon.program.pid)
-    grid.daemon.kill()  # it would go on with what is left
+    grid.daemon.kill()  # it would continue with the remaining tasks
     load.tell("samples")
     arrivals = load.wait("samples")["arrivals"]
     rate = (len(arrivals) - skipped) / (arrivals[-1] - arrivals[skipped - 1])
@@ -92,7 +92,7 @@ def _values(grid: Grid, load: Helper, skipped: int) -> dict[str, float]:
 
 
 def _fill(grid: Grid, size: int, tasks: int) -> None:
-    """Write the waiting tasks: nine of ten are parked, and there are at least so many others."""
+    """Write the waiting tasks: nine of ten are parked, and at least so many are not."""
     parked = size * _PARKED_OF_TEN // 10
     runnable = max(size - parked, tasks)
     grid.tables.run("select setseed(0.42)")
@@ -101,7 +101,7 @@ def _fill(grid: Grid, size: int, tasks: int) -> None:
     _insert(grid, "'{}'::text[]", 1, parked + 1, parked + runnable)
     grid.tables.run("update {manager} set task_ids = %s", parked + runnable + 1)
     grid.tables.run("analyze {tasks}")
-    grid.tables.run("checkpoint")  # or it would fall into the measurement
+    grid.tables.run("checkpoint")  # otherwise it would happen during the measurement
 
 
 def _insert(grid: Grid, resources: str, priority: int, first: int, last: int) -> None:

@@ -1,9 +1,9 @@
-"""Who goes first, simulated: the manager's core with a clock of its own, and no servers.
+"""Who goes first: a simulation of the manager's core with its own clock, without servers.
 
 *Suites*: 10 workers; a suite of many tasks, two that come later, and one of higher priority. *Patience*:
 resources that are always in use by tasks that need one of them, with one more waiting for each; and one
-task that needs three at once. From when it is first in line but for resources, it must not wait longer
-than the patience and the longest task that runs. A fourth resource, which it does not need, must stay in
+task that needs three at once. Once it is first in line and lacks only resources, it must not wait longer
+than the patience plus the longest running task. A fourth resource, which it does not need, must stay in
 use.
 """
 
@@ -33,13 +33,13 @@ SUITES = {
     "third": (120.0, 120, 1),
     "urgent": (260.0, 30, 5),
 }
-"""Time at which each suite comes, its tasks, their priority."""
+"""For each suite: when it comes, its number of tasks, and their priority."""
 
 TOGETHER = (120.0, 250.0)
-"""Seconds in which the first three share."""
+"""Seconds during which the first three suites share the workers."""
 
 PATIENCES = (10, 30, 60, 3600)
-"""Seconds; the last is more than a story lasts, so that it is as good as none."""
+"""Seconds; the last one is longer than a simulation, so it is the same as none."""
 
 SHORTEST, LONGEST = 5.0, 20.0
 
@@ -52,7 +52,7 @@ _STORIES = 25
 
 
 def cases(options: Options) -> Iterator[Case]:
-    """Go through the cases."""
+    """Iterate over the cases."""
     yield Case(GROUP, {"who": US, "what": "suites"}, 1, SHARE, _suites, once=True)
     stories = 5 if options.quick else _STORIES
     for patience in PATIENCES:
@@ -101,11 +101,11 @@ def _starts(grid: Simulated, suite: str) -> Iterator[float]:
 
 
 class Stream:
-    """A story: always one task waits for each resource, and one comes that needs three.
+    """A simulation: one task always waits for each resource, and one task comes that needs three.
 
     Args:
-        seed: of how long each task takes.
-        patience: of the manager.
+        seed: decides how long each task takes.
+        patience: the manager's patience.
     """
 
     def __init__(self, seed: int, patience: float) -> None:
@@ -115,7 +115,7 @@ class Stream:
         self._count = 0
 
     def tell(self) -> tuple[float, float]:
-        """Return how long the task was first in line, and which part of the other resource was in use."""
+        """Return how long the task was first in line, and the share of the other resource in use."""
         for name in _ALL:
             for _ in range(_LIMIT + 1):
                 self._come(name)

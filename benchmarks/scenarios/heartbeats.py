@@ -1,4 +1,4 @@
-"""What 2,000 workers cost that do nothing but send a heartbeat every 20 seconds."""
+"""The cost of 2,000 workers that only send a heartbeat every 20 seconds."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SETTLE = 5.0
 
 
 def cases(options: Options) -> Iterator[Case]:
-    """Go through the cases."""
+    """Iterate over the cases."""
     span = 5.0 if options.quick else _SECONDS
     facts: Facts = {"who": US, "workers": WORKERS}
     yield Case(GROUP, facts, 10 + span, SHARE, lambda bench: _measure(bench, span))

@@ -1,11 +1,11 @@
 """What happens when somebody publishes 100,000 tasks as fast as one pika process can.
 
-There are workers, but none of their type: the manager takes them in and writes them. Its rate is compared
-with that of the same process publishing to a queue that nobody consumes. After every 1,000 tasks the
-process asks for the workers; since all messages stand in one queue, the answer can't come before the
-tasks ahead of it were taken in. What counts is how much later than these it comes: the time from the
-moment at which the manager took in the task just before the question (the row says it) to the answer.
-That is to be compared with the mean length of a turn.
+There are workers, but none of their type: the manager accepts the tasks and writes them. Its rate is
+compared with that of the same process publishing to a queue without consumers. After every 1,000 tasks the
+process asks for the workers. Since all messages are in one queue, the answer can't come before the tasks
+ahead of it were accepted. What counts is how much later it comes: the time from the moment at which the
+manager accepted the task just before the question (the row says it) to the answer. Compare it with the mean
+length of a turn.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _LONGEST = 300.0
 
 
 def cases(options: Options) -> Iterator[Case]:
-    """Go through the cases."""
+    """Iterate over the cases."""
     tasks = options.scaled(TASKS, 2000)
     yield Case(
         GROUP, {"who": US, "tasks": tasks}, 12 + tasks / 2500, RATE, lambda bench: _measure(bench, tasks)
@@ -63,7 +63,7 @@ def _measure(bench: Bench, tasks: int) -> Outcome:
             watch = Watch(grid, connection.channel(), tasks)
             watch.register()
             values, series = watch.run()
-            grid.daemon.kill()  # with so many tasks waiting there is nothing to be learnt from its stopping
+            grid.daemon.kill()  # stopping it with so many waiting tasks would show nothing
             _remove(connection, grid)
     return Outcome({ALONE: alone, RATIO: values[RATE] / alone, **values}, series)
 
@@ -102,14 +102,14 @@ def _remove(connection: pika.BlockingConnection, grid: Grid) -> None:
 
 @dataclass
 class Watch:
-    """Watches the manager while tasks pour in.
+    """Watches the manager while many tasks arrive.
 
     Attributes:
         grid: the manager.
         channel: for answers.
-        tasks: how many are to come.
+        tasks: number of tasks to be published.
         answered: unix times of the answers, by the number of tasks before the question.
-        times, sizes: of samples of the manager's memory: seconds from the begin, and MB.
+        times, sizes: samples of the manager's memory: seconds from the beginning, and MB.
     """
 
     grid: Grid
@@ -120,14 +120,14 @@ class Watch:
     sizes: list[float] = field(default_factory=list)
 
     def register(self) -> None:
-        """Let some workers be there that can do nothing of this."""
+        """Register some workers that can do none of these tasks."""
         for number in range(_WORKERS):
             body = bodies.status(f"other-{number}", f"{self.grid.prefix}.none", "idle", "other")
             self.channel.basic_publish("", f"{self.grid.prefix}.manager", body)
         self.grid.tables.wait("workers", _WORKERS)
 
     def run(self) -> tuple[dict[str, float], dict[str, list[float]]]:
-        """Let the tasks come, until all are taken in; return values and series."""
+        """Publish the tasks and wait until all are accepted; return values and series."""
         turns, began = self._turns(), time.monotonic()
         program = self._start()
         try:

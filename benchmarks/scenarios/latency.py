@@ -1,7 +1,7 @@
 """Milliseconds from a task's publishing to its arrival at a worker: idle, and under a steady load.
 
-Beside it, in the same round: a message published and consumed through the same broker by the same client,
-with nobody between; a commit of one row in PostgreSQL; and a transaction of three keys in Etcd.
+Measured in the same round for comparison: a message that the same client publishes and consumes directly
+through the same broker; a commit of one row in PostgreSQL; and a transaction of three keys in Etcd.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ QUANTILES = "ms"
 IDLE = "idle"
 
 RATE = 300
-"""Tasks a second of the steady load."""
+"""Tasks per second of the steady load."""
 
 PAUSE = 0.02
-"""Seconds from one task to the next in an idle grid."""
+"""Seconds between two tasks in an idle grid."""
 
 IDLE_WORKERS = 8
 BUSY_WORKERS = 100
 
 _SECONDS = 20
 _FIRST = 50
-"""Tasks that do not count: everything is cold."""
+"""How many tasks are ignored at the beginning, while caches are cold."""
 
 Timed: TypeAlias = Callable[[Bench, int], Sequence[float]]
-"""Does something so often, and returns the milliseconds of each time."""
+"""Does something so many times, and returns the milliseconds of each."""
 
 
 def cases(options: Options) -> Iterator[Case]:
-    """Go through the cases."""
+    """Iterate over the cases."""
     tasks = options.scaled(350)
     seconds = 3 + tasks * 0.028
     for what, measure in (
@@ -65,7 +65,7 @@ def cases(options: Options) -> Iterator[Case]:
 
 
 def _outcome(samples: Sequence[float]) -> Outcome:
-    """Return what becomes of samples in milliseconds, of which the first do not count."""
+    """Return the outcome for samples in milliseconds, ignoring the first ones."""
     counted = samples[min(_FIRST, len(samples) // 5) :]
     values = {MEDIAN: percentile(counted, 50), P99: percentile(counted, 99), "samples": float(len(counted))}
     return Outcome(values, {QUANTILES: distribution(counted)})
@@ -99,7 +99,7 @@ def _samples(grid: Grid, resources: Resources, **fields: float) -> Sequence[floa
         return list(load.wait("samples")["milliseconds"])
 
 
-# --- with nobody between ---
+# --- directly ---
 
 
 def _counted(measure: Timed, tasks: int) -> Measure:

@@ -1,8 +1,8 @@
-"""Tasks a second of the others, in the same two ways as ours.
+"""Tasks per second of the other task queues, measured in the same two ways as ours.
 
-*End to end* is from the first submit to the end of the last task, workers being there and warm.
-*Draining* is with all tasks submitted before the workers start, from the start of the first task to the
-end of the last one: what a program needs to start does not count.
+*End to end* is from the first submit to the end of the last task, with workers running and warm.
+*Draining*: all tasks are submitted before the workers start; from the start of the first task to the end of
+the last one. The time that a program needs to start does not count.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from benchmarks.services.bench import Bench, Options
 
 @dataclass(frozen=True)
 class Contender:
-    """One of the others, set up in one way.
+    """One of the other task queues in one configuration.
 
     Attributes:
-        kind: which one.
-        speed: tasks a second, about; of slow ones fewer tasks are measured.
+        kind: which task queue.
+        speed: about how many tasks per second; slow ones are measured with fewer tasks.
         confirm: each submit is confirmed by the broker.
-        resources: each task needs so many.
+        resources: how many resources each task needs.
     """
 
     kind: Kind
@@ -37,7 +37,7 @@ class Contender:
 
     @property
     def facts(self) -> dict[str, str | int]:
-        """What tells it from the others."""
+        """What distinguishes it from the others."""
         kinds = {CELERY: self.confirm, DRAMATIQ: self.confirm}
         safe = "confirmed" if kinds.get(self.kind, self.kind is PROCRASTINATE) else "unconfirmed"
         return {"who": self.kind.name, "submits": safe, "resources": self.resources}
@@ -57,7 +57,7 @@ CONTENDERS = (
 
 
 def cases(options: Options) -> Iterator[Case]:
-    """Go through the cases."""
+    """Iterate over the cases."""
     for contender in CONTENDERS:
         tasks = options.tasks if contender.speed > 450 else max(50, options.tasks * 2 // 5)
         for how in (END_TO_END, DRAINING):

@@ -1,7 +1,7 @@
-"""Tasks a second against the number of workers, of resources each task needs, and of resources there are.
+"""Tasks per second by the number of workers, of resources per task, and of all resources.
 
-As many tasks may hold a resource as 100 workers just fit in. More than 100 workers, then, can't all have
-a task that needs three.
+Each resource's limit is chosen so that 100 workers just fit. More than 100 workers, then, can't all have a
+task that needs three.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ WORKERS = "workers"
 RESOURCES = "resources"
 
 COUNTS = (2, 50, 200, 800)
-"""Numbers of workers beside those of the throughput group."""
+"""Numbers of workers in addition to those of the throughput group."""
 
 EACH = (0, 1, 2, 3, 4, 5)
 OF = (100, 500, 2000)
@@ -27,7 +27,7 @@ _BUSY = 100
 
 
 def worker_cases(options: Options) -> Iterator[Case]:
-    """Go through the cases for the number of workers."""
+    """Iterate over the cases for the number of workers."""
     tasks = options.scaled(2500)
     for each in (0, 3):
         for workers in COUNTS:
@@ -35,7 +35,7 @@ def worker_cases(options: Options) -> Iterator[Case]:
 
 
 def resource_cases(options: Options) -> Iterator[Case]:
-    """Go through the cases for the number of resources."""
+    """Iterate over the cases for the number of resources."""
     tasks = options.scaled(2500)
     for each in EACH:
         yield grid_case(RESOURCES, tasks, _BUSY, fitting(20, each))
@@ -44,5 +44,5 @@ def resource_cases(options: Options) -> Iterator[Case]:
 
 
 def fitting(count: int, each: int) -> Resources:
-    """Return so many resources in which 100 workers just fit."""
+    """Return so many resources, with limits that 100 workers just fit."""
     return Resources(count, math.ceil(_BUSY * each / count), each)

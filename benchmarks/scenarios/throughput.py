@@ -1,9 +1,9 @@
-"""Tasks a second: us with some numbers of workers and resources, and the others.
+"""Tasks per second: the manager with different numbers of workers and resources, and the other task queues.
 
-*End to end* is from the first task submitted to the last one completed, workers being there. *Draining*
-is with all tasks submitted before workers come: from their coming to the last completion. Completed is,
-for us, what the manager has committed to history: the rows there are counted once all workers have said
-their last *task_complete*.
+*End to end* is from the first task submitted to the last one completed, with workers running. *Draining*:
+all tasks are submitted before the workers come; from their coming to the last completion. For us, a task is
+completed when the manager has committed it to history: the rows there are counted once all workers have
+said their last *task_complete*.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ END_TO_END = "end to end"
 DRAINING = "draining"
 
 SPEED = 1000
-"""Tasks a second, about, from which it is estimated how long a case takes."""
+"""About how many tasks per second, to estimate how long a case takes."""
 
 SPEEDS = {"v3": 500, "v2": 150}
 """The same with resources, by Etcd's API."""
@@ -33,7 +33,7 @@ _PATIENCE = 300.0
 
 
 def cases(options: Options) -> Iterator[Case]:
-    """Go through the cases."""
+    """Iterate over the cases."""
     for each in (0, 3):
         for workers in WORKERS:
             yield grid_case(GROUP, options.tasks, workers, Resources(each=each))
@@ -45,7 +45,7 @@ def cases(options: Options) -> Iterator[Case]:
 
 
 def grid_case(group: str, tasks: int, workers: int, resources: Resources, how: str = END_TO_END) -> Case:
-    """Return a case of ours."""
+    """Return a case with the manager."""
     facts: Facts = {
         "who": US,
         "how": how,
@@ -94,7 +94,7 @@ def _draining(bench: Bench, tasks: int, workers: int, resources: Resources) -> O
 
 
 def completed(grid: Grid, load: Helper, tasks: int) -> float:
-    """Wait until all tasks are in history, and return when that was. Raises `BenchmarkError`."""
+    """Wait until all tasks are in history, and return the time. Raises `BenchmarkError`."""
     load.wait("worked", _PATIENCE)
     ended = grid.tables.wait("history", tasks)
     load.tell("samples")

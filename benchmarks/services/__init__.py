@@ -1,1 +1,1 @@
-"""What is measured on: the sandbox's servers, programs that leave nothing behind, and what they use up."""
+"""The sandbox's servers, programs that leave nothing behind, and the resources that they use."""

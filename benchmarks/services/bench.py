@@ -1,4 +1,4 @@
-"""Where everything is measured: the servers of one sandbox, and a folder for what the programs say."""
+"""The servers on which everything is measured, and a folder for the programs' output."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ from typing import Any
 from benchmarks.services.programs import ROOT, Helper
 
 PEERS = Path(os.environ.get("PEERS", ROOT / ".venv-bench")) / "bin"
-"""Where the programs of the others are."""
+"""The folder with the programs of the other task queues."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What is wanted of a run.
+    """The options of a run.
 
     Attributes:
-        tasks: of a throughput measurement.
-        quick: everything small, to see that it works.
+        tasks: number of tasks of a throughput measurement.
+        quick: measure as little as possible, only to see that it works.
     """
 
     tasks: int = 5000
     quick: bool = False
 
     def scaled(self, count: int, least: int = 50) -> int:
-        """Return ``count`` where ``tasks`` is 5,000, and in proportion otherwise."""
+        """Return ``count`` if ``tasks`` is 5,000, otherwise a proportional number."""
         return max(least, count * self.tasks // 5000)
 
 
 @dataclass(frozen=True)
 class Bench:
-    """The servers, and what every measurement needs besides.
+    """The servers, and whatever else all measurements need.
 
     Attributes:
-        amqp_url: of RabbitMQ.
+        amqp_url: RabbitMQ's URL.
         database: libpq's keywords for PostgreSQL.
         etcd: host and port.
         servers: folder of the sandbox.
         roots: ids of the servers' topmost processes, by name.
-        folder: for logs; it goes away in the end.
-        options: what is wanted.
-        say: shows people what is going on.
+        folder: for logs; removed at the end.
+        options: options of the run.
+        say: shows people what happens.
     """
 
     amqp_url: str
@@ -67,7 +67,7 @@ class Bench:
 
     @property
     def database_url(self) -> str:
-        """The database as a URL, password included."""
+        """The database's URL, including the password."""
         return "postgresql://{user}:{password}@{host}:{port}/{dbname}".format(**self.database)
 
     def name(self, what: str) -> str:
@@ -77,7 +77,7 @@ class Bench:
 
 @contextmanager
 def open_bench(options: Options, say: Callable[[str], None], *, fast: bool = False) -> Iterator[Bench]:
-    """Start the servers; in the end stop and remove everything."""
+    """Start the servers; at the end stop and remove everything."""
     folder = Path(tempfile.mkdtemp(prefix="tef-bench-"))
     arguments = ["--fast"] if fast else []
     sandbox = Helper("the sandbox", "benchmarks.services.sandbox", arguments, folder / "sandbox.err")

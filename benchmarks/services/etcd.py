@@ -1,4 +1,4 @@
-"""The resources in Etcd, made and removed by either of its APIs."""
+"""Creates and removes the resources in Etcd, through either of its APIs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 BASE = "/tef/dev/resources"
 
 _MOST_OPERATIONS = 120
-"""Etcd takes 128 in a transaction."""
+"""Etcd allows 128 operations in a transaction."""
 
 
 class Etcd:
@@ -37,7 +37,7 @@ class Etcd:
             self._post("deleterange", {"key": _encoded(BASE), "range_end": _encoded(end)})
 
     def make(self, names: Iterable[str], limit: int, available: int = 1) -> None:
-        """Make resources of which nothing is held."""
+        """Create resources of which no reference is held."""
         fields = {"ref_count": "0", "ref_limit": str(limit), "available": str(available)}
         pairs = [(f"{BASE}/{name}/{field}", value) for name in names for field, value in fields.items()]
         if self._api == "v2":
@@ -56,7 +56,7 @@ class Etcd:
         return str(self._ask("GET", "/version", "", (200,))["etcdserver"])
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._connection.close()
 
     def _post(self, what: str, question: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What the machine is, and which versions of everything are measured."""
+"""Describes the machine, and the versions of everything that is measured."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OURS = ("Twisted", "txAMQP", "txpostgres", "treq", "msgspec", "psycopg2-binary")
 
 
 def describe(bench: Bench) -> dict[str, str]:
-    """Return the machine and the versions, in the order to be shown."""
+    """Return the machine and the versions, in the order in which they are shown."""
     return {
         "measured": time.strftime("%Y-%m-%d", time.gmtime()),
         "cores": f"{os.cpu_count()}",

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 """The checkout."""
 
 PATIENCE = 60.0
-"""Seconds after which what a program should do is taken not to happen."""
+"""Seconds after which an expected event counts as missing."""
 
 _GRACE = 20.0
 
@@ -30,19 +30,19 @@ class BenchmarkError(Exception):
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Return variables for a program that finds the checkout's modules; none of ``TEF_…`` is inherited."""
+    """Return variables for a program that needs the checkout's modules, without any ``TEF_…`` variable."""
     kept = {name: text for name, text in os.environ.items() if not name.upper().startswith("TEF_")}
     return {**kept, "PYTHONPATH": str(ROOT), **more}
 
 
 class Program:
-    """A program under a guard, which ends it and all that it started when it is told to, or when we die.
+    """A program under a guard, which ends it and its children on request, or when the benchmark dies.
 
     Args:
         name: for people.
         arguments: absolute path of the program, and its arguments.
-        variables: all of its environment.
-        folder: where it runs, and where its output goes: ``<name>.out`` and ``<name>.err``.
+        variables: its whole environment.
+        folder: its working folder, which also gets its output: ``<name>.out`` and ``<name>.err``.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Program:
 
     @property
     def root(self) -> int:
-        """The id of the guard, above all of the program's processes."""
+        """The id of the guard, the parent of the program's processes."""
         return self._process.pid
 
     @property
@@ -75,7 +75,7 @@ class Program:
 
     @property
     def failed(self) -> bool:
-        """Whether it has ended, and not well."""
+        """Whether it has ended with an error."""
         return bool(self._process.poll())
 
     def check(self) -> None:
@@ -84,7 +84,7 @@ class Program:
             raise BenchmarkError(self._last_words())
 
     def wait(self, seconds: float = PATIENCE) -> str:
-        """Wait for its good end and return what it has printed. Raises `BenchmarkError`."""
+        """Wait until it ends successfully, and return its output. Raises `BenchmarkError`."""
         try:
             status = self._process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -94,12 +94,12 @@ class Program:
         return self.output.read_text()
 
     def stop(self) -> None:
-        """End it in good order, or kill it after 20 seconds."""
+        """Stop it cleanly, or kill it after 20 seconds."""
         self._process.terminate()
         self._gone()
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill it at once."""
         self._process.send_signal(signal.SIGQUIT)
         self._gone()
 
@@ -116,12 +116,12 @@ class Program:
 
 
 class Helper:
-    """A program of ours that takes lines, tells events as lines of JSON, and ends with its input.
+    """A program of ours that reads lines, prints events as lines of JSON, and ends with its input.
 
     Args:
         name: for people.
         module: dotted name of its module.
-        arguments: of its command line.
+        arguments: arguments of its command line.
         errors: file for its standard error.
     """
 
@@ -136,7 +136,7 @@ class Helper:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=file,
-                start_new_session=True,  # Ctrl-C leaves the order of stopping to us
+                start_new_session=True,  # after Ctrl-C, we decide what stops first
             )
         threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True).start()
 
@@ -157,7 +157,7 @@ class Helper:
         self._process.stdin.flush()
 
     def wait(self, event: str, seconds: float = PATIENCE) -> dict[str, Any]:
-        """Wait until it tells an event of that name, and return it. Raises `BenchmarkError`."""
+        """Wait for an event with this name, and return it. Raises `BenchmarkError`."""
         deadline = time.monotonic() + seconds
         while True:
             told = self._next(event, deadline)
@@ -175,7 +175,7 @@ class Helper:
         return told
 
     def stop(self) -> None:
-        """Let it end; it is killed 30 seconds later."""
+        """Let it end; it is killed after 30 seconds."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
@@ -186,13 +186,13 @@ class Helper:
 
 
 def told(**event: object) -> None:
-    """In a helper: tell an event."""
+    """In a helper: print an event."""
     sys.stdout.write(json.dumps(event) + "\n")
     sys.stdout.flush()
 
 
 def until(true: Any, what: str, seconds: float = PATIENCE, pause: float = 0.01) -> None:
-    """Wait for something that nobody tells of. Raises `BenchmarkError` when it does not happen."""
+    """Poll until a condition holds. Raises `BenchmarkError` if it takes too long."""
     deadline = time.monotonic() + seconds
     while not true():
         if time.monotonic() > deadline:

@@ -1,7 +1,7 @@
-"""A helper that runs the sandbox's servers, which wait for the disk as they do in production.
+"""A helper that runs the sandbox's servers, which wait for the disk as in production.
 
-It is a process of its own, so that what measures needs no reactor. It tells the addresses, and ends the
-servers with its input.
+It is a separate process so that the measuring one needs no reactor. It prints the addresses, and stops the
+servers when its input ends.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tefmanager.sandbox import Sandbox
 
 
 class _Input(Protocol):
-    """Tells when the input ends."""
+    """Reports the end of the input."""
 
     def __init__(self) -> None:
         self.ended: Deferred[None] = Deferred()
@@ -54,7 +54,7 @@ def _servers(sandbox: Sandbox) -> list[Any]:
 
 
 def main() -> int:
-    """Run it; return the exit status."""
+    """Run the servers; return the exit status."""
     from twisted.internet import reactor as the_reactor
 
     reactor: Any = the_reactor

@@ -1,4 +1,4 @@
-"""What processes use up, read from ``/proc``."""
+"""The CPU time and memory that processes use, from ``/proc``."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ _TICK = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_seconds(root: int) -> float:
-    """Return the seconds of CPU that a process and all below it have used, ended ones included."""
+    """Return the CPU seconds that a process and its descendants have used, including ended ones."""
     return sum(_ticks(pid) for pid in (root, *guard.descendants(root))) / _TICK
 
 
 def _ticks(pid: int) -> int:
     with suppress(OSError):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return sum(int(field) for field in fields[11:15])  # utime, stime, and the same of ended children
+        return sum(int(field) for field in fields[11:15])  # utime, stime, and both for ended children
     return 0
 
 
 def memory(pid: int) -> tuple[float, float]:
-    """Return the memory that a process has now, and the most it ever had, in MB (10⁶ bytes)."""
+    """Return the memory that a process uses now, and its peak, in MB (10⁶ bytes)."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     values = {line.split(":")[0]: line.split()[1] for line in lines if line.startswith("Vm")}
     return int(values["VmRSS"]) * 1024 / 1e6, int(values["VmHWM"]) * 1024 / 1e6
 
 
 class Meter:
-    """Measures the CPU that several programs use from its making on.
+    """Measures the CPU time that programs use from its creation on.
 
     Args:
         roots: ids of the programs' topmost processes, by name.
@@ -46,9 +46,9 @@ class Meter:
         return {name: cpu_seconds(root) for name, root in self._roots.items()}
 
     def used(self) -> dict[str, float]:
-        """Return the seconds of CPU used until now, by name."""
+        """Return the CPU seconds used so far, by name."""
         return {name: seconds - self._before[name] for name, seconds in self._now().items()}
 
     def each(self, tasks: int) -> dict[str, float]:
-        """Return the milliseconds of CPU used for each of so many tasks, as ``cpu_ms <name>``."""
+        """Return the CPU milliseconds used for each of so many tasks, as ``cpu_ms <name>``."""
         return {f"cpu_ms {name}": 1000 * seconds / tasks for name, seconds in self.used().items()}
