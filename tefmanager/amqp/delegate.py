@@ -29,7 +29,7 @@ class BrokerDelegate(TwistedDelegate):  # type: ignore[misc]  # txamqp has no ty
         client = self.client
         client.server = call.server_properties
         if "PLAIN" not in call.mechanisms.split():
-            client.abort(f"the broker offers no PLAIN login but {call.mechanisms}")
+            client.abort(f"the broker offers no PLAIN login, only {call.mechanisms}")
             return
         endpoint = client.endpoint
         properties = {

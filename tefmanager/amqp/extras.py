@@ -103,7 +103,7 @@ class Extras:
         if self._said.get(what) != why:
             self._said[what] = why
             self._log.warn(
-                "{what} is missing, and tried again at least every {pause:g} s: {why}",
+                "{what} is missing; it is tried again at least every {pause:g} s: {why}",
                 what=what,
                 why=why,
                 pause=OPTIONAL[1],

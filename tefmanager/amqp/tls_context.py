@@ -27,4 +27,4 @@ def lost_text(lost: Failure, *, logged_in: bool) -> str:
     text = reason(lost.value) or lost.getErrorMessage()
     if logged_in or isinstance(lost.value, TlsError):
         return text
-    return f"{text.rstrip('.')}. That was before the login had ended."
+    return f"{text.rstrip('.')}. This happened before the login was complete."

@@ -85,7 +85,7 @@ class V3Keys:
             ]
             if (await self._commit(v3wire.Transaction(same, writes, []))).succeeded:
                 return True
-        raise ReservationsLost(f"others change {count_path} all the time")
+        raise ReservationsLost(f"other programs keep changing {count_path}")
 
     async def swap_count(self, name: str, before: Entry, after: int) -> bool:
         """See `Keys.swap_count`."""
@@ -133,7 +133,7 @@ class V2Keys:
             count = (await self._ask("GET", path, quorum=True)).node.value or "0"
             if not (await self._ask("PUT", path, _less(count), prevValue=count)).error_code:
                 return True
-        raise ReservationsLost(f"others change {name}/{tree.REF_COUNT} all the time")
+        raise ReservationsLost(f"other programs keep changing {name}/{tree.REF_COUNT}")
 
     async def swap_count(self, name: str, before: Entry, after: int) -> bool:
         """See `Keys.swap_count`."""

@@ -22,7 +22,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=os.environ.get("TEF_DEMO_NAME", "python -m tefmanager.demo"),
         description="Starts a private RabbitMQ, PostgreSQL and Etcd, the manager and some workers, and "
-        "shows how a suite of tasks that fight over three resources is worked off. Ends with exit status "
+        "shows how a suite of tasks that compete for three resources is completed. Ends with exit status "
         "0 if every task has its result, 1 if anything was lost or went wrong. Leaves nothing behind.",
     )
     add = parser.add_argument
@@ -35,13 +35,18 @@ def _parser() -> argparse.ArgumentParser:
         "tasks find none (default: %(default)s)",
     )
     add("--etcd-api", choices=("v2", "v3"), default="v3", help="Etcd's interface (default: %(default)s)")
-    add("--seed", type=int, default=1, help="another number, another suite (default: %(default)s)")
+    add(
+        "--seed",
+        type=int,
+        default=1,
+        help="seed of the suite: another number makes another suite (default: %(default)s)",
+    )
     add(
         "--timeout",
         type=float,
         default=120.0,
         metavar="SECONDS",
-        help="after this time a task without a result is lost (default: %(default)g)",
+        help="time after which a task without a result counts as lost (default: %(default)g)",
     )
     add(
         "--plain",

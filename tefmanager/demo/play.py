@@ -127,7 +127,9 @@ class Play:
             yield
         except (AMQPError, OSError) as error:
             self._grid.check(_DEATH_LIMIT)
-            raise DemoError(f"lost touch with the sandbox: {error or type(error).__name__}") from error
+            raise DemoError(
+                f"lost the connection to the sandbox: {error or type(error).__name__}"
+            ) from error
 
     def stop(self) -> None:
         """Stop everything. Raises `DemoError` if anything did not end as it should."""

@@ -233,7 +233,7 @@ class DeadCopies:
 
         reason = await self._publisher.sift(self._queue, take)
         if reason is not None:
-            self._refused(f"it can't be gone through: {reason}")
+            self._refused(f"the walk through it failed: {reason}")
             self._look_in(self._pauses.next())
             return
         self._outages.over(Service.QUEUE, about=self._queue.decode())

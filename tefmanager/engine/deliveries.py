@@ -119,10 +119,10 @@ class Answers:
         if to.queue.decode("utf-8", "replace") in self._own:
             return "dropped: the queue is one of the manager's own"
         if self._answering >= 2 * ANSWERS:
-            return "dropped: so many answers are under way already"
+            return "dropped: too many answers are under way already"
         if self._answering >= ANSWERS:
             response, warnings = (
-                catalogue.QUESTION_FAILED("so many answers are under way: ask later").text,
+                catalogue.QUESTION_FAILED("too many answers are under way: ask later").text,
                 (),
             )
         answer = {"response": response, "warnings": warnings} if warnings else {"response": response}

@@ -145,7 +145,9 @@ class LivenessCheck:
             self._deaf(now, busy=now - self._heard < BUSY)
 
     def _deaf(self, now: float, *, busy: bool) -> None:
-        fault = "messages come, but it stands behind others still" if busy else self._sender.probed
+        fault = (
+            "messages arrive, but it is still behind others in the queue" if busy else self._sender.probed
+        )
         self._outages.began(Service.PROBE, f"the manager's own message does not come back: {fault}")
         if not busy and now >= self._next:
             self._next = now + self._pause * (1 + self._draw() / 2)

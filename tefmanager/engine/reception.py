@@ -39,7 +39,7 @@ SHOWN = 100
 _NAMED_BY_BROKER = "amq.gen-"
 """The prefix of the queue names that RabbitMQ generates for clients which give no name."""
 
-_NOT_A_WORKER_S = "exchange_name is {!r}, which is the manager's or the broker's own, and no worker's"
+_NOT_A_WORKER_S = "exchange_name is {!r}, which belongs to the manager or the broker, not to a worker"
 
 
 class Poisoned(Exception):

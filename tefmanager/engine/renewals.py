@@ -44,7 +44,7 @@ class Renewals:
 
     async def renew(self, delivery: Delivery) -> None:
         """Replace a message."""
-        new = copy_of(delivery, {RENEWED: f"went back {delivery.given_back} times"})
+        new = copy_of(delivery, {RENEWED: f"was given back {delivery.given_back} times"})
         if await self._publisher.send(self._own, new) is Delivered.CONFIRMED:
             emit(
                 catalogue.DELIVERY_LIMIT_NEAR(

@@ -145,7 +145,7 @@ class EtcdReservations(ABC):
             self._lose(str(lost))
             raise
         if self._dead_watch.suspect(behind, self._news, self._reactor.seconds(), self.watch_patience):
-            self._log.warn("the watch of Etcd's changes was dead; watching anew")
+            self._log.warn("the watch of Etcd's changes was dead; it is renewed")
             self._end_watch()
 
     async def stop(self) -> None:

@@ -78,7 +78,7 @@ class Cache:
                 before = known.get(field, NOTHING).revision
                 if entry.revision < before <= found.revision:
                     key = f"{name}/{field}"
-                    return f"it is another one: {key} is of revision {entry.revision}, before {before}"
+                    return f"it is a different one: {key} has revision {entry.revision}, before {before}"
         return None
 
     def _complete(self, found: Resource) -> Resource:

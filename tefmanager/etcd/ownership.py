@@ -68,7 +68,7 @@ async def forget(keys: OwnerKeys) -> Sign | None:
             return sign(found.alive)
         if found.grid is None or await keys.forget(found):
             return None
-    raise ReservationsLost(f"others change {keys.folder} all the time")
+    raise ReservationsLost(f"other programs keep changing {keys.folder}")
 
 
 class Ownership:
@@ -132,7 +132,7 @@ class Ownership:
                 self._known = known if known.alive is not None else None
                 self._until = asked + owner.ttl - min(self._margin, owner.ttl / 2)
                 return
-        raise ReservationsLost(f"others change {self._keys.folder} all the time")
+        raise ReservationsLost(f"other programs keep changing {self._keys.folder}")
 
     async def _written(self, owner: Owner, known: Keys | None) -> Keys | None:
         if known is None:

@@ -33,7 +33,9 @@ class Timeline:
         A revision of 0 and a cluster of "" mean nothing.
         """
         if cluster and self._cluster and cluster != self._cluster:
-            self._begin(revision, cluster, f"it is another one: cluster {cluster}, before {self._cluster}")
+            self._begin(
+                revision, cluster, f"it is a different one: cluster {cluster}, before {self._cluster}"
+            )
         elif 0 < revision < before:
             self._begin(revision, cluster, f"it is older than it was: revision {revision}, before {before}")
         self._cluster = cluster or self._cluster

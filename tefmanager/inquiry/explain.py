@@ -92,7 +92,7 @@ def _with_worker(core: Core, info: TaskInfo) -> str:
         case "working":
             return f"worker {info.worker} works on it"
         case _:
-            return "it was given back too often and goes to the dead queue"
+            return "it is out of attempts and goes to the dead queue"
 
 
 def _turn(ahead: int, complete: bool) -> str:
@@ -110,11 +110,9 @@ def _reasons(core: Core, task: Task, now: Moment, outages: Sequence[Outage]) -> 
     if suite is not None and suite in core.backlog.paused:
         yield Reason("suite_paused", f"its suite {suite} is paused")
     if core.backlog.sweeping(task):
-        yield Reason("suite_stopping", f"its suite {suite} is being stopped, and it as well")
+        yield Reason("suite_stopping", f"its suite {suite} is being stopped, and so is this task")
     elif suite in core.backlog.sweeps:
-        yield Reason(
-            "suite_stopping", f"tasks of its suite {suite} are being stopped, which came before it"
-        )
+        yield Reason("suite_stopping", f"earlier tasks of its suite {suite} are being stopped")
     if (held := held_back(core, task)) is not None:
         again = max(0.0, held.until - now.monotonic)
         yield Reason("held_back", f"it is held back: {held.reason}; it is tried again in {again:.0f} s")
@@ -130,7 +128,7 @@ def worker_reasons(core: Core, task: Task) -> Iterator[Reason]:
     fellows = [worker for worker in core.workers if worker.worker_type == kind]
     if not fellows:
         types = ", ".join(known) or "none"
-        text = f"there is no worker of type {kind}; known are: {types}"
+        text = f"there is no worker of type {kind}; known types: {types}"
         yield Reason("no_worker", text, worker_types=known)
         return
     if any(worker.free and worker.name not in task.avoid for worker in fellows):
@@ -186,7 +184,7 @@ def _short(core: Core, task: Task, entry: Resource, now: Moment) -> Reason | Non
     ours = tuple(holders(core, [name]).get(name, ()))
     short = left < 1
     text = (
-        f"resource {name} has nothing to give: {entry.used} of {limit} held"
+        f"resource {name} has no reference left: {entry.used} of {limit} held"
         if short
         else f"resource {name} is claimed by tasks that go before it"
     )

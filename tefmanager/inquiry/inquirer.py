@@ -96,7 +96,7 @@ class Inquirer:
         if len(self._asked) < MOST_ASKED:
             self._asked.append((question, answer))
         else:
-            answer.errback(TooManyQuestions(f"{MOST_ASKED} questions wait already"))
+            answer.errback(TooManyQuestions(f"{MOST_ASKED} questions are pending already"))
         return answer
 
     async def tell(self, question: Question) -> object:

@@ -176,7 +176,7 @@ def _not_json(reason: str, body: bytes) -> Invalid:
 
 def _unknown(fields: Fields, body: bytes) -> Parsed:
     found = "missing" if is_missing(fields.type) else shown(fields.type)
-    reason = f"type {found!r} is none that the manager knows"
+    reason = f"type {found!r} is unknown to the manager"
     return Invalid(catalogue.UNKNOWN_TYPE(found, readable(body)), rejected=cut(reason, LONGEST_REASON))
 
 

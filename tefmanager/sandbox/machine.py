@@ -89,7 +89,7 @@ class Account:
                 entry = pwd.getpwnam(name)
                 return cls(entry.pw_uid, entry.pw_gid)
         raise SandboxError(
-            "running as root, and there is neither a user postgres nor a user nobody to be instead"
+            "running as root, and there is neither a user postgres nor a user nobody to run the servers as"
         )
 
     def make_folder(self, path: Path) -> Path:

@@ -94,7 +94,7 @@ class Sandbox:
         try:
             made = account.make_room(self._folder.absolute())
         except FileExistsError:
-            raise SandboxError(f"{self._folder} exists: the sandbox wants a folder of its own") from None
+            raise SandboxError(f"{self._folder} exists: the sandbox needs a new folder") from None
         self._made = made
         return made
 

@@ -207,7 +207,7 @@ class Manager(Service):
         except Poisoned as poisoned:
             self._careful = _CAREFUL
             self._poison.add(poisoned.body)
-            log.failure("a message is set aside: it brought the manager down")
+            log.failure("a message is set aside: it made the manager fail")
             self._lost(leadership, Away.LEADERSHIP, str(poisoned))
         except Exception as error:
             self._careful = _CAREFUL

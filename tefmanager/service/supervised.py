@@ -49,7 +49,7 @@ class Supervised(Service):
         super().startService()  # type: ignore[no-untyped-call]
         watchdog = self._notifier.watchdog
         looking = self._looks.start(INTERVAL if watchdog is None else min(INTERVAL, watchdog / 4))
-        looking.addErrback(lambda failure: log.failure("systemd is told nothing any more", failure))
+        looking.addErrback(lambda failure: log.failure("systemd is no longer notified", failure))
 
     def stopService(self) -> None:
         """Tell systemd that the manager is stopping, and stop looking."""

@@ -82,7 +82,7 @@ class Notifier:
                 speaker.sendto("\n".join(lines).encode(), self._address)
         except OSError as error:
             if not self._unheard:  # logged once
-                log.warn("systemd can't be told {what}: {reason}", what=lines[0], reason=str(error))
+                log.warn("systemd can't be notified of {what}: {reason}", what=lines[0], reason=str(error))
             self._unheard = True
         else:
             self._unheard = False

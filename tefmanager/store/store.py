@@ -69,7 +69,9 @@ where locktype = 'advisory' and granted and objsubid = 1
 """Asks who holds the lock. Sessions of other roles are not shown."""
 
 
-_LOST = "that this manager had are gone; expected a dump to bring them back, or a restart to make new ones"
+_LOST = (
+    "that this manager had are gone; restore them from a dump, or restart the manager to create new ones"
+)
 
 
 @implementer(IStore)
@@ -224,7 +226,7 @@ class Store:
             raise StoreLost(f"the rows of {self._prefix}manager {_LOST}")
         if not found:
             self._log.warn(
-                "The table {table} had lost its row; it is made anew", table=f"{self._prefix}manager"
+                "The table {table} had lost its row; it is created again", table=f"{self._prefix}manager"
             )
             make = quote(self._queries["make_row"].execute, (self._identity,))
             found = await session.run(make + b";" + begin)

@@ -112,7 +112,7 @@ def _ascii(host: str) -> str:
     try:
         return host.encode("idna").decode()
     except UnicodeError:
-        raise TlsError(f"TLS: {host!r} is no host's name") from None
+        raise TlsError(f"TLS: {host!r} is not a host name") from None
 
 
 def _verify_text(certificate: crypto.X509, number: int, depth: int) -> str:

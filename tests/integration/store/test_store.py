@@ -366,7 +366,7 @@ async def test_what_a_restore_brings_back(
     told: list[str] = []
     waiting = soon(own.leadership(told.append))
     await until(lambda: bool(told))
-    assert "that this manager had are gone; expected a dump to bring them back" in told[0]
+    assert "that this manager had are gone; restore them from a dump" in told[0]
     if "drop" in gone:
         twin.ask("create table {t}upgrades as select * from {t}names")
     else:

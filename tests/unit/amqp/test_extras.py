@@ -36,7 +36,7 @@ def test_what_the_broker_refuses_is_told() -> None:
         rig = Rig()
         rig.close(403, "ACCESS_REFUSED - no")
     [line] = [formatEvent(event) for event in logs]
-    assert line == "queue dead is missing, and tried again at least every 30 s: 403 ACCESS_REFUSED - no"
+    assert line == "queue dead is missing; it is tried again at least every 30 s: 403 ACCESS_REFUSED - no"
     rig.extras.stop()
 
 

@@ -75,7 +75,7 @@ def test_answers_under_way_are_bounded_together(
     assert held < 200_000
     large = [response for response in slow.responses() if isinstance(response, list)]
     later = [response for response in slow.responses() if isinstance(response, str)]
-    assert (len(large), set(later)) == (5, {"QUESTION_FAILED|so many answers are under way: ask later"})
+    assert (len(large), set(later)) == (5, {"QUESTION_FAILED|too many answers are under way: ask later"})
     assert len(slow.sent) < 100
 
 

@@ -121,7 +121,7 @@ def test_a_manager_that_is_behind_is_not_deaf() -> None:
     rig = Rig()
     rig.works = False
     [line] = rig.wait(50, delivered=1)
-    assert "stands behind others still" in line
+    assert "still behind others in the queue" in line
     assert rig.renewed == []
 
 

@@ -73,7 +73,9 @@ def test_a_read_of_another_past() -> None:
     assert told(12, ref_count=11, ref_limit=2, source=1) is None
     assert told(8, ref_count=5, ref_limit=2) is None
     assert told(12, ref_limit=2) is None
-    assert told(12, ref_count=5, ref_limit=2) == "it is another one: r/ref_count is of revision 5, before 9"
+    assert (
+        told(12, ref_count=5, ref_limit=2) == "it is a different one: r/ref_count has revision 5, before 9"
+    )
     cache.put("r", REF_COUNT, Entry(None, 10))
     assert told(12, ref_count=11) is None
     assert told(12, ref_count=9) is not None

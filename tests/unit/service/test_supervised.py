@@ -182,7 +182,9 @@ def test_a_socket_that_is_gone(tmp_path: Path, logged_lines: list[tuple[str, str
     notifier = Notifier(str(tmp_path / "nothing"))
     for status in "ab":
         notifier.tell_status(status)
-    assert [level for level, text in logged_lines if "systemd can't be told STATUS=" in text] == ["warn"]
+    assert [level for level, text in logged_lines if "systemd can't be notified of STATUS=" in text] == [
+        "warn"
+    ]
 
 
 # --- reload ---
