@@ -1,5 +1,5 @@
-# What RabbitMQ 4 has by default and older ones have not: quorum queues that drop what went back to them too often,
-# and a largest message of 16 MiB. To be sourced by script/test-deb.
+# Tests with limits that only RabbitMQ 4 has by default: quorum queues drop messages that went back to them too often,
+# and a message may have at most 16 MiB. Sourced by script/test-deb.
 
 LIMITS_LOG=/var/log/tef-manager/limits.log
 RESTARTS=25 # more than the twenty times that a message may go back
@@ -9,14 +9,14 @@ reach_limits() {
     inside rabbitmqctl version | grep -q '^[4-9]' || { say "$RELEASE: its RabbitMQ has no such limits"; return; }
     manager_with_limits
     keep_what_goes_back 60 "a disk that is full" 'No space left on device' fill_disk free_disk
-    # One alone, since of several now this and now that one goes back.
+    # A single task: of several, a different one would go back each time.
     keep_what_goes_back 1 "writes that are refused" 'refused for a test' refuse_writes allow_writes
     send_large_ones
     inside systemctl stop tef-manager@limits
     check "the other managers have outlived all that" until_has "$(property StatusText 'tef-manager tef-manager@second')" 'active, running' 60
 }
 
-# One more manager, in a vhost of quorum queues as they are by default, with its database on a small disk.
+# Another manager, in a vhost with default quorum queues, with its database on a small disk.
 manager_with_limits() {
     inside sh -c 'cat >/root/limits.py' <"$ROOT/script/broker_limits.py"
     inside sh -c 'cat >/root/limits' <<-'END'
@@ -45,7 +45,7 @@ manager_with_limits() {
 
 limits() { inside python3 /root/limits.py "$@"; }
 
-# While a manager can keep nothing, and is restarted again and again, RabbitMQ keeps all.
+# While a manager can write nothing and is restarted again and again, RabbitMQ keeps all messages.
 keep_what_goes_back() {
     local count=$1 what=$2 said=$3 begin=$4 end=$5 number
     "$begin"
@@ -60,7 +60,7 @@ keep_what_goes_back() {
 
 restart_and_fail() {
     inside systemctl stop tef-manager@limits
-    inside systemctl reset-failed "tef-manager@*" # it may be started more often than it may fail
+    inside systemctl reset-failed "tef-manager@*" # a service may be started more often than it may fail
     inside truncate --size=0 "$LIMITS_LOG"
     inside systemctl start --no-block tef-manager@limits # which ends when it is active
     until_has "cat $LIMITS_LOG" "$1" 60
@@ -69,7 +69,7 @@ restart_and_fail() {
 fill_disk() { inside sh -c 'dd if=/dev/zero of=/srv/small/filled bs=64k 2>/dev/null || dd if=/dev/zero bs=1k 2>/dev/null >>/srv/small/filled || true'; }
 free_disk() { inside rm /srv/small/filled; }
 
-# By a rule of which the manager's own probe knows nothing.
+# With a rule that the manager's own probe does not trigger.
 refuse_writes() {
     small <<-'END'
 	create function refuse() returns trigger language plpgsql as $$
@@ -82,7 +82,7 @@ refuse_writes() {
 allow_writes() { small <<<'drop function refuse cascade;'; }
 small() { inside runuser -u postgres -- psql -q -v ON_ERROR_STOP=1 small; }
 
-# As large as RabbitMQ takes them; larger, from a time when it took more.
+# Tasks as large as RabbitMQ accepts, and larger ones from a time when it accepted more.
 send_large_ones() {
     inside truncate --size=0 "$LIMITS_LOG"
     check "a task of 16 MiB reaches its worker, byte for byte" limits large

@@ -1,10 +1,10 @@
-"""A client and a worker that are not ours, at RabbitMQ's limits. For script/test-deb.
+"""A client and a worker of another project, at RabbitMQ's limits. For script/test-deb.
 
-broker_limits.py dropped              RabbitMQ drops what goes back too often
+broker_limits.py dropped              checks that RabbitMQ drops messages that go back too often
 broker_limits.py send COUNT [SIZE]    sends tasks
-broker_limits.py receive COUNT        does them, and checks that each of those that were sent came once
-broker_limits.py large                sends and does a task as large as RabbitMQ takes it
-broker_limits.py others COUNT         sends and does others meanwhile
+broker_limits.py receive COUNT        does them, and checks that each task that was sent came once
+broker_limits.py large                sends and does a task of the largest size that RabbitMQ accepts
+broker_limits.py others COUNT         sends and does others while those wait
 """
 
 import json
@@ -17,14 +17,14 @@ from pathlib import Path
 import pika
 
 PATIENCE = 120.0
-"""Seconds without a task after which something is wrong."""
+"""Seconds without a task after which the test fails."""
 
 LARGEST = 16 * 1024 * 1024
-"""Bytes that RabbitMQ 4 takes in a message."""
+"""The largest message that RabbitMQ 4 accepts by default, in bytes."""
 
 TASK_TYPE = "limits"
 SENT = Path("/root/limits-sent")
-"""The guids that were sent and not received yet."""
+"""The guids of tasks that were sent and not received yet."""
 
 
 class Client:
@@ -39,7 +39,7 @@ class Client:
         self.channel.confirm_delivery()
 
     def tell(self, **message: object) -> None:
-        """Tell the manager something; return when RabbitMQ has it."""
+        """Send the manager a message; return when RabbitMQ has confirmed it."""
         kept = pika.BasicProperties(delivery_mode=2)
         self.channel.basic_publish("", "tef.dev.manager", json.dumps(message).encode(), kept)
 
@@ -50,7 +50,7 @@ class Client:
         return str(task["guid"])
 
     def work(self, task_type: str, count: int) -> list[bytes]:
-        """Be a worker until it has done so many tasks; return their messages."""
+        """Work as a worker until so many tasks are done; return their messages."""
         queue = f"limits.{uuid.uuid4().hex}"
         self.channel.queue_declare(queue, durable=True)
         worker = {"type": "worker_status", "name": queue, "worker_type": task_type, "exchange_name": queue}
@@ -75,7 +75,7 @@ class Client:
 
 
 def dropped(client: Client) -> None:
-    """Give a message back again and again."""
+    """Give a message back again and again, until RabbitMQ drops it."""
     queue = client.channel.queue_declare("limits.dropped", durable=True).method.queue
     client.channel.basic_publish("", queue, b"")
     times = 0
@@ -86,7 +86,7 @@ def dropped(client: Client) -> None:
 
 
 def send(client: Client, count: int, size: int) -> None:
-    """Send tasks, and write down which."""
+    """Send tasks, and write down their guids."""
     SENT.write_text("".join(f"{client.task(TASK_TYPE, size)}\n" for _ in range(count)))
 
 
@@ -97,21 +97,21 @@ def receive(client: Client, count: int) -> None:
 
 
 def large(client: Client) -> None:
-    """Send and do a task as large as it may be."""
+    """Send and do a task of the largest allowed size."""
     guid = client.task(f"{TASK_TYPE}.large", LARGEST)
     [body] = client.work(f"{TASK_TYPE}.large", 1)
     assert (json.loads(body)["guid"], len(body)) == (guid, LARGEST)
 
 
 def others(client: Client, count: int) -> None:
-    """Send and do tasks, though older ones are there that can't be sent."""
+    """Send and do tasks while older ones wait that can't be sent."""
     guids = [client.task(TASK_TYPE, 0) for _ in range(count)]
     found = [json.loads(body)["guid"] for body in client.work(TASK_TYPE, count)]
     assert found == guids, "a task came twice, or in another order"
 
 
 def main(what: str, *numbers: int) -> None:
-    """Do one of these."""
+    """Run one of the commands."""
     client = Client()
     match what, numbers:
         case "dropped", ():

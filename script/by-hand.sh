@@ -1,6 +1,5 @@
-# What script/test-deb does where systemd can't run as the first process of a container: the unit's own command is
-# run as the unit's user, with its environment and as much of its sandbox as can be had without systemd. To be
-# sourced by script/test-deb.
+# Replaces systemd where it can't be the first process of a container: runs the unit's command as the unit's user, with
+# its environment and as much of its sandbox as is possible without systemd. Sourced by script/test-deb.
 
 # --- in place of systemd -----------------------------------------------------------------------
 
@@ -18,7 +17,7 @@ start_without_systemd() {
     stand_in
 }
 
-# What apt has installed is started by apt itself.
+# apt itself starts the services that it has installed.
 services_start_by_hand() {
     inside sh -c 'cat >/root/start-services; chmod +x /root/start-services
         echo "DPkg::Post-Invoke { \"/root/start-services\"; };" >/etc/apt/apt.conf.d/start-services' <<-'END'
@@ -38,7 +37,7 @@ services_start_by_hand() {
 	END
 }
 
-# What docs/install.md tells systemctl to do is done by hand.
+# Do by hand what docs/install.md does with systemctl.
 stand_in() {
     inside sh -c 'cat >/usr/local/bin/systemctl; chmod +x /usr/local/bin/systemctl' <<-'END'
 	#!/bin/sh -eu

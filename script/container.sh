@@ -1,9 +1,9 @@
-# A Debian in a container: in the folder $DEBIAN, with $WORK for files beside it. To be sourced by script/test-deb.
+# A Debian in a container, in the folder $DEBIAN, with $WORK for other files. Sourced by script/test-deb.
 
-# Seconds within which a Debian has to boot, or to shut down.
+# Seconds within which a Debian must boot or shut down.
 BOOT_LIMIT=${BOOT_LIMIT:-120}
 
-# A command in it while it is not booted, with our network and the variables that pip and apt heed.
+# Run a command in it while it is not booted, with our network and the variables for pip and apt.
 offline() {
     local variable options=()
     for variable in PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST http_proxy https_proxy no_proxy; do
@@ -14,13 +14,13 @@ offline() {
         "${options[@]}" "$@" 2> >(grep -v 'disk file system under' >&2)
 }
 
-# A command in it while it runs.
+# Run a command in it while it is booted.
 inside() {
     nsenter --target "$INIT" --mount --uts --ipc --net --pid --cgroup --root --wd \
         env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 HOME=/root DEBIAN_FRONTEND=noninteractive "$@"
 }
 
-# Starts systemd and waits until all is up, for BOOT_LIMIT at most; returns 1 where systemd can't be had.
+# Start systemd and wait until everything is up, at most BOOT_LIMIT; return 1 if systemd can't run.
 boot() {
     local end=$((SECONDS + BOOT_LIMIT)) state=nothing
     systemd-nspawn --quiet --register=no --keep-unit --private-network --directory "$DEBIAN" --boot \
@@ -35,8 +35,8 @@ boot() {
     done
 }
 
-# The first process of a container. Of nspawn's own children, one makes the container and goes, so that only
-# one in another namespace is it.
+# Print the id of the container's first process: the child of nspawn in another namespace, because another child
+# only creates the container and ends.
 init_of() {
     local child
     for child in $(pgrep -P "$1"); do
@@ -51,13 +51,13 @@ not_booted() {
     die "$RELEASE: $1; its last output is above"
 }
 
-# Its services are told to end; one that does not is ended.
+# Ask its services to stop, and kill those that don't.
 shut_down() {
     [ -n "${NSPAWN:-}" ] || return 0
     local end=$((SECONDS + BOOT_LIMIT))
     kill -TERM "$NSPAWN" 2>/dev/null || true
     while kill -0 "$NSPAWN" 2>/dev/null && [ "$SECONDS" -lt "$end" ]; do sleep 0.2; done
-    # What runs in the container would outlive nspawn.
+    # The container's processes would outlive nspawn.
     if kill -0 "$NSPAWN" 2>/dev/null; then kill -KILL "$NSPAWN" ${INIT:+"$INIT"} 2>/dev/null || true; fi
     wait "$NSPAWN" 2>/dev/null || true
     NSPAWN=

@@ -1,16 +1,16 @@
-# What Debian's own tools find when they try the package: piuparts and autopkgtest. To be sourced by script/test-deb.
+# Tests the package with Debian's own tools, piuparts and autopkgtest. Sourced by script/test-deb.
 
-# Installs and purges it in a copy of the fresh Debian, and compares what was there before and after.
+# Install and purge it in a copy of the fresh Debian, and compare the files before and after.
 try_piuparts() {
     say "$RELEASE: piuparts"
-    # The first is what logrotate keeps, which piuparts runs with what a removed package has left; the other is a
-    # folder in which apt looks at packages.
+    # Ignore logrotate's state (piuparts runs logrotate with the configuration of the removed package), and a folder in
+    # which apt inspects packages.
     check "piuparts finds nothing left" piuparts --tmpdir "$WORK" --distribution "$RELEASE" --mirror "$MIRROR main" \
         --existing-chroot "$FOLDER/$RELEASE" --no-eatmydata --warn-on-debsums-errors \
         --ignore /var/lib/logrotate/status --ignore /var/cache/debconf/tmp.ci/ "$WORK"/tef-manager_*.deb
 }
 
-# Runs debian/tests in one more Debian, which is the container that they want, and may be broken by them.
+# Run debian/tests in another Debian: they need a container that they may break.
 try_autopkgtest() {
     shut_down
     prepare autopkgtest dpkg-dev python3-pika

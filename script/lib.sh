@@ -1,7 +1,7 @@
-# What the scripts have in common: Debian packages, the virtual environment, the project in it. For bash, to
-# be sourced after `set -euo pipefail`.
+# What the scripts share: Debian packages, the virtual environment, and the project in it. For bash; source it after
+# `set -euo pipefail`.
 #
-# PYTHON  the interpreter to make the virtual environment with (default: python3)
+# PYTHON  the interpreter for the virtual environment (default: python3)
 # VENV    the virtual environment (default: .venv in the checkout)
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -35,7 +35,7 @@ any_program() {
     return 1
 }
 
-# Print the Debian packages whose programs are not there, by the places where the sandbox looks.
+# Print the Debian packages whose programs are missing in the places where the sandbox looks.
 missing_packages() {
     any_program /usr/lib/rabbitmq/bin/rabbitmq-server || echo rabbitmq-server
     any_program /usr/lib/postgresql/*/bin/postgres || echo postgresql
@@ -48,7 +48,7 @@ missing_packages() {
     fi
 }
 
-# Print the services that installing a package would start, unless the package is there already.
+# Print the services that installing a package would start, unless it is installed already.
 services_of() {
     is_installed "$1" && return
     case $1 in
@@ -64,7 +64,7 @@ services_of() {
 
 is_installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 
-# Install packages without leaving services behind that nobody asked for: the sandbox only needs the programs.
+# Install packages without leaving unwanted services running: the sandbox only needs the programs.
 install_packages() {
     [ $# -gt 0 ] || return 0
     command -v apt-get >/dev/null || die "please install what these Debian packages bring: $*"
@@ -79,7 +79,7 @@ install_packages() {
     as_root apt-get update -qq
     keep_off "${services[@]}"
     local status=0
-    # RUNLEVEL=1 keeps invoke-rc.d from starting services where there is no systemd.
+    # RUNLEVEL=1 keeps invoke-rc.d from starting services on machines without systemd.
     as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
         apt-get install -y -qq --no-install-recommends -o Dpkg::Use-Pty=0 "$@" >&2 || status=$?
     leave_disabled "${services[@]}"
@@ -98,8 +98,8 @@ leave_disabled() {
     as_root systemctl --quiet disable "$@" 2>/dev/null || true # one of them may not have come
 }
 
-# Unpack packages into the virtual environment, unless they are there: for programs that would bring a mail
-# server or cron along, or begin to work by themselves as soon as they are installed.
+# Unpack packages into the virtual environment, unless they are there already: for programs that would install a mail
+# server or cron too, or that would start by themselves after installation.
 unpack_packages() {
     local package folder missing=()
     for package in "$@"; do
@@ -120,8 +120,8 @@ unpack_packages() {
 
 pip_install() { "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check "$@"; }
 
-# Make the virtual environment with all that the project and the given extras of it require, unless the one
-# that is there was made by the same Python for the same requirements, and these extras or more.
+# Create the virtual environment with everything that the project and the given extras require, unless it exists for
+# the same Python, the same requirements, and at least these extras.
 make_venv() {
     "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
         die "$PYTHON is older than Python 3.11"
@@ -146,10 +146,10 @@ is_stamped() {
     done
 }
 
-# Install the checkout into the virtual environment, unless just this was installed before.
+# Install the checkout into the virtual environment, unless it is installed there unchanged.
 #
-# It is a plain installation, renewed when a file has changed, and no editable one: that does not put the
-# plugin into the twisted.plugins of another distribution's package, where twistd looks for it.
+# It is a normal installation, repeated when a file has changed. An editable one would not put the plugin into
+# twisted.plugins, where twistd looks for it.
 install_project() {
     local stamp
     stamp=$(cd "$ROOT" && sources | sort -z | xargs -0 sha256sum)
@@ -159,8 +159,8 @@ install_project() {
     echo "$stamp" >"$VENV/sources.stamp"
 }
 
-# Install from a copy: setuptools would leave a build folder in the checkout, and take files from it that were
-# deleted since.
+# Install from a copy: setuptools would leave a build folder in the checkout, and later install files from it that
+# have been deleted since.
 install_copy() {
     local from=$1 extras=$2 copy
     shift 2
@@ -170,7 +170,7 @@ install_copy() {
     rm -rf "$copy"
 }
 
-# Print the files that make up the package, each ended by a NUL.
+# Print the files of the package, each followed by a NUL.
 sources() {
     find setup.cfg pyproject.toml README.md LICENSE tefmanager twisted_plugin \
         -name __pycache__ -prune -o -type f ! -name dropin.cache -print0 2>/dev/null || true
