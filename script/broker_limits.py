@@ -1,4 +1,4 @@
-"""A client and a worker of another project, at RabbitMQ's limits. For script/test-deb.
+"""A client and a worker that share no code with the manager, at RabbitMQ's limits. For script/test-deb.
 
 broker_limits.py dropped              checks that RabbitMQ drops messages that go back too often
 broker_limits.py send COUNT [SIZE]    sends tasks

@@ -230,7 +230,9 @@ def _with_names(sources: Sources, config: Config) -> Config:
     )
     if named.in_queue in (named.dead_queue, named.rejected_queue):
         where = _where(sources.find(settings.IN_QUEUE), settings.IN_QUEUE.own_variable)
-        sources.problems.append(f"{where} is {shown(named.in_queue)}, which is a queue for what went wrong")
+        sources.problems.append(
+            f"{where} is {shown(named.in_queue)}, which is the queue of dead tasks or of rejected messages"
+        )
     return named
 
 
@@ -266,8 +268,8 @@ def _amqp(sources: Sources, silence_limit: float) -> tuple[AmqpEndpoint, ...]:
         endpoints = tuple(_endpoint(url, silence_limit) for url in _urls(found.text))
         if any(parse_amqp_url(url, heartbeat=1).heartbeat == 0 for url in _urls(found.text)):
             sources.warnings.append(
-                f"{found.where}: heartbeat=0 is not heeded, as a silent network would go unnoticed;"
-                f" expected 1 or more, or none, for {endpoints[0].heartbeat}"
+                f"{found.where}: heartbeat=0 is ignored, because a silent network would go unnoticed;"
+                f" expected 1 or more, or no heartbeat in the URL ({endpoints[0].heartbeat})"
             )
     except ValueError as error:
         sources.problems.append(f"{found.where}: {error}; expected {settings.AMQP_URL.kind.expected}")
@@ -331,8 +333,8 @@ def _database(sources: Sources) -> dict[str, str]:
         return {}
     if (mode := database.get("sslmode")) in UNVERIFIED:
         sources.warnings.append(
-            f"{shown_path(folder / file_name)}: sslmode {mode} believes any server,"
-            " and whoever stands between; verify-full does not"
+            f"{shown_path(folder / file_name)}: sslmode {mode} accepts any server,"
+            " even one that somebody put in between; verify-full does not"
         )
     sources.warnings.extend(variables_of_libpq(said, sources.environ))
     return database

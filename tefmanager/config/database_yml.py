@@ -124,7 +124,7 @@ def _parse(name: str, text: str) -> Mapping[str, object]:
         raise ConfigError([f"{name}{place}: {_yaml_fault(error)}"]) from None
     except (yaml.YAMLError, ValueError, RecursionError):
         raise ConfigError(
-            [f"{name}: is not valid YAML: there is a control character, or it is too deep"]
+            [f"{name}: is not valid YAML: there is a control character, or it is nested too deep"]
         ) from None
     if not isinstance(content, dict):
         raise ConfigError([f"{name}: {_kind(content)}, expected lines such as 'host: 127.0.0.1'"])
@@ -148,7 +148,7 @@ _YAML_FAULTS = {
 
 def _yaml_fault(error: yaml.MarkedYAMLError) -> str:
     if isinstance(error, _Twice):
-        return f"{error.problem} stands there a second time, expected it once"
+        return f"{error.problem} occurs a second time, expected once"
     said = error.problem or ""
     known = (text for part, text in _YAML_FAULTS.items() if part in said)
     return next(known, "is not valid YAML (a value with special signs needs quotes)")

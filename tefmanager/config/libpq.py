@@ -44,7 +44,7 @@ def variables_of_libpq(database: Mapping[str, str], environ: Mapping[str, str]) 
     """Yield the libpq variables that have an effect because the file does not set their keywords."""
     for variable, keyword in VARIABLES.items():
         if environ.get(variable) and keyword not in _said(database):
-            yield f"{variable} counts for PostgreSQL: it is set, and the database's file says no {keyword}"
+            yield f"{variable} is used for PostgreSQL: it is set, and the database's file has no {keyword}"
 
 
 def with_place(database: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:

@@ -144,14 +144,14 @@ def doubtful_variables(sources: Sources) -> Iterator[str]:
             name for name in dict.fromkeys(setting.variable_names(sources.env)) if sources.is_set(name)
         ]
         if len({sources.environ[name] for name in given}) > 1:
-            yield f"{given[0]} counts, {' and '.join(given[1:])} with another value does not"
+            yield f"{given[0]} is used; {' and '.join(given[1:])} with another value has no effect"
     for name in sorted(set(sources.environ) - known - _OTHER_PROGRAMS):
         alike = difflib.get_close_matches(
             name.upper(), known, n=1, cutoff=0.6 if name.startswith(_OWN) else 0.93
         )
         if name.startswith(_OWN) or (alike and name.upper().startswith("TEF_")):
             hint = f" (did you mean {alike[0]}?)" if alike else ""
-            yield f"{shown_name(name)} is no setting, and changes nothing{hint}"
+            yield f"{shown_name(name)} is not a setting and has no effect{hint}"
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
@@ -228,9 +228,9 @@ def _line(error: configparser.Error) -> int:
 def _fault(error: configparser.Error) -> str:
     match error:
         case configparser.DuplicateOptionError():
-            return f"{shown_name(error.option)} stands there a second time"
+            return f"{shown_name(error.option)} occurs a second time"
         case configparser.DuplicateSectionError():
-            return f"[{shown_name(str(error.section))}] stands there a second time"
+            return f"[{shown_name(str(error.section))}] occurs a second time"
         case configparser.MissingSectionHeaderError():
             return f"expected [{SECTION}] before the first key"
     return "expected 'key = value'"

@@ -53,7 +53,7 @@ def with_tls(
     _check_all_alike(sources, endpoints, named, url_where)
     if any(endpoint.options.get("verify") == "verify_none" for endpoint in endpoints if endpoint.tls):
         sources.warnings.append(
-            f"{url_where} has verify=verify_none: whoever stands between can read and change everything"
+            f"{url_where} has verify=verify_none: anybody in between can read and change everything"
         )
     made = tuple(_with_files(endpoint, given.files) if endpoint.tls else endpoint for endpoint in endpoints)
     faults = [fault for endpoint in made for fault in _faults(endpoint, given, url_where)]

@@ -917,7 +917,7 @@ async def test_numbers_begin_above_all_rows(twin: Twin, leadership: ILeadership)
 
 @pytest_twisted.ensureDeferred
 async def test_locks_of_other_names_do_not_matter(twin: Twin, leadership: ILeadership) -> None:
-    """Two managers with two names leadership at once (and would better have two sets of tables)."""
+    """Two managers with two names are active at once (and should rather have two sets of tables)."""
     other = await soon(twin.store("two").leadership(silent))
     assert other.epoch > leadership.epoch
     await other.end()

@@ -29,7 +29,7 @@ class Refused(Struct, frozen=True):
 
 
 class Impossible(Struct, frozen=True):
-    """An attempt's reservation can't be reserved or released, for a reason that concerns it alone.
+    """A reservation can't be made or released, for a reason that concerns it alone.
 
     Etcd answers, refuses, and would refuse again. It may have done a part: what was to be taken must be
     released.

@@ -16,7 +16,7 @@ from tests.integration.grid_etcd import APIS, Shared
 from tests.services import Services
 
 TAKEOVER = 5.0
-"""Seconds after the active manager's death in which the standby must leadership."""
+"""Seconds after the active manager's death within which the standby must become active."""
 
 
 @pytest.fixture(params=APIS)

@@ -17,7 +17,7 @@ from tests.services import Services
 OPTIONS = ("--dispatch-interval=2", "--dispatch-timeout=3", "--missing-interval=60")
 
 TAKEOVER = 15.0
-"""Seconds after which the standby must leadership."""
+"""Seconds within which the standby must become active."""
 
 
 @pytest.mark.parametrize("api", APIS)

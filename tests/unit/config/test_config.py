@@ -289,7 +289,7 @@ def test_heartbeats_can_not_be_switched_off(load: Load) -> None:
     config = load({"TEF_AMQP_URL_DEV": "amqp://u:secret@a/?heartbeat=0,amqp://b/?heartbeat=3"})
     assert [endpoint.heartbeat for endpoint in config.amqp] == [5, 3]
     [warning] = [each for each in config.warnings if "heartbeat" in each]
-    assert warning.startswith("TEF_AMQP_URL_DEV: heartbeat=0 is not heeded")
+    assert warning.startswith("TEF_AMQP_URL_DEV: heartbeat=0 is ignored")
     assert "secret" not in warning
 
 
@@ -436,8 +436,8 @@ def test_config_is_frozen_and_hashable(load: Load) -> None:
         ("[DEFAULT]\ntime-limit = 3", ": unknown section [DEFAULT], expected [tef-manager]"),
         (f"amqp-password = {SECRET}", ":1: expected [tef-manager] before the first key"),
         (f"[tef-manager]\n\n{SECRET}", ":3: expected 'key = value'"),
-        ("[tef-manager]\nenv = dev\nenv = dev", ":3: env stands there a second time"),
-        ("[tef-manager]\n[tef-manager]", ":2: [tef-manager] stands there a second time"),
+        ("[tef-manager]\nenv = dev\nenv = dev", ":3: env occurs a second time"),
+        ("[tef-manager]\n[tef-manager]", ":2: [tef-manager] occurs a second time"),
         ("[tef-manager]\ntime-limit = x", ": time-limit is 'x', expected a number of seconds"),
         ("[tef-manager]\nhistory_days = x", ": history_days is 'x', expected a number of days"),
         (
@@ -538,13 +538,13 @@ def test_reference_is_made_of_the_table(group: str) -> None:
 )
 def test_mistyped_variable(load: Load, variable: str, hint: str) -> None:
     """It is named with the likely one; its value is not shown."""
-    assert load({variable: SECRET}).warnings == (f"{variable} is no setting, and changes nothing {hint}",)
+    assert load({variable: SECRET}).warnings == (f"{variable} is not a setting and has no effect {hint}",)
 
 
 def test_unknown_variable_of_ours(load: Load) -> None:
     """One that is like no other is named all the same."""
     (warning,) = load({"TEF_MANAGER_QQQQQQQ": "1"}).warnings
-    assert warning.startswith("TEF_MANAGER_QQQQQQQ is no setting, and changes nothing")
+    assert warning.startswith("TEF_MANAGER_QQQQQQQ is not a setting and has no effect")
 
 
 @pytest.mark.parametrize(
@@ -560,7 +560,7 @@ def test_one_setting_by_two_variables(load: Load) -> None:
     """The one that counts is named, where they differ."""
     both = {"TEF_ETCD_HOST_DEV": "a", "TEF_ETCD_HOST_dev": "b"}
     assert load(both).warnings == (
-        "TEF_ETCD_HOST_DEV counts, TEF_ETCD_HOST_dev with another value does not",
+        "TEF_ETCD_HOST_DEV is used; TEF_ETCD_HOST_dev with another value has no effect",
     )
     assert load({**both, "TEF_ETCD_HOST_dev": "a"}).warnings == ()
 

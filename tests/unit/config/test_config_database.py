@@ -202,7 +202,7 @@ def test_service_may_name_the_database(read: Read) -> None:
         ("database: d\n---\npassword: hunter2", ":2: a second document begins here (---), expected one"),
         (
             "database: d\npassword: x\npassword: hunter2",
-            ":3: password stands there a second time, expected it once",
+            ":3: password occurs a second time, expected once",
         ),
         ("host: ''\ndatabase: d", ": host is empty, expected a name, an address or the folder"),
         ("port: ''\ndatabase: d", ": port is empty, expected a port, or no such line"),
