@@ -1,4 +1,4 @@
-"""Who chooses what is broken next."""
+"""Chooses what is broken next."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tests.chaos.grid import SERVICES, Grid
 from tests.chaos.journal import Journal
 
 _AGAIN = 0.05
-"""Seconds until a target is looked for again where no fault that is due has one."""
+"""Seconds until targets are looked for again if none of the pending faults has one."""
 
 AHEAD = 4
-"""How many faults may be due: others go before one whose target is broken already."""
+"""How many faults may be pending: if the target of one is already broken, others go first."""
 
 
 def drawn(seed: int, only: Sequence[str] = ()) -> Iterator[Fault]:
-    """Draw faults for ever: the seed alone decides which. With ``only``, a name has one of these texts."""
+    """Yield faults for ever; the seed alone decides which. ``only``: names contain one of these texts."""
     rng = random.Random(seed)
     faults = [fault for fault in FAULTS if not only or any(text in fault.name for text in only)]
     while True:
@@ -29,13 +29,13 @@ def drawn(seed: int, only: Sequence[str] = ()) -> Iterator[Fault]:
 
 
 class Breaker:
-    """Strikes at random, until so many faults were struck.
+    """Strikes faults at random until their number is reached.
 
     Args:
-        grid: what is broken.
+        grid: the grid that is broken.
         draw: the faults, in the order in which they are due.
-        rng: decides whom they strike, and for how long.
-        journal: for what was broken when.
+        rng: decides which targets are struck, and for how long.
+        journal: records what was broken and when.
 
     Attributes:
         under_way: what is broken now, by target; a text for people.
@@ -54,11 +54,11 @@ class Breaker:
 
     @property
     def struck(self) -> int:
-        """How many faults there were."""
+        """How many faults were struck."""
         return sum(self.counts.values())
 
     async def strike(self, faults: int, seconds: float) -> None:
-        """Strike so many times in about so many seconds, and return when everything is mended."""
+        """Strike so many faults in about so many seconds, and return when everything is mended."""
         while self.struck < faults:
             await rest(self._rng.expovariate(faults / seconds))
             while not self._struck_once():
@@ -67,7 +67,7 @@ class Breaker:
             await each
 
     def _struck_once(self) -> bool:
-        """Strike the fault that is due for longest, of those that have a target now."""
+        """Strike the oldest pending fault that has a target now; return whether there was one."""
         if len(self._due) < AHEAD:
             self._due.append(next(self._drawn))
         for fault in self._due:
@@ -85,7 +85,7 @@ class Breaker:
         self.under_way[target] = fault.name
         self._journal.note("broken", what=fault.name, target=target)
         try:
-            with suppress(ProcessLookupError):  # what was to be broken or mended has ended by itself
+            with suppress(ProcessLookupError):  # the target has ended by itself
                 await fault.strike(self._grid, target, self._rng)
         finally:
             del self.under_way[target]

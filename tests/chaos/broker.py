@@ -1,6 +1,6 @@
-"""RabbitMQ in the hands of its administrator: past all proxies, by pika and by its own tool.
+"""Administers RabbitMQ directly, not through the proxies: with pika and with RabbitMQ's own tool.
 
-All of it blocks, so it is called in a thread.
+All methods block, so they are called in a thread.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from tests.integration.amqp_support import foreign_channel, rabbitmqctl
 from tests.services import Services
 
 Gone = dict[str, list[str]]
-"""Guids of tasks by the queue whose messages are no more."""
+"""Guids of tasks by the queue whose messages are lost."""
 
 _POLICY = "refuses"
 _LIMIT = 30.0
-"""Seconds in which RabbitMQ takes back what it had delivered to connections that are broken."""
+"""Seconds within which RabbitMQ must take back deliveries of broken connections."""
 
 
 class Broker:
-    """What can be done to the queues of RabbitMQ.
+    """Operations on RabbitMQ's queues.
 
     Args:
-        services: where it is.
+        services: RabbitMQ's address.
         manager: the managers' queue.
     """
 
@@ -36,9 +36,9 @@ class Broker:
         self.rejected = f"{manager}.rejected"
 
     def empty(self) -> Gone:
-        """Take all tasks out of the managers' queue and the dead one, while nobody else is connected.
+        """Take all tasks out of the managers' queue and the dead queue while nobody else is connected.
 
-        What was delivered and not acknowledged is back in the queue as soon as its consumer is gone.
+        Unacknowledged deliveries return to the queue when their consumer is gone.
         """
         gone: Gone = {self.manager: [], self.dead: []}
         end = time.monotonic() + _LIMIT
@@ -49,7 +49,7 @@ class Broker:
         return gone
 
     def _in_use(self, queue: str) -> bool:
-        """Tell whether a queue has messages or consumers; one that is not there has none."""
+        """Tell whether a queue has messages or consumers; False if it does not exist."""
         with foreign_channel(self._services) as channel:
             try:
                 told = channel.queue_declare(queue, passive=True).method
@@ -58,7 +58,7 @@ class Broker:
         return bool(told.message_count or told.consumer_count)
 
     def take_dead(self) -> list[str]:
-        """Take all out of the dead queue, if it is there; return the guids."""
+        """Take everything out of the dead queue, if it exists; return the guids."""
         return self.take(self.dead) if self._in_use(self.dead) else []
 
     def take(self, queue: str) -> list[str]:
@@ -72,30 +72,30 @@ class Broker:
         return guids
 
     def delete(self, queue: str) -> None:
-        """Delete a queue with all that is in it, whoever consumes it."""
+        """Delete a queue and its contents, even if it has consumers."""
         with foreign_channel(self._services) as channel:
             channel.queue_delete(queue)
 
     def empty_and_delete(self, queue: str) -> list[str]:
-        """Delete a queue that others fill; return the guids of the tasks that were in it."""
+        """Delete a queue that others publish to; return the guids of the tasks that were in it."""
         guids: list[str] = []
         while True:
             guids += self.take(queue) if self._in_use(queue) else []
             try:
                 with foreign_channel(self._services) as channel:
                     channel.queue_delete(queue, if_empty=True)
-            except ChannelClosedByBroker:  # something came in between
+            except ChannelClosedByBroker:  # a message arrived in between
                 continue
             return guids
 
     def refuse(self, queue: str) -> None:
-        """Let a queue take no message more: it is longer than it may be, and rejects what is sent."""
+        """Make a queue refuse messages: it is longer than its limit, and rejects further messages."""
         rejects: dict[str, object] = {"overflow": "reject-publish"}
-        # What it does has to be said first: as it learns how long it may be, it would drop what it has.
+        # Set the overflow behaviour first: otherwise the limit would make it drop messages.
         for policy in (rejects, {**rejects, "max-length": 0}):
             about = (_POLICY, f"^{queue.replace('.', '[.]')}$", json.dumps(policy))
             rabbitmqctl(self._services, "set_policy", "--apply-to", "queues", *about)
 
     def accept(self) -> None:
-        """Let the queue take messages again."""
+        """Make the queue accept messages again."""
         rabbitmqctl(self._services, "clear_policy", _POLICY)

@@ -1,4 +1,4 @@
-"""Etcd in the hands of its administrator: past all proxies, as root."""
+"""Administers Etcd directly, not through the proxies, as root."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tests.integration.grid_etcd import V3
 
 BASE = "/tef/dev/resources"
 OWNER = "/tef/dev/managers"
-"""Where managers write whose the lock keys are."""
+"""The key in which managers record who owns the lock keys."""
 
 LAST = f"{BASE}0"
-"""A key that is written after all others; it comes right behind theirs."""
+"""A key that is written after all others, and sorts right behind them."""
 
 
 class Administrator:
-    """Root of an Etcd in which all others may only do what they were permitted.
+    """Root of an Etcd in which everybody else has only the rights that they were given.
 
     Args:
         endpoint: its host and port.
@@ -35,26 +35,26 @@ class Administrator:
         self._users = Users(self._url)
 
     async def let_in(self, *resources: str) -> None:
-        """Let nobody in but the managers, and let them change these resources."""
+        """Enable authentication: only the managers get in, and they may change these resources."""
         await self._users.let_nobody_in("v3")
         for resource in resources:
             await self.permit(resource)
         await self._users.permit("v3", f"{OWNER}/")
 
     async def permit(self, resource: str) -> None:
-        """Let the managers change a resource."""
+        """Allow the managers to change a resource."""
         await self._users.permit("v3", f"{BASE}/{resource}/")
 
     async def forbid(self, resource: str) -> None:
-        """Let the managers only read it."""
+        """Allow the managers only to read a resource."""
         await self._users.forbid("v3", f"{BASE}/{resource}/")
 
     def keys(self) -> V3:
-        """Return the keys, for root. Raises `AssertionError` or `OSError` where Etcd does not answer."""
+        """Return the keys, for root. Raises `AssertionError` or `OSError` if Etcd does not answer."""
         return V3(self._endpoint, self._token())
 
     def changes(self) -> Iterator[Change]:
-        """Go through all that ever happened to the resources: Etcd keeps its past until it is compacted."""
+        """Yield every change of the resources ever made: Etcd keeps its history until it is compacted."""
         self.keys().put(LAST, "")
         counts: dict[str, int] = {}
         locks: dict[str, set[str]] = {}
@@ -74,7 +74,7 @@ class Administrator:
                 yield Change(revision, resource, counts.get(resource, 0), len(locks[resource]))
 
     def _events(self) -> Iterator[dict[str, Any]]:
-        """Go through all changes of keys below the base, up to the last."""
+        """Yield all changes of keys below the base, up to the last one."""
         request = {"key": _coded(f"{BASE}/"), "range_end": _coded(f"{BASE}1"), "start_revision": "1"}
         connection = http.client.HTTPConnection(*self._endpoint, timeout=30)
         try:
@@ -90,7 +90,7 @@ class Administrator:
             connection.close()
 
     def _token(self) -> str:
-        """Log in. A token is forgotten by Etcd when it restarts, so none is kept."""
+        """Log in. Etcd forgets tokens when it restarts, so none is kept."""
         account = json.dumps({"name": "root", "password": "root"}).encode()
         answer = ask("POST", f"{self._url}/v3/auth/authenticate", account)
         assert "token" in answer, answer

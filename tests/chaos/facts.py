@@ -1,4 +1,4 @@
-"""Reads what a judge has to know, from journals, the database, RabbitMQ, Etcd's past, and the logs."""
+"""Collects the facts for the judge from journals, the database, RabbitMQ, Etcd's history, and the logs."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tests.chaos.judge import Attempt, Facts, Run
 from tests.integration.daemon import FAULTS, Daemon
 
 DISK_FULL = "File too large"
-"""Python's words for the error that the log meets where the disk is made to look full."""
+"""Python's words for the error of the log when the disk seems to be full."""
 
 
 def collect(grid: Grid, database: Daemon, exits: list[str]) -> Facts:
-    """Return what there is to know, when all managers have ended.
+    """Return the facts after all managers have ended.
 
     ``database`` reads the tables; it need not run.
     """
@@ -51,7 +51,7 @@ def _attempt(row: dict[str, Any]) -> Attempt:
 
 
 def _runs(folder: Path) -> Iterator[Run]:
-    """Go through the runs of all workers. A task that came twice is begun as often as it came."""
+    """Yield the runs of all workers. A task that came twice has as many runs as it was begun."""
     for path in sorted(folder.glob("worker.*.jsonl")):
         marks: dict[str, list[bool]] = defaultdict(list)
         for each in journal.read(folder, path.name):

@@ -1,4 +1,4 @@
-"""What a fault is."""
+"""The definition of a fault."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Fault:
 
     Attributes:
         name: for people.
-        weight: how often it is chosen, against the others.
-        targets: what it can be done to now: labels of things no two faults may have at once.
-        strike: breaks it and mends it; done when all is mended.
+        weight: how often it is chosen, compared with the others.
+        targets: returns its present targets: labels of things that no two faults may break at once.
+        strike: breaks the target and mends it; returns when all is mended.
     """
 
     name: str
@@ -39,10 +39,10 @@ async def rest(seconds: float) -> None:
 
 
 def up(grid: Grid) -> list[str]:
-    """Return the services that run, frozen or not."""
+    """Return the running services, frozen or not."""
     return [name for name in SERVICES if grid.server(name).running]
 
 
 def service(name: str) -> Callable[[Grid], list[str]]:
-    """Return what finds this service where it runs."""
+    """Return a function that returns this service if it is running."""
     return lambda grid: [name] if name in up(grid) else []

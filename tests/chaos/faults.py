@@ -1,4 +1,4 @@
-"""All that is done to the grid. Each fault breaks one thing, waits, and mends it."""
+"""All faults. Each breaks one thing, waits, and mends it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def _kill_manager(grid: Grid, name: str, rng: random.Random) -> None:
     manager.kill()
     await rest(rng.uniform(0.0, 4.0))
     grid.start_manager(manager)
-    await rest(2.0)  # it needs a while to come up
+    await rest(2.0)  # it needs some time to start
 
 
 async def _stop_manager(grid: Grid, name: str, rng: random.Random) -> None:
@@ -54,7 +54,7 @@ async def _freeze_manager(grid: Grid, name: str, rng: random.Random) -> None:
 
 
 async def _fill_disk(grid: Grid, name: str, rng: random.Random) -> None:
-    """Let nothing more be written into the log, as on a full disk: no privileges are needed for this."""
+    """Make writing to the log fail, as on a full disk: this needs no privileges."""
     manager = _manager(grid, name)
     _, hard = resource.prlimit(manager.pid, resource.RLIMIT_FSIZE)
     manager.deaf = True
@@ -132,7 +132,7 @@ async def _refuse(grid: Grid, name: str, rng: random.Random) -> None:
 
 
 async def _silence(grid: Grid, name: str, rng: random.Random) -> None:
-    """Swallow everything; the connections of that time are never heard of again."""
+    """Swallow everything; connections made meanwhile stay silent for ever."""
     proxy = grid.proxies[name]
     proxy.silence()
     await rest(rng.uniform(0.5, 12.0))

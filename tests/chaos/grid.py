@@ -1,4 +1,4 @@
-"""The grid that is broken: servers behind proxies, two managers, workers, a sender."""
+"""The grid: servers behind proxies, two managers, workers, a sender."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ PREFIX = "chaos"
 TYPES = ("compile", "install")
 SERVICES = ("rabbitmq", "postgresql", "etcd")
 LIMITS = {"database": 4, "licence": 2, "night-server": 1, "floor": 3}
-"""The resources, and how many tasks each bears at a time."""
+"""The resources, each with the number of tasks that may use it at a time."""
 
 WORKERS = 12
 _WORKERS = "tef.dev.worker."
-"""What the names of their queues begin with."""
+"""The first part of the names of the workers' queues."""
 
 OPTIONS = (
     "--etcd-api=v3",
@@ -47,7 +47,7 @@ OPTIONS = (
     "--max-attempts=6",
     "--silence-limit=8",
 )
-"""Short times, because nothing that takes long can happen often."""
+"""Short times, because slow events can't happen often."""
 
 
 @dataclass
@@ -55,8 +55,8 @@ class Program:
     """A worker or the sender: a process that can be broken.
 
     Attributes:
-        arguments: how it was started.
-        process: the running one, if any.
+        arguments: its command line.
+        process: the running process, if any.
         frozen: it was stopped with SIGSTOP.
     """
 
@@ -80,17 +80,17 @@ class Program:
         return self.process is not None and self.process.poll() not in (None, -signal.SIGKILL)
 
     def freeze(self) -> None:
-        """Keep it from running."""
+        """Suspend it."""
         self._signal(signal.SIGSTOP)
         self.frozen = self.alive
 
     def thaw(self) -> None:
-        """Let it run on."""
+        """Let it continue."""
         self._signal(signal.SIGCONT)
         self.frozen = False
 
     def kill(self) -> None:
-        """End it as a crash does."""
+        """Kill it, as in a crash."""
         self._signal(signal.SIGKILL)
         if self.process is not None:
             self.process.wait()
@@ -103,7 +103,7 @@ class Program:
 
 @dataclass
 class Worker(Program):
-    """A worker. When it was killed it comes again under its name or, as Ruby's do, under a new one."""
+    """A worker. After it was killed it starts again under its name or, like Ruby's, under a new one."""
 
     name: str = ""
     vocabulary: str = "ruby"
@@ -135,7 +135,7 @@ class Manager(Daemon):
 
     @property
     def state(self) -> str:
-        """What there is to see of it."""
+        """Its state, for people."""
         if not self.alive:
             return "dead"
         return "frozen" if self.frozen else "active" if self.active else "standby"
@@ -143,11 +143,11 @@ class Manager(Daemon):
 
 @dataclass
 class Grid:
-    """All of it.
+    """The whole grid.
 
     Args:
-        sandbox: of the servers, started.
-        direct: how they are reached without a proxy.
+        sandbox: the running servers.
+        direct: their addresses without proxies.
         folder: for journals and logs.
         rng: decides what is random about the workers.
     """
@@ -164,11 +164,11 @@ class Grid:
     workers: list[Worker] = field(init=False)
     sender: Program = field(init=False)
     killed: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
-    """When each service was down, and may have forgotten what it had last done: unix times."""
+    """When each service was down and may have forgotten its last actions: unix times."""
     gone: Gone = field(default_factory=dict)
-    """Tasks whose messages were in queues that are no more."""
+    """Tasks whose messages were in queues that are lost."""
     changes: list[Change] = field(default_factory=list)
-    """What had happened in an Etcd that has forgotten it."""
+    """Earlier changes from an Etcd that has forgotten them."""
     _names: int = 0
 
     def __post_init__(self) -> None:
@@ -205,19 +205,19 @@ class Grid:
         return server
 
     async def make_resources(self) -> None:
-        """Write the resources into Etcd, and let the managers change nothing else there."""
+        """Write the resources into Etcd, and allow the managers to change nothing else there."""
         await self.etcd.let_in(*LIMITS)
         keys = self.etcd.keys()
         for name, limit in LIMITS.items():
             Shared(keys, name).make(limit)
 
     def resources(self) -> list[Shared]:
-        """Return the resources as Etcd has them. Raises where it can't be had."""
+        """Return the resources as Etcd has them. Raises if Etcd does not answer."""
         keys = self.etcd.keys()
         return [Shared(keys, name) for name in LIMITS]
 
     def known_guids(self) -> set[str]:
-        """Return the tasks that managers have taken in, by the database. Raises where it can't be had."""
+        """Return the tasks that the managers have accepted. Raises if the database does not answer."""
         connection = psycopg2.connect(**self.direct.database, connect_timeout=2)
         tables = [Identifier(self.managers[0].table(name)) for name in ("tasks", "history")]
         try:
@@ -228,7 +228,7 @@ class Grid:
             connection.close()
 
     def _worker(self, number: int) -> Worker:
-        # Both vocabularies among the workers of both types.
+        # Both types have workers of both vocabularies.
         vocabulary = ("ruby", "ruby", "readme")[number % 3]
         return Worker([], vocabulary=vocabulary, worker_type=TYPES[number % 2])
 
@@ -250,13 +250,13 @@ class Grid:
         worker.start()
 
     def worker_queues(self) -> list[str]:
-        """Return the queues of all workers that there have been."""
+        """Return the queues of all present and former workers."""
         return [
             f"{_WORKERS}{path.stem.removeprefix('worker.')}" for path in self.folder.glob("worker.*.jsonl")
         ]
 
     def start_sender(self, tasks: int, seconds: float, seed: int) -> None:
-        """Let tasks be sent."""
+        """Start to send tasks."""
         about = {
             "--url": self._url,
             "--manager": self.queue,
@@ -276,16 +276,16 @@ class Grid:
         manager.start(ready=False)
 
     def note_down(self, name: str, begin: float) -> None:
-        """Remember that a service was down from a unix time until now."""
+        """Record that a service was down from a unix time until now."""
         self.killed.setdefault(name, []).append((begin, time.time()))
 
     def note_gone(self, gone: Gone) -> None:
-        """Remember whose messages are no more."""
+        """Record which tasks' messages are lost."""
         for queue, guids in gone.items():
             self.gone.setdefault(queue, []).extend(guids)
 
     def end(self) -> None:
-        """Leave no process behind, whatever has happened; never raises."""
+        """End all processes, whatever has happened; never raises."""
         for program in [*self.workers, *([self.sender] if hasattr(self, "sender") else [])]:
             program.kill()
         for manager in self.managers:

@@ -1,4 +1,4 @@
-"""What a program of the grid has done, written down so that no death of it loses a line."""
+"""A journal of what a program of the grid did, which loses no line when the program dies."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Journal:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
     def note(self, event: str, **fields: object) -> None:
-        """Write what happened, and when."""
+        """Record an event and its time."""
         record = {"event": event, "time": time.time(), **fields}
         os.write(self._file, json.dumps(record).encode() + b"\n")
 
 
 def read(folder: Path, pattern: str) -> Iterator[dict[str, Any]]:
-    """Go through all records of the journals in a folder, one journal after the other."""
+    """Yield all records of the journals in a folder, one journal after the other."""
     for path in sorted(folder.glob(pattern)):
         with path.open("rb") as lines:
             for line in lines:

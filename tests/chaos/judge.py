@@ -1,4 +1,4 @@
-"""Pure: what became of all tasks, by what the programs of the grid have written down."""
+"""Decides what became of all tasks from the records of the grid's programs. Pure."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 FORGETFUL = 10.0
-"""Seconds before a kill of RabbitMQ of whose acknowledgements it may have forgotten some."""
+"""Seconds before RabbitMQ was killed in which it may have forgotten acknowledgements."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A worker began a task.
+    """A run of a task by a worker.
 
     Attributes:
-        time: unix time.
-        redelivered: the broker marked the message so.
+        time: unix time of its beginning.
+        redelivered: the broker marked the message as redelivered.
     """
 
     guid: str
@@ -30,7 +30,7 @@ class Attempt:
     """An attempt in the manager's history.
 
     Attributes:
-        begin, end: when it was dispatched and when it ended, unix times.
+        begin, end: unix times of its dispatch and its end.
     """
 
     guid: str
@@ -42,7 +42,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Change:
-    """What Etcd held for a resource after one of its revisions."""
+    """A resource in Etcd after one of its revisions."""
 
     revision: int
     resource: str
@@ -52,22 +52,22 @@ class Change:
 
 @dataclass
 class Facts:
-    """What was seen.
+    """The facts about a run of the grid.
 
     Attributes:
-        confirmed, unconfirmed: guids that were sent, and confirmed by RabbitMQ or not.
+        confirmed, unconfirmed: guids that were sent, with and without RabbitMQ's confirmation.
         waiting: guids that the manager still has.
-        history: outcome by guid; one for each row.
+        history: outcomes by guid, one for each row.
         dead: guids in the dead queue.
         unread: guids that were in the managers' queue when RabbitMQ lost its queues.
-        unburied: guids that were in the dead queue then.
-        attempts, runs: by whom, in the order of time.
+        unburied: guids that were in the dead queue at that time.
+        attempts, runs: in the order of time.
         needs: resources by guid.
         changes: of all resources, from the first to the last.
         limits: of resources.
         broker_down: when RabbitMQ was down, unix times.
-        errors: lines of the managers' logs that are faults of their own.
-        exits: managers and workers that ended without being told to.
+        errors: log lines of the managers that report their own faults.
+        exits: managers and workers that ended by themselves.
     """
 
     confirmed: set[str]
@@ -103,12 +103,12 @@ class Count:
 
     @property
     def wrong(self) -> bool:
-        """Whether there are some, and must not be."""
+        """Whether there are some although there must be none."""
         return self.forbidden and bool(self.cases)
 
 
 def judge(facts: Facts) -> list[Count]:
-    """Return the verdict, a line each."""
+    """Return the verdict, line by line."""
     completed = [guid for guid, outcome in facts.history if outcome == "completed"]
     died = [guid for guid, outcome in facts.history if outcome == "dead"]
     ended = Counter(guid for guid, _ in facts.history)
@@ -148,10 +148,10 @@ def _never_run(facts: Facts, completed: Iterable[str]) -> set[str]:
 
 
 def _runs(facts: Facts) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """Return the guids that were run again: for a reason, by a broker's doing, and for no reason.
+    """Return guids with repeated runs: for a reason, because of the broker, and without a reason.
 
-    A worker may begin a task as often as history has attempts of it there. Of these all but one must have
-    ended otherwise than by completion.
+    A worker may begin a task as often as history has attempts of it at this worker. All of these except one
+    must have ended in another way than by completion.
     """
     again, redelivered, unexplained = [], [], []
     attempts: dict[str, list[Attempt]] = defaultdict(list)
@@ -176,7 +176,7 @@ def _runs(facts: Facts) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ..
 
 
 def _beyond(runs: Sequence[Run], tried: Counter[str]) -> list[Run]:
-    """Return the runs of a task that are more than the attempts at their worker."""
+    """Return a task's runs in excess of the attempts at their workers."""
     left = Counter(tried)
     surplus = []
     for run in sorted(runs, key=lambda run: run.time):
@@ -188,7 +188,7 @@ def _beyond(runs: Sequence[Run], tried: Counter[str]) -> list[Run]:
 
 
 def _broker_did(run: Run, runs: Sequence[Run], down: Sequence[tuple[float, float]]) -> bool:
-    """Tell whether the broker has delivered again what it had delivered before."""
+    """Tell whether the broker redelivered what it had delivered before."""
     first = min((each.time for each in runs if each.worker == run.worker), default=run.time)
     return first < run.time and (
         run.redelivered or any(first - 1.0 <= end and begin - FORGETFUL <= run.time for begin, end in down)
@@ -204,10 +204,10 @@ def _over(facts: Facts) -> tuple[str, ...]:
 
 
 def _overused(facts: Facts) -> tuple[str, ...]:
-    """Return the attempts that began while their resource was in full use, whatever Etcd said of it.
+    """Return the attempts that began while their resource was fully used, whatever Etcd said.
 
-    A worker that was taken for lost and comes back with its task uses what others may have got meanwhile:
-    only attempts that are no such return count.
+    A worker that was believed lost and comes back with its task uses resources that others may have got
+    meanwhile: only attempts that are not such a return count.
     """
     found: list[str] = []
     in_use: dict[str, list[Attempt]] = defaultdict(list)

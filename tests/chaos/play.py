@@ -1,4 +1,4 @@
-"""One run: everything started, broken, mended, awaited, ended and judged."""
+"""One run: start everything, break it, mend it, wait, end it and judge."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.integration.daemon import Daemon
 from tests.services import Services
 
 AFTERMATH = 120.0
-"""Seconds in which, when all is mended, something must end: if nothing does, what waits is lost."""
+"""Seconds after mending within which something must end: if nothing does, waiting tasks are lost."""
 
 _GLANCE = 0.25
 _LOOK = 1.0
@@ -40,15 +40,15 @@ _EVENTS = 8
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to happen.
+    """The parameters of a run.
 
     Attributes:
-        tasks: how many are to be confirmed.
-        faults: how many are to be struck.
-        seconds: in about which time.
-        seed: of all that is random here; time and the machine's moods are not.
+        tasks: how many tasks must be confirmed.
+        faults: how many faults to strike.
+        seconds: about how long to strike them.
+        seed: for all random decisions; timing is not reproducible.
         folder: for journals and logs.
-        only: texts of which the name of a fault must have one; without any, all faults are struck.
+        only: a fault's name must contain one of these texts; empty: all faults.
     """
 
     tasks: int
@@ -61,7 +61,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of it."""
+    """The outcome of a run."""
 
     counts: list[Count]
     faults: dict[str, int]
@@ -69,12 +69,12 @@ class Outcome:
 
     @property
     def well(self) -> bool:
-        """Whether nothing happened that must not."""
+        """Whether nothing forbidden happened."""
         return not any(count.wrong for count in self.counts)
 
 
 async def play(plan: Plan, screen: Screen) -> Outcome:
-    """Do it all, and leave nothing behind but journals and logs."""
+    """Do the run, and leave nothing behind except journals and logs."""
     sandbox = Sandbox(reactor, fast=True)
     try:
         screen.show(View(phase="starting the servers"))
@@ -86,7 +86,7 @@ async def play(plan: Plan, screen: Screen) -> Outcome:
 
 
 class Run:
-    """The grid and what is seen of it."""
+    """The grid, and what is known about it."""
 
     def __init__(self, plan: Plan, grid: Grid, screen: Screen) -> None:
         self._plan = plan
@@ -140,7 +140,7 @@ class Run:
         self._grid.start_sender(self._plan.tasks, self._plan.seconds, self._plan.seed)
 
     async def _aftermath(self) -> None:
-        """Wait until all has ended, or nothing ends any more."""
+        """Wait until all tasks have ended, or no more end."""
         since, ended = time.monotonic(), -1
         while time.monotonic() < since + AFTERMATH:
             if self._view.ended != ended:
@@ -168,10 +168,10 @@ class Run:
     def _judge(self) -> list[Count]:
         return judge(facts.collect(self._grid, self._database, self._exits))
 
-    # --- what there is to see ---
+    # --- display ---
 
     def _glance(self) -> None:
-        """Look at what costs nothing, and show it."""
+        """Check what costs nothing, and show it."""
         grid, view = self._grid, self._view
         for manager in grid.managers:
             if manager.wanted and not manager.alive:
@@ -193,7 +193,7 @@ class Run:
         self._screen.show(view)
 
     def _look(self) -> Deferred[None]:
-        """Look at what may take long. The next look waits for this one."""
+        """Check what may take long. The next check waits for this one."""
         return deferToThread(self._ask)
 
     def _ask(self) -> None:
@@ -223,7 +223,7 @@ class Run:
 
 
 def _if_it_can(ask: Callable[[], None]) -> None:
-    """Ask a service that may be broken just now: then there is nothing new to be seen."""
+    """Query a service that may be broken just now; then nothing new is shown."""
     try:
         ask()
     except (OSError, psycopg2.Error, ValueError, AssertionError):

@@ -1,4 +1,4 @@
-"""Faults after which a service is there, and has forgotten something or refuses it."""
+"""Faults after which a service runs, but has forgotten something or refuses something."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tests.chaos.grid import LIMITS, Grid
 from tests.contract.own_etcd import bring_back, remember
 
 PATIENCE = 5.0
-"""Seconds in which managers have taken in all that was sent, if they are well."""
+"""Seconds within which healthy managers have accepted everything that was sent."""
 
 # --- a broker without its queues ---
 
 
 async def lose_queues(grid: Grid, name: str, rng: random.Random) -> None:
-    """Let RabbitMQ come back as it was installed. What its queues had is written down before."""
+    """Reset RabbitMQ to its state after installation. The contents of its queues are recorded before."""
     begin = time.time()
     proxy, server = grid.proxies[name], grid.server(name)
     await proxy.close()
@@ -38,7 +38,8 @@ async def lose_queues(grid: Grid, name: str, rng: random.Random) -> None:
 async def delete_queues(grid: Grid, name: str, rng: random.Random) -> None:
     """Delete all queues while everybody is connected.
 
-    That of the managers is spared unless all that was sent was read: nobody can tell what is under way.
+    The managers' queue is spared unless everything sent has been read: otherwise nobody could tell which
+    messages were lost.
     """
     broker = grid.broker
     grid.sender.freeze()
@@ -55,12 +56,12 @@ async def delete_queues(grid: Grid, name: str, rng: random.Random) -> None:
 
 
 async def _unread(grid: Grid) -> list[str] | None:
-    """Wait until all that was confirmed was read. Return what was only sent; None if it takes long."""
+    """Wait until all confirmed tasks are read. Return the unconfirmed ones; None if it takes too long."""
     sent = list(journal.read(grid.folder, "sender.jsonl"))
     confirmed = {each["guid"] for each in sent if each["event"] == "confirmed"}
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
-        with suppress(psycopg2.Error):  # it may be broken, too
+        with suppress(psycopg2.Error):  # the database may be broken, too
             known = await deferToThread(grid.known_guids)
             if confirmed <= known:
                 return sorted({each["guid"] for each in sent} - known)
@@ -72,13 +73,13 @@ async def _unread(grid: Grid) -> list[str] | None:
 
 
 async def refuse_work(grid: Grid, name: str, rng: random.Random) -> None:
-    """Let a worker's queue take nothing."""
+    """Make a worker's queue refuse messages."""
     worker = rng.choice([each for each in grid.workers if each.name])
     await _refuse(grid, worker.queue, rng)
 
 
 async def refuse_dead(grid: Grid, name: str, rng: random.Random) -> None:
-    """Let the dead queue take nothing."""
+    """Make the dead queue refuse messages."""
     await _refuse(grid, grid.broker.dead, rng)
 
 
@@ -92,17 +93,17 @@ async def _refuse(grid: Grid, queue: str, rng: random.Random) -> None:
 
 
 async def fill_database(grid: Grid, name: str, rng: random.Random) -> None:
-    """Let PostgreSQL refuse what is to be written, or some of it."""
+    """Make PostgreSQL refuse all writes, or some of them."""
     await deferToThread(grid.space.fill, rng)
     await rest(rng.uniform(1.0, 12.0))
     await deferToThread(grid.space.free)
 
 
-# --- an Etcd that is older, and one that does not let everybody do everything ---
+# --- an older Etcd, and missing rights in Etcd ---
 
 
 async def restore_etcd(grid: Grid, name: str, rng: random.Random) -> None:
-    """Bring back what Etcd had some seconds ago. What happened since is kept for the judge."""
+    """Restore Etcd to its state some seconds ago. Later changes are kept for the judge."""
     server, proxy = grid.sandbox.etcd, grid.proxies[name]
     await remember(server)
     await rest(rng.uniform(1.0, 12.0))
@@ -113,7 +114,7 @@ async def restore_etcd(grid: Grid, name: str, rng: random.Random) -> None:
 
 
 async def forbid_resource(grid: Grid, name: str, rng: random.Random) -> None:
-    """Let the managers only read one of the resources."""
+    """Allow the managers only to read one of the resources."""
     resource = rng.choice(sorted(LIMITS))
     await grid.etcd.forbid(resource)
     await rest(rng.uniform(1.0, 12.0))

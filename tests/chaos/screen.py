@@ -1,4 +1,4 @@
-"""What there is to see while the grid is broken, and the verdict in the end."""
+"""The display while the grid is broken, and the verdict at the end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.text import Text
 from tests.chaos.judge import Count
 
 SHOWN_CASES = 8
-"""How many of the cases of something forbidden are named."""
+"""How many cases of something forbidden are named."""
 
 _EVENTS = 8
 _COLOURS = {"active": "green", "standby": "cyan", "frozen": "blue", "dead": "red", "well": "green"}
@@ -23,14 +23,14 @@ _COLOURS = {"active": "green", "standby": "cyan", "frozen": "blue", "dead": "red
 
 @dataclass
 class View:
-    """The grid at one moment.
+    """The grid at a moment.
 
     Attributes:
         elapsed: seconds since the start.
-        phase: what is going on, for people.
-        faults, wanted_faults: how many were struck, of how many.
-        sent, confirmed, ended, tasks: how many tasks were, of how many.
-        managers: state by name.
+        phase: the present phase, for people.
+        faults, wanted_faults: number of faults struck, and to be struck.
+        sent, confirmed, ended, tasks: number of tasks in these states, and in total.
+        managers: states by name.
         workers: how many are well, frozen or dead.
         services: what is being done to each; empty if nothing is.
         resources: references held and the limit, by name.
@@ -53,7 +53,7 @@ class View:
 
 
 class Screen:
-    """Shows it, in place on a terminal, else a line now and then."""
+    """Shows the grid, in place on a terminal, otherwise as an occasional line."""
 
     def __init__(self, console: Console, live: Live | None) -> None:
         self._console = console
@@ -61,7 +61,7 @@ class Screen:
         self._next = 0.0
 
     def show(self, view: View) -> None:
-        """Show it as it is now."""
+        """Show the grid as it is now."""
         if self._live is not None:
             self._live.update(picture(view, self._console.width), refresh=True)
         elif view.elapsed >= self._next:
@@ -71,7 +71,7 @@ class Screen:
 
 @contextmanager
 def open_screen(console: Console) -> Iterator[Screen]:
-    """Return a display; the terminal is as before in the end."""
+    """Return a display; at the end the terminal is as before."""
     if console.is_terminal:
         with Live(console=console, auto_refresh=False, screen=True) as live:
             yield Screen(console, live)
@@ -80,7 +80,7 @@ def open_screen(console: Console) -> Iterator[Screen]:
 
 
 def line(view: View) -> str:
-    """Return what there is to see, as a line."""
+    """Return the view as a line."""
     broken = ", ".join(f"{how} {name}" for name, how in view.services.items() if how)
     return (
         f"{view.elapsed:6.1f} s  {view.faults}/{view.wanted_faults} faults, "
@@ -90,7 +90,7 @@ def line(view: View) -> str:
 
 
 def picture(view: View, width: int) -> RenderableType:
-    """Return what there is to see, for a terminal of so many columns."""
+    """Return the view for a terminal of this width."""
     title = Table.grid(expand=True)
     title.add_column()
     title.add_column(justify="right")
@@ -122,7 +122,7 @@ def _bar(done: int, whole: int, room: int) -> Text:
 
 
 def verdict(counts: Sequence[Count], faults: Mapping[str, int]) -> RenderableType:
-    """Return the tables of what was done, and of what came of it."""
+    """Return tables of the faults struck, and of the results."""
     struck = Table(box=box.SIMPLE_HEAD, show_edge=False)
     struck.add_column("fault")
     struck.add_column("times", justify="right")

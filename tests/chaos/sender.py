@@ -1,7 +1,7 @@
 """The sender of all tasks, as a program: ``python -m tests.chaos.sender``.
 
-It writes into its journal which tasks RabbitMQ has confirmed: these are the ones that must not be lost.
-What was not confirmed may have arrived or not, and is never sent again: another task is, in its place.
+It records in its journal which tasks RabbitMQ has confirmed: these must not be lost. An unconfirmed task
+may have arrived or not, and is never sent again: another task is sent in its place.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from tests.chaos.field import FieldProgram
 from tests.chaos.journal import Journal
 
 DOOMED = 0.01
-"""How many of all tasks every worker gives up, so that some die."""
+"""The share of tasks that every worker gives up, so that some die."""
 
 
 class Sender(FieldProgram):
     """Sends tasks at an even pace, each confirmed before the next.
 
     Args:
-        url: of RabbitMQ, with the vhost.
+        url: RabbitMQ's URL, with the vhost.
         manager: the manager's queue.
-        types, resources: what tasks are of, and what they need.
-        tasks: how many are to be confirmed.
-        seconds: over which they are spread.
-        seed: of what is random about them.
-        journal: for what it does.
+        types, resources: task types and resources of the tasks.
+        tasks: how many must be confirmed.
+        seconds: the time over which they are spread.
+        seed: decides what is random about them.
+        journal: records what it does.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Sender(FieldProgram):
         return self._confirmed >= self._tasks
 
     def serve(self, connection: Any) -> None:
-        """Send what is due."""
+        """Send the tasks that are due."""
         channel = connection.channel()
         channel.queue_declare(self._manager, durable=True)
         channel.confirm_delivery()
@@ -99,7 +99,7 @@ class Sender(FieldProgram):
 
 
 def main() -> None:
-    """Send as the command line says."""
+    """Send tasks as the command line says."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.sender")
     for name in ("url", "manager"):
         parser.add_argument(f"--{name}", required=True)

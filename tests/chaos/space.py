@@ -1,12 +1,12 @@
-"""A PostgreSQL that answers, and refuses what is to be written.
+"""Makes PostgreSQL refuse writes while it still answers.
 
 A small file system for a tablespace needs privileges to be mounted, which tests do not have everywhere. A
-limit to the size of files, as for the managers' logs, would first hit the write-ahead log, and PostgreSQL
-ends when it can't write that: killing it does the same. So triggers raise what PostgreSQL raises where a
-table's file can't grow: the transaction fails in the middle, with the same code. The other face is a server
-that makes its databases read-only when the disk runs full, as hosted ones do: there is nothing to imitate.
+limit on file sizes, as used for the managers' logs, would first affect the write-ahead log, and PostgreSQL
+ends when it can't write that; killing it has the same effect. So triggers raise the error that PostgreSQL
+raises when a table's file can't grow: the transaction fails in the middle, with the same code. Hosted
+servers instead make their databases read-only when the disk is full; that can be done directly.
 
-All of it blocks, so it is called in a thread.
+All methods block, so they are called in a thread.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ where pid <> pg_backend_pid() and application_name like 'tef-manager%'
 
 
 class Space:
-    """The room that a database has.
+    """The disk space of a database.
 
     Args:
         database: how to connect, as the superuser.
-        table: returns the whole name of one of the manager's tables.
+        table: returns the full name of one of the manager's tables.
     """
 
     def __init__(self, database: Database, table: Callable[[str], str]) -> None:
@@ -58,29 +58,29 @@ class Space:
         self._table = table
 
     def prepare(self) -> None:
-        """Make it possible that there is none. The manager has made its tables."""
+        """Install the triggers. The manager's tables must exist."""
         watches = (_WATCH.format(table=f'"{self._table(name)}"', name=name) for name in TABLES)
         self._run(_PREPARE + "".join(watches))
 
     def fill(self, rng: random.Random) -> None:
-        """Let there be no room for some of the writes, or for any."""
+        """Make some writes fail for want of space, or all."""
         few = rng.sample(WRITES, rng.randint(1, 3))
         self.refuse(rng.choice(([READ_ONLY], WRITES, few, few)))
 
     def refuse(self, writes: Sequence[str]) -> None:
-        """Refuse these of `WRITES`, or everything where it is `READ_ONLY`."""
+        """Refuse these of `WRITES`, or everything with `READ_ONLY`."""
         if READ_ONLY in writes:
             self._set_read_only("on")
         else:
             self._run("insert into chaos_full values (%s)", list(writes))
 
     def free(self) -> None:
-        """Let everything be written."""
+        """Allow all writes again."""
         self._set_read_only("off")
         self._run("delete from chaos_full")
 
     def _set_read_only(self, how: str) -> None:
-        """Change it for sessions to come, and let all sessions of managers be such."""
+        """Change the setting for future sessions, and for all present sessions of managers."""
         self._run(f"alter database {self._database['dbname']} set default_transaction_read_only = {how}")
         if how == "on":
             self._run(_END_SESSIONS)

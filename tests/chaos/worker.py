@@ -1,7 +1,7 @@
 """A worker of the grid, as a program: ``python -m tests.chaos.worker``.
 
-It takes a task off its queue as it comes, and writes into its journal what it begins and ends. A connection
-that breaks keeps it from nothing: it goes on, and says what there is to say on the next one.
+It takes a task from its queue as soon as it arrives, and records in its journal what it begins and ends. A
+broken connection does not stop it: it continues, and sends its messages on the next connection.
 """
 
 from __future__ import annotations
