@@ -1,4 +1,4 @@
-"""Answers to the questions that messages ask."""
+"""Answers to the questions in messages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Send: TypeAlias = Callable[[ReplyTo, object], Awaitable[None]]
 
 
 class Replies:
-    """Has questions answered, and sends the answers to where they are wanted.
+    """Gets questions answered, and sends the answers to the senders that want them.
 
     A message that asks for rows to be written is acknowledged when they are. If the manager dies before
     that, RabbitMQ redelivers the message, and doing it again changes nothing that was written. If the
@@ -37,11 +37,11 @@ class Replies:
         self._unacknowledged = Unacknowledged(acknowledge)
 
     def session_lost(self, session: int) -> None:
-        """Note that what this session delivered will be redelivered, unless it is acknowledged."""
+        """Note that deliveries of this session will be redelivered, unless they were acknowledged."""
         self._unacknowledged.session_lost(session)
 
     async def reply(self, question: Question, message: Delivery) -> None:
-        """Answer a question, and send the answer to where it is wanted, if it is."""
+        """Answer a question, and send the answer if the sender wants one."""
         to = reply_to(message)
         if not isinstance(question, WRITING):
             answer = await self._inquirer.tell(question)

@@ -1,4 +1,4 @@
-"""Messages that are acknowledged later than their turn, when what they ask for has been done."""
+"""Messages that are acknowledged later than their turn: when what they ask for has been done."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tefmanager.engine.reception import fingerprint
 from tefmanager.interfaces.amqp import Delivery
 
 REMEMBERED = 1000
-"""Messages that are done with, or under way, and will be delivered again."""
+"""How many messages are remembered that are done or under way and will be redelivered."""
 
 
 class _Held:
-    """A message, and the delivery to acknowledge when it is done with: the last one."""
+    """A message, and its last delivery, which must be acknowledged when the message is done."""
 
     def __init__(self, delivery: Delivery) -> None:
         self.delivery = delivery
@@ -22,10 +22,10 @@ class _Held:
 
 
 class Unacknowledged:
-    """Acknowledges each message when it is done with, and has nothing done twice.
+    """Acknowledges each message when it is done, and lets nothing be done twice.
 
-    A message that is delivered again because the connection broke is the same one: it is under way, or
-    done with already.
+    A message that is redelivered because the connection broke is recognised: it is under way, or already
+    done.
 
     Args:
         acknowledge: acknowledges deliveries, by their session and tags.
@@ -42,14 +42,14 @@ class Unacknowledged:
         return len(self._under_way)
 
     def session_lost(self, session: int) -> None:
-        """Note that everything a session delivered comes again."""
+        """Note that everything a session delivered will be redelivered."""
         self._lost = session
         for held in self._under_way:
             if held.delivery.session <= session:
                 self._adopt_later(held)
 
     def adopts(self, delivery: Delivery) -> bool:
-        """Tell whether this is a message that is known, delivered again: nothing is to be done for it."""
+        """Tell whether this is a redelivery of a known message, for which nothing must be done again."""
         waiting = self._orphans.get(fingerprint(delivery.body)) if delivery.redelivered else None
         if not waiting:
             return False

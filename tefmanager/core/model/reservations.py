@@ -31,8 +31,8 @@ class Refused(Struct, frozen=True):
 class Impossible(Struct, frozen=True):
     """A reservation can't be made or released, for a reason that concerns it alone.
 
-    Etcd answers, refuses, and would refuse again. It may have done a part: what was to be taken must be
-    released.
+    Etcd answers with a refusal, and would refuse again. It may have carried out a part: what was to be
+    taken must be released.
 
     Attributes:
         reason: a text for people, with the resource and Etcd's words.
@@ -47,11 +47,11 @@ Outcome: TypeAlias = Granted | Refused | Impossible
 
 
 class References(Struct, frozen=True):
-    """What an attempt has of the references that its task needs.
+    """Which of the references that its task needs an attempt has.
 
     Attributes:
-        lacks: names of those that it is to hold and was not granted; Etcd is asked for them while the
-            attempt is in `Attempts.reserving`.
+        lacks: names of those that it needs and does not have; Etcd is asked for them while the attempt is
+            in `Attempts.reserving`.
         held: it holds, or may hold, some.
     """
 
@@ -63,11 +63,11 @@ class References(Struct, frozen=True):
         return References(held=self.held or held)
 
     def lacking(self, names: tuple[str, ...]) -> References:
-        """These are all that it lacks."""
+        """It lacks exactly these."""
         return References(names, held=self.held)
 
     def may_hold(self) -> References:
-        """Nobody knows what of it was taken."""
+        """It is unknown which of them were granted."""
         return References(self.lacks, held=True)
 
     def given_back(self) -> References:
@@ -76,4 +76,4 @@ class References(Struct, frozen=True):
 
 
 NO_REFERENCES = References()
-"""What an attempt has that needs none."""
+"""The value for an attempt that needs none."""

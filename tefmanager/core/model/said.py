@@ -1,4 +1,4 @@
-"""What a worker has said of an attempt. Frozen: each of its words makes another value, by a method here."""
+"""What a worker has said about an attempt. Frozen: each message makes a new value, by a method here."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from tefmanager.core.model.values import Doubt
 
 
 class Said(Struct, frozen=True):
-    """What was heard of an attempt from its worker, and what is doubted for that.
+    """What is known about an attempt from its worker's messages, and which doubts they leave.
 
     Attributes:
-        first_hand: the worker has said *working* to this leadership, in a message that was not told before.
-        beats: it has said so more than once: what says otherwise then is no older.
-        quiet: monotonic time at which it said that it is free, against what we hold; or None.
-        doubt: what a message that was told again may mean, if nothing contradicts it; or None. The end of
-            an attempt of which nothing was heard first-hand is *done*, and makes it *quiet*.
-        seen_free: monotonic time at which it said that it is free, having had time enough to begin; or
-            None. Only of an attempt that is not live.
+        first_hand: the worker has said *working* to this leadership, in a message that was not redelivered.
+        beats: it has said so more than once, so a message that says otherwise afterwards is not older.
+        quiet: monotonic time at which it said that it is free although it holds the task; or None.
+        doubt: what a redelivered message may mean if nothing contradicts it; or None. If nothing was heard
+            first-hand of an attempt, a redelivered end of it is *done*, and makes it *quiet*.
+        seen_free: monotonic time at which it said that it is free after it had enough time to begin; or
+            None. Used only for attempts that are not live.
     """
 
     first_hand: bool = False
@@ -29,37 +29,37 @@ class Said(Struct, frozen=True):
 
     @classmethod
     def recorded(cls, doubt: Doubt | None, at: float) -> Said:
-        """Return what the row of an attempt in flight tells, as a leadership begins."""
+        """Return what the row of an attempt in flight says, at the beginning of a leadership."""
         return cls(first_hand=doubt is Doubt.STALE, quiet=at if doubt is Doubt.DONE else None, doubt=doubt)
 
     def begun(self) -> Said:
-        """It says *working* for the first time."""
+        """The worker says *working* for the first time."""
         return Said(first_hand=True, beats=self.beats)
 
     def working(self, *, first_hand: bool) -> Said:
-        """It says *working* again: nothing is in doubt any more."""
+        """The worker says *working* again: nothing is in doubt any more."""
         return Said(first_hand=self.first_hand or first_hand, beats=True)
 
     def beating(self) -> Said:
-        """It goes on with what was taken from it."""
+        """The worker continues a task that was taken from it."""
         return replace(self, beats=True)
 
     def came_back(self) -> Said:
-        """Another worker has its name now, or it has begun anew: it has to say again what it does."""
+        """Another worker has this name now, or the worker has restarted: it must say again what it does."""
         return Said(beats=self.beats)
 
     def free(self, at: float) -> Said:
-        """It says that it is free."""
+        """The worker says that it is free."""
         return replace(self, quiet=at)
 
     def done_again(self, at: float) -> Said:
-        """An end is told that was told before: what was heard first-hand only a new word refutes."""
+        """An end is redelivered: only a new message can refute what was heard first-hand."""
         if self.first_hand:
             return replace(self, doubt=Doubt.STALE)
         return replace(self, doubt=Doubt.DONE, quiet=at)
 
     def left_again(self) -> Said:
-        """A goodbye is told that was told before. An end that is believed soon stays so."""
+        """A goodbye is redelivered. If an end is already believed, it stays so."""
         return self if self.doubt is Doubt.DONE else replace(self, doubt=Doubt.LEFT)
 
     def settled(self) -> Said:
@@ -67,13 +67,13 @@ class Said(Struct, frozen=True):
         return replace(self, doubt=None)
 
     def free_at_last(self, at: float | None) -> Said:
-        """It has had time enough to begin, and says that it is free; None: that does not count any more."""
+        """The worker says that it is free after it had enough time to begin; None: that counts no more."""
         return replace(self, seen_free=at)
 
     def resumed(self, at: float) -> Said:
-        """Messages come again: what it said counts from now."""
+        """Messages arrive again: what the worker said counts from now on."""
         return self if self.quiet is None else replace(self, quiet=at)
 
 
 UNHEARD = Said()
-"""Nothing was said of an attempt yet."""
+"""Nothing was said about the attempt yet."""
