@@ -1,10 +1,10 @@
 "use strict";
-// Shows what /api/stream tells, once a second. All text of others goes in as text, never as HTML.
+// Shows the overviews of /api/stream, one a second. Text from elsewhere is inserted as text, never as HTML.
 
 const $ = (id) => document.getElementById(id);
 const LOUD = {good: "good", warn: "warn", error: "bad", critical: "bad"};
-const EMPTY = "\0"; // key of the row that says that there is nothing: no name has this character
-const MOST_SUITES = 10; // that are named as waiting
+const EMPTY = "\0"; // key of the row of an empty table; no name contains this character
+const MOST_SUITES = 10; // named with their waiting tasks
 const STATUS = {idle: "good", missing: "bad", stalled: "bad"};
 let canAct = false;
 
@@ -16,7 +16,7 @@ function span(seconds) {
   return s < 172800 ? `${Math.round(s / 3600)} h` : `${Math.round(s / 86400)} days`;
 }
 
-/** Write out what is not seen, or turns the direction of what follows, as the log does. */
+/** Escape invisible characters, and those that change the direction of text, as the log does. */
 function plain(text) {
   return String(text ?? "").replace(/[\0-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]/gu,
     (found) => `\\u${found.codePointAt(0).toString(16).padStart(4, "0")}`);
@@ -35,7 +35,7 @@ function element(name, text, kind) {
   return made;
 }
 
-/** Bring a table's rows in line with items. Rows keep their place on the screen, the focus and the pointer. */
+/** Update a table's rows to match items. Existing rows are reused, so they keep the focus and the pointer. */
 function rows(id, items, key, fill, empty) {
   const body = $(id), heads = body.closest("table").tHead.rows[0].cells;
   const old = new Map([...body.rows].map((row) => [row.dataset.key, row]));
@@ -142,12 +142,12 @@ function list(items, most, text) {
   return items.slice(0, most).map(text).join(", ") + (more > 0 ? `, and ${more} more` : "");
 }
 
-/** What stands in a table without rows. Of what is null, only the active manager knows anything. */
+/** Return the text of an empty table. If the value is null, only the active manager knows it. */
 function none(found) {
   return found ? "None." : "Only the active manager knows this.";
 }
 
-/** How many there are, and how many of them are shown. */
+/** Return how many there are, and how many of them are shown. */
 function count(found, shown) {
   if (!found || !found.total) return "";
   return found.total > shown.length ? `${shown.length} of ${found.total}` : String(found.total);
@@ -191,7 +191,7 @@ function fillSuite(cell, each) {
   buttons(cell, `${each.paused} ${canAct}`, each.paused ? "paused " : "", canAct ? actions : [], `suite ${each.suite}`, (action) => actOnSuite(each.suite, action));
 }
 
-/** Fill a cell with a text and buttons, unless it has those of the same state; the focus stays in its place. */
+/** Fill a cell with a text and buttons, unless it already shows this state; so the focus is kept. */
 function buttons(cell, state, text, actions, what, act) {
   if (cell.dataset.text === state) return;
   const focused = [...cell.querySelectorAll("button")].indexOf(document.activeElement);
@@ -247,7 +247,7 @@ function show(all) {
   for (const part of [showState, showNow, showHour, showResources, showWorkers, showSuites, showDead, showWaiting, showEvents]) part(all);
 }
 
-// --- what can be done ---
+// --- actions ---
 
 async function act(path, body, what) {
   const token = $("token").value;
@@ -267,7 +267,7 @@ async function act(path, body, what) {
 
 function actOnSuite(suite, action) {
   if (action === "stop" && !confirm(plain(`Remove all waiting tasks of suite ${suite}?`))) return;
-  act(`api/suites/${action}`, {suite}, `Suite ${suite}`); // not in the path: a browser takes ".." away from it
+  act(`api/suites/${action}`, {suite}, `Suite ${suite}`); // not in the path: browsers remove ".." from it
 }
 
 function actOnDead(guid, action) {

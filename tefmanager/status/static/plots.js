@@ -11,7 +11,7 @@ function svg(name, attributes, ...children) {
   return made;
 }
 
-/** Round up to 1, 2 or 5 times a power of ten, so that marks on the axis are plain numbers. */
+/** Round up to 1, 2 or 5 times a power of ten, so that the axis has round numbers. */
 function nice(value) {
   if (!(value > 0)) return 1;
   const power = 10 ** Math.floor(Math.log10(value));
@@ -46,7 +46,7 @@ function plot(place, label, end, lines) {
       if (point === null) { pen = false; return; }
       path += `${pen ? "L" : "M"}${x(index).toFixed(1)} ${y(point).toFixed(1)}`;
       const next = line.points[index + 1] ?? null;
-      if (!pen && next === null) { // a point alone would not be seen
+      if (!pen && next === null) { // a single point would be invisible
         parts.push(svg("circle", {class: `dot ${line.kind}`, cx: x(index), cy: y(point), r: 3}));
       }
       pen = true;
