@@ -19,10 +19,11 @@ from tefmanager.core.loading import load
 from tefmanager.core.model import events
 from tefmanager.core.model.dead_copies import Copy
 from tefmanager.core.model.effects import DeadLetter, Effect, KeepCopies, Reserve
+from tefmanager.core.model.endings import Outcome, SuiteEnds
 from tefmanager.core.model.entities import Task
 from tefmanager.core.model.limits import Limits
 from tefmanager.core.model.timers import Timers, next_minute
-from tefmanager.core.model.values import Changes, Moment, Outcome, Snapshot, SuiteEnds
+from tefmanager.core.model.values import Changes, Moment, Snapshot
 from tefmanager.core.planner import Planner
 from tefmanager.core.running.attempts import Attempts
 from tefmanager.core.running.departures import Departures
@@ -261,6 +262,7 @@ class Core:
     def _pass(self, event: events.Pass, now: Moment) -> None:
         self._date(now)
         self.departures.forget(self.calendar.today(now), now)
+        self.attempts.shun_no_more()
         self.pool.second_look()
         self.backlog.wake_all()
 

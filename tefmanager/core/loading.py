@@ -6,10 +6,10 @@ from typing import Protocol
 
 from tefmanager.core.books.counters import Counters
 from tefmanager.core.books.ledger import Ledger
+from tefmanager.core.model.endings import AttemptEnd
 from tefmanager.core.model.entities import Attempt, Phase, Task, Worker
 from tefmanager.core.model.said import UNHEARD, Said
 from tefmanager.core.model.values import (
-    AttemptEnd,
     AttemptRow,
     Doubt,
     Moment,
@@ -77,6 +77,8 @@ def load(core: Parts, snapshot: Snapshot, now: Moment) -> None:
         task = _task(task_row)
         core.backlog.by_guid[task.spec.guid] = task
         core.attempts.suites.came(task.spec.suite)
+        if task.shun:
+            core.attempts.shunning[task] = None
         if task.state is TaskState.WAITING:
             core.backlog.add(task)
         elif task.state is TaskState.DEAD_LETTERING:
@@ -118,6 +120,7 @@ def _task(row: TaskRow) -> Task:
         row.state,
         short_since=row.short_since,
         tried=row.tried,
+        shun=frozenset(row.shun),
     )
 
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from tefmanager.core.books.ledger import Ledger
+from tefmanager.core.model.endings import Outcome
 from tefmanager.core.model.entities import Task
 from tefmanager.core.model.timers import Timers
-from tefmanager.core.model.values import Moment, Outcome, StopRow
+from tefmanager.core.model.values import Moment, StopRow
 from tefmanager.core.running.attempts import Attempts
 from tefmanager.core.waiting.backlog import Backlog
 from tefmanager.core.waiting.sweeps import STEP

@@ -9,7 +9,8 @@ from typing import Any, NoReturn
 import pika
 
 from tefmanager.config.config import Config
-from tefmanager.core.model.values import Changes, Finish, Outcome, TaskRow, TaskState
+from tefmanager.core.model.endings import Finish, Outcome
+from tefmanager.core.model.values import Changes, TaskRow, TaskState
 from tefmanager.ctl.broker import Broker
 from tefmanager.ctl.errors import CtlError, Exit
 from tefmanager.ctl.running import finished

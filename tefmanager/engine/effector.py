@@ -205,7 +205,8 @@ class Effector:
             self._publisher.renew(reason)
 
     async def _publish(self, effect: Publish, body: bytes) -> None:
-        message = Message(body, content_type=CONTENT_TYPE)
+        headers = {"x-tef-attempt": effect.attempt, "x-tef-time-limit": effect.time_limit}
+        message = Message(body, content_type=CONTENT_TYPE, headers=headers)
         reach(CrashPoint.PUBLISHING)
         why: list[str] = []
         outcome = await self._publisher.dispatch(effect.address, message, why.append)

@@ -43,6 +43,7 @@ from tefmanager.inquiry.task_answers import (
     describe_dead,
     describe_task,
     find_tasks,
+    finished_task,
     task_in_memory,
     task_of_row,
 )
@@ -78,6 +79,7 @@ __all__ = [
     "explain",
     "explain_finished",
     "find_tasks",
+    "finished_task",
     "headline",
     "queued",
     "resources",

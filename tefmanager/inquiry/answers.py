@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
 from msgspec import Struct
 
 from tefmanager.support.outages import Outage
@@ -133,8 +134,11 @@ class TaskInfo(Struct, frozen=True):
         finished: when it ended, or None.
         time_limit: seconds it may be *working*, or None for the manager's limit.
         avoid: workers that let it stall.
-        held_back: why a service refuses to reserve its resources or to send it, although nothing else keeps
-            it waiting, or None. It is tried again from time to time.
+        held_back: why it can't be reserved or sent, though nothing else keeps it, or None. It is tried
+            again now and then.
+        result: ``passed``, ``failed``, ``error`` or ``unknown`` where it was completed, otherwise None.
+        message: why, as its worker says, or None.
+        progress: how far it has come, as its worker says, or None.
     """
 
     guid: str
@@ -153,6 +157,9 @@ class TaskInfo(Struct, frozen=True):
     time_limit: float | None = None
     avoid: tuple[str, ...] = ()
     held_back: str | None = None
+    result: str | None = None
+    message: str | None = None
+    progress: str | None = None
 
 
 class Tasks(Struct, frozen=True):
@@ -172,7 +179,10 @@ class Tasks(Struct, frozen=True):
 
 
 class AttemptInfo(Struct, frozen=True):
-    """An attempt at a task; ``end`` and ``ended`` are None while it is under way."""
+    """An attempt at a task; ``end`` and ``ended`` are None while it is under way.
+
+    ``result``, ``message`` and ``details`` (any JSON) are what its worker said of it, or None.
+    """
 
     id: int
     number: int
@@ -181,6 +191,9 @@ class AttemptInfo(Struct, frozen=True):
     started: float | None
     ended: float | None
     end: str | None
+    result: str | None = None
+    message: str | None = None
+    details: msgspec.Raw | None = None
 
 
 class TaskDetail(Struct, frozen=True):

@@ -13,7 +13,8 @@ from twisted.python.failure import Failure
 from tefmanager import inquiry
 from tefmanager.core.core import Core
 from tefmanager.core.model import events
-from tefmanager.core.model.values import FinishedRow, Moment, Outcome, TaskRow
+from tefmanager.core.model.endings import Outcome
+from tefmanager.core.model.values import FinishedRow, Moment, TaskRow
 from tefmanager.inquiry.questions import (
     DropDeadMessages,
     ExplainTask,
@@ -173,7 +174,8 @@ class Inquirer:
             stored = await self._leadership.message(id)
             if finished.outcome is Outcome.DEAD and stored is not None:
                 ended = await self._leadership.attempts(id)
-                return inquiry.dead_detail(inquiry.describe_task(_finished(finished), ended, None), stored)
+                told = inquiry.describe_task(inquiry.finished_task(finished), ended, None)
+                return inquiry.dead_detail(told, stored)
         return None
 
     async def _retry(self, guids: Sequence[str]) -> inquiry.Retried:
@@ -209,7 +211,7 @@ class Inquirer:
         missing = [guid for guid in question.guids if guid not in known]
         found += [inquiry.task_of_row(row) for row in await self._unread(missing)]
         missing = sorted(set(missing).difference(info.guid for info in found))
-        found += [_finished(row) for row in await self._history(missing)]
+        found += [inquiry.finished_task(row) for row in await self._history(missing)]
         return inquiry.Tasks(len(found), 0, complete=True, tasks=tuple(found))
 
     async def _task(self, guid: str) -> inquiry.TaskDetail | None:
@@ -223,7 +225,7 @@ class Inquirer:
             )  # the task never had an attempt
         for finished in await self._history([guid]):
             ended = await self._leadership.attempts(finished.row.spec.id)
-            return inquiry.describe_task(_finished(finished), ended, None)
+            return inquiry.describe_task(inquiry.finished_task(finished), ended, None)
         return None
 
     async def _explain(self, guid: str, now: Moment) -> inquiry.Explanation | None:
@@ -231,7 +233,7 @@ class Inquirer:
             for row in await self._unread([guid]):
                 return inquiry.explain(self._core, guid, now, row, self._outages.now())
             for finished in await self._history([guid]):
-                return inquiry.explain_finished(_finished(finished), self._outages.now())
+                return inquiry.explain_finished(inquiry.finished_task(finished), self._outages.now())
         return inquiry.explain(self._core, guid, now, None, self._outages.now())
 
     async def _unread(self, guids: Sequence[str]) -> Sequence[TaskRow]:
@@ -240,7 +242,3 @@ class Inquirer:
 
     async def _history(self, guids: Sequence[str]) -> Sequence[FinishedRow]:
         return await self._leadership.history(guids) if guids else ()
-
-
-def _finished(finished: FinishedRow) -> inquiry.TaskInfo:
-    return inquiry.task_of_row(finished.row, outcome=finished.outcome.value, finished=finished.at)

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from heapq import nsmallest
 from itertools import islice
 
+import msgspec
 from msgspec import structs
 
 from tefmanager.core.core import Core
 from tefmanager.core.model.entities import Attempt, Phase, Task
-from tefmanager.core.model.values import AttemptRow, DeadRow, TaskRow, TaskState
+from tefmanager.core.model.values import AttemptRow, DeadRow, FinishedRow, TaskRow, TaskState
 from tefmanager.core.sharing.heldback import HeldBack
 from tefmanager.inquiry.answers import AttemptInfo, DeadTask, DeadTasks, TaskDetail, TaskInfo, Tasks
 from tefmanager.inquiry.status_answers import LOOK_AT
@@ -93,8 +94,19 @@ def task_in_memory(core: Core, task: Task) -> TaskInfo:
     return structs.replace(info, state=state_of(task), attempt=at.id, worker=at.worker.name)
 
 
-def task_of_row(row: TaskRow, *, outcome: str | None = None, finished: float | None = None) -> TaskInfo:
-    """Describe an unread task, or one in history with its outcome and its end, by its row."""
+def finished_task(finished: FinishedRow) -> TaskInfo:
+    """Describe a task in history."""
+    return structs.replace(
+        task_of_row(finished.row),
+        state=finished.outcome.value,
+        finished=finished.at,
+        result=finished.result,
+        message=finished.message,
+    )
+
+
+def task_of_row(row: TaskRow) -> TaskInfo:
+    """Describe a task that is not finished by its row."""
     spec = row.spec
     return TaskInfo(
         guid=spec.guid,
@@ -102,14 +114,13 @@ def task_of_row(row: TaskRow, *, outcome: str | None = None, finished: float | N
         priority=spec.priority,
         resources=spec.resources,
         suite=spec.suite,
-        state=row.state.value if outcome is None else outcome,
+        state=row.state.value,
         received=spec.received,
         attempts=row.attempts,
         attempt=row.attempt,
         worker=row.worker,
         dispatched=row.dispatched,
         started=row.started,
-        finished=finished,
         time_limit=spec.time_limit,
         avoid=row.avoid,
     )
@@ -135,12 +146,24 @@ def _dead(row: DeadRow) -> DeadTask:
     )
 
 
+def _ended(row: AttemptRow) -> AttemptInfo:
+    return AttemptInfo(
+        id=row.id,
+        number=row.number,
+        worker=row.worker,
+        dispatched=row.dispatched,
+        started=row.started,
+        ended=row.ended,
+        end=row.end.value,
+        result=row.result,
+        message=row.message,
+        details=None if row.details is None else msgspec.Raw(row.details.encode()),
+    )
+
+
 def describe_task(info: TaskInfo, ended: Iterable[AttemptRow], present: Attempt | None) -> TaskDetail:
-    """Combine a task with its attempts: those that ended, as rows, and the present one."""
-    attempts = [
-        AttemptInfo(row.id, row.number, row.worker, row.dispatched, row.started, row.ended, row.end.value)
-        for row in ended
-    ]
+    """Put a task together with its attempts: those that ended, as rows, and the present one."""
+    attempts = [_ended(row) for row in ended]
     if present is not None and present.phase is not Phase.RESERVING:
         at = present
         attempts.append(

@@ -8,6 +8,7 @@ from zope.interface import Attribute, Interface
 
 from tefmanager.config.secrets import Told
 from tefmanager.core.model.dead_copies import CopyRow, DeadMessage, Stored
+from tefmanager.core.model.endings import SuiteEnds
 from tefmanager.core.model.identity import Life
 from tefmanager.core.model.values import (
     AttemptRow,
@@ -17,7 +18,6 @@ from tefmanager.core.model.values import (
     FinishedRow,
     Snapshot,
     Stretch,
-    SuiteEnds,
     TaskRow,
 )
 

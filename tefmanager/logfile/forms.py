@@ -98,7 +98,7 @@ _EXACT = 2.0**53
 
 def _as_json(name: str, value: object) -> object:
     """Return a field as a JSON value; numbers stay numbers, also a priority, which is already text."""
-    if isinstance(value, int):
+    if isinstance(value, int | float):
         return value
     if name != "priority":
         return cut(str(value))

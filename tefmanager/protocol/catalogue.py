@@ -59,6 +59,7 @@ class LoggedEvent(Struct, frozen=True):
 
     type: EventType
     values: tuple[object, ...]
+    told: tuple[object, ...] = ()
 
     @property
     def text(self) -> str:
@@ -100,18 +101,21 @@ class EventType(Struct, frozen=True):
         fields: the names of the other fields.
         level: ``debug``, ``info``, ``warn`` or ``error``.
         topic: the routing key under which it is also published; empty if it is not.
+        told: the names of what is published beside the fields, and not logged.
     """
 
     name: str
     fields: tuple[str, ...] = ()
     level: str = "info"
     topic: str = ""
+    told: tuple[str, ...] = ()
 
     def __call__(self, *values: object) -> LoggedEvent:
-        """Return the line with these field values."""
-        if len(values) != len(self.fields):
-            raise TypeError(f"{self.name} takes {self.fields}, got {len(values)} values")
-        return LoggedEvent(self, values)
+        """Return the line for these fields, and then for what is only published."""
+        if len(values) != len(self.fields) + len(self.told):
+            raise TypeError(f"{self.name} takes {self.fields + self.told}, got {len(values)} values")
+        logged = len(self.fields)
+        return LoggedEvent(self, values[:logged], values[logged:])
 
 
 _ATTEMPT = ("task_type", "guid", "worker", "attempt")
@@ -140,7 +144,10 @@ TASK_CANNOT_RUN = EventType("TASK_CANNOT_RUN", ("task_type", "guid", "reason"), 
 TASK_DUPLICATE = EventType("TASK_DUPLICATE", ("task_type", "guid", "state"), "warn")
 TASK_REJECTED = EventType("TASK_REJECTED", ("reason", "message"), "warn")
 TASK_WORKING = EventType("TASK_WORKING", _ATTEMPT, topic="task.working")
-TASK_COMPLETED = EventType("TASK_COMPLETED", _ATTEMPT, topic="task.completed")
+TASK_COMPLETED = EventType(
+    "TASK_COMPLETED", (*_ATTEMPT, "result", "seconds"), topic="task.completed", told=("message",)
+)
+RESULT_FAULTY = EventType("RESULT_FAULTY", ("worker", "guid", "fault"), "warn")
 TASK_RELEASED = EventType("TASK_RELEASED", (*_ATTEMPT, "reason"), "warn", "task.released")
 TASK_REGAINED = EventType("TASK_REGAINED", _ATTEMPT, topic="task.regained")
 TASK_STOPPED = EventType("TASK_STOPPED", ("task_type", "guid", "suite"), topic="task.stopped")
@@ -166,7 +173,9 @@ SUITE_PAUSED = EventType("SUITE_PAUSED", ("suite", "waiting"), topic="suite.paus
 SUITE_READIED = EventType("SUITE_READIED", ("suite", "waiting"), topic="suite.readied")
 SUITE_STOPPED = EventType("SUITE_STOPPED", ("suite", "stopped"), topic="suite.stopped")
 SUITE_FINISHED = EventType(
-    "SUITE_FINISHED", ("suite", "completed", "stopped", "dead"), topic="suite.finished"
+    "SUITE_FINISHED",
+    ("suite", "completed", "stopped", "dead", "passed", "failed", "error", "unknown"),
+    topic="suite.finished",
 )
 
 RESOURCE_WAIT = EventType("RESOURCE_WAIT", ("task_type", "guid", "resource"))

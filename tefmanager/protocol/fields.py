@@ -43,6 +43,13 @@ class Fields(msgspec.Struct):
     exchange_name: msgspec.Raw = _NULL
     status: msgspec.Raw = _NULL
     task: msgspec.Raw = _NULL
+    attempt: msgspec.Raw = _NULL
+    result: msgspec.Raw = _NULL
+    message: msgspec.Raw = _NULL
+    details: msgspec.Raw = _NULL
+    retry: msgspec.Raw = _NULL
+    progress: msgspec.Raw = _NULL
+    limits: msgspec.Raw = _NULL
     data: msgspec.Raw = _NULL
     probe: msgspec.Raw = _NULL
 
@@ -95,6 +102,21 @@ def type_of(fields: Fields) -> str:
 def is_missing(raw: msgspec.Raw) -> bool:
     """Tell whether a field is missing, null or an empty string."""
     return len(raw) <= len(b"null") and bytes(raw) in (b"null", b'""')
+
+
+_FLAGS = {b"true": True, b"false": False, b"null": False}
+
+
+def flag_of(raw: msgspec.Raw) -> bool | None:
+    """Return what is true or false, and false where it is not there; None where it is something else."""
+    return _FLAGS.get(bytes(memoryview(raw)[:6]))
+
+
+def text_of(raw: msgspec.Raw, at_most: int) -> str | None:
+    """Return the first characters of a string, without any NUL; None where it is no string."""
+    if bytes(memoryview(raw)[:1]) != b'"':
+        return None
+    return str(_decode_value(raw))[:at_most].replace("\0", "\ufffd")
 
 
 def shown(raw: msgspec.Raw) -> str:

@@ -25,13 +25,16 @@ from tefmanager.protocol.fields import (
     Bad,
     Fields,
     check_length,
+    flag_of,
     is_missing,
     read_fields,
     read_list,
     shown,
+    text_of,
     type_of,
     value_of,
 )
+from tefmanager.protocol.verdicts import NO_VERDICT, Verdict, read_verdict
 
 LONGEST_REASON = 1000
 """The most characters of a reason; a rejected message's header contains fewer."""
@@ -41,6 +44,9 @@ MOST_RESOURCES = 1000
 
 MOST_SUITES = 1000
 """The most suites in a control message."""
+
+LONGEST_PROGRESS = 200
+"""Characters of a worker's progress that are kept."""
 
 DEFAULT_PRIORITY = 1.0
 
@@ -59,13 +65,28 @@ class TaskMessage(Struct, frozen=True):
 
 
 class WorkerMessage(Struct, frozen=True):
-    """A ``worker_status``; ``task``: the guid that it names, or None."""
+    """A ``worker_status``.
+
+    Attributes:
+        name, exchange_name, status, worker_type: as it says of itself.
+        task: the guid it named, or None.
+        attempt: the number of the attempt it named, or None.
+        verdict: what it says of a task that it ends.
+        progress: how far it has come with its task, in its own words, or None.
+        limits: it ends tasks by itself that are over their time limit.
+        faults: what it says that can't be used, in words; the rest counts.
+    """
 
     name: str
     exchange_name: str
     status: str
-    worker_type: str | None
-    task: str | None
+    worker_type: str | None = None
+    task: str | None = None
+    attempt: int | None = None
+    verdict: Verdict = NO_VERDICT
+    progress: str | None = None
+    limits: bool = False
+    faults: tuple[str, ...] = ()
 
 
 class ManagerState(StrEnum):
@@ -127,6 +148,9 @@ _NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?
 
 _INTEGER = re.compile(rb"0|-?[1-9][0-9]*")
 """A whole number in JSON."""
+
+_MOST_DIGITS = 19
+"""Digits of an attempt's number."""
 
 
 Other = TypeVar("Other")
@@ -297,6 +321,7 @@ def _worker(fields: Fields, body: bytes) -> Parsed:
         return Invalid(catalogue.MISSING_EXCHANGE_NAME(named))
     if is_missing(fields.status):
         return Invalid(catalogue.MISSING_STATUS(named))
+    verdict, faults = read_verdict(fields)
     try:
         return WorkerMessage(
             name=_name(value_of(fields.name, "name"), "name"),
@@ -304,9 +329,20 @@ def _worker(fields: Fields, body: bytes) -> Parsed:
             status=_name(value_of(fields.status, "status"), "status"),
             worker_type=_optional_name(value_of(fields.worker_type, "worker_type"), "worker_type"),
             task=None if is_missing(fields.task) else _name(_guid(fields.task, "task"), "task"),
+            attempt=_attempt(fields.attempt),
+            verdict=verdict,
+            progress=text_of(fields.progress, LONGEST_PROGRESS),
+            limits=flag_of(fields.limits) is True,
+            faults=faults,
         )
     except Bad as bad:
         return Invalid(catalogue.INVALID_FIELD(named, str(bad)))
+
+
+def _attempt(raw: msgspec.Raw) -> int | None:
+    """Return an attempt's number; one that can't be one names none."""
+    whole = len(raw) <= _MOST_DIGITS and _INTEGER.fullmatch(bytes(raw))
+    return int(bytes(raw)) if whole else None
 
 
 def guid_of(body: bytes) -> str | None:

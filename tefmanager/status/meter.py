@@ -39,6 +39,7 @@ _BY_TYPE = {
 
 _BY_FIELD = {
     catalogue.TASK_RELEASED.name: ("attempts", 4),
+    catalogue.TASK_COMPLETED.name: ("results", 4),
     catalogue.BROKER_CONNECTED.name: ("connects", 0),
     catalogue.BROKER_LOST.name: ("losses", 0),
 }

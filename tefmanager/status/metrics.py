@@ -8,8 +8,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from tefmanager.core.model.values import AttemptEnd, Outcome
+from tefmanager.core.model.endings import AttemptEnd, Outcome
 from tefmanager.protocol.messages import ManagerState
+from tefmanager.protocol.verdicts import Result
 from tefmanager.status.meter import OTHER, Histogram
 from tefmanager.status.view import NotActive, View
 from tefmanager.support.outages import Service
@@ -17,6 +18,7 @@ from tefmanager.support.outages import Service
 COUNTERS = {
     "tasks_accepted": ("Tasks accepted", "task_type"),
     "tasks_finished": ("Finished tasks, by outcome", "outcome"),
+    "results": ("Completed tasks, by the result that their workers gave", "result"),
     "dispatches": ("Dispatches that the broker confirmed", "task_type"),
     "dispatches_failed": ("Dispatches that reached no queue", "task_type"),
     "attempts": ("Finished attempts, by outcome", "outcome"),
@@ -35,6 +37,7 @@ COUNTERS = {
 _SERVICES = ("consumer", "publisher", "database", "etcd")
 _KNOWN: Mapping[str, Sequence[str]] = {
     "tasks_finished": tuple(Outcome),
+    "results": tuple(Result),
     "attempts": tuple(AttemptEnd),
     "messages_rejected": ("task", "json", "type"),
     "reservations": ("granted", "refused", "impossible", "unknown"),

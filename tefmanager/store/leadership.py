@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from tefmanager.core.model.dead_copies import CopyRow, DeadMessage, Stored
+from tefmanager.core.model.endings import Ending, SuiteEnds
 from tefmanager.core.model.identity import Life
 from tefmanager.core.model.values import (
     AttemptRow,
@@ -19,10 +20,8 @@ from tefmanager.core.model.values import (
     Changes,
     DeadRow,
     FinishedRow,
-    Outcome,
     Snapshot,
     Stretch,
-    SuiteEnds,
     TaskRow,
 )
 from tefmanager.interfaces.store import MOST_ATTEMPTS, ILeadership, StoreLost
@@ -181,6 +180,8 @@ class Leadership:
             yield self._call("update_tasks", rows.changed_json(changes.tasks.values()))
         if changes.attempts:
             yield self._call("end_attempts", rows.as_json(changes.attempts))
+        if changes.judged:
+            yield self._call("judge_attempts", rows.judged_json(changes.judged))
         if changes.resolved:
             yield self._call("resolve_attempts", changes.resolved)
         if changes.finished:
@@ -229,10 +230,9 @@ class Leadership:
 
     async def suite_ends(self, suites: Sequence[str]) -> SuiteEnds:
         """See `ILeadership.suite_ends`."""
-        ends: dict[str, dict[Outcome, int]] = {suite: {} for suite in suites}
-        for suite, *counts in await self._run("suite_ends", list(ends)):
-            ended = zip((Outcome.COMPLETED, Outcome.STOPPED, Outcome.DEAD), counts, strict=True)
-            ends[suite] = {outcome: count for outcome, count in ended if count}
+        ends: dict[str, dict[Ending, int]] = {suite: {} for suite in suites}
+        for suite, ending, tasks in await self._run("suite_ends", list(ends)):
+            ends[suite][rows.ENDINGS[ending]] = tasks
         return ends
 
     async def attempts(self, task_id: int) -> Sequence[AttemptRow]:

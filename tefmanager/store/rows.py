@@ -12,15 +12,13 @@ from typing import Any
 import msgspec
 
 from tefmanager.core.model.dead_copies import Copy, CopyRow, DeadMessage, Stored
+from tefmanager.core.model.endings import AttemptEnd, Ending, Finish, Outcome
 from tefmanager.core.model.values import (
-    AttemptEnd,
     AttemptRow,
     DeadRow,
     Doubt,
-    Finish,
     FinishedRow,
     ManagerRow,
-    Outcome,
     StopRow,
     Stretch,
     TaskRow,
@@ -31,10 +29,12 @@ from tefmanager.core.model.values import (
     WorkerStatus,
 )
 from tefmanager.protocol.messages import ManagerState
+from tefmanager.protocol.verdicts import Result, Verdict
 
 _encoder = msgspec.json.Encoder()
 
 _STATES: Mapping[str, TaskState] = {state.value: state for state in TaskState}
+ENDINGS: Mapping[str, Ending] = {each.value: each for each in (*Outcome, *Result)}
 _ENDS: Mapping[str, AttemptEnd] = {end.value: end for end in AttemptEnd}
 
 
@@ -56,8 +56,24 @@ def changed_json(rows: Iterable[TaskRow]) -> str:
 def finished_json(finished: Mapping[int, Finish]) -> str:
     """Return the ends of tasks as JSON."""
     return as_json(
-        {"id": id, "outcome": outcome, "finished_at": at, "attempts": attempts, "copy": copy}
-        for id, (outcome, at, attempts, copy) in finished.items()
+        {
+            "id": id,
+            "outcome": end.outcome,
+            "finished_at": end.at,
+            "attempts": end.attempts,
+            "copy": end.copy,
+            "result": end.result,
+            "message": end.message,
+        }
+        for id, end in finished.items()
+    )
+
+
+def judged_json(judged: Mapping[int, Verdict]) -> str:
+    """Return what workers said of attempts as JSON."""
+    return as_json(
+        {"id": id, "result": verdict.result, "message": verdict.message, "details": verdict.details}
+        for id, verdict in judged.items()
     )
 
 
@@ -96,6 +112,7 @@ def _changed(row: TaskRow) -> dict[str, object]:
         "doubt": row.doubt,
         "short_since": row.short_since,
         "tried": row.tried,
+        "shun": row.shun,
     }
 
 
@@ -118,24 +135,27 @@ def _accepted(row: TaskRow, body: bytes, properties: bytes | None) -> dict[str, 
 def task_row(row: Sequence[Any]) -> TaskRow:
     """Return the task from a row of ``load_tasks``, or of another query that reads tasks."""
     id, guid, task_type, priority, resources, suite, time_limit, received, state, *rest = row
-    attempts, attempt, worker, dispatched, started, avoid, doubt, short_since, tried = rest
+    attempts, attempt, worker, dispatched, started, avoid, doubt, short_since, tried, shun = rest
     doubted = None if doubt is None else Doubt(doubt)
     spec = TaskSpec(id, guid, task_type, priority, tuple(resources), suite, time_limit, received)
     at = (attempt, worker, dispatched, started)
-    return TaskRow(spec, _STATES[state], attempts, *at, tuple(avoid), doubted, short_since, tried)
+    shuns = tuple(shun)
+    return TaskRow(spec, _STATES[state], attempts, *at, tuple(avoid), doubted, short_since, tried, shuns)
 
 
 def finished_row(row: Sequence[Any]) -> FinishedRow:
-    """Return the task from a row of ``load_history``."""
-    id, guid, task_type, priority, resources, suite, time_limit, received, attempts, outcome, at = row
+    """Return the task from a row of ``load_history``, or of another query that reads tasks in history."""
+    id, guid, task_type, priority, resources, suite, time_limit, received, attempts, *end = row
+    outcome, at, result, message = end
     spec = TaskSpec(id, guid, task_type, priority, tuple(resources), suite, time_limit, received)
-    return FinishedRow(TaskRow(spec, attempts=attempts), Outcome(outcome), at)
+    found = None if result is None else Result(result)
+    return FinishedRow(TaskRow(spec, attempts=attempts), Outcome(outcome), at, found, message)
 
 
 def dead_row(row: Sequence[Any]) -> DeadRow:
     """Return the task from a row of ``load_dead``."""
     *task, worker, end, _ = row
-    return DeadRow(finished_row(task), worker, None if end is None else _ENDS[end])
+    return DeadRow(finished_row((*task, None, None)), worker, None if end is None else _ENDS[end])
 
 
 def stored_row(row: Sequence[Any]) -> Stored:
@@ -164,8 +184,11 @@ def unread_row(row: Sequence[Any]) -> Unread:
 
 def attempt_row(row: tuple[Any, ...]) -> AttemptRow:
     """Return the attempt from a row of ``load_unresolved`` or ``load_attempts``."""
-    id, task_id, guid, number, worker, dispatched, started, ended, end, unresolved = row
-    return AttemptRow(id, task_id, guid, number, worker, dispatched, started, ended, _ENDS[end], unresolved)
+    id, task_id, guid, number, worker, dispatched, started, ended, end, unresolved, *said = row
+    result, message, details = said
+    whose, times = (id, task_id, guid, number, worker), (dispatched, started, ended)
+    found = None if result is None else Result(result)
+    return AttemptRow(*whose, *times, _ENDS[end], unresolved, found, message, details)
 
 
 def worker_row(row: tuple[Any, ...]) -> WorkerRow:

@@ -9,7 +9,7 @@ from typing import Protocol, cast
 
 import psycopg2
 
-from tefmanager.core.model.values import Outcome
+from tefmanager.core.model.endings import Outcome
 from tefmanager.interfaces.store import ILeadership, IStore
 from tefmanager.store import Store
 from tefmanager.store.leadership import Leadership

@@ -17,16 +17,14 @@ from twisted.internet.defer import CancelledError, Deferred
 from zope.interface.verify import verifyObject
 
 from tefmanager.core.model.dead_copies import Copy, CopyRow, Stored
+from tefmanager.core.model.endings import AttemptEnd, Finish, Outcome
 from tefmanager.core.model.values import (
     NOTHING,
-    AttemptEnd,
     AttemptRow,
     Changes,
     Doubt,
-    Finish,
     FinishedRow,
     ManagerRow,
-    Outcome,
     Snapshot,
     StopRow,
     Stretch,
@@ -46,6 +44,7 @@ from tefmanager.interfaces.store import (
     StoreLost,
 )
 from tefmanager.protocol.messages import ManagerState
+from tefmanager.protocol.verdicts import Result, Verdict
 from tests.contract.stores import FakeTwin, Past, RealTwin, Twin
 
 T = TypeVar("T")
@@ -639,6 +638,34 @@ async def test_history_by_guid(leadership: ILeadership) -> None:
         FinishedRow(other, Outcome.STOPPED, 1.5),
     ]
     assert await leadership.history([]) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_workers_said_of_their_tasks(leadership: ILeadership) -> None:
+    """It is kept with the attempt and in history, and the tasks of a suite are counted by it."""
+    tasks = [task(1, suite="s"), task(2, suite="s", shun=("a", "ü|'"))]
+    await leadership.commit(Changes(accepted=[(each, b"") for each in tasks]))
+    assert [row.shun for row in await leadership.tasks(["guid-2"])] == [("a", "ü|'")]
+    late, good = ended(1, 1), ended(2, 2, result=Result.PASSED, details='{"a": "\\u0000"}')
+    await leadership.commit(
+        Changes(
+            tasks={2: replace(tasks[1], shun=())},
+            attempts=[late, good],
+            judged={1: Verdict(Result.FAILED, "why ü|'\\", "[1]"), 9: Verdict(Result.ERROR)},
+            finished={
+                1: Finish(Outcome.COMPLETED, 1.0, result=Result.FAILED, message="why ü|'\\"),
+                2: Finish(Outcome.COMPLETED, 2.0, result=Result.PASSED),
+            },
+        )
+    )
+    judged = replace(late, result=Result.FAILED, message="why ü|'\\", details="[1]")
+    assert [await leadership.attempts(id) for id in (1, 2)] == [[judged], [good]]
+    found = {row.row.spec.id: row for row in await leadership.history(["guid-1", "guid-2"])}
+    assert (found[1].result, found[1].message) == (Result.FAILED, "why ü|'\\")
+    assert (found[2].result, found[2].message) == (Result.PASSED, None)
+    assert await leadership.suite_ends(["s"]) == {"s": {Result.FAILED: 1, Result.PASSED: 1}}
+    assert await leadership.forget(1.5, 9) == 1
+    assert await leadership.suite_ends(["s"]) == {"s": {Result.PASSED: 1}}
 
 
 @pytest_twisted.ensureDeferred

@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from tefmanager.core.model.dead_copies import Copy, CopyRow, DeadMessage, Stored
+from tefmanager.core.model.endings import Finish, Outcome, SuiteEnds
 from tefmanager.core.model.identity import Life
 from tefmanager.core.model.values import (
     AttemptRow,
@@ -24,11 +25,9 @@ from tefmanager.core.model.values import (
     DeadRow,
     FinishedRow,
     ManagerRow,
-    Outcome,
     Snapshot,
     StopRow,
     Stretch,
-    SuiteEnds,
     TaskRow,
     TaskState,
     Unread,
@@ -42,6 +41,7 @@ from tefmanager.interfaces.store import (
     StoreConflict,
     StoreLost,
 )
+from tefmanager.protocol.verdicts import Result
 from tefmanager.store.failures import LEADERSHIP_OVER_TEXT
 
 
@@ -56,6 +56,8 @@ class FinishedTask:
     properties: bytes | None = None
     settled: bool = False
     copy: Copy | None = None
+    result: Result | None = None
+    message: str | None = None
 
 
 @dataclass
@@ -327,13 +329,15 @@ class FakeLeadership:
         for _, task in sorted(self._database.rows.history.items()):
             if task.row.spec.guid in guids:
                 row = TaskRow(task.row.spec, attempts=task.row.attempts)
-                found[row.spec.guid] = FinishedRow(row, task.outcome, task.finished_at)
+                end = (task.outcome, task.finished_at, task.result, task.message)
+                found[row.spec.guid] = FinishedRow(row, *end)
         return [row for _, row in sorted(found.items())]
 
     async def suite_ends(self, suites: Sequence[str]) -> SuiteEnds:
         """See `ILeadership.suite_ends`."""
         self._check()
-        ended = [(task.row.spec.suite, task.outcome) for task in self._database.rows.history.values()]
+        tasks = self._database.rows.history.values()
+        ended = [(task.row.spec.suite, task.result or task.outcome) for task in tasks]
         return {suite: Counter(how for whose, how in ended if whose == suite) for suite in suites}
 
     async def attempts(self, task_id: int) -> Sequence[AttemptRow]:
@@ -487,12 +491,8 @@ def _apply(rows: Rows, changes: Changes) -> Bodies:
     rows.manager = changes.manager or rows.manager
     _write_tasks(rows, changes)
     _write_attempts(rows, changes)
-    for id, (outcome, at, attempts, copy) in changes.finished.items():
-        row, body = rows.tasks.pop(_known(rows.tasks, id))
-        at = max(at, rows.manager.calendar or at)
-        kept = rows.properties.pop(id, None)
-        finished = FinishedTask(replace(row, attempts=attempts), outcome, at, body, kept, copy=copy)
-        rows.history[_new(rows.history, id)] = finished
+    for id, end in changes.finished.items():
+        _finish(rows, id, end)
     _write_copies(rows, changes)
     rows.workers.update(changes.workers)
     for name in changes.left:
@@ -504,6 +504,20 @@ def _apply(rows: Rows, changes: Changes) -> Bodies:
     if len({row.spec.guid for row, _ in rows.tasks.values()}) < len(rows.tasks):
         raise StoreConflict("a guid is there twice")
     return {id: _body(rows, id) for id in changes.bodies}
+
+
+def _finish(rows: Rows, id: int, end: Finish) -> None:
+    row, body = rows.tasks.pop(_known(rows.tasks, id))
+    rows.history[_new(rows.history, id)] = FinishedTask(
+        replace(row, attempts=end.attempts),
+        end.outcome,
+        max(end.at, rows.manager.calendar or end.at),
+        body,
+        rows.properties.pop(id, None),
+        copy=end.copy,
+        result=end.result,
+        message=end.message,
+    )
 
 
 def _write_tasks(rows: Rows, changes: Changes) -> None:
@@ -529,6 +543,11 @@ def _write_copies(rows: Rows, changes: Changes) -> None:
 def _write_attempts(rows: Rows, changes: Changes) -> None:
     for attempt in changes.attempts:
         rows.attempts[_new(rows.attempts, attempt.id)] = attempt
+    for id, said in changes.judged.items():
+        if id in rows.attempts:
+            rows.attempts[id] = replace(
+                rows.attempts[id], result=said.result, message=said.message, details=said.details
+            )
     for id in changes.resolved:
         if id in rows.attempts:
             rows.attempts[id] = replace(rows.attempts[id], unresolved=False)

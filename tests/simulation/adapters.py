@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tefmanager.core.model.dead_copies import CopyRow, DeadMessage, Stored
+from tefmanager.core.model.endings import SuiteEnds
 from tefmanager.core.model.values import (
     AttemptRow,
     Bodies,
@@ -20,7 +21,6 @@ from tefmanager.core.model.values import (
     FinishedRow,
     Snapshot,
     Stretch,
-    SuiteEnds,
     TaskRow,
 )
 from tefmanager.interfaces.store import ILeadership, IStore, StoreLost

@@ -17,8 +17,9 @@ from typing import Any
 from unittest.mock import patch
 
 import tefmanager
+from tefmanager.core.model.endings import AttemptEnd, Outcome
 from tefmanager.core.model.limits import Memory
-from tefmanager.core.model.values import AttemptEnd, AttemptRow, Outcome, Snapshot, TaskRow, TaskSpec
+from tefmanager.core.model.values import AttemptRow, Snapshot, TaskRow, TaskSpec
 from tests.fakes.store import FakeDatabase, FinishedTask
 from tests.simulation.adapters import SimLeadership
 from tests.simulation.grid import Grid

@@ -157,6 +157,8 @@ class Judge:
             before = self._attempts.setdefault(id, row)
             if before is not row:
                 self._attempts[id] = row
+                if before.result is None:  # its worker may still say how it went
+                    row = replace(row, result=None, message=None, details=None)
                 if replace(row, unresolved=False) != replace(before, unresolved=False):
                     self._observer.object(f"attempt {id} of {row.guid} changed after it had ended")
 

@@ -21,10 +21,11 @@ from tefmanager.core.intake import Intake
 from tefmanager.core.model import events
 from tefmanager.core.model.dead_copies import Copy
 from tefmanager.core.model.effects import DeadLetter
+from tefmanager.core.model.endings import AttemptEnd
 from tefmanager.core.model.entities import Worker
 from tefmanager.core.model.reservations import Granted, Impossible, Outcome, Reservation
 from tefmanager.core.model.resources import Resource
-from tefmanager.core.model.values import AttemptEnd, Changes, Moment, Stretch, TaskRow
+from tefmanager.core.model.values import Changes, Moment, Stretch, TaskRow
 from tefmanager.core.planner import Planner
 from tefmanager.core.running.attempts import Attempts
 from tefmanager.core.running.departures import Departures

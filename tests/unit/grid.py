@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 
 from tefmanager.core.core import Core
 from tefmanager.core.model import effects, events
+from tefmanager.core.model.endings import Outcome
 from tefmanager.core.model.limits import Limits
 from tefmanager.core.model.resources import Resource
-from tefmanager.core.model.values import Changes, Moment, Outcome, Snapshot
+from tefmanager.core.model.values import Changes, Moment, Snapshot
 from tefmanager.engine.pager import Pager
 from tefmanager.protocol.messages import ManagerState, SetState, SuiteCommand, TaskMessage, WorkerMessage
 from tests.fakes.store import FakeDatabase, FakeLeadership
@@ -129,7 +130,7 @@ class Grid:
         match effect:
             case effects.Log(line):
                 self.lines.append(line.text)
-            case effects.Publish(attempt, task_id, address):
+            case effects.Publish(attempt, task_id, address, _):
                 self.sent.append((address, self.guids[task_id]))
                 self.published.append(effect)
                 return [events.DispatchConfirmed(attempt)] if self.confirm else []
@@ -174,7 +175,7 @@ class Grid:
         task: str | None = None,
         *,
         redelivered: bool = False,
-        **more: str | None,
+        **more: Any,
     ) -> Grid:
         """Let a worker send a message; of type ``t`` unless another is given."""
         return self.turn(reported(name, status, task, redelivered=redelivered, **more))
@@ -217,11 +218,11 @@ def submitted(guid: str, **fields: object) -> events.TaskSubmitted:
 
 
 def reported(
-    name: str, status: str, task: str | None = None, *, redelivered: bool = False, **more: str | None
+    name: str, status: str, task: str | None = None, *, redelivered: bool = False, **more: Any
 ) -> events.WorkerReported:
-    """Return the event of a worker's message; of type ``t`` unless another is given."""
-    address = more.get("address") or name
-    message = WorkerMessage(name, address, status, more.get("worker_type", "t"), task)
+    """Return that a worker said something; of type ``t`` unless told otherwise."""
+    said = {"worker_type": "t", "exchange_name": more.pop("address", None) or name, **more}
+    message = WorkerMessage(name=name, status=status, task=task, **said)
     return events.WorkerReported(message, redelivered)
 
 

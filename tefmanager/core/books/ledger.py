@@ -8,20 +8,20 @@ from msgspec.structs import replace
 
 from tefmanager.core.model.dead_copies import Copy
 from tefmanager.core.model.effects import Effect, Log, Release, Reserve
+from tefmanager.core.model.endings import Finish, Outcome
 from tefmanager.core.model.entities import Task, Worker
 from tefmanager.core.model.values import (
     AttemptRow,
     Changes,
-    Finish,
     ManagerRow,
     Moment,
-    Outcome,
     StopRow,
     TaskRow,
     TaskSpec,
     TaskState,
 )
 from tefmanager.protocol.catalogue import LoggedEvent
+from tefmanager.protocol.verdicts import Verdict
 
 
 class Ledger:
@@ -68,10 +68,26 @@ class Ledger:
         """Note that the worker can't have this attempt's task any more."""
         self._changes.resolved.append(attempt)
 
-    def finished(self, task: Task, outcome: Outcome, now: Moment, copy: Copy | None = None) -> None:
-        """Move a task to history; ``copy``: the state of its copy in the dead queue."""
+    def judged(self, attempt: int, verdict: Verdict) -> None:
+        """A worker has said something of an attempt that had ended before."""
+        self._changes.judged[attempt] = verdict
+
+    def finished(
+        self,
+        task: Task,
+        outcome: Outcome,
+        now: Moment,
+        copy: Copy | None = None,
+        verdict: Verdict | None = None,
+    ) -> None:
+        """Move a task to history.
+
+        ``copy``: the state of its copy in the dead queue. ``verdict``: what its worker said of it.
+        """
         self._tasks.pop(task.spec.id, None)
-        self._changes.finished[task.spec.id] = Finish(outcome, now.wall, task.attempts, copy)
+        result, message = (None, None) if verdict is None else (verdict.result, verdict.message)
+        end = Finish(outcome, now.wall, task.attempts, copy, result, message)
+        self._changes.finished[task.spec.id] = end
         self._finished.add(task.spec.guid)
 
     def finished_now(self, guid: str) -> bool:

@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from tefmanager.core.model.values import Outcome, SuiteEnds
+from tefmanager.core.model.endings import Ending, Outcome, SuiteEnds
+from tefmanager.protocol.verdicts import Result
 
-_ENDS = (Outcome.COMPLETED, Outcome.STOPPED, Outcome.DEAD)
+_RESULTS = (Result.PASSED, Result.FAILED, Result.ERROR, Result.UNKNOWN)
+_ENDINGS: tuple[Ending, ...] = (Outcome.STOPPED, Outcome.DEAD, *_RESULTS)
 
 
 @dataclass(slots=True)
@@ -16,7 +18,7 @@ class _Suite:
     """A suite: how many unfinished tasks it has, and the outcomes that memory knows of."""
 
     left: int = 0
-    ended: Counter[Outcome] = field(default_factory=Counter)
+    ended: Counter[Ending] = field(default_factory=Counter)
 
 
 class Suites:
@@ -25,7 +27,7 @@ class Suites:
     def __init__(self) -> None:
         self._open: dict[str, _Suite] = {}
         self._over: dict[str, _Suite] = {}
-        self._turn: dict[str, Counter[Outcome]] = {}
+        self._turn: dict[str, Counter[Ending]] = {}
 
     def came(self, suite: str | None, tasks: int = 1) -> None:
         """Count unfinished tasks."""
@@ -36,14 +38,14 @@ class Suites:
             known = self._open[suite] = self._over.pop(suite) if suite in self._over else _Suite()
         known.left += tasks
 
-    def ended(self, suite: str | None, outcome: Outcome) -> None:
-        """Count a task that ended."""
+    def ended(self, suite: str | None, ending: Ending) -> None:
+        """Count a task that ended; one that was completed by its result."""
         if suite is None:
             return
         known = self._open[suite]
         known.left -= 1
-        known.ended[outcome] += 1
-        self._turn.setdefault(suite, Counter())[outcome] += 1
+        known.ended[ending] += 1
+        self._turn.setdefault(suite, Counter())[ending] += 1
         if not known.left:
             self._over[suite] = self._open.pop(suite)
 
@@ -53,15 +55,18 @@ class Suites:
         return tuple(self._over)
 
     def conclude(self, ends: SuiteEnds) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """End the turn: yield each suite that has ended, with its completed, stopped and dead tasks.
+        """End the turn: yield each suite that has ended, with how many tasks it has of each ending.
 
-        ``ends``: the outcomes in history from before this turn. Memory knows more if history is kept for a
-        shorter time than the suite lasted. It knows less if the suite is older than the leadership, or had
-        ended before.
+        These are the completed, stopped and dead ones; then the completed ones by result: passed, failed,
+        error, unknown. ``ends``: the endings in history from before this turn. Memory knows more if
+        history is kept for a shorter time than the suite lasted. It knows less if the suite is older than
+        the leadership, or had ended before.
         """
         over, self._over = self._over, {}
         turn, self._turn = self._turn, {}
         for suite, known in over.items():
             stored = ends.get(suite, {})
-            counts = (max(known.ended[end], stored.get(end, 0) + turn[suite][end]) for end in _ENDS)
-            yield suite, tuple(counts)
+            stopped, dead, *results = (
+                max(known.ended[end], stored.get(end, 0) + turn[suite][end]) for end in _ENDINGS
+            )
+            yield suite, (sum(results), stopped, dead, *results)

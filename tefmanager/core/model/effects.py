@@ -66,11 +66,15 @@ class Release(Struct, frozen=True):
 
 
 class Publish(Struct, frozen=True):
-    """Send a task to its worker. The body was submitted in this turn, or the commit returns it."""
+    """Send a task to its worker. The body was submitted in this turn, or the commit returns it.
+
+    ``time_limit``: seconds for which the worker may work on it.
+    """
 
     attempt: int
     task_id: int
     address: str
+    time_limit: float
 
 
 class LookAt(Struct, frozen=True):

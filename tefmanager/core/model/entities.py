@@ -9,12 +9,12 @@ from typing import Protocol
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from tefmanager.core.model.endings import AttemptEnd
 from tefmanager.core.model.reservations import NO_REFERENCES, References
 from tefmanager.core.model.said import UNHEARD, Said
 from tefmanager.core.model.timers import Timer
 from tefmanager.core.model.values import (
     NOTHING,
-    AttemptEnd,
     AttemptRow,
     Order,
     TaskRow,
@@ -31,6 +31,9 @@ class Phase(StrEnum):
     RESERVING = "reserving"
     DISPATCHED = "dispatched"
     WORKING = "working"
+
+
+_ENDED_BY_WORKER = (AttemptEnd.COMPLETED, AttemptEnd.ENVIRONMENT)
 
 
 class Waiting(Protocol):
@@ -53,7 +56,8 @@ class Task(Struct, eq=False):
     Attributes:
         spec: what the sender said.
         attempts: number of attempts dispatched so far.
-        avoid: workers that let it stall.
+        avoid: workers that it is not given to: they let it stall, or it shuns them.
+        shun: those of them whose surroundings were to blame; it avoids them while there are others.
         state: as in its row.
         attempt: its live attempt, which may still be reserving.
         lane: where it waits, or None.
@@ -75,6 +79,7 @@ class Task(Struct, eq=False):
     aside: bool = False
     short_since: float | None = None
     tried: bool = False
+    shun: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         self.order = self.spec.order
@@ -95,6 +100,7 @@ class Task(Struct, eq=False):
             avoid=avoid,
             short_since=self.short_since,
             tried=self.tried,
+            shun=tuple(sorted(self.shun)),
         )
         at = self.attempt
         if at is None or at.phase is Phase.RESERVING:
@@ -146,7 +152,14 @@ class Attempt(Struct, eq=False):
         return not self.live and self.said.quiet is not None
 
     def ended(self, end: AttemptEnd, wall: float, *, unresolved: bool) -> AttemptRow:
-        """Return the row that says how it ended."""
+        """Return the row that says how it ended, and what its worker said of that."""
+        row = self._ended(end, wall, unresolved=unresolved)
+        if end not in _ENDED_BY_WORKER:
+            return row
+        said = self.said.verdict
+        return replace(row, result=said.result, message=said.message, details=said.details)
+
+    def _ended(self, end: AttemptEnd, wall: float, *, unresolved: bool) -> AttemptRow:
         return AttemptRow(
             id=self.id,
             task_id=self.task.spec.id,
@@ -193,6 +206,7 @@ class Worker(Struct, eq=False):
         busy: it works, or has not said since its last task that it is free.
         stalled: it let a task run out of time and has not said since that it is free.
         missing: it was silent for the missing interval, or could not be reached.
+        limits: it ends tasks itself that exceed their time limit.
         leaving: monotonic time of a redelivered goodbye; the worker has left if it says nothing more.
         shown: its status, as in the row.
         since: unix time since which it has the status ``shown``.
@@ -210,6 +224,7 @@ class Worker(Struct, eq=False):
     busy: bool = False
     stalled: bool = False
     missing: bool = False
+    limits: bool = False
     leaving: float | None = None
     shown: WorkerStatus | None = None
     since: float = 0.0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tefmanager.core.model.values import TaskSpec
+
 
 @dataclass(frozen=True, slots=True)
 class Memory:
@@ -49,3 +51,7 @@ class Limits:
     forget_after: float = 7 * 86400.0
     memory: Memory = field(default_factory=Memory)
     excerpt: int = 200
+
+    def time_limit_of(self, spec: TaskSpec) -> float:
+        """Return for how many seconds a worker may work on a task."""
+        return self.time_limit if spec.time_limit is None else spec.time_limit

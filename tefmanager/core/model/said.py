@@ -6,6 +6,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tefmanager.core.model.values import Doubt
+from tefmanager.protocol.verdicts import NO_VERDICT, Verdict
 
 
 class Said(Struct, frozen=True):
@@ -19,6 +20,8 @@ class Said(Struct, frozen=True):
             first-hand of an attempt, a redelivered end of it is *done*, and makes it *quiet*.
         seen_free: monotonic time at which it said that it is free after it had enough time to begin; or
             None. Used only for attempts that are not live.
+        verdict: what it says of the task that it ends.
+        progress: how far it has come, in its words, or None.
     """
 
     first_hand: bool = False
@@ -26,19 +29,25 @@ class Said(Struct, frozen=True):
     quiet: float | None = None
     doubt: Doubt | None = None
     seen_free: float | None = None
+    verdict: Verdict = NO_VERDICT
+    progress: str | None = None
 
     @classmethod
     def recorded(cls, doubt: Doubt | None, at: float) -> Said:
         """Return what the row of an attempt in flight says, at the beginning of a leadership."""
         return cls(first_hand=doubt is Doubt.STALE, quiet=at if doubt is Doubt.DONE else None, doubt=doubt)
 
-    def begun(self) -> Said:
-        """The worker says *working* for the first time."""
-        return Said(first_hand=True, beats=self.beats)
+    def begun(self, progress: str | None = None) -> Said:
+        """It says *working* for the first time."""
+        return Said(first_hand=True, beats=self.beats, progress=progress)
 
-    def working(self, *, first_hand: bool) -> Said:
-        """The worker says *working* again: nothing is in doubt any more."""
-        return Said(first_hand=self.first_hand or first_hand, beats=True)
+    def working(self, progress: str | None = None, *, first_hand: bool) -> Said:
+        """It says *working* again: nothing is in doubt any more."""
+        return Said(self.first_hand or first_hand, beats=True, progress=progress or self.progress)
+
+    def judged(self, verdict: Verdict) -> Said:
+        """It says how its task ended; where it says nothing of that, what it said before stands."""
+        return self if verdict == NO_VERDICT else replace(self, verdict=verdict)
 
     def beating(self) -> Said:
         """The worker continues a task that was taken from it."""

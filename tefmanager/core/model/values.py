@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from math import inf
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from msgspec import Struct, field
 
 from tefmanager.core.model.dead_copies import Copy
+from tefmanager.core.model.endings import AttemptEnd, Finish, Outcome
 from tefmanager.protocol.messages import ManagerState
+from tefmanager.protocol.verdicts import Result, Verdict
 
 
 class Moment(Struct, frozen=True):
@@ -38,27 +40,6 @@ class TaskState(StrEnum):
     """Out of attempts; the dead queue has not yet confirmed its copy."""
 
 
-class Outcome(StrEnum):
-    """How a task ended. It is in history then."""
-
-    COMPLETED = "completed"
-    STOPPED = "stopped"
-    DEAD = "dead"
-
-
-SuiteEnds: TypeAlias = Mapping[str, Mapping[Outcome, int]]
-"""How many tasks of each suite ended with each outcome. Outcomes without tasks may be missing."""
-
-
-class Finish(NamedTuple):
-    """How a task ended, when (unix time), after how many attempts, and the state of its dead copy."""
-
-    outcome: Outcome
-    at: float
-    attempts: int = 0
-    copy: Copy | None = None
-
-
 class Doubt(StrEnum):
     """What a redelivered message may mean for an attempt; the worker's next words decide.
 
@@ -71,22 +52,6 @@ class Doubt(StrEnum):
     """The same, but the worker had said *working* first-hand before. Only first-hand words decide."""
     LEFT = "left"
     """The worker has left, unless it says anything within the release grace."""
-
-
-class AttemptEnd(StrEnum):
-    """How an attempt ended."""
-
-    COMPLETED = "completed"
-    UNDELIVERED = "undelivered"
-    UNCONFIRMED = "unconfirmed"
-    """The broker did not say within the dispatch timeout whether it had the message."""
-    DISPATCH_TIMEOUT = "dispatch_timeout"
-    GIVEN_UP = "given_up"
-    OFFLINE = "offline"
-    MISSING = "missing"
-    STALLED = "stalled"
-    SUPERSEDED = "superseded"
-    """Another worker completed the task first."""
 
 
 class WorkerStatus(StrEnum):
@@ -145,11 +110,12 @@ class TaskRow(Struct, frozen=True):
         attempt: the present attempt's number (from the database), or None while the task waits.
         worker: the worker that has it, or None while it waits.
         dispatched: unix time of the present attempt's dispatch, or None.
-        started: unix time at which the worker said *working*, or None.
-        avoid: workers that let it time out; it goes to others.
-        doubt: the doubt about the present attempt, or None.
-        short_since: unix time since which it has been first in line, lacking only resources, or None.
-        tried: it was sent to a worker at least once, whether or not that counted as an attempt.
+        started: unix time at which its worker said *working*, or None.
+        avoid: workers that let it stall; it goes to others.
+        shun: workers whose surroundings were to blame; it goes to others while there are any.
+        doubt: what the present attempt is doubted for, or None.
+        short_since: unix time from which it has been first in line but for its resources, or None.
+        tried: it was sent to a worker once, whether or not that counts as an attempt.
     """
 
     spec: TaskSpec
@@ -163,6 +129,7 @@ class TaskRow(Struct, frozen=True):
     doubt: Doubt | None = None
     short_since: float | None = None
     tried: bool = False
+    shun: tuple[str, ...] = ()
 
     @property
     def plain(self) -> bool:
@@ -182,6 +149,7 @@ class AttemptRow(Struct, frozen=True):
         dispatched, started, ended: unix times; ``started`` is None if the worker never said *working*.
         end: how it ended.
         unresolved: the task was taken from the worker, which may still have it.
+        result, message, details: what its worker said of it, or None; details are JSON.
     """
 
     id: int
@@ -194,14 +162,19 @@ class AttemptRow(Struct, frozen=True):
     ended: float
     end: AttemptEnd
     unresolved: bool = False
+    result: Result | None = None
+    message: str | None = None
+    details: str | None = None
 
 
 class FinishedRow(Struct, frozen=True):
-    """A task in history: its last row, how it ended, and when (unix time)."""
+    """A task in history: its row as it was, how and when (unix time) it ended, and what its worker said."""
 
     row: TaskRow
     outcome: Outcome
     at: float
+    result: Result | None = None
+    message: str | None = None
 
 
 class DeadRow(Struct, frozen=True):
@@ -349,8 +322,9 @@ class Changes(Struct):
         tasks: new rows of tasks that existed before the turn, by task id.
         attempts: attempts that ended.
         resolved: ids of attempts that are no longer unresolved.
-        finished: tasks that move to history, by task id; may include tasks accepted in this turn.
-        copies: the states of dead tasks' copies, by task id.
+        judged: what workers said of attempts that had ended before, by the attempts' ids.
+        finished: tasks (also ones accepted in this turn) that move to history, by task id.
+        copies: what the dead queue has of dead tasks now, by task id.
         workers: new or changed workers, by name.
         left: names of workers to remove.
         paused: suites to pause.
@@ -366,6 +340,7 @@ class Changes(Struct):
     tasks: dict[int, TaskRow] = field(default_factory=dict)
     attempts: list[AttemptRow] = field(default_factory=list)
     resolved: list[int] = field(default_factory=list)
+    judged: dict[int, Verdict] = field(default_factory=dict)
     finished: dict[int, Finish] = field(default_factory=dict)
     copies: dict[int, Copy | None] = field(default_factory=dict)
     workers: dict[str, WorkerRow] = field(default_factory=dict)

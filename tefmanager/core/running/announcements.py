@@ -20,7 +20,8 @@ def announcement(log: Log, time: float) -> bytes:
     line = log.line
     found: dict[str, object] = {"event": line.type.topic, "time": time}
     for name, value in zip(line.type.fields, line.values, strict=True):
-        found[name] = value if isinstance(value, int) else str(value)
+        found[name] = value if isinstance(value, int | float) else str(value)
+    found.update(zip(line.type.told, line.told, strict=True))
     if log.about is not None:
         found["suite"] = log.about.suite
         if "priority" in found:

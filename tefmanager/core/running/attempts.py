@@ -8,18 +8,20 @@ from tefmanager.core.books.ledger import Ledger
 from tefmanager.core.books.suites import Suites
 from tefmanager.core.model.dead_copies import Copy, given_back
 from tefmanager.core.model.effects import DeadLetter, Publish, Release, Reserve
+from tefmanager.core.model.endings import AttemptEnd, Outcome
 from tefmanager.core.model.entities import Attempt, Phase, Task, Worker
 from tefmanager.core.model.limits import Limits
 from tefmanager.core.model.reservations import References
 from tefmanager.core.model.said import Said
 from tefmanager.core.model.timers import Timers
-from tefmanager.core.model.values import AttemptEnd, Moment, Outcome, TaskState
+from tefmanager.core.model.values import Moment, TaskState
 from tefmanager.core.running.deadlines import Deadlines
 from tefmanager.core.running.workers import Workers
 from tefmanager.core.sharing.heldback import HeldBack, HoldBacks
 from tefmanager.core.sharing.pool import Pool
 from tefmanager.core.waiting.backlog import Backlog
 from tefmanager.protocol import catalogue
+from tefmanager.protocol.verdicts import NO_VERDICT, Verdict
 
 
 class Attempts:
@@ -54,6 +56,7 @@ class Attempts:
         self.owed: dict[int, Attempt] = {}
         self.dead_lettering: dict[int, Task] = {}
         self.begun: dict[Worker, None] = {}
+        self.shunning: dict[Task, None] = {}
         self.held_back: HoldBacks[Task] = HoldBacks(timers, self._try_again)
 
     def limit(self, limits: Limits) -> None:
@@ -131,7 +134,8 @@ class Attempts:
         self._begin(attempt, Phase.DISPATCHED, now)
         self.unconfirmed[attempt.id] = attempt
         self._ledger.body(task)
-        self._ledger.do(Publish(attempt.id, task.spec.id, worker.exchange_name))
+        limit = self.limits.time_limit_of(task.spec)
+        self._ledger.do(Publish(attempt.id, task.spec.id, worker.exchange_name, limit))
 
     def _begin(self, attempt: Attempt, phase: Phase, now: Moment) -> None:
         task, worker = attempt.task, attempt.worker
@@ -165,10 +169,10 @@ class Attempts:
         if said.doubt is not doubt:
             self._ledger.task(attempt.task)
 
-    def start(self, attempt: Attempt, now: Moment) -> None:
+    def start(self, attempt: Attempt, progress: str | None, now: Moment) -> None:
         """Record that its worker says *working*."""
         attempt.confirmed = True
-        attempt.said = attempt.said.begun()
+        attempt.said = attempt.said.begun(progress)
         self._enter(attempt, Phase.WORKING, now)
         self.log(catalogue.TASK_WORKING, attempt)
 
@@ -240,6 +244,32 @@ class Attempts:
         self._pool.settle(task)
         self._ledger.do(DeadLetter(task.spec.id, task.spec.guid, given_back(task.attempts), again=again))
 
+    def end_by_worker(self, attempt: Attempt, now: Moment) -> None:
+        """Its worker has ended it: the task is done, or is to be tried elsewhere."""
+        if attempt.said.verdict.retry:
+            self._shun(attempt.task, attempt.worker)
+            self.take_back(attempt, AttemptEnd.ENVIRONMENT, now)
+        else:
+            self.complete(attempt.task, attempt, now)
+
+    def _shun(self, task: Task, worker: Worker) -> None:
+        """Give a task to other workers while there are any."""
+        if self._workers.serves(task.spec.task_type, task.avoid | {worker.name}):
+            task.avoid |= {worker.name}
+            task.shun |= {worker.name}
+            self.shunning[task] = None
+
+    def shun_no_more(self) -> None:
+        """Let waiting tasks go to workers that they shunned, where no others are left."""
+        for task in list(self.shunning):
+            if not task.shun or self._backlog.by_guid.get(task.spec.guid) is not task:
+                del self.shunning[task]
+            elif task.lane is not None and not self._workers.serves(task.spec.task_type, task.avoid):
+                self._backlog.remove(task)
+                task.avoid, task.shun = task.avoid - task.shun, frozenset()
+                self._backlog.add(task)
+                self._ledger.task(task)
+
     def complete(self, task: Task, by: Attempt, now: Moment) -> None:
         """Complete a task, wherever it is; ``by`` is the attempt that did it, live or not.
 
@@ -258,8 +288,10 @@ class Attempts:
         else:
             live.worker.busy = live.worker.busy or live.phase is Phase.WORKING
             self._end(live, AttemptEnd.SUPERSEDED, now, unresolved=True)
-        self.log(catalogue.TASK_COMPLETED, by)
-        self.finish(task, Outcome.COMPLETED, now)
+        if live is not by and by.id and by.said.verdict != NO_VERDICT:
+            self._ledger.judged(by.id, by.said.verdict)
+        self.log(catalogue.TASK_COMPLETED, by, *_told(by, now))
+        self.finish(task, Outcome.COMPLETED, now, verdict=by.said.verdict)
 
     def withdraw(self, task: Task, now: Moment) -> None:
         """Remove a waiting or booked task from wherever it is."""
@@ -268,15 +300,25 @@ class Attempts:
         elif task.lane is not None:
             self._backlog.remove(task)
 
-    def finish(self, task: Task, outcome: Outcome, now: Moment, copy: Copy | None = None) -> None:
-        """Move a task to history; ``copy``: what the dead queue has of it."""
+    def finish(
+        self,
+        task: Task,
+        outcome: Outcome,
+        now: Moment,
+        copy: Copy | None = None,
+        verdict: Verdict | None = None,
+    ) -> None:
+        """Move a task to history.
+
+        ``copy``: what the dead queue has of it. ``verdict``: what the worker said that completed it.
+        """
         task.attempt = None
         self.held_back.drop(task)
         self.dead_lettering.pop(task.spec.id, None)
         self._pool.settle(task)
         del self._backlog.by_guid[task.spec.guid]
-        self._ledger.finished(task, outcome, now, copy)
-        self.suites.ended(task.spec.suite, outcome)
+        self._ledger.finished(task, outcome, now, copy, verdict)
+        self.suites.ended(task.spec.suite, outcome if verdict is None else verdict.result)
 
     def resolve(self, attempt: Attempt, now: Moment) -> None:
         """Note that a worker can't have a task any more that was taken from it."""
@@ -315,3 +357,10 @@ class Attempts:
         """Log an event of an attempt."""
         spec = attempt.task.spec
         self._ledger.log(event(spec.task_type, spec.guid, attempt.worker.name, attempt.id, *more), spec)
+
+
+def _told(by: Attempt, now: Moment) -> tuple[str, float, str | None]:
+    """Return what is told of a completion: the result, seconds since the attempt began, the message."""
+    began = by.dispatched if by.started is None else by.started
+    seconds = 0.0 if began is None else max(0.0, round(now.wall - began, 3))
+    return by.said.verdict.result, seconds, by.said.verdict.message

@@ -7,14 +7,18 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from tefmanager.core.books.ledger import Ledger
+from tefmanager.core.model.endings import AttemptEnd
 from tefmanager.core.model.entities import Attempt, Phase, Worker
 from tefmanager.core.model.timers import Timers
-from tefmanager.core.model.values import AttemptEnd, Doubt, Moment
+from tefmanager.core.model.values import Doubt, Moment
 from tefmanager.core.running.workers import Workers
 from tefmanager.protocol import catalogue
 
 if TYPE_CHECKING:
     from tefmanager.core.running.attempts import Attempts
+
+ENDING = 10.0
+"""Seconds more for a worker that ends tasks by itself which are over their time limit."""
 
 _HEARTBEATS = 3
 """How many heartbeats a missing worker has left out."""
@@ -45,8 +49,8 @@ class Deadlines:
             return inf if said.seen_free is None else said.seen_free + limits.release_grace
         if attempt.phase is Phase.DISPATCHED:
             return attempt.since + limits.dispatch_timeout
-        limit = attempt.task.spec.time_limit
-        due = attempt.since + (limits.time_limit if limit is None else limit)
+        due = attempt.since + limits.time_limit_of(attempt.task.spec)
+        due += ENDING if attempt.worker.limits else 0.0
         return due if said.quiet is None else min(due, said.quiet + limits.release_grace)
 
     def _look(self, attempt: Attempt, now: Moment) -> None:
@@ -116,7 +120,7 @@ class Deadlines:
         worker = attempt.worker
         worker.busy = False
         if attempt.said.doubt in (Doubt.DONE, Doubt.STALE):
-            self._attempts.complete(attempt.task, attempt, now)
+            self._attempts.end_by_worker(attempt, now)
         else:
             # The message may have crossed its *working*: then it still has the task.
             self._attempts.take_back(attempt, AttemptEnd.GIVEN_UP, now, unresolved=True)
@@ -124,6 +128,7 @@ class Deadlines:
     def _stall(self, attempt: Attempt, now: Moment) -> None:
         task, worker = attempt.task, attempt.worker
         task.avoid |= {worker.name}
+        task.shun -= {worker.name}
         self._workers.mark(worker, now, stalled=True)
         line = catalogue.WORKER_STALLED(worker.name, worker.worker_type, task.spec.guid)
         self._ledger.log(line, task.spec)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from functools import partial
 
 from tefmanager.core.books.ledger import Ledger
+from tefmanager.core.model.endings import AttemptEnd
 from tefmanager.core.model.entities import Attempt, Phase, Worker
 from tefmanager.core.model.limits import Limits
 from tefmanager.core.model.timers import Timers
-from tefmanager.core.model.values import AttemptEnd, Moment
+from tefmanager.core.model.values import Moment
 from tefmanager.core.running.attempts import Attempts
 from tefmanager.core.running.workers import Workers
 from tefmanager.protocol import catalogue

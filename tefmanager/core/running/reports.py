@@ -17,6 +17,7 @@ from tefmanager.core.books.ledger import Ledger
 from tefmanager.core.model.effects import Reply
 from tefmanager.core.model.entities import Attempt, Phase, Worker
 from tefmanager.core.model.events import WorkerReported
+from tefmanager.core.model.said import Said
 from tefmanager.core.model.values import Moment, TaskState
 from tefmanager.core.running.attempts import Attempts
 from tefmanager.core.running.departures import Departures
@@ -85,25 +86,31 @@ class Reports:
         worker = self._known(message, now)
         if worker is None:
             return catalogue.MISSING_WORKER_TYPE(message.name)
-        worker.heard, worker.heard_at = now.monotonic, now.wall
+        worker.heard, worker.heard_at, worker.limits = now.monotonic, now.wall, message.limits
+        for fault in message.faults:
+            self._ledger.log(catalogue.RESULT_FAULTY(worker.name, message.task or "", fault))
         self._departures.stays(worker, now, free=word in (Word.READY, Word.IDLE))
         self._act(worker, word, event, now)
         self._workers.changed(worker, now)
         return None
 
     def _act(self, worker: Worker, word: Word, event: WorkerReported, now: Moment) -> None:
-        meant = self._meant(worker, word, event.message.task)
+        meant = self._meant(worker, word, event.message)
         if meant is None:
             UNHELD[word](self, worker, None, event, now)
         else:
             HELD[self._holding(meant), word](self, worker, meant, event, now)
 
-    def _meant(self, worker: Worker, word: Word, guid: str | None) -> Attempt | None:
+    def _meant(self, worker: Worker, word: Word, message: WorkerMessage) -> Attempt | None:
         """Return the attempt that a message refers to."""
         if word in (Word.READY, Word.IDLE):
             return worker.live
-        if guid is not None:
-            return self._live_of_its_task(worker, worker.holds(guid))
+        if message.attempt is not None:
+            named = next((each for each in worker.queue if each.id == message.attempt), None)
+            if named is not None:
+                return named
+        if message.task is not None:
+            return self._live_of_its_task(worker, worker.holds(message.task))
         return self._live_of_its_task(worker, worker.queue[0] if worker.queue else None)
 
     def _live_of_its_task(self, worker: Worker, meant: Attempt | None) -> Attempt | None:
@@ -181,8 +188,8 @@ class Reports:
             reason = "no such task is waiting or in flight" if guid else "the worker holds no task"
             self._ledger.log(catalogue.COMPLETION_IGNORED(worker.name, guid or "", reason))
         else:
-            by = Attempt(0, task, worker, live=False)
-            self._attempts.complete(task, by, now)
+            by = Attempt(0, task, worker, live=False, said=Said(verdict=event.message.verdict))
+            self._complete_late(by, now)
 
     def _heartbeat(self, worker: Worker, meant: Attempt | None, event: WorkerReported, now: Moment) -> None:
         self._departures.back(worker, now)
@@ -194,26 +201,28 @@ class Reports:
             self._departures.back(worker, now)
         else:
             self._passed_over(worker, meant, now)
-            self._attempts.start(meant, now)
+            self._attempts.start(meant, event.message.progress, now)
 
     def _quick(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
         if event.redelivered and event.message.task is None:
             reason = "delivered again, and names no task"
             self._ledger.log(catalogue.COMPLETION_IGNORED(worker.name, "", reason))
         else:
-            self._complete(worker, meant, now)
+            self._end(worker, meant, event, now)
 
     def _done(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
         if event.redelivered and event.message.task is None:
             self._doubt(meant, event, now)
         else:
-            self._complete(worker, meant, now)
+            self._end(worker, meant, event, now)
 
     def _done_and_free(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
-        if event.redelivered:
+        if _names_another(meant, event.message):
+            self._heartbeat(worker, meant, event, now)
+        elif event.redelivered:
             self._doubt(meant, event, now)
         else:
-            self._complete(worker, meant, now)
+            self._end(worker, meant, event, now)
             self._free(worker, None, event, now)
 
     def _quiet(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
@@ -221,7 +230,7 @@ class Reports:
         if said.first_hand and event.redelivered:
             return  # it may be from before the restart; the next heartbeat will tell
         if said.first_hand and said.doubt is not None:
-            self._complete(worker, meant, now)
+            self._end(worker, meant, event, now)
             self._free(worker, None, event, now)
         elif said.quiet is None:
             meant.said = said.free(now.monotonic)
@@ -232,12 +241,14 @@ class Reports:
 
         If *working* was heard first-hand, a redelivered message decides nothing by itself.
         """
-        self._attempts.hear(meant, meant.said.done_again(now.monotonic))
+        verdict = event.message.verdict
+        self._attempts.hear(meant, meant.said.done_again(now.monotonic).judged(verdict))
         if not meant.said.first_hand:
             self._attempts.deadlines.arm(meant)
 
     def _carry_on(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
-        self._attempts.hear(meant, meant.said.working(first_hand=not event.redelivered))
+        said = meant.said.working(event.message.progress, first_hand=not event.redelivered)
+        self._attempts.hear(meant, said)
 
     def _regain(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
         if meant.phase is Phase.WORKING:
@@ -260,15 +271,25 @@ class Reports:
         self._occupied(worker, now)
         task = meant.task
         if self._backlog.by_guid.get(task.spec.guid) is task:
-            self._attempts.complete(task, meant, now)
+            meant.said = meant.said.judged(event.message.verdict)
+            self._complete_late(meant, now)
         else:
             reason = "the task is finished already"
             self._ledger.log(catalogue.COMPLETION_IGNORED(worker.name, task.spec.guid, reason))
 
-    def _complete(self, worker: Worker, attempt: Attempt, now: Moment) -> None:
+    def _complete_late(self, by: Attempt, now: Moment) -> None:
+        """An attempt that is over has done its task; but it is too late to ask for another one."""
+        if by.said.verdict.retry:
+            reason = "the attempt is over already, and asks for another"
+            self._ledger.log(catalogue.COMPLETION_IGNORED(by.worker.name, by.task.spec.guid, reason))
+        else:
+            self._attempts.complete(by.task, by, now)
+
+    def _end(self, worker: Worker, attempt: Attempt, event: WorkerReported, now: Moment) -> None:
         self._passed_over(worker, attempt, now)
         self._occupied(worker, now)
-        self._attempts.complete(attempt.task, attempt, now)
+        attempt.said = attempt.said.judged(event.message.verdict)
+        self._attempts.end_by_worker(attempt, now)
 
     # --- what they share ---
 
@@ -287,6 +308,12 @@ class Reports:
 
     def _waits(self, attempt: Attempt | None, state: TaskState) -> bool:
         return state is TaskState.WAITING and (attempt is None or attempt.phase is Phase.RESERVING)
+
+
+def _names_another(meant: Attempt, message: WorkerMessage) -> bool:
+    """Tell whether a message that is about one attempt at most names another."""
+    task = message.task not in (None, meant.task.spec.guid)
+    return task or message.attempt not in (None, meant.id)
 
 
 UNHELD: dict[Word, Callable[[Reports, Worker, None, WorkerReported, Moment], None]] = {

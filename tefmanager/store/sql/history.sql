@@ -7,7 +7,7 @@ where exists (select from {t}history as h where h.guid = asked.guid);
 -- Read the tasks in history with the guids $1; only the last one of each guid.
 select
     h.id, h.guid, h.task_type, h.priority, h.resources, h.suite, h.time_limit, date_part('epoch', h.received),
-    h.attempts, h.outcome, date_part('epoch', h.finished_at)
+    h.attempts, h.outcome, date_part('epoch', h.finished_at), h.result, h.message
 from (select distinct guid from unnest($1::text[]) as each (guid)) as asked
 cross join lateral (
     select * from {t}history as its where its.guid = asked.guid order by its.id desc limit 1
@@ -15,8 +15,8 @@ cross join lateral (
 order by h.guid;
 
 -- name: suite_ends
--- Count the tasks in history of the suites $1 by outcome.
-select guid, completed, stopped, dead from {t}suite_ends where guid = any ($1::text[]);
+-- Count the tasks in history of the suites $1 by ending.
+select guid, ending, tasks from {t}suite_ends where guid = any ($1::text[]);
 
 -- name: load_dead
 -- Read the last $1 dead tasks that are not settled, each with its last attempt; count at most $2.
@@ -88,23 +88,18 @@ with old as (
     order by finished_at, id
     limit $2::integer
 ), gone as (
-    delete from {t}history as h using old where h.id = old.id returning h.id, h.suite, h.outcome
+    delete from {t}history as h using old where h.id = old.id
+    returning h.id, h.suite, coalesce(h.result, h.outcome) as ending
 ), trace as (
     delete from {t}attempts as a using gone where a.task_id = gone.id
 ), less as (
-    select
-        suite as guid, count(*) as total, count(*) filter (where outcome = 'completed') as completed,
-        count(*) filter (where outcome = 'stopped') as stopped, count(*) filter (where outcome = 'dead') as dead
-    from gone
-    where suite is not null
-    group by suite
+    select suite as guid, ending, count(*) as tasks from gone where suite is not null group by suite, ending
 ), fewer as (
-    update {t}suite_ends as s
-    set completed = s.completed - less.completed, stopped = s.stopped - less.stopped, dead = s.dead - less.dead
+    update {t}suite_ends as s set tasks = s.tasks - less.tasks
     from less
-    where s.guid = less.guid and s.completed + s.stopped + s.dead > less.total
+    where s.guid = less.guid and s.ending = less.ending and s.tasks > less.tasks
 ), none as (
     delete from {t}suite_ends as s using less
-    where s.guid = less.guid and s.completed + s.stopped + s.dead <= less.total
+    where s.guid = less.guid and s.ending = less.ending and s.tasks <= less.tasks
 )
 select count(*) from gone;

@@ -91,9 +91,9 @@ with task as (
 ), forgotten as (
     delete from {t}stopped_suites where false
 ), counted as (
-    insert into {t}suite_ends as s (guid, completed, stopped, dead)
-    select guid, completed, stopped, dead from {t}suite_ends where false
-    on conflict (guid) do update set dead = s.dead
+    insert into {t}suite_ends as s (guid, ending, tasks)
+    select guid, ending, tasks from {t}suite_ends where false
+    on conflict (guid, ending) do update set tasks = s.tasks
 ), uncounted as (
     delete from {t}suite_ends where false
 )

@@ -4,7 +4,8 @@ with r as (
     select * from json_to_recordset($1::json) as r (
         id bigint, guid text, task_type text, priority float8, resources text[], suite text, time_limit float8,
         received float8, state text, attempts integer, attempt bigint, worker text, dispatched float8,
-        started float8, avoid text[], doubt text, short_since float8, tried boolean, body text, properties text
+        started float8, avoid text[], doubt text, short_since float8, tried boolean, shun text[], body text,
+        properties text
     )
 ), again as (
     update {t}history as h set again = true, copy = nullif(copy, 'due')
@@ -13,13 +14,13 @@ with r as (
 )
 insert into {t}tasks (
     id, guid, task_type, priority, resources, suite, time_limit, received,
-    state, attempts, attempt, worker, dispatched, started, avoid, doubt, short_since, tried, body,
+    state, attempts, attempt, worker, dispatched, started, avoid, doubt, short_since, tried, shun, body,
     properties
 )
 select
     r.id, r.guid, r.task_type, r.priority, r.resources, r.suite, r.time_limit, to_timestamp(r.received),
     r.state, r.attempts, r.attempt, r.worker, to_timestamp(r.dispatched), to_timestamp(r.started), r.avoid,
-    r.doubt, to_timestamp(r.short_since), r.tried, decode(r.body, 'base64'), decode(r.properties, 'base64')
+    r.doubt, to_timestamp(r.short_since), r.tried, r.shun, decode(r.body, 'base64'), decode(r.properties, 'base64')
 from r;
 
 -- name: update_tasks
@@ -27,7 +28,7 @@ from r;
 with r as (
     select * from json_to_recordset($1::json) as r (
         id bigint, state text, attempts integer, attempt bigint, worker text, dispatched float8,
-        started float8, avoid text[], doubt text, short_since float8, tried boolean
+        started float8, avoid text[], doubt text, short_since float8, tried boolean, shun text[]
     )
 ), written as (
     update {t}tasks as t
@@ -40,7 +41,8 @@ with r as (
         avoid = r.avoid,
         doubt = r.doubt,
         short_since = to_timestamp(r.short_since),
-        tried = r.tried
+        tried = r.tried,
+        shun = r.shun
     from r
     where t.id = r.id
     returning 1
@@ -48,11 +50,11 @@ with r as (
 select {t}expect('TEF02', 'tasks to change', (select count(*) from r), (select count(*) from written));
 
 -- name: finish_tasks
--- Move tasks to history, and count them by suite; $1: their ids, outcomes, times, attempts and copies. If the
+-- Move tasks to history, and count them by suite; $1: how each ended. If the
 -- clock is behind the calendar, the calendar's time counts: otherwise the task would be removed once the clock is right again.
 with r as (
     select * from json_to_recordset($1::json) as r (
-        id bigint, outcome text, finished_at float8, attempts integer, copy text
+        id bigint, outcome text, finished_at float8, attempts integer, copy text, result text, message text
     )
 ), gone as (
     delete from {t}tasks as t using r where t.id = r.id
@@ -60,23 +62,18 @@ with r as (
         t.id, t.guid, t.task_type, t.priority, t.resources, t.suite, t.time_limit, t.received, r.attempts,
         r.outcome,
         greatest(to_timestamp(r.finished_at), (select calendar from {t}manager)), t.body,
-        t.properties, r.copy
+        t.properties, r.copy, r.result, r.message
 ), counted as (
-    insert into {t}suite_ends as s (guid, completed, stopped, dead)
-    select
-        suite, count(*) filter (where outcome = 'completed'), count(*) filter (where outcome = 'stopped'),
-        count(*) filter (where outcome = 'dead')
+    insert into {t}suite_ends as s (guid, ending, tasks)
+    select suite, coalesce(result, outcome), count(*)
     from gone
     where suite is not null
-    group by suite
-    on conflict (guid) do update
-    set completed = s.completed + excluded.completed,
-        stopped = s.stopped + excluded.stopped,
-        dead = s.dead + excluded.dead
+    group by suite, coalesce(result, outcome)
+    on conflict (guid, ending) do update set tasks = s.tasks + excluded.tasks
 ), kept as (
     insert into {t}history (
         id, guid, task_type, priority, resources, suite, time_limit, received, attempts,
-        outcome, finished_at, body, properties, copy, again
+        outcome, finished_at, body, properties, copy, result, message, again
     )
     select
         gone.*,
@@ -109,7 +106,7 @@ select
     id, guid, task_type, priority, resources, suite, time_limit, date_part('epoch', received),
     state, attempts, attempt, worker, date_part('epoch', dispatched),
     date_part('epoch', started), avoid,
-    doubt, date_part('epoch', short_since), tried
+    doubt, date_part('epoch', short_since), tried, shun
 from {t}tasks
 where id > $1::bigint
 order by id

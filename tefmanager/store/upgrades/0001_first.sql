@@ -50,6 +50,7 @@ create table {t}tasks (
     doubt text,
     short_since timestamptz,
     tried boolean not null default false,
+    shun text[] not null default '{}',
     body bytea not null,
     properties bytea,
     constraint {t}tasks_pkey primary key (id),
@@ -85,14 +86,18 @@ create table {t}attempts (
     ended timestamptz not null,
     outcome text not null,
     unresolved boolean not null,
+    result text,
+    message text,
+    details text,
     constraint {t}attempts_pkey primary key (id),
     constraint {t}attempts_number check (number > 0),
     constraint {t}attempts_outcome check (
         outcome in (
             'completed', 'undelivered', 'unconfirmed', 'dispatch_timeout', 'given_up',
-            'offline', 'missing', 'stalled', 'superseded'
+            'offline', 'missing', 'stalled', 'superseded', 'environment'
         )
-    )
+    ),
+    constraint {t}attempts_result check (result in ('passed', 'failed', 'error', 'unknown'))
 );
 
 -- A task that is retried for ever has very many attempts; only the last ones are read.
@@ -116,22 +121,27 @@ create table {t}history (
     settled boolean not null default false,
     again boolean not null default false,
     copy text,
+    result text,
+    message text,
     constraint {t}history_pkey primary key (id),
     constraint {t}history_copy check (copy in ('due', 'doubt', 'there')),
-    constraint {t}history_outcome check (outcome in ('completed', 'stopped', 'dead'))
+    constraint {t}history_outcome check (outcome in ('completed', 'stopped', 'dead')),
+    constraint {t}history_result check (
+        result is null or (outcome = 'completed' and result in ('passed', 'failed', 'error', 'unknown'))
+    )
 );
 
 create index {t}history_guid on {t}history (guid, id);
 -- Finds what may be removed, oldest first.
 create index {t}history_finished on {t}history (finished_at, id) where outcome <> 'dead' or settled or again;
 
--- How many tasks of a suite are in history, by outcome; read when its last task has ended.
+-- How many tasks of a suite are in history, by ending: the result of a completed task, the outcome of any other. Read when its last
+-- task has ended.
 create table {t}suite_ends (
     guid text not null,
-    completed bigint not null,
-    stopped bigint not null,
-    dead bigint not null,
-    constraint {t}suite_ends_pkey primary key (guid)
+    ending text not null,
+    tasks bigint not null,
+    constraint {t}suite_ends_pkey primary key (guid, ending)
 ) with (fillfactor = 70);
 
 -- Dead tasks are listed until somebody settles them, or a task with the same guid is submitted.

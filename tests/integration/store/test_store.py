@@ -15,7 +15,8 @@ from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
-from tefmanager.core.model.values import Changes, Finish, Outcome
+from tefmanager.core.model.endings import Finish, Outcome
+from tefmanager.core.model.values import Changes
 from tefmanager.interfaces.store import SchemaTooNew, StoreConflict, StoreLost
 from tefmanager.sandbox import Sandbox
 from tefmanager.store import Store

@@ -16,12 +16,10 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
 from tefmanager.core.model.dead_copies import Copy
+from tefmanager.core.model.endings import AttemptEnd, Finish, Outcome
 from tefmanager.core.model.values import (
     NOTHING,
-    AttemptEnd,
     AttemptRow,
-    Finish,
-    Outcome,
     StopRow,
     Stretch,
     TaskRow,
@@ -31,6 +29,7 @@ from tefmanager.core.model.values import (
     WorkerStatus,
 )
 from tefmanager.interfaces.store import MOST_ATTEMPTS
+from tefmanager.protocol.verdicts import NO_VERDICT
 from tefmanager.store import Store, rows
 from tefmanager.store.leadership import MOST_COUNTED, Leadership
 from tefmanager.store.queries import Query, load_queries
@@ -105,8 +104,8 @@ FILLED = (
     from generate_series(1, {count}) as n
     """,
     """
-    insert into {t}suite_ends (guid, completed, stopped, dead)
-    select 'S' || n, 1, 0, 0 from generate_series(0, {count}) as n
+    insert into {t}suite_ends (guid, ending, tasks)
+    select 'S' || n, 'passed', 1 from generate_series(0, {count}) as n
     """,
     "insert into {t}stopped_suites values ('S1', 1, '{{}}', 1, 0, true)",
 )
@@ -214,6 +213,7 @@ CASES: dict[str, Case] = {
         ),
     ),
     "end_attempts": lambda it: (rows.as_json([attempt(10**9), attempt(10**9 + 1)]),),
+    "judge_attempts": lambda it: (rows.judged_json(dict.fromkeys((1, 50, 10**9), NO_VERDICT)),),
     "resolve_attempts": lambda it: ([1, 50, it.count, 10**9],),
     "finish_tasks": lambda it: (
         rows.finished_json({it.count + n: Finish(Outcome.DEAD, 1.0, 1) for n in (1, 500, 1000)}),

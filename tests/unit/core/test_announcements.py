@@ -8,11 +8,12 @@ import re
 from tefmanager.core.books.suites import Suites
 from tefmanager.core.model import events
 from tefmanager.core.model.effects import Log
+from tefmanager.core.model.endings import Outcome
 from tefmanager.core.model.limits import Limits
-from tefmanager.core.model.values import Outcome
 from tefmanager.core.running.announcements import announcement
 from tefmanager.protocol.catalogue import CATALOGUE
 from tefmanager.protocol.messages import SuiteCommand
+from tefmanager.protocol.verdicts import Result, Verdict
 from tests.fakes.store import FakeDatabase
 from tests.unit.grid import Grid, finish, submitted
 from tests.unit.house.test_docs import section, table, words
@@ -44,7 +45,7 @@ def test_the_page_has_every_event() -> None:
     """The table has the keys and fields of the catalogue, in its order, and the suite of each task."""
     rows = table(section("Events"), "routing key", "keys beside `event` and `time`", "when")
     expected = [
-        (event.topic, [*event.fields, *(["suite"] if "guid" in event.fields else [])])
+        (event.topic, [*event.fields, *event.told, *(["suite"] if "guid" in event.fields else [])])
         for event in CATALOGUE
         if event.topic
     ]
@@ -60,8 +61,8 @@ def test_the_example_is_what_comes() -> None:
     shown = [json.loads(line) for line in fenced[1].splitlines()]
     grid = Grid().say("worker_foo", "ready", worker_type="echo")
     grid.submit("task_1", task_type="echo", priority=5.0, suite="suite_7")
-    grid.say("worker_foo", "working", "task_1", worker_type="echo")
-    grid.say("worker_foo", "ready", worker_type="echo")
+    grid.say("worker_foo", "working", "task_1", worker_type="echo").wait(0.25)
+    grid.say("worker_foo", "ready", worker_type="echo", verdict=Verdict(Result.PASSED))
     assert announced(grid) == [{**each, "time": TIME} for each in shown]
     assert [list(each) for each in announced(grid)] == [list(each) for each in shown]
 
@@ -96,7 +97,29 @@ def test_a_suite_is_finished_with_its_last_task() -> None:
     assert finished(grid) == []
     grid.suite("stop_suite", "s")
     counts = {"suite": "s", "completed": 1, "stopped": 1, "dead": 1}
-    assert finished(grid) == [{"event": "suite.finished", "time": TIME, **counts}]
+    results = {"passed": 0, "failed": 0, "error": 0, "unknown": 1}
+    assert finished(grid) == [{"event": "suite.finished", "time": TIME, **counts, **results}]
+
+
+def test_a_suite_is_told_by_its_results() -> None:
+    """Completed tasks are counted by what their workers said, over leaderships and in history."""
+    grid = Grid().on(FakeDatabase()).say("w", "ready")
+    said = ("passed", "failed", "error", "passed", "unknown")
+    for guid in range(len(said)):
+        grid.submit(f"{guid}", suite="s")
+    for guid, result in enumerate(said):
+        grid.say("w", "working", f"{guid}").say("w", "ready", verdict=Verdict(Result(result)))
+        if guid == 2:
+            grid.restart()
+            grid.say("w", "ready")
+    [told] = finished(grid)
+    assert {result: told[result] for result in ("completed", *said)} == {
+        "completed": 5,
+        "passed": 2,
+        "failed": 1,
+        "error": 1,
+        "unknown": 1,
+    }
 
 
 def test_a_suite_that_goes_on_is_finished_again() -> None:

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from tefmanager.core.model import effects, events
+from tefmanager.core.model.endings import AttemptEnd, Outcome
 from tefmanager.core.model.limits import Limits, Memory
-from tefmanager.core.model.values import AttemptEnd, Outcome
 from tefmanager.inquiry.explain import explain
 from tefmanager.protocol.messages import ManagerState
 from tests.fakes.store import FakeDatabase

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tefmanager.core.model import effects, events
+from tefmanager.core.model.endings import Outcome
 from tefmanager.core.model.limits import Limits, Memory
 from tefmanager.core.model.resources import Resource
-from tefmanager.core.model.values import Moment, Outcome
+from tefmanager.core.model.values import Moment
 from tests.fakes.store import FakeDatabase
 from tests.unit.grid import Grid
 

@@ -6,9 +6,9 @@ import pytest
 
 from tefmanager import inquiry
 from tefmanager.core.model import effects, events
+from tefmanager.core.model.endings import AttemptEnd
 from tefmanager.core.model.limits import Limits, Memory
 from tefmanager.core.model.resources import Resource
-from tefmanager.core.model.values import AttemptEnd
 from tefmanager.core.sharing.heldback import FIRST_PAUSE, LONGEST_PAUSE
 from tests.fakes.store import FakeDatabase
 from tests.unit.grid import Grid, submitted

@@ -8,8 +8,8 @@ import pytest
 
 from tefmanager.core.model import effects, events
 from tefmanager.core.model.audience import Audience
+from tefmanager.core.model.endings import Outcome
 from tefmanager.core.model.limits import Limits
-from tefmanager.core.model.values import Outcome
 from tests.unit.grid import Grid
 
 CONSUMED, DESERTED = Audience(True, 1, 0), Audience(True, 0, 0)

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tefmanager.core.model import effects, events
+from tefmanager.core.model.endings import Outcome
 from tefmanager.core.model.limits import Limits
 from tefmanager.core.model.resources import Resource, Window
-from tefmanager.core.model.values import Outcome
 from tefmanager.protocol.messages import ManagerState
 from tests.unit.grid import Grid
 

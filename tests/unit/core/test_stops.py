@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tefmanager.core.model import events
+from tefmanager.core.model.endings import Outcome
 from tefmanager.core.model.limits import Limits, Memory
 from tefmanager.core.model.resources import Resource
-from tefmanager.core.model.values import Outcome, StopRow, TaskRow, TaskSpec
+from tefmanager.core.model.values import StopRow, TaskRow, TaskSpec
 from tefmanager.core.stops import KEPT, REMEMBERED
 from tefmanager.core.waiting.sweeps import STEP
 from tefmanager.protocol.messages import SuiteCommand

@@ -7,13 +7,12 @@ from collections.abc import Callable
 import pytest
 
 from tefmanager.core.model import events
+from tefmanager.core.model.endings import AttemptEnd, Outcome
 from tefmanager.core.model.limits import Limits
 from tefmanager.core.model.resources import Resource
 from tefmanager.core.model.values import (
-    AttemptEnd,
     AttemptRow,
     ManagerRow,
-    Outcome,
     Snapshot,
     TaskRow,
     TaskSpec,

@@ -13,7 +13,8 @@ from twisted.internet.task import Clock
 from tefmanager.core.model import events
 from tefmanager.core.model.dead_copies import Copy
 from tefmanager.core.model.effects import DeadLetter
-from tefmanager.core.model.values import Changes, Finish, Outcome, TaskRow, TaskSpec
+from tefmanager.core.model.endings import Finish, Outcome
+from tefmanager.core.model.values import Changes, TaskRow, TaskSpec
 from tefmanager.engine import deadcopies
 from tefmanager.engine.deadcopies import AT_ONCE, PAUSES, SETTLES, DeadCopies
 from tefmanager.inquiry.questions import DropDeadMessages, GetDeadMessages

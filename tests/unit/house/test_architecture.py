@@ -10,10 +10,12 @@ import pytest
 from msgspec.structs import replace
 
 from tefmanager.core.model import events
+from tefmanager.core.model.endings import AttemptEnd, Outcome
 from tefmanager.core.model.entities import Phase
 from tefmanager.core.model.limits import Limits, Memory
-from tefmanager.core.model.values import AttemptEnd, Doubt, Outcome, TaskState, WorkerStatus
+from tefmanager.core.model.values import Doubt, TaskState, WorkerStatus
 from tefmanager.core.waiting.wait_lists import WaitList
+from tefmanager.protocol.verdicts import Result, Verdict
 from tests.fakes.store import FakeDatabase
 from tests.paths import ROOT
 from tests.unit.grid import Grid
@@ -210,6 +212,11 @@ def superseded(*said: str) -> Grid:
     return grid.say("w", "task_complete")
 
 
+def blaming(grid: Grid) -> Grid:
+    """Its worker says that its surroundings are to blame."""
+    return grid.say("w", "task_complete", verdict=Verdict(Result.ERROR, retry=True))
+
+
 ENDS: dict[tuple[AttemptEnd, Phase], Callable[[], Grid]] = {
     (AttemptEnd.COMPLETED, Phase.DISPATCHED): lambda: dispatched().say("w", "task_complete"),
     (AttemptEnd.COMPLETED, Phase.WORKING): lambda: working().say("w", "task_complete"),
@@ -224,6 +231,8 @@ ENDS: dict[tuple[AttemptEnd, Phase], Callable[[], Grid]] = {
     (AttemptEnd.STALLED, Phase.WORKING): lambda: working().wait(51),
     (AttemptEnd.SUPERSEDED, Phase.DISPATCHED): superseded,
     (AttemptEnd.SUPERSEDED, Phase.WORKING): lambda: superseded("working"),
+    (AttemptEnd.ENVIRONMENT, Phase.DISPATCHED): lambda: blaming(dispatched()),
+    (AttemptEnd.ENVIRONMENT, Phase.WORKING): lambda: blaming(working()),
 }
 """How an attempt comes to each of its ends, from each phase."""
 

@@ -14,7 +14,8 @@ import yaml
 
 from tefmanager.config.settings import SETTINGS
 from tefmanager.core.model import events
-from tefmanager.core.model.values import AttemptEnd, WorkerStatus
+from tefmanager.core.model.endings import AttemptEnd
+from tefmanager.core.model.values import WorkerStatus
 from tefmanager.core.running.reports import HELD, UNHELD, Holds, Word
 from tefmanager.ctl.main import cli
 from tefmanager.inquiry.questions import PARSERS

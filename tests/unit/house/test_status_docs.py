@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from tefmanager.core.model.values import Outcome
+from tefmanager.core.model.endings import Outcome
 from tefmanager.status.api import ROUTES
 from tefmanager.status.journal import Journal
 from tefmanager.status.meter import Meter

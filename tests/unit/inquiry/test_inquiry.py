@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import msgspec
 
 from tefmanager import inquiry
 from tefmanager.core.model import events
+from tefmanager.core.model.endings import AttemptEnd, Outcome
 from tefmanager.core.model.limits import Limits, Memory
 from tefmanager.core.model.resources import Resource
-from tefmanager.core.model.values import AttemptEnd, AttemptRow, TaskRow, TaskSpec
+from tefmanager.core.model.values import AttemptRow, FinishedRow, TaskRow, TaskSpec
 from tefmanager.protocol.messages import ManagerState
+from tefmanager.protocol.verdicts import Result
 from tests.fakes.store import FakeDatabase
 from tests.unit.grid import Grid, finish, reported
 
@@ -168,19 +172,25 @@ def test_a_task_with_its_attempts() -> None:
     """Attempts that ended and the one under way stand in their order."""
     grid = Grid().say("w", "idle").submit("A").say("w", "working", "A")
     task = grid.core.backlog.by_guid["A"]
-    ended = AttemptRow(7, 1, "A", 1, "v", 1.0, None, 2.0, AttemptEnd.MISSING)
+    said = (Result.ERROR, "no disk", '{"free": 0}')
+    ended = AttemptRow(7, 1, "A", 1, "v", 1.0, None, 2.0, AttemptEnd.ENVIRONMENT, False, *said)
     told = inquiry.describe_task(inquiry.task_in_memory(grid.core, task), [ended], task.attempt)
     assert [(each.id, each.worker, each.end) for each in told.attempts] == [
-        (7, "v", "missing"),
+        (7, "v", "environment"),
         (1, "w", None),
     ]
+    told_of = [(each.result, each.message, each.details) for each in told.attempts]
+    assert json.loads(msgspec.json.encode(told_of)) == [["error", "no disk", {"free": 0}], [None] * 3]
 
 
 def test_a_task_in_history() -> None:
     """A row of history shows how and when the task ended."""
     spec = TaskSpec(1, "A", "t", 1.0, ("r",), "s", 5.0, 100.0)
-    told = inquiry.task_of_row(TaskRow(spec, attempts=2), outcome="completed", finished=200.0)
+    told = inquiry.finished_task(
+        FinishedRow(TaskRow(spec, attempts=2), Outcome.COMPLETED, 200.0, Result.FAILED, "no")
+    )
     assert (told.state, told.finished, told.attempts, told.time_limit) == ("completed", 200.0, 2, 5.0)
+    assert (told.result, told.message) == ("failed", "no")
 
 
 # --- resources ---

@@ -88,10 +88,12 @@ def test_text_of_an_event() -> None:
 
 def test_json_of_an_event() -> None:
     """The same, by name; numbers stay numbers."""
-    found = json.loads(JsonForm().line(1795479544.0, "info", TASK_COMPLETED("echo", 'a"b', "w", 7)))
+    line = TASK_COMPLETED("echo", 'a"b', "w", 7, "failed", 1.25, "told, not logged")
+    found = json.loads(JsonForm().line(1795479544.0, "info", line))
     assert datetime.fromisoformat(found.pop("time")).timestamp() == 1795479544.0
     named = {"task_type": "echo", "guid": 'a"b', "worker": "w", "attempt": 7}
-    assert found == {"level": "info", "event": "TASK_COMPLETED", **named}
+    ended = {"result": "failed", "seconds": 1.25}
+    assert found == {"level": "info", "event": "TASK_COMPLETED", **named, **ended}
 
 
 @pytest.mark.parametrize(("text", "number"), [("7", 7), ("-2.5", -2.5), ("1e+300", 1e300)])

@@ -250,7 +250,7 @@ def test_a_turn_is_in_the_log_before_its_effects_begin(written: Writes) -> None:
     )
     effects: list[Effect] = [
         Log(catalogue.DISPATCH("a", "1", "w")),
-        Publish(1, 1, "queue"),
+        Publish(1, 1, "queue", 600.0),
         Log(catalogue.DISPATCH("a", "2", "w")),
     ]
     effector.carry_out(effects, {1: b""})

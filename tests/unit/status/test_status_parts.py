@@ -40,7 +40,7 @@ def test_events_are_counted_by_what_they_are_about() -> None:
     for line in (
         catalogue.TASK_ACCEPTED("t", "g", "1", ""),
         catalogue.TASK_RELEASED("t", "g", "w", 1, "stalled"),
-        catalogue.TASK_COMPLETED("t", "g", "w", 2),
+        catalogue.TASK_COMPLETED("t", "g", "w", 2, "failed", 1.5, None),
         catalogue.BROKER_LOST("consumer", "why"),
         catalogue.RESOURCE_WAIT("t", "g", "r"),
     ):
@@ -50,6 +50,7 @@ def test_events_are_counted_by_what_they_are_about() -> None:
         ("attempts", "stalled"): 1,
         ("attempts", "completed"): 1,
         ("tasks_finished", "completed"): 1,
+        ("results", "failed"): 1,
         ("losses", "consumer"): 1,
     }
 
@@ -69,7 +70,7 @@ def test_samples_of_the_last_hour() -> None:
     meter.logged(catalogue.TASK_ACCEPTED("t", "g", "1", ""), 1001.0)
     meter.dispatched(2.0, 1002.0)
     meter.dispatched(4.0, 1009.0)
-    meter.logged(catalogue.TASK_COMPLETED("t", "g", "w", 1), 1010.0)
+    meter.logged(catalogue.TASK_COMPLETED("t", "g", "w", 1, "passed", 1.5, None), 1010.0)
     first, second = meter.last_hour(1010.0)
     assert (first.time, first.accepted, first.dispatched, first.completed) == (1000.0, 1, 2, 0)
     assert (first.waited, first.longest) == (6.0, 4.0)

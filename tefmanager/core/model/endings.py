@@ -1,0 +1,62 @@
+"""How attempts and tasks end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import NamedTuple, TypeAlias
+
+from tefmanager.core.model.dead_copies import Copy
+from tefmanager.protocol.verdicts import Result
+
+
+class AttemptEnd(StrEnum):
+    """How an attempt ended."""
+
+    COMPLETED = "completed"
+    UNDELIVERED = "undelivered"
+    UNCONFIRMED = "unconfirmed"
+    """The broker did not say within the dispatch timeout whether it had the message."""
+    DISPATCH_TIMEOUT = "dispatch_timeout"
+    GIVEN_UP = "given_up"
+    OFFLINE = "offline"
+    MISSING = "missing"
+    STALLED = "stalled"
+    SUPERSEDED = "superseded"
+    """Another worker completed the task first."""
+    ENVIRONMENT = "environment"
+    """Its worker says that its surroundings are to blame."""
+
+
+class Outcome(StrEnum):
+    """How a task ended. It is in history then."""
+
+    COMPLETED = "completed"
+    STOPPED = "stopped"
+    DEAD = "dead"
+
+
+Ending: TypeAlias = Outcome | Result
+"""How a task ended: its outcome, or, of a completed one, its result."""
+
+SuiteEnds: TypeAlias = Mapping[str, Mapping[Ending, int]]
+"""How many tasks of a suite ended how; an ending that none had may be left out."""
+
+
+class Finish(NamedTuple):
+    """The end of a task.
+
+    Attributes:
+        outcome: how it ended.
+        at: unix time.
+        attempts: how many there were.
+        copy: what the dead queue has of it.
+        result, message: what its worker said of it, where it was completed.
+    """
+
+    outcome: Outcome
+    at: float
+    attempts: int = 0
+    copy: Copy | None = None
+    result: Result | None = None
+    message: str | None = None
