@@ -1,4 +1,4 @@
-"""Each service as a cluster, beside the two others as they are on one machine."""
+"""Fixtures with one service as a cluster, and the two others on one machine as usual."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tefmanager.sandbox import Programs
 from tefmanager.sandbox.machine import Account
 from tests.clusters.servers import Brokers, Databases, Etcds
 
-# What is measured is logged; what the client does is not worth a line.
+# Log what is measured, but not what the client does.
 logging.getLogger("pika").setLevel(logging.WARNING)
 
 
 class Cluster(Protocol):
-    """What all of them have in common."""
+    """The common base of all clusters."""
 
     def __init__(self, reactor: Any, folder: Path, programs: Programs, account: Account) -> None: ...
 
@@ -30,14 +30,14 @@ class Cluster(Protocol):
         """Start its servers."""
 
     async def stop(self) -> None:
-        """End its servers."""
+        """Stop its servers."""
 
 
 C = TypeVar("C", bound=Cluster)
 
 
 def _running(kind: type[C]) -> Iterator[C]:
-    from twisted.internet import reactor  # which one it is, pytest-twisted decides first
+    from twisted.internet import reactor  # imported late: pytest-twisted must install the reactor first
 
     account = Account.unprivileged()
     folder = Path(tempfile.mkdtemp(prefix="tef-cluster-"))

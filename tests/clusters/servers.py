@@ -1,4 +1,4 @@
-"""Clusters on loopback, made of the sandbox's servers."""
+"""Clusters on loopback, built from the sandbox's servers."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ CONTROL = Path("/usr/lib/rabbitmq/bin/rabbitmqctl")
 
 
 async def together(*calls: Any) -> None:
-    """Await coroutines at once."""
+    """Await coroutines concurrently."""
     await gatherResults([Deferred.fromCoroutine(call) for call in calls], consumeErrors=True)
 
 
 class PortMapper(Server):
-    """Erlang's port mapper, by which the nodes of a cluster find each other. It outlives each of them."""
+    """Erlang's port mapper, by which the nodes of a cluster find each other. It outlives all nodes."""
 
     name = "epmd"
 
@@ -40,10 +40,10 @@ class PortMapper(Server):
         [self.port] = free_ports(1)
 
     async def prepare(self) -> None:
-        """Do nothing: it keeps nothing."""
+        """Do nothing: it stores nothing."""
 
     def command(self) -> Command:
-        """Return what to run."""
+        """Return the command to run."""
         arguments = [str(EPMD), "-port", str(self.port), "-address", HOST]
         return Command(arguments, self.folder, self.log, self._account)
 
@@ -56,7 +56,7 @@ class PortMapper(Server):
 
 
 class Node(RabbitMQ):
-    """A node of a cluster, which it joins at its first start."""
+    """A node of a cluster; it joins the cluster at its first start."""
 
     def __init__(
         self, reactor: Any, folder: Path, account: Account, program: Path, mapper: int, cookie: str
@@ -67,7 +67,7 @@ class Node(RabbitMQ):
         self._cookie = cookie
 
     async def prepare(self) -> None:
-        """Write the configuration: who the others are, and that queues are quorum queues."""
+        """Write the configuration: the other nodes, and quorum queues as the default."""
         await super().prepare()
         cookie = self.folder / ".erlang.cookie"
         cookie.write_text(self._cookie)
@@ -86,7 +86,7 @@ class Node(RabbitMQ):
             conf.write(f"load_definitions = {definitions}\n")
 
     def control(self, *arguments: str) -> str:
-        """Run the broker's tool and return what it prints."""
+        """Run the broker's tool and return its output."""
         own = {"HOME": str(self.folder), "RUNNING_UNDER_SYSTEMD": ""}
         environment = {**os.environ, **self.environment(), **own}
         done = subprocess.run(
@@ -114,14 +114,14 @@ class Brokers:
             node.peers = self.nodes
 
     async def start(self) -> None:
-        """Start one, then the others, which join it: of three at once a vhost may stay down."""
+        """Start one node, then the others: if three start at once, a vhost may stay down."""
         await self.mapper.start()
         first, *others = self.nodes
         await first.start()
         await together(*(node.start() for node in others))
 
     async def stop(self) -> None:
-        """End them all."""
+        """Stop them all."""
         await together(*(node.discard() for node in self.nodes))
         await self.mapper.stop()
 
@@ -140,11 +140,11 @@ class Member(Etcd):
 
     @property
     def peer_url(self) -> str:
-        """Where the other members find it."""
+        """The URL at which other members find it."""
         return f"http://{HOST}:{self._peer_port}"
 
     def command(self) -> Command:
-        """Return what to run."""
+        """Return the command to run."""
         alone = super().command()
         changed = {
             "--name": self.label,
@@ -169,7 +169,7 @@ class Etcds:
         await together(*(member.start() for member in self.members))
 
     async def stop(self) -> None:
-        """End them all."""
+        """Stop them all."""
         await together(*(member.discard() for member in self.members))
 
 
@@ -186,7 +186,7 @@ class Standby(PostgreSQL):
         self._created = True
 
     async def prepare(self) -> None:
-        """Take a copy of the primary, which says where to stream from."""
+        """Copy the primary; the copy contains where to stream from."""
         source = self._primary.database
         login = f"host={HOST} port={source['port']} user={source['user']} password={self.password}"
         arguments = [
@@ -196,7 +196,7 @@ class Standby(PostgreSQL):
         await self.run(Command(arguments, self.folder, self.log, self._account))
 
     async def promote(self) -> None:
-        """Make it the primary."""
+        """Promote it to primary."""
         await self.execute("SELECT pg_promote()")
 
 
@@ -210,12 +210,12 @@ class Databases:
         self.standby = Standby(reactor, folder / "standby", account, programs, self.primary)
 
     async def start(self) -> None:
-        """Start both; from then on each commit is on both before it is told."""
+        """Start both; from then on each commit is on both before it is reported."""
         await self.primary.start()
         await self.standby.start()
         await self.primary.execute("ALTER SYSTEM SET synchronous_standby_names = 'standby'")
         await self.primary.execute("SELECT pg_reload_conf()")
 
     async def stop(self) -> None:
-        """End both."""
+        """Stop both."""
         await together(self.standby.discard(), self.primary.discard())

@@ -1,1 +1,1 @@
-"""Suites that a fake and its real twin both have to pass."""
+"""Suites that both a fake and its real twin must pass."""

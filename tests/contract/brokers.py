@@ -1,4 +1,4 @@
-"""What the contract of consumer and publisher is tried on: RabbitMQ and the simulated broker."""
+"""The brokers for the contract of consumer and publisher: RabbitMQ and the simulated one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 @implementer(IDeliveries)
 class Inbox:
-    """Keeps what a consumer tells."""
+    """Keeps a consumer's deliveries."""
 
     def __init__(self) -> None:
         self.deliveries: list[Delivery] = []
@@ -48,21 +48,21 @@ class Inbox:
         self.lost.append(session)
 
     def of(self, session: int) -> list[Delivery]:
-        """Return what a session has delivered."""
+        """Return the deliveries of a session."""
         return [delivery for delivery in self.deliveries if delivery.session == session]
 
     @property
     def bodies(self) -> list[bytes]:
-        """The bodies, in their order."""
+        """The bodies, in order."""
         return [delivery.body for delivery in self.deliveries]
 
 
 class Twin(Protocol):
-    """A broker, looked at from outside.
+    """A broker, seen from outside.
 
     Attributes:
-        consumer, publisher: ours; not started.
-        queue: the consumer's; other queues are to begin with its name.
+        consumer, publisher: those under test; not started.
+        queue: the consumer's queue; the names of other queues must begin with its name.
     """
 
     consumer: IConsumer
@@ -70,50 +70,50 @@ class Twin(Protocol):
     queue: str
 
     async def until(self, true: Callable[[], object]) -> None:
-        """Wait for something."""
+        """Wait until a condition holds."""
 
     async def pause(self) -> None:
-        """Wait for what should not happen; what should is waited for with ``until``."""
+        """Give something that must not happen time to happen."""
 
     async def end(self, coroutine: Coroutine[Deferred[Any], Any, T]) -> T:
-        """Return what a coroutine returns."""
+        """Return the result of a coroutine."""
 
     def declare(self, queue: str) -> None:
-        """Make a queue."""
+        """Declare a queue."""
 
     def delete(self, queue: str) -> None:
-        """Remove a queue."""
+        """Delete a queue."""
 
     def bind(self, exchange: str, queue: str) -> None:
-        """Make an exchange, and let its messages go to a queue."""
+        """Declare an exchange, and bind a queue to it."""
 
     def put(self, queue: str, *bodies: bytes) -> None:
-        """Put messages into a queue; they are there when it returns."""
+        """Put messages into a queue, and return when they are there."""
 
     def consume(self, queue: str) -> None:
-        """Let a consumer take no more than one message of a queue, which it does not acknowledge."""
+        """Start a consumer that takes one message of a queue and does not acknowledge it."""
 
     def go(self) -> None:
-        """Let that consumer go, as if its process had been killed."""
+        """End that consumer, as if its process had been killed."""
 
     def waiting(self, queue: str) -> int | None:
-        """Return how many messages wait in a queue; None: there is no such queue."""
+        """Return how many messages wait in a queue; None if it does not exist."""
 
     def take(self, queue: str) -> list[bytes]:
-        """Take all messages that wait out of a queue; it must be there."""
+        """Take all waiting messages out of a queue, which must exist."""
 
     def break_connections(self) -> None:
-        """Break those of consumer and publisher."""
+        """Break the connections of consumer and publisher."""
 
     def block(self) -> None:
-        """Let the broker take no messages; it takes none any more when it returns."""
+        """Block the broker, and return when it accepts no more messages."""
 
     def unblock(self) -> None:
-        """Let it take messages again."""
+        """Let the broker accept messages again."""
 
 
 class SimTwin:
-    """The simulated broker, whose time passes only while a test waits."""
+    """The simulated broker, in which time passes only while a test waits."""
 
     def __init__(self) -> None:
         self.queue = "in"
@@ -181,7 +181,7 @@ class SimTwin:
 
 
 class RealTwin:
-    """RabbitMQ, and a synchronous client that is not ours."""
+    """RabbitMQ, and a synchronous client of another project."""
 
     def __init__(self, services: Services, unique: str, channel: BlockingChannel) -> None:
         self.queue = f"{unique}.in"
@@ -221,7 +221,7 @@ class RealTwin:
     def put(self, queue: str, *bodies: bytes) -> None:
         for body in bodies:
             self._channel.basic_publish("", queue, body)
-        self.waiting(queue)  # an answer on this channel comes after all that was sent on it
+        self.waiting(queue)  # an answer on this channel comes after everything sent on it
 
     def consume(self, queue: str) -> None:
         self._other = self._channel.connection.channel()
@@ -252,7 +252,7 @@ class RealTwin:
 
     def block(self) -> None:
         rabbitmqctl(self._services, "set_vm_memory_high_watermark", "absolute", "1")
-        # The command returns before each connection knows.
+        # The command returns before all connections have been told.
         told = any(self._states() <= {"blocking", "blocked"} for _ in range(60))
         assert told, "the broker does not block"
 
@@ -263,7 +263,7 @@ class RealTwin:
         rabbitmqctl(self._services, "set_vm_memory_high_watermark", "0.4")
 
     def clean(self) -> None:
-        """Remove what was made."""
+        """Remove everything that was created."""
         for queue in self._names:
             self._channel.queue_delete(queue)
         for exchange in self._exchanges:

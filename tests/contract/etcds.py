@@ -1,6 +1,6 @@
-"""What the contract of reservations is tried on: v2, v3 and the fake, and a foreign program in each.
+"""The Etcds for the contract of reservations: v2, v3 and the fake, each with another program in it.
 
-The foreign program speaks plain HTTP from a thread, with nothing of ours in it.
+The other program uses plain HTTP from a thread, and none of the manager's code.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ WALL_TIME = 1_700_000_000
 MONDAY_NOON = datetime(2024, 1, 1, 12, 0)
 
 PATIENCE = 45.0
-"""Seconds after which something that an adapter does is taken not to happen."""
+"""Seconds to wait for an adapter before a test fails."""
 
 
 @implementer(IResourceObserver)
 class Observer:
-    """Keeps what it is told; ``until`` waits for more of it."""
+    """Records what it is told; ``until`` waits for more."""
 
     def __init__(self) -> None:
         self.resources: dict[str, Resource] = {}
@@ -77,7 +77,7 @@ class Observer:
 
     @property
     def settled(self) -> bool:
-        """Whether nothing of what it was told may still be in the middle of a change."""
+        """Whether no resource that it was told of is in the middle of a change."""
         return not any(resource.earlier for resource in self.resources.values())
 
     def until(self, predicate: Callable[[], object], seconds: float = PATIENCE) -> Deferred[None]:
@@ -99,7 +99,7 @@ class Observer:
 
 
 class Foreign(Protocol):
-    """Another program, that reads and writes below the base."""
+    """Another program that reads and writes below the base."""
 
     async def set(self, path: str, value: str) -> None:
         """Write a key."""
@@ -112,19 +112,19 @@ class Foreign(Protocol):
 
 
 class Twin(Protocol):
-    """One Etcd: the foreign program in it, and our own reservations."""
+    """One Etcd: the other program in it, and the reservations under test."""
 
     foreign: Foreign
     now: datetime
 
     def reservations(self, prefix: str, owner: Owner | None = None) -> IReservations:
-        """Return what is under test, not started."""
+        """Return the reservations under test, not started."""
 
     def owner_keys(self, prefix: str) -> OwnerKeys:
-        """Return the keys that tell whose the lock keys are."""
+        """Return the keys that say who owns the lock keys."""
 
     async def lose_owner(self, prefix: str) -> None:
-        """Delete them."""
+        """Delete these keys."""
 
 
 def http(
@@ -134,7 +134,7 @@ def http(
     content_type: str = "application/json",
     token: str = "",
 ) -> Any:
-    """Ask, blocking; return the JSON of the answer, None where it is empty, whatever its status."""
+    """Send a request and block; return the JSON of the answer, None if empty, whatever its status."""
     headers = {"Content-Type": content_type} if body is not None else {}
     if token:
         headers["Authorization"] = token
@@ -210,7 +210,7 @@ class ForeignV3:
 
 
 def base64_of(text: str) -> str:
-    """Return a text as v3 wants it."""
+    """Return a text in the encoding of the v3 API."""
     return base64.b64encode(text.encode()).decode()
 
 
@@ -219,7 +219,7 @@ def _text(encoded: str) -> str:
 
 
 class ForeignFake:
-    """Another program, as if."""
+    """Another program that uses the fake."""
 
     def __init__(self, etcd: FakeEtcd) -> None:
         self._etcd = etcd

@@ -1,4 +1,4 @@
-"""An Etcd of a test's own: with limits, with users, and with a past that can be brought back."""
+"""An Etcd for a single test: with limits, with users, and with a snapshot that can be restored."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ from tefmanager.sandbox.process import Command
 from tests.contract.etcds import base64_of, http
 
 ROOT_V2 = "Basic cm9vdDpyb290"
-"""The header by which root, whose password is root, gets into v2."""
+"""The header with which root, whose password is root, logs in to v2."""
 
 USER = "tef"
-"""The manager's user, and its password; its role may read everything and write what it was given."""
+"""The manager's user, which is also its password; its role may read everything and write what it was
+given."""
 
 
 class OwnEtcd(Etcd):
     """An Etcd with both APIs.
 
     Args:
-        folder: where it keeps everything.
-        more: options beside those that it needs.
+        folder: for all its files.
+        more: additional options.
 
     Attributes:
-        users: who may do what, once `Users.let_nobody_in` was called.
+        users: their rights, after `Users.let_nobody_in` was called.
     """
 
     def __init__(self, folder: Path, *more: str) -> None:
@@ -48,25 +49,25 @@ class OwnEtcd(Etcd):
 
     @property
     def url(self) -> str:
-        """Return where it is."""
+        """Return its URL."""
         return f"http://{HOST}:{self.port}"
 
     def command(self) -> Command:
-        """Return what to run."""
+        """Return the command to run."""
         command = super().command()
         return replace(command, arguments=[*command.arguments, *self._more])
 
     async def remember(self) -> None:
-        """Keep what is there now."""
+        """Take a snapshot."""
         await remember(self)
 
     async def bring_back(self) -> None:
-        """Put back what was there when it was last remembered; nothing at all, if it never was."""
+        """Restore the snapshot; without one, delete everything."""
         await bring_back(self)
 
 
 async def remember(etcd: Etcd) -> None:
-    """Keep what an Etcd has now; it is away for a moment."""
+    """Take a snapshot of an Etcd, which is away for a moment."""
     await etcd.stop()
     rmtree(etcd.folder / "then", ignore_errors=True)
     subprocess.run(["cp", "-a", str(etcd.folder / "data"), str(etcd.folder / "then")], check=True)
@@ -74,7 +75,7 @@ async def remember(etcd: Etcd) -> None:
 
 
 async def bring_back(etcd: Etcd) -> None:
-    """Restore an Etcd to what it had when that was last remembered; to nothing, if it never was."""
+    """Restore the snapshot of an Etcd; without one, delete everything."""
     await etcd.kill()
     rmtree(etcd.folder / "data")
     if (etcd.folder / "then").exists():
@@ -83,17 +84,17 @@ async def bring_back(etcd: Etcd) -> None:
 
 
 class Users:
-    """The users of an Etcd, and what they may.
+    """The users of an Etcd, and their rights.
 
     Args:
-        url: where it is.
+        url: Etcd's URL.
     """
 
     def __init__(self, url: str) -> None:
         self._url = url
 
     async def let_nobody_in(self, *apis: str) -> None:
-        """Make root and the manager's user, and switch authentication on in these APIs, or in both."""
+        """Create root and the manager's user, and enable authentication in these APIs, or in both."""
         if "v3" in apis or not apis:
             await self._close_v3()
         if "v2" in apis or not apis:
@@ -118,11 +119,11 @@ class Users:
         await self._v2("roles/guest", {"role": "guest", "revoke": taken})
 
     async def token(self) -> str:
-        """Log root in to v3."""
+        """Log root in to v3 and return the token."""
         return str((await self._v3("authenticate", {"name": "root", "password": "root"}))["token"])
 
     async def permit(self, api: str, begin: str) -> None:
-        """Let the manager's user write all keys that begin so."""
+        """Allow the manager's user to write all keys with this prefix."""
         if api == "v2":
             await self._v2(f"roles/{USER}", {"role": USER, "grant": _patterns(begin)})
         else:
@@ -130,7 +131,7 @@ class Users:
             await self._v3("role/grant", right, await self.token())
 
     async def forbid(self, api: str, begin: str) -> None:
-        """Take back what was permitted."""
+        """Revoke such a permission."""
         if api == "v2":
             await self._v2(f"roles/{USER}", {"role": USER, "revoke": _patterns(begin)})
         else:

@@ -1,4 +1,4 @@
-"""What the contract of the store is tried on: the real one and the fake, behind the same handle."""
+"""The stores for the contract of the store: the real one and the fake, with the same handle."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.fakes.store import FakeDatabase, FakeLeadership, FakeStore, Rows
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What history says of a task."""
+    """What history contains about a task."""
 
     guid: str
     attempts: int
@@ -34,22 +34,22 @@ class Twin(Protocol):
         """Return another manager's store."""
 
     def history(self) -> Mapping[int, Past]:
-        """Return what is in history, by task id."""
+        """Return the contents of history, by task id."""
 
     def attempt_ids(self) -> list[int]:
-        """Return the ids of all attempts that are written."""
+        """Return the ids of all attempts in the database."""
 
     def kill(self, leadership: ILeadership) -> None:
-        """Let a leadership's session die, without its help."""
+        """Kill a leadership's session from outside."""
 
     def depose(self) -> None:
-        """Let another leadership begin as if the lock did not matter."""
+        """Begin another leadership as if there were no lock."""
 
     def dump(self) -> object:
         """Return all rows."""
 
     def restore(self, dump: object) -> None:
-        """Put rows back as they were, whoever is active now."""
+        """Restore dumped rows, whoever is active now."""
 
 
 class FakeTwin:
@@ -94,11 +94,11 @@ TABLES = (
     "stopped_suites",
     "suite_ends",
 )
-"""Those of the real one, after the prefix."""
+"""The real store's tables, without the prefix."""
 
 
 class RealTwin:
-    """PostgreSQL, looked at with a synchronous client of its own."""
+    """PostgreSQL, seen through a synchronous client."""
 
     def __init__(self, database: Mapping[str, str | int], table_prefix: str) -> None:
         self._dsn = dict(database)
@@ -107,7 +107,7 @@ class RealTwin:
         self._outside.autocommit = True
 
     def ask(self, sql: str, *values: object) -> list[tuple[object, ...]]:
-        """Run a statement from outside; ``{t}`` is the table prefix."""
+        """Execute a statement from outside; ``{t}`` is the table prefix."""
         with self._outside.cursor() as cursor:
             cursor.execute(sql.replace("{t}", self._prefix), values)
             return cursor.fetchall() if cursor.description else []

@@ -1,1 +1,1 @@
-"""Tests that run against real services, mostly driven by clients that are not ours."""
+"""Tests with real services, mostly driven by other clients than ours."""

@@ -1,4 +1,4 @@
-"""Fixtures of the tests that judge the daemon from outside. A module's ``OPTIONS`` are its daemon's."""
+"""Fixtures of tests that judge the daemon from outside. A module's ``OPTIONS`` are its daemon's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.services import Services
 def daemon(
     request: pytest.FixtureRequest, services: Services, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Daemon]:
-    """One daemon for all tests of a module, which keep apart by their worker types and guids."""
+    """One daemon for all tests of a module, which use worker types and guids of their own."""
     options = getattr(request.module, "OPTIONS", CALM)
     with running(Daemon(services, tmp_path_factory.mktemp("daemon"), fresh("shared"), *options)) as daemon:
         yield daemon
@@ -29,14 +29,14 @@ def daemon(
 
 @pytest.fixture(scope="module")
 def both(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Daemon, Http]]:
-    """A daemon for all tests of a module, and its HTTP."""
+    """A daemon for all tests of a module, and a client of its HTTP server."""
     with shown(services, tmp_path_factory.mktemp("shown"), fresh("shown"), "--etcd-api=v3") as found:
         yield found
 
 
 @pytest.fixture
 def grid(services: Services, daemon: Daemon) -> Iterator[Grid]:
-    """A client of it."""
+    """A client of the daemon."""
     grid = Grid(services.amqp_url, daemon.prefix)
     yield grid
     grid.close()
@@ -60,27 +60,27 @@ def daemon_on_api(
 
 @pytest.fixture(scope="module")
 def keys(services: Services, api: str) -> Keys:
-    """Etcd, as another program uses it."""
+    """A client of Etcd, for another program."""
     return APIS[api](services.etcd)
 
 
 @pytest.fixture
 def make(keys: Keys) -> Iterator[Make]:
-    """Make resources of new names, and remove them afterwards."""
+    """Create resources with new names, and remove them afterwards."""
     with makes_resources(keys) as make:
         yield make
 
 
 @pytest.fixture
 def witness(grid: Grid, make: Make) -> Witness:
-    """Somebody who can tell that nothing happened."""
+    """A worker by which a test can tell that nothing happened."""
     return Witness(grid, make)
 
 
 @pytest.fixture(scope="module")
 def own() -> Iterator[Services]:
-    """Services of a module's own, which may be broken, unlike the ones that all tests share."""
-    from twisted.internet import reactor  # which one it is, pytest-twisted decides first
+    """Services for one module, which may break them; all other modules share theirs."""
+    from twisted.internet import reactor  # imported late: pytest-twisted must install the reactor first
 
     sandbox = Sandbox(reactor, fast=True)
     try:
@@ -98,7 +98,7 @@ def prefix(unique: str) -> str:
 
 @pytest.fixture
 def twin(services: Services, prefix: str) -> Iterator[RealTwin]:
-    """A look at the tables from outside; they are removed at the end."""
+    """A view of the tables from outside; they are removed at the end."""
     outside = RealTwin(services.database, prefix)
     try:
         yield outside

@@ -1,4 +1,4 @@
-"""The daemon as a process: started as an operator starts it, judged by its log and exit status."""
+"""The daemon as a process: started like an operator starts it, judged by its log and exit status."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.paths import ROOT
 from tests.services import Services
 
 PATIENCE = 45.0
-"""Seconds after which something that the daemon does is taken not to happen."""
+"""Seconds to wait for the daemon before a test fails."""
 
 QUICK = (
     "--dispatch-timeout=1",
@@ -32,24 +32,24 @@ QUICK = (
     "--missing-interval=2",
     "--dispatch-interval=60",
 )
-"""Options for tests that wait for a time to run out."""
+"""Options for tests that wait until some time is up."""
 
 CALM = ("--dispatch-interval=60",)
-"""Options that leave the slow pass out, so that only events dispatch."""
+"""Options that prevent the regular pass, so that only events cause dispatches."""
 
 _LINE = re.compile(r"\S+ (?:debug|info|warn|error|critical) (.*)")
 _BREAKS = ("Cc", "Cs", "Zl", "Zp")
 """Unicode's categories of control characters, lone surrogates, and separators of lines and paragraphs."""
 
 FAULTS = ("Traceback", "Unhandled", " critical [", "never awaited", "Unable to format")
-"""What must not be in a log: it would be the daemon's own fault."""
+"""What must not be in a log: it would be a fault of the daemon itself."""
 
 
 class Log:
-    """What a process prints into a file.
+    """The output of a process in a file.
 
-    A file, and no pipe, because then a line that was printed before something else can be seen is there as
-    soon as that is.
+    It is a file and no pipe, so a line that was printed before another effect became visible is in it as
+    soon as that effect is visible.
     """
 
     def __init__(self, path: Path) -> None:
@@ -59,13 +59,13 @@ class Log:
 
     @property
     def lines(self) -> list[str]:
-        """All whole lines until now."""
+        """All complete lines so far."""
         *whole, self._rest = (self._rest + self._file.read()).split(b"\n")
         self._lines += [line.decode("utf-8", "backslashreplace") for line in whole]
         return self._lines
 
     def events(self, start: str = "") -> list[str]:
-        """Return the events that begin with a text, the time and the level before them left out."""
+        """Return the events that begin with a text, without the time and level before them."""
         found = (_LINE.fullmatch(line) for line in self.lines)
         return [match[1] for match in found if match and match[1].startswith(start)]
 
@@ -83,7 +83,7 @@ class Log:
             time.sleep(0.003)
 
     def tail(self) -> str:
-        """Return the last lines, to be shown when something is missing."""
+        """Return the last lines, for the message of a failed test."""
         return "\n".join(line[:300] for line in self.lines[-40:])
 
 
@@ -91,12 +91,12 @@ class Daemon:
     """``twistd -n tef-manager`` on the services of the session, under a name prefix of its own.
 
     Args:
-        services: where it connects to.
-        folder: for its files; made if need be.
-        name: what its name prefix is made of; no other test may have it.
-        options: of the command.
+        services: the services.
+        folder: for its files; created if necessary.
+        name: part of its name prefix; no other test may use it.
+        options: options of the command.
         env: ``dev``, ``test`` or ``prod``.
-        variables: further variables of its environment.
+        variables: additional environment variables.
     """
 
     def __init__(
@@ -119,12 +119,12 @@ class Daemon:
 
     @property
     def queue(self) -> str:
-        """The queue it takes its messages from."""
+        """The queue from which it consumes."""
         return f"{self.prefix}.manager"
 
     @property
     def log(self) -> Log:
-        """What it has logged since its last start."""
+        """Its log since its last start."""
         return self._logs[-1]
 
     @property
@@ -143,9 +143,9 @@ class Daemon:
         return self._log_path.stat().st_size
 
     def start(self, *, ready: bool = True, variables: Mapping[str, str] | None = None) -> None:
-        """Start it, and wait until it leads, unless that is not ``ready`` to happen.
+        """Start it, and with ``ready`` wait until it is active.
 
-        ``variables`` are further ones of its environment, for this time.
+        ``variables`` are additional environment variables for this start.
         """
         assert not self.alive
         command = [
@@ -169,12 +169,12 @@ class Daemon:
             self.wait_ready()
 
     def wait_ready(self) -> None:
-        """Wait until it leads and has its consumer."""
+        """Wait until it is active and consumes."""
         self.log.wait("LEADERSHIP_GAINED|")
         self.log.wait("BROKER_CONNECTED|consumer")
 
     def stop(self) -> float:
-        """End it as systemd does, check that it went without a fault, and return the seconds it took."""
+        """Stop it like systemd, check that it had no fault, and return the seconds it took."""
         assert self._process is not None
         begin = time.monotonic()
         if self.alive:
@@ -186,7 +186,7 @@ class Daemon:
         return took
 
     def terminate(self) -> None:
-        """Tell it to end."""
+        """Ask it to end."""
         os.kill(self.pid, signal.SIGTERM)
 
     def killed(self) -> None:
@@ -200,27 +200,27 @@ class Daemon:
         return [line for log in self._logs for line in log.events() if line.startswith(starts)]
 
     def kill(self) -> None:
-        """End it as a crash does."""
+        """Kill it, as in a crash."""
         assert self._process is not None
         self._process.kill()
         self._process.wait(PATIENCE)
 
     def end(self) -> None:
-        """Leave no process behind, whatever has happened; never raises."""
+        """End its process, whatever has happened; never raises."""
         if self._process is not None and self._process.poll() is None:
             self.kill()
 
     def check(self) -> None:
-        """Check that nothing it has logged since its first start is a fault of its own."""
+        """Check that its log since the first start contains no fault of its own."""
         faults = [line for line in self.every_line() if any(fault in line for fault in FAULTS)]
         assert not faults, "\n".join(faults) + "\n\n" + self.log.tail()
 
     def every_line(self) -> list[str]:
-        """Return all that it has logged since its first start."""
+        """Return everything that it has logged since its first start."""
         return [line for log in self._logs for line in log.lines]
 
     def rows(self, table: str, **equal: object) -> list[dict[str, Any]]:
-        """Return the rows of one of its tables in which these columns have these values, oldest first."""
+        """Return rows of a table, selected by column values, oldest first."""
         connection = psycopg2.connect(**self._services.database, cursor_factory=RealDictCursor)
         try:
             with connection, connection.cursor() as cursor:
@@ -234,11 +234,11 @@ class Daemon:
         return sorted(rows, key=lambda row: row.get("id", 0))
 
     def table(self, table: str) -> str:
-        """Return the whole name of one of its tables."""
+        """Return the full name of one of its tables."""
         return f"{table_prefix_for(self.env, self.prefix)}{table}"
 
     def environment(self) -> dict[str, str]:
-        """Return what it finds in its environment."""
+        """Return its environment variables."""
         kept = {name: text for name, text in os.environ.items() if not name.upper().startswith("TEF_")}
         path = [str(plugin_folder(self._folder)), str(ROOT), kept.get("PYTHONPATH", "")]
         suffix = self.env.upper()
@@ -264,7 +264,7 @@ class Daemon:
 
 
 def plugin_folder(folder: Path) -> Path:
-    """Return a folder in which Twisted finds the plugin where an installation puts it."""
+    """Return a folder in which Twisted finds the plugin as after an installation."""
     target = folder / "plugins" / "twisted" / "plugins"
     target.mkdir(parents=True, exist_ok=True)
     shutil.copy(ROOT / "twisted_plugin" / "tef_manager.py", target)
@@ -272,13 +272,13 @@ def plugin_folder(folder: Path) -> Path:
 
 
 def is_one_line(line: str) -> bool:
-    """Tell whether a line of the log begins as one, and can't be taken for two by any program."""
+    """Tell whether a log line has the right beginning, and no program could take it for two lines."""
     return bool(_LINE.fullmatch(line)) and not any(unicodedata.category(one) in _BREAKS for one in line)
 
 
 @contextmanager
 def running(daemon: Daemon) -> Iterator[Daemon]:
-    """Run a daemon; when all went well it is stopped and must have gone without a fault."""
+    """Run a daemon; if the test succeeds, it is stopped and must end without a fault."""
     try:
         daemon.start()
         yield daemon
@@ -288,7 +288,7 @@ def running(daemon: Daemon) -> Iterator[Daemon]:
 
 
 def until(true: Callable[[], object], what: str = "it", timeout: float = PATIENCE) -> None:
-    """Wait for something that a server does and tells nobody of."""
+    """Poll until a condition holds."""
     deadline = time.monotonic() + timeout
     while not true():
         assert time.monotonic() < deadline, f"waited in vain for {what}"

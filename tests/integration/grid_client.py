@@ -1,4 +1,4 @@
-"""The other side of the wire: workers, senders and onlookers as they are in the field, made of pika alone.
+"""The other programs of a grid: workers, senders and observers as in the field, using only pika.
 
 Nothing of the manager is imported here: what is sent and expected is what the protocol's page says.
 """
@@ -20,7 +20,7 @@ import pika.exceptions
 from pika.adapters.blocking_connection import BlockingChannel
 
 PATIENCE = 45.0
-"""Seconds after which a message is taken not to come."""
+"""Seconds to wait for a message before a test fails."""
 
 
 def fresh(kind: str) -> str:
@@ -30,7 +30,7 @@ def fresh(kind: str) -> str:
 
 @dataclass(frozen=True)
 class Received:
-    """A message as it came off the wire."""
+    """A message as received from the broker."""
 
     body: bytes
     properties: pika.BasicProperties
@@ -39,7 +39,7 @@ class Received:
 
     @property
     def message(self) -> Any:
-        """The body, read as JSON."""
+        """The body, decoded from JSON."""
         return json.loads(self.body)
 
     @property
@@ -49,22 +49,22 @@ class Received:
 
 
 class Grid:
-    """A connection of somebody who talks to the manager, and the workers that live on it.
+    """A client's connection to the broker, and the workers that use it.
 
     Args:
-        url: RabbitMQ's, ending in a slash.
+        url: RabbitMQ's URL, ending in a slash.
         prefix: the manager's name prefix.
-        vhost: as it stands in the URL.
+        vhost: as in the URL.
     """
 
     def __init__(self, url: str, prefix: str, vhost: str = "%2f") -> None:
         self.prefix = prefix
         self.queue = f"{prefix}.manager"
         parameters = pika.URLParameters(url + vhost)
-        parameters.heartbeat = 0  # a test may leave the connection alone for a while
+        parameters.heartbeat = 0  # a test may not serve the connection for a while
         self.connection = pika.BlockingConnection(parameters)
         self.channel = self.connection.channel()
-        # As Ruby workers do it: whoever comes first declares it, with just these.
+        # Like Ruby workers: whoever comes first declares the queue, with exactly these properties.
         self.channel.queue_declare(self.queue, durable=True)
         self._replies: dict[str, Received] = {}
         self._reply_queue = self.channel.queue_declare("", exclusive=True).method.queue
@@ -79,7 +79,7 @@ class Grid:
     # --- sending ---
 
     def send(self, message: Any, **properties: Any) -> None:
-        """Publish a message to the manager: bytes as they are, all else as compact UTF-8 JSON."""
+        """Publish a message to the manager: bytes unchanged, everything else as compact UTF-8 JSON."""
         body = message if isinstance(message, bytes) else compact(message)
         fields: dict[str, Any] = {"content_type": "application/octet-stream", "delivery_mode": 2}
         fields.update({"priority": 0, **properties})
@@ -92,7 +92,7 @@ class Grid:
         return str(message["guid"])
 
     def ask(self, message: Any, timeout: float = PATIENCE) -> Any:
-        """Send a message that wants a reply, and return what the reply says."""
+        """Send a message that wants a reply, and return the reply's contents."""
         correlation_id = fresh("ask")
         self.send(message, reply_to=self._reply_queue, correlation_id=correlation_id)
         return self.reply(correlation_id, timeout).message["response"]
@@ -104,44 +104,44 @@ class Grid:
 
     @property
     def reply_queue(self) -> str:
-        """Where this client takes its replies."""
+        """The queue for this client's replies."""
         return str(self._reply_queue)
 
     def unread_replies(self) -> list[Received]:
-        """Return replies that came and that nobody waited for."""
+        """Return replies that nobody has waited for."""
         return list(self._replies.values())
 
     def _on_reply(self, received: Received) -> None:
         self._replies[received.properties.correlation_id or fresh("none")] = received
 
-    # --- looking ---
+    # --- observing ---
 
     def wait(self, true: Callable[[], object], what: str = "it", timeout: float = PATIENCE) -> None:
-        """Serve the connection until something is true."""
+        """Serve the connection until a condition holds."""
         deadline = time.monotonic() + timeout
         while not true():
             assert time.monotonic() < deadline, f"waited in vain for {what}"
             self.connection.process_data_events(time_limit=0.02)
 
     def serve(self, seconds: float) -> None:
-        """Serve the connection for a while: only where it is the time itself that matters."""
+        """Serve the connection for a while; only for tests that depend on time itself."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             self.connection.process_data_events(time_limit=min(left, 0.02))
 
     def workers(self) -> dict[str, Any]:
-        """Return what ``get_workers`` tells, by name."""
+        """Return the answer to ``get_workers``, by name."""
         return {worker["name"]: worker for worker in self.ask({"type": "get_workers"})}
 
     def status(self, name: str) -> str | None:
-        """Return a worker's status, or None where the manager does not know it."""
+        """Return a worker's status, or None if the manager does not know it."""
         worker = self.workers().get(name)
         return None if worker is None else worker["status"]
 
     def settle(self) -> None:
-        """Return when all that was sent has been handled, and what had to be dispatched has been.
+        """Return when everything sent has been handled, and the resulting dispatches have been made.
 
-        A task sent now is dispatched after what the messages before it have set free.
+        A task that is sent now is dispatched after tasks that earlier messages made possible.
         """
         if self._sentinel is None:
             self._sentinel = ReadmeWorker(self, fresh("sentinel"))
@@ -153,7 +153,7 @@ class Grid:
         self.wait(lambda: self.status(self._sentinel.name) == "idle", "the sentinel")  # type: ignore[union-attr]
 
     def take_all(self, queue: str, count: int, timeout: float = PATIENCE) -> list[Received]:
-        """Wait until a queue has given so many messages, and return them."""
+        """Wait for so many messages from a queue, and return them."""
         found: list[Received] = []
 
         def enough() -> bool:
@@ -175,7 +175,7 @@ class Grid:
         return int(self.channel.queue_declare(queue, passive=True).method.message_count)
 
     def consume(self, queue: str, tell: Callable[[Received], None]) -> str:
-        """Consume a queue, acknowledging as it comes."""
+        """Consume a queue, acknowledging each message at once."""
 
         def told(channel: Any, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
             tell(Received(body, properties, method.exchange, method.routing_key))
@@ -184,7 +184,7 @@ class Grid:
 
     @contextmanager
     def scratch(self) -> Iterator[BlockingChannel]:
-        """Yield a channel that may be closed by what is tried on it."""
+        """Yield a channel that a test may break."""
         channel = self.connection.channel()
         try:
             yield channel
@@ -194,7 +194,7 @@ class Grid:
 
 
 def compact(message: Any) -> bytes:
-    """Return JSON as the Ruby programs write it."""
+    """Return JSON in the form of the Ruby programs."""
     return json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
 
 
@@ -202,9 +202,9 @@ class FieldWorker(ABC):
     """A worker of the grid, and its queue.
 
     Args:
-        grid: what it is connected by.
+        grid: its connection.
         worker_type: the task type it takes.
-        name: unique.
+        name: a unique name.
         declared: whether it has declared its queue.
     """
 
@@ -223,12 +223,12 @@ class FieldWorker(ABC):
             self.declare()
 
     def declare(self) -> None:
-        """Declare the queue and take what comes there."""
+        """Declare the queue and consume it."""
         self.grid.channel.queue_declare(self.queue, durable=True)
         self.grid.consume(self.queue, self._arrived)
 
     def vanish(self) -> None:
-        """Let the queue go, as one who is no longer there."""
+        """Delete the queue, like a worker that is gone."""
         self.grid.channel.queue_delete(self.queue)
 
     def _arrived(self, received: Received) -> None:
@@ -249,7 +249,7 @@ class FieldWorker(ABC):
         return self.inbox.popleft()
 
     def work_off(self, duration: Callable[[], float] = lambda: 0.0) -> None:
-        """From now on do each task as it comes, each for so many seconds, as long as events are served."""
+        """From now on work on each task for so many seconds, as long as the connection is served."""
         self.job = lambda received: self._do(received, duration())
 
     def _do(self, received: Received, seconds: float) -> None:
@@ -258,10 +258,10 @@ class FieldWorker(ABC):
 
     @property
     def status(self) -> str | None:
-        """What the manager takes it for."""
+        """Its status for the manager."""
         return self.grid.status(self.name)
 
-    # What the two vocabularies have each in its own words:
+    # What the two vocabularies say in different words:
 
     @abstractmethod
     def free(self) -> None:
@@ -277,7 +277,7 @@ class FieldWorker(ABC):
 
 
 class ReadmeWorker(FieldWorker):
-    """A worker as the README describes it: ready, working with its task, ready, offline."""
+    """A worker as in the README: ready, working with its task, ready, offline."""
 
     def free(self) -> None:
         self.say("ready")
@@ -290,7 +290,7 @@ class ReadmeWorker(FieldWorker):
 
 
 class RubyWorker(FieldWorker):
-    """A worker as the Ruby programs are: idle, working, its result, task_complete, idle."""
+    """A worker like the Ruby programs: idle, working, its result, task_complete, idle."""
 
     def __init__(
         self, grid: Grid, worker_type: str, name: str | None = None, *, declared: bool = True

@@ -1,4 +1,4 @@
-"""Another program that shares the resources in Etcd, by either API, made of HTTP alone."""
+"""Another program that shares the resources in Etcd, through either API, using only HTTP."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ LOCK = re.compile(r"(?P<client>.*)~(?P<time>[0-9]+)~(?P<count>[0-9]+)")
 
 
 class Keys(Protocol):
-    """Etcd's keys, as far as they are alike in both APIs."""
+    """The operations on Etcd's keys that both APIs have."""
 
     def put(self, key: str, value: str) -> None:
         """Set a key."""
 
     def get(self, key: str) -> str | None:
-        """Return a key's value, or None where it is not there."""
+        """Return a key's value, or None if it does not exist."""
 
     def delete(self, key: str) -> None:
         """Remove a key."""
 
     def below(self, key: str) -> dict[str, str]:
-        """Return all keys below one, and their values."""
+        """Return all keys below a key, with their values."""
 
     def swap(self, key: str, old: str, new: str) -> bool:
-        """Set a key if it has the old value, and tell whether it had."""
+        """Set a key if it has the old value; return whether it had."""
 
 
 class Http(Protocol):
-    """How Etcd is asked."""
+    """Sends requests to Etcd."""
 
     def ask(
         self, method: str, path: str, body: str | None, content_type: str, token: str = ""
     ) -> tuple[int, Any]:
-        """Return the status and what the answer says."""
+        """Return the status and the answer."""
 
 
 class _Http:
@@ -54,16 +54,16 @@ class _Http:
     def ask(
         self, method: str, path: str, body: str | None, content_type: str, token: str = ""
     ) -> tuple[int, Any]:
-        """Return the status and what the answer says."""
+        """Return the status and the answer."""
         if self._closed_by_server():
-            self._connection.close()  # it connects anew by itself
+            self._connection.close()  # it reconnects by itself
         headers = {"Content-Type": content_type, **({"Authorization": token} if token else {})}
         self._connection.request(method, path, body, headers)
         response = self._connection.getresponse()
         return response.status, json.loads(response.read())
 
     def _closed_by_server(self) -> bool:
-        # Between two requests there is nothing to read but the end of the connection.
+        # Between two requests, only the end of the connection can be read.
         kept = self._connection.sock
         return kept is not None and bool(select.select([kept], [], [], 0)[0])
 
@@ -72,7 +72,7 @@ class V2:
     """``/v2/keys``.
 
     Args:
-        server: host and port, or what asks it in another way.
+        server: host and port, or an object that sends the requests.
     """
 
     def __init__(self, server: tuple[str, int] | Http) -> None:
@@ -116,8 +116,8 @@ class V3:
     """``/v3``, the JSON gateway.
 
     Args:
-        server: host and port, or what asks it in another way.
-        token: of a user who has logged in; none where everybody may do everything.
+        server: host and port, or an object that sends the requests.
+        token: of a logged-in user; empty if everybody may do everything.
     """
 
     def __init__(self, server: tuple[str, int] | Http, token: str = "") -> None:
@@ -160,12 +160,12 @@ def _decoded(text: str) -> str:
 
 
 APIS: dict[str, type[V2] | type[V3]] = {"v2": V2, "v3": V3}
-"""Both, as ``--etcd-api`` calls them."""
+"""Both APIs, by their names in ``--etcd-api``."""
 
 
 @dataclass(frozen=True)
 class Lock:
-    """A lock key: who holds the reference, since when, and which it was."""
+    """A lock key: the holder of the reference, since when, and its count."""
 
     client: str
     time: int
@@ -174,12 +174,12 @@ class Lock:
 
 
 class Shared:
-    """A resource that others use as well: one of res_man's clients.
+    """A resource that other programs use too, such as res_man's clients.
 
     Args:
-        keys: by which API.
-        name: the resource's.
-        env: the environment's.
+        keys: the API.
+        name: the resource's name.
+        env: the environment's name.
     """
 
     def __init__(self, keys: Keys, name: str, env: str = "dev") -> None:
@@ -188,7 +188,7 @@ class Shared:
         self._path = f"/tef/{env}/resources/{name}"
 
     def make(self, limit: int | str | None, *, count: int = 0, available: str | None = "1") -> Shared:
-        """Make the entry; None leaves a key out."""
+        """Create the entry; None leaves a key out."""
         fields = {"source": "test", "ref_count": str(count), "available": available}
         for field, value in {**fields, "ref_limit": None if limit is None else str(limit)}.items():
             if value is not None:
@@ -200,23 +200,23 @@ class Shared:
         self._keys.put(f"{self._path}/{field}", value)
 
     def remove(self) -> None:
-        """Remove the entry and all that belongs to it."""
+        """Remove the entry and everything that belongs to it."""
         self._keys.delete(self._path)
 
     def fields(self) -> dict[str, str]:
-        """Return all keys, and their values."""
+        """Return all keys, with their values."""
         found = self._keys.below(self._path)
         return {key.removeprefix(f"{self._path}/"): value for key, value in found.items()}
 
     def window(self, name: str = "1", /, **fields: object) -> None:
-        """Make or change a window, open all day long and limiting nothing but for these fields."""
+        """Create or change a window; without these fields it is open all day and limits nothing."""
         usual = {"start_time": "0:00", "end_time": "24:00", "day_of_week": -1, "available": 1, "limit": -1}
         for field, value in {**usual, **fields}.items():
             self.put(f"windows/{name}/{field}", str(value))
 
     @property
     def count(self) -> int:
-        """References held by everyone."""
+        """References held by everybody."""
         return int(self._keys.get(f"{self._path}/ref_count") or "0")
 
     def locks(self) -> list[Lock]:
@@ -230,7 +230,7 @@ class Shared:
         return sorted(found, key=lambda lock: (lock.time, lock.count))
 
     def add(self, step: int) -> int:
-        """Take or give back references as a foreign program does, by compare-and-swap; return the count."""
+        """Take or give back references like another program, by compare-and-swap; return the count."""
         while True:
             old = self.count
             if self._keys.swap(f"{self._path}/ref_count", str(old), str(old + step)):
@@ -238,12 +238,12 @@ class Shared:
 
 
 Make = Callable[..., Shared]
-"""Makes a resource of a new name; takes what `Shared.make` takes."""
+"""Creates a resource with a new name; takes the arguments of `Shared.make`."""
 
 
 @contextmanager
 def makes_resources(keys: Keys) -> Iterator[Make]:
-    """Yield what makes resources, and remove them all in the end."""
+    """Yield a function that creates resources, and remove them all at the end."""
     made: list[Shared] = []
 
     def make(limit: int | str | None, **fields: Any) -> Shared:
@@ -256,7 +256,7 @@ def makes_resources(keys: Keys) -> Iterator[Make]:
 
 
 def at_work(grid: Grid, *resources: Shared) -> tuple[RubyWorker, Received]:
-    """Return a worker that works at a task with these resources."""
+    """Return a worker that works on a task with these resources."""
     worker = RubyWorker(grid, fresh("type"))
     worker.free()
     grid.task(worker.worker_type, resources=[resource.name for resource in resources])
@@ -266,12 +266,12 @@ def at_work(grid: Grid, *resources: Shared) -> tuple[RubyWorker, Received]:
 
 
 def all_back(*resources: Shared) -> bool:
-    """Tell whether nothing of resources is held."""
+    """Tell whether no reference to these resources is held."""
     return all(resource.count == 0 and resource.locks() == [] for resource in resources)
 
 
 class Witness:
-    """A resource nobody fights for: a task that needs it goes out after what had to go out before it."""
+    """A resource that nobody else needs: a task with it is dispatched after all that was due before."""
 
     def __init__(self, grid: Grid, make: Make) -> None:
         self._grid = grid
@@ -279,7 +279,7 @@ class Witness:
         self._worker = ReadmeWorker(grid, fresh("witness"))
 
     def nothing_for(self, *workers: FieldWorker) -> None:
-        """Check that workers have been given nothing."""
+        """Check that these workers got nothing."""
         self._worker.free()
         self._grid.task(self._worker.worker_type, resources=[self._resource.name])
         received = self._worker.expect()

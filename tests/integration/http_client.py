@@ -1,4 +1,4 @@
-"""A plain client of HTTP, and a daemon that can be asked by it."""
+"""A plain HTTP client, and a daemon that it can query."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TOKEN = "let-me-in-0123456789"
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back."""
+    """The answer to a request."""
 
     status: int
     headers: Mapping[str, str]
@@ -27,24 +27,24 @@ class Answer:
 
     @property
     def json(self) -> Any:
-        """The body, read as JSON."""
+        """The body, decoded from JSON."""
         assert self.headers["content-type"] == "application/json"
         return json.loads(self.body)
 
 
 class Http:
-    """Asks at one port of this machine."""
+    """Sends requests to a port of this machine."""
 
     def __init__(self, port: int) -> None:
         self.port = port
 
     @property
     def url(self) -> str:
-        """Where the page is."""
+        """The page's URL."""
         return f"http://127.0.0.1:{self.port}/"
 
     def ask(self, method: str, path: str, body: object = None, **headers: str) -> Answer:
-        """Send a request and return its answer; a body that is no bytes goes as JSON."""
+        """Send a request and return its answer; a body that is not bytes is sent as JSON."""
         raw = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         try:
@@ -56,16 +56,16 @@ class Http:
             connection.close()
 
     def get(self, path: str) -> Answer:
-        """Ask for something."""
+        """Send a GET request."""
         return self.ask("GET", path)
 
     def do(self, path: str, body: object = None, token: str = TOKEN) -> Answer:
-        """Have something done."""
+        """Send a POST request with the token."""
         return self.ask("POST", path, body, authorization=f"Bearer {token}")
 
     @contextmanager
     def stream(self) -> Iterator[Iterator[Any]]:
-        """Follow the server-sent events; each is read as JSON."""
+        """Follow the server-sent events; each is decoded from JSON."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         try:
             connection.request("GET", "/api/stream")

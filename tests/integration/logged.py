@@ -1,4 +1,4 @@
-"""The daemon with a log file of its own, and twistd without any service to connect to."""
+"""A daemon with its own log file, and twistd without any services."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TWISTD = shutil.which("twistd", path=sysconfig.get_path("scripts")) or "twistd"
 
 
 class LoggedDaemon(Daemon):
-    """A daemon that is told to log to a file.
+    """A daemon that logs to a file.
 
     Attributes:
         file: its log.
@@ -33,7 +33,7 @@ class LoggedDaemon(Daemon):
         super().__init__(services, folder, name, f"--log-file={self.file}", *options)
 
     def start(self, *, ready: bool = True, variables: Mapping[str, str] | None = None) -> None:
-        """Start it, and wait until it leads, unless that is not ``ready`` to happen."""
+        """Start it, and with ``ready`` wait until it is active."""
         super().start(ready=False, variables=variables)
         until(self.file.exists, "the log file")
         self._log = Log(self.file)
@@ -46,14 +46,14 @@ class LoggedDaemon(Daemon):
         return self._log
 
     def every_line(self) -> list[str]:
-        """Return what it has logged to files of that name, and what it printed."""
+        """Return what it has logged to files with this name, and what it printed."""
         files = sorted(self.file.parent.glob(f"{self.file.name}*"))
         logged = [line for file in files for line in Log(file).lines]
         return super().every_line() + logged
 
 
 def environment(folder: Path, **variables: str) -> dict[str, str]:
-    """Return variables with which a daemon starts, and waits for services that are not there."""
+    """Return variables with which a daemon starts, and waits for services that do not exist."""
     (folder / "database_dev.yml").write_text("database: tef\nhost: /nowhere\n")
     kept = {name: text for name, text in os.environ.items() if not name.upper().startswith("TEF_")}
     return {
@@ -73,7 +73,7 @@ def is_handled(pid: int, number: int) -> bool:
 
 @contextmanager
 def twistd(folder: Path, *arguments: str, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """Run twistd in a folder while a block lasts; it must end with status 0 when it is told to."""
+    """Run twistd in a folder during a block; when asked to end, it must end with status 0."""
     variables = options.pop("variables", {})
     process = subprocess.Popen(
         [TWISTD, *arguments], cwd=folder, env=environment(folder, **variables), **options

@@ -1,4 +1,4 @@
-"""Blocks of documentation pages, which tests take from the pages, and a reader who follows them."""
+"""Blocks of documentation pages for tests, and a reader who follows them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def section(page: Path, heading: str) -> list[Block]:
 
 
 def comparable(text: str) -> str:
-    """Replace whatever differs from run to run: times, ports, the sandbox's folder and password."""
+    """Replace everything that differs from run to run: times, ports, the sandbox's folder and password."""
     text = re.sub(r"^\d{4}-\d\d-\d\dT[\d:.+-]+ ", "", text, flags=re.MULTILINE)
     text = re.sub(r"/\S+/tef-sandbox-\w+", "SANDBOX", text)
     text = re.sub(r"tef:\w{16}@", "tef:PASSWORD@", text)
@@ -60,7 +60,7 @@ def comparable(text: str) -> str:
 
 
 class Terminal:
-    """A terminal in which a program runs for long."""
+    """A terminal in which a program runs for a long time."""
 
     def __init__(self, command: str, folder: Path, environment: dict[str, str]) -> None:
         self._file = folder / f"{len(list(folder.glob('*.terminal')))}.terminal"
@@ -76,11 +76,11 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        """All that it has shown so far."""
+        """Everything shown so far."""
         return self._file.read_text()
 
     def expect(self, text: str) -> None:
-        """Wait until it shows these lines, others between them or not, after what was expected before."""
+        """Wait until these lines are shown, after what was expected before; others may be in between."""
         for line in comparable(text).splitlines():
             self._expect_line(line)
 
@@ -107,11 +107,11 @@ class Reader:
         self.terminals: dict[str, Terminal] = {}
 
     def set(self, **variables: str) -> None:
-        """Set variables for all that is started from now on."""
+        """Set variables for everything that is started from now on."""
         self._environment |= variables
 
     def follow(self, block: Block) -> None:
-        """Do what a block says, or see that it is so."""
+        """Do what a block says, or check that it is true."""
         if block.kind == "python":
             (self._folder / block.where).write_text(block.text)
         elif block.kind == "text":

@@ -1,4 +1,4 @@
-"""A terminal that a test types into, with a program in it that believes that people look at it."""
+"""A terminal that a test types into, with a program that believes that people use it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 PATIENCE = 60.0
-"""Seconds after which something is taken not to be shown any more."""
+"""Seconds to wait for output before a test fails."""
 
 
 class PseudoTerminal:
     """Runs a program in a terminal of its own.
 
     Attributes:
-        text: what was shown since something was typed last.
+        text: what was shown since the last input.
     """
 
     def __init__(self, folder: Path, environment: Mapping[str, str], *command: str) -> None:
@@ -40,7 +40,7 @@ class PseudoTerminal:
         os.write(self._file, text.encode())
 
     def until(self, text: str) -> None:
-        """Wait until a text was shown, and forget what was shown before."""
+        """Wait until a text is shown, and forget what was shown before."""
         end = time.monotonic() + PATIENCE
         while text not in self.text:
             ready, _, _ = select.select([self._file], [], [], max(0.0, end - time.monotonic()))
@@ -49,7 +49,7 @@ class PseudoTerminal:
         self.text = self.text.partition(text)[2]
 
     def end(self) -> int:
-        """Press Ctrl-C, and return the program's exit status; what it still shows is not looked at."""
+        """Press Ctrl-C, and return the program's exit status; further output is ignored."""
         os.write(self._file, b"\x03")
         end = time.monotonic() + PATIENCE
         while self._process.poll() is None:
@@ -62,7 +62,7 @@ class PseudoTerminal:
         return self._process.wait(PATIENCE)
 
     def close(self) -> None:
-        """Hang up, whatever runs."""
+        """Close the terminal, whatever runs in it."""
         self._process.kill()
         self._process.wait()
         os.close(self._file)

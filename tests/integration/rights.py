@@ -1,4 +1,4 @@
-"""Services on which users have just the rights that ``docs/security.md`` gives them, by its commands."""
+"""Services whose users have exactly the rights in ``docs/security.md``, set up with its commands."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ DATABASE_PASSWORD = "correct horse"
 
 
 class Administrator:
-    """Somebody who may do everything at all services, and follows the page.
+    """Somebody with all rights at all services who follows the page.
 
     Args:
-        services: of this administrator alone.
-        folder: where commands run, with the files of passwords.
+        services: used by this administrator alone.
+        folder: where commands run, with the password files.
     """
 
     def __init__(self, services: Services, folder: Path) -> None:
@@ -40,11 +40,11 @@ class Administrator:
         self.environment = {**os.environ, **_policy(services, folder)}
 
     def shell(self, script: str, **variables: str) -> str:
-        """Run commands of a shell until one fails, which none may, and return what they print."""
+        """Run shell commands, none of which may fail, and return their output."""
         return self._run(["bash", "-euc", script], "", variables)
 
     def sql(self, script: str, **variables: str) -> str:
-        """Run statements in psql, with one password for whoever it asks for."""
+        """Run statements in psql, with one password for all of its prompts."""
         path = self.folder / "script.sql"
         path.write_text(script)
         answers = f"{DATABASE_PASSWORD}\n" * 2 * script.count("\\password")
@@ -76,11 +76,11 @@ class Administrator:
         return (self.folder / name).read_text().strip()
 
     def etcd(self, script: str) -> str:
-        """Run commands of etcdctl, as root."""
+        """Run etcdctl commands as root."""
         return self.shell(script, ETCDCTL_USER=f"root:{self.password('root.etcd')}")
 
     def locks(self, api: str) -> str:
-        """Return the keys of references to the resource."""
+        """Return the lock keys of the resource."""
         path = f"/tef/prod/resources/{RESOURCE}/locks"
         if api == "v3":
             return self.etcd(f"etcdctl get --prefix --keys-only {path}/").strip()
@@ -88,14 +88,14 @@ class Administrator:
         return self.shell(f"etcdctl --username {root} ls {path} || true", ETCDCTL_API="2").strip()
 
     def permit(self, *rights: str, user: str = "tef-manager") -> None:
-        """Let a user configure, write and read so much at RabbitMQ."""
+        """Set a user's rights to configure, write and read at RabbitMQ."""
         configure, write, read = rights
         self.shell(f"rabbitmqctl -q set_permissions -p {VHOST} {user} '{configure}' '{write}' '{read}'")
 
     def daemon(
         self, folder: Path, role: str = "tef_manager", *options: str, database: str = DATABASE
     ) -> Daemon:
-        """Return a manager that has the page's user at each of the services."""
+        """Return a manager that uses the page's user at each service."""
         sandbox = self.services.sandbox
         login = {"dbname": database, "user": role, "password": DATABASE_PASSWORD}
         services = Services(
@@ -119,7 +119,7 @@ class Administrator:
         return Party(self.services.sandbox.rabbitmq.port, user, self.password(f"{user}.amqp"))
 
     def messages(self, queue: str) -> int:
-        """Return how many messages wait in a queue; 0 where there is none."""
+        """Return how many messages wait in a queue; 0 if it does not exist."""
         told = self.shell(f"rabbitmqctl -q list_queues -p {VHOST} --no-table-headers name messages_ready")
         counts = dict(line.split() for line in told.splitlines())
         return int(counts.get(queue, 0))
@@ -151,7 +151,7 @@ def _policy(services: Services, folder: Path) -> dict[str, str]:
 
 
 class Party:
-    """A program of the grid, as one of the page's users at RabbitMQ, or in another vhost."""
+    """A program of the grid that logs in as one of the page's users at RabbitMQ, or in another vhost."""
 
     def __init__(self, port: int, user: str, password: str, vhost: str = VHOST) -> None:
         login = pika.PlainCredentials(user, password)
@@ -180,7 +180,7 @@ class Party:
 
 
 class Worker:
-    """A worker as they are in the field, as far as its rights go."""
+    """A worker as in the field, as far as its rights allow."""
 
     def __init__(self, party: Party, host: str = "host") -> None:
         self._party = party
@@ -192,13 +192,13 @@ class Worker:
         self.exchange_name = self.queue
 
     def move_to_exchange(self) -> None:
-        """Take tasks by an exchange from now on."""
+        """Receive tasks through an exchange from now on."""
         self.exchange_name = f"{PREFIX}.worker.exchange.{self.name}"
         self._party.channel.exchange_declare(self.exchange_name, "topic", durable=True)
         self._party.channel.queue_bind(self.queue, self.exchange_name, "#")
 
     def say(self, *statuses: str) -> None:
-        """Publish one status after the other."""
+        """Publish statuses one after the other."""
         about = {"name": self.name, "worker_type": self.worker_type}
         for status in statuses:
             self._party.send(type="worker_status", **about, exchange_name=self.exchange_name, status=status)
@@ -208,19 +208,19 @@ class Worker:
         return self._party.take(self.queue)
 
     def work(self) -> None:
-        """Do a task, if there is one."""
+        """Do a task if there is one."""
         if self._party.channel.basic_get(self.queue, auto_ack=True)[0] is not None:
             self.say("working", "task_complete", "idle")
 
 
 def alternatives(expression: str, name: str) -> str:
-    """Return a regular expression of RabbitMQ's without one name that it matches."""
+    """Return a regular expression from RabbitMQ without one of the names that it matches."""
     assert re.search(expression, name), f"{expression} does not match {name}"
     return f"(?!^{re.escape(name)}$){expression}"
 
 
 def permissions(user: str) -> list[str]:
-    """Return what the page lets a user configure, write and read."""
+    """Return what the page allows a user to configure, write and read."""
     [found] = re.findall(
         rf"^rabbitmqctl set_permissions -p {VHOST} {user} '(.*)' '(.*)' '(.*)'$",
         PAGE.read_text(),
@@ -230,7 +230,7 @@ def permissions(user: str) -> list[str]:
 
 
 def grants() -> list[tuple[str, str]]:
-    """Return (privilege, table) of everything that the page grants the manager's role."""
+    """Return (privilege, table) for everything that the page grants to the manager's role."""
     lines = re.findall(
         r"^grant (.*) on (\w+) to tef_manager;$", block(PAGE, "postgresql-grants").text, re.MULTILINE
     )

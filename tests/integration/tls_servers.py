@@ -1,4 +1,4 @@
-"""Servers that let nobody in without TLS, a certificate of ours and a password; and the files for it."""
+"""Servers that require TLS, a client certificate and a password; and the files for it."""
 
 from __future__ import annotations
 
@@ -26,27 +26,28 @@ from tefmanager.sandbox.server import NotReady, Server
 from tests.integration.grid_etcd import V2, V3
 
 USER = "tef"
-"""The common name in our certificate, and the user in PostgreSQL and Etcd."""
+"""The common name in the client certificate, and the user in PostgreSQL and Etcd."""
 
 CLIENT = "manager.example.com"
-"""Whom our certificate is for."""
+"""The host name in the client certificate."""
 
 PASSWORD = "correct horse"
-"""The user's in Etcd."""
+"""The user's password in Etcd."""
 
 ROOT_PASSWORD = "battery staple"
 
 
 class Certificates:
-    """Files of a CA that all servers trust, and of a stranger.
+    """The files of a CA that all servers trust, and of a stranger.
 
     Args:
-        folder: for the files; made if need be.
-        account: whom the servers' own files belong to.
+        folder: for the files; created if necessary.
+        account: owns the servers' files.
 
     Attributes:
-        ca, cert, key: of us.
-        nameless_cert, nameless_key: of us, too; without a common name, as Etcd's v3 gateway wants it.
+        ca, cert, key: the client's files.
+        nameless_cert, nameless_key: the client's files without a common name, as Etcd's v3 gateway
+            requires.
         server_cert, server_key: of the servers, all of which are at one address.
         stranger_ca, stranger_cert, stranger_key: of somebody else.
         both, named_both, stranger_both: certificate and key in one file.
@@ -63,7 +64,7 @@ class Certificates:
         found = self._issue("stranger", stranger.issue_cert(CLIENT, common_name=USER))
         self.stranger_cert, self.stranger_key = found
         self.server_cert, self.server_key = self._issue("server", authority.issue_cert(HOST))
-        # One file that holds both can be exchanged at once.
+        # A single file with both can be replaced atomically.
         self.both = self._write("both.pem", _joined(self.nameless_key, self.nameless_cert))
         self.named_both = self._write("named-both.pem", _joined(self.key, self.cert))
         self.stranger_both = self._write("stranger-both.pem", _joined(*found[::-1]))
@@ -81,7 +82,7 @@ class Certificates:
         return path
 
     def context(self) -> ssl.SSLContext:
-        """Return what a foreign client needs."""
+        """Return the TLS context for another client."""
         context = ssl.create_default_context(cafile=self.ca)
         context.load_cert_chain(self.nameless_cert, self.nameless_key)
         return context
@@ -92,7 +93,7 @@ def _joined(*paths: Path) -> trustme.Blob:
 
 
 class TlsRabbitMQ(RabbitMQ):
-    """Also listens for TLS, where a certificate is wanted; without TLS it is as open as ever."""
+    """Also listens for TLS, where it requires a certificate; the port without TLS stays open."""
 
     def __init__(self, reactor: Any, folder: Path, account: Account, programs: Programs) -> None:
         super().__init__(reactor, folder, account, programs.rabbitmq_server)
@@ -115,7 +116,7 @@ class TlsRabbitMQ(RabbitMQ):
 
 
 class TlsPostgreSQL(PostgreSQL):
-    """Takes nothing but TLS with a certificate whose common name is the user's, and the password."""
+    """Requires TLS, a certificate whose common name is the user's name, and the password."""
 
     def __init__(self, reactor: Any, folder: Path, account: Account, programs: Programs) -> None:
         super().__init__(reactor, folder, account, programs.initdb, programs.postgres, fast=True)
@@ -152,7 +153,7 @@ class TlsPostgreSQL(PostgreSQL):
 
 
 class TlsEtcd(Etcd):
-    """Takes nothing but https with a certificate."""
+    """Requires https with a certificate."""
 
     def __init__(self, reactor: Any, folder: Path, account: Account, programs: Programs) -> None:
         super().__init__(reactor, folder, account, programs.etcd, fast=True)
@@ -171,7 +172,7 @@ class TlsEtcd(Etcd):
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """Its URL."""
         return f"https://{HOST}:{self.port}"
 
     async def probe(self) -> None:
@@ -184,10 +185,10 @@ class TlsEtcd(Etcd):
 
 
 class EtcdAdmin:
-    """A foreign client that may do everything.
+    """Another client that has all rights.
 
     Attributes:
-        locked: whether logins are wanted.
+        locked: whether logins are required.
     """
 
     def __init__(self, port: int, certificates: Certificates) -> None:
@@ -198,7 +199,7 @@ class EtcdAdmin:
     def ask(
         self, method: str, path: str, body: str | None, content_type: str, token: str = ""
     ) -> tuple[int, Any]:
-        """Ask by a token, or else as root; return the status and what the answer says."""
+        """Send a request with a token, or else as root; return the status and the answer."""
         headers = {"Content-Type": content_type}
         if token:
             headers["Authorization"] = token
@@ -237,7 +238,7 @@ class EtcdAdmin:
         assert status in (200, 201), answer
 
     def lock(self) -> None:
-        """From now on, only who logs in may do anything; our user may do all with resources."""
+        """Require logins from now on; the manager's user may do everything with resources."""
         self._lock_v3()
         self._lock_v2()
         self.locked = True
@@ -263,16 +264,16 @@ class EtcdAdmin:
         self.auth_v2("enable")
 
     def set_password(self, password: str) -> None:
-        """Change our user's, in both APIs."""
+        """Change the user's password in both APIs."""
         self.auth("user/changepw", name=USER, password=password)
         self.auth_v2(f"users/{USER}", user=USER, password=password)
 
     def end_tokens(self) -> None:
-        """Let our user's tokens end, as they do when nobody has used them for five minutes."""
+        """Expire the user's tokens, as after five minutes without use."""
         self.auth("user/changepw", name=USER, password=PASSWORD)
 
     def keys(self, api: str) -> V2 | V3:
-        """Return the resources' keys by an API."""
+        """Return the resources' keys through an API."""
         return V2(self) if api == "v2" else V3(self)
 
 

@@ -27,7 +27,7 @@ COLUMNS, LINES = 92, 26
 """Size of the terminal."""
 
 _AT_WORK = 4
-"""So many of the workers have a task in the pictures."""
+"""How many workers have a task in the pictures."""
 
 PAGE = (1280, 1248)
 """Width and height of the browser's window, in pixels."""
@@ -37,9 +37,9 @@ TERMINAL = (960, 697)
 
 
 class Photographer:
-    """Watches the demo in place of its display, and takes both pictures.
+    """Watches the demo instead of its display, and takes both pictures.
 
-    The moment is when a quarter of the tasks are done and most workers have a task.
+    The pictures are taken when a quarter of the tasks are done and most workers have a task.
     """
 
     def __init__(self, grid: Grid, driver: WebDriver) -> None:
@@ -50,11 +50,11 @@ class Photographer:
 
     @contextmanager
     def open_screen(self, _console: Console, _plain: bool) -> Iterator[Photographer]:
-        """Take the place of the demo's function of this name."""
+        """Replaces the demo's function of this name."""
         yield self
 
     def show(self, view: View) -> None:
-        """Take a look at the demo."""
+        """Watch the demo."""
         if not self._page_opened:
             self._open_page()
         elif self._view is None and view.working >= _AT_WORK and 4 * view.done >= view.total:
@@ -68,7 +68,7 @@ class Photographer:
         self._driver.get(f"http://{address}/")
 
     def terminal(self, folder: Path) -> None:
-        """Save what the terminal showed at the moment of the page's picture."""
+        """Save what the terminal showed when the page's picture was taken."""
         assert self._view is not None, "the demo ended too early"
         console = Console(
             record=True, width=COLUMNS, file=(folder / "shown").open("w"), force_terminal=True

@@ -1,4 +1,4 @@
-"""A broker's side of AMQP over a transport in memory, for tests of the real protocol code."""
+"""The broker's side of AMQP on an in-memory transport, for tests of the real protocol code."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def method(channel: int, name: str, *args: object) -> bytes:
 
 
 def content(channel: int, body: bytes, pieces: int = 1, properties: bytes = b"\0\0") -> bytes:
-    """Return header and body frames of a message, its body in so many frames or nearly."""
+    """Return header and body frames of a message, its body in about so many frames."""
     header = struct.pack(">HHQ", 60, 0, len(body)) + properties
     size = max(1, -(-len(body) // pieces))
     cut = [body[start : start + size] for start in range(0, len(body), size)]
@@ -43,7 +43,7 @@ START = method(0, "connection.start", 0, 9, {"product": "fake"}, "PLAIN AMQPLAIN
 
 
 class Transport(StringTransport):
-    """Remembers whether it was aborted."""
+    """Records whether it was aborted."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -64,7 +64,7 @@ class Transport(StringTransport):
 
 
 class Wire:
-    """A protocol that is connected to nothing but this.
+    """A protocol on an in-memory connection.
 
     Attributes:
         clock: the protocol's time.
@@ -103,11 +103,11 @@ class Wire:
         return result
 
     def log_in(self, frame_max: int = 131072, channel_max: int = 2047, heartbeat: int = 60) -> None:
-        """Go through the handshake."""
+        """Complete the handshake."""
         Deferred.fromCoroutine(self.protocol.login())
         self.receive(START + method(0, "connection.tune", channel_max, frame_max, heartbeat))
         self.receive(method(0, "connection.open-ok", ""))
 
     def hang_up(self) -> None:
-        """Let the connection be lost."""
+        """Lose the connection."""
         self.protocol.connectionLost(Failure(ConnectionLost()))  # type: ignore[no-untyped-call]

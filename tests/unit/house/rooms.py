@@ -53,7 +53,7 @@ class Module:
         return len(self.path.read_text().splitlines())
 
     def imports(self) -> Iterator[str]:
-        """Go through the dotted names it imports, wherever in it; ``from a import b`` gives ``a.b``."""
+        """Iterate over the dotted names it imports, at any level; ``from a import b`` gives ``a.b``."""
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Import):
                 yield from (alias.name for alias in node.names)
@@ -62,14 +62,14 @@ class Module:
                 yield from (f"{start}.{alias.name}" for alias in node.names)
 
     def functions(self) -> Iterator[Function]:
-        """Go through its functions and methods, inner ones too."""
+        """Iterate over its functions and methods, including inner ones."""
         return (node for node in ast.walk(self.tree) if isinstance(node, Function))
 
 
 def modules_below(folder: str) -> list[Module]:
     """Return the modules in a folder of the checkout.
 
-    They stay in memory, and after each test the garbage is collected: it need not look at all these trees.
+    They stay in memory, and are excluded from the garbage collection after each test, which would be slow.
     """
     paths = sorted((ROOT / folder).rglob("*.py"))
     modules = [Module(dotted(path), path, ast.parse(path.read_text())) for path in paths]
@@ -90,12 +90,12 @@ def package() -> list[Module]:
 
 
 def within(name: str, *places: str) -> bool:
-    """Tell whether a dotted name is one of the places or in one."""
+    """Tell whether a dotted name is one of the places, or inside one."""
     return any(name == place or name.startswith(place + ".") for place in places)
 
 
 def room_of(name: str, house: str = "tefmanager") -> str | None:
-    """Return the room that a dotted name is in, or None where it is not inside the house."""
+    """Return the room that a dotted name is in, or None if it is not in the house."""
     return name.removeprefix(f"{house}.").partition(".")[0] if name.startswith(f"{house}.") else None
 
 
@@ -117,7 +117,7 @@ def arrows(house: str = "tefmanager") -> Mapping[str, Mapping[str, list[str]]]:
 
 @cache
 def heights(house: str = "tefmanager") -> Mapping[str, int]:
-    """Return the floor of each room, from 1. Raises `ValueError` where imports go in a circle."""
+    """Return the floor of each room, from 1. Raises `ValueError` if imports are circular."""
     graph = arrows(house)
     found: dict[str, int] = {}
 

@@ -1,4 +1,4 @@
-"""Outages for tests of what needs them beside something else."""
+"""Outages for tests of code that only needs them as a tool."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tefmanager.support.outages import Outages
 
 
 class Told:
-    """Outages by a clock that a test sets.
+    """Outages with a clock that a test sets.
 
     Attributes:
         time: monotonic; the wall clock is 1000 seconds ahead.
@@ -27,7 +27,7 @@ class Told:
         return Moment(self.time, 1000.0 + self.time, datetime(2026, 3, 4, 12, 0))
 
     def logged(self) -> list[str]:
-        """Return what was logged since the last time, without the meaning."""
+        """Return what was logged since the last call, without the meaning."""
         found = [line.text for line in self.lines]
         self.lines.clear()
         return ["|".join(text.split("|")[:3]) for text in found]
