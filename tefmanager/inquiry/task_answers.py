@@ -106,7 +106,7 @@ def finished_task(finished: FinishedRow) -> TaskInfo:
 
 
 def task_of_row(row: TaskRow) -> TaskInfo:
-    """Describe a task that is not finished by its row."""
+    """Describe an unfinished task by its row."""
     spec = row.spec
     return TaskInfo(
         guid=spec.guid,

@@ -108,12 +108,12 @@ _FLAGS = {b"true": True, b"false": False, b"null": False}
 
 
 def flag_of(raw: msgspec.Raw) -> bool | None:
-    """Return what is true or false, and false where it is not there; None where it is something else."""
+    """Return a boolean, False if it is missing, or None if it is something else."""
     return _FLAGS.get(bytes(memoryview(raw)[:6]))
 
 
 def text_of(raw: msgspec.Raw, at_most: int) -> str | None:
-    """Return the first characters of a string, without any NUL; None where it is no string."""
+    """Return the first characters of a string, without any NUL, or None if it is no string."""
     if bytes(memoryview(raw)[:1]) != b'"':
         return None
     return str(_decode_value(raw))[:at_most].replace("\0", "\ufffd")

@@ -46,7 +46,7 @@ MOST_SUITES = 1000
 """The most suites in a control message."""
 
 LONGEST_PROGRESS = 200
-"""Characters of a worker's progress that are kept."""
+"""How many characters of a worker's progress are kept."""
 
 DEFAULT_PRIORITY = 1.0
 
@@ -68,13 +68,13 @@ class WorkerMessage(Struct, frozen=True):
     """A ``worker_status``.
 
     Attributes:
-        name, exchange_name, status, worker_type: as it says of itself.
-        task: the guid it named, or None.
-        attempt: the number of the attempt it named, or None.
-        verdict: what it says of a task that it ends.
-        progress: how far it has come with its task, in its own words, or None.
-        limits: it ends tasks by itself that are over their time limit.
-        faults: what it says that can't be used, in words; the rest counts.
+        name, exchange_name, status, worker_type: as the worker says.
+        task: the guid that it names, or None.
+        attempt: the number of the attempt that it names, or None.
+        verdict: what it says about a task that it ends.
+        progress: its progress with its task, in its own words, or None.
+        limits: it itself ends tasks that exceed their time limit.
+        faults: descriptions of fields that can't be used; all others count.
     """
 
     name: str
@@ -150,7 +150,7 @@ _INTEGER = re.compile(rb"0|-?[1-9][0-9]*")
 """A whole number in JSON."""
 
 _MOST_DIGITS = 19
-"""Digits of an attempt's number."""
+"""The most digits of an attempt's number."""
 
 
 Other = TypeVar("Other")
@@ -340,7 +340,7 @@ def _worker(fields: Fields, body: bytes) -> Parsed:
 
 
 def _attempt(raw: msgspec.Raw) -> int | None:
-    """Return an attempt's number; one that can't be one names none."""
+    """Return an attempt's number, or None if it can't be one."""
     whole = len(raw) <= _MOST_DIGITS and _INTEGER.fullmatch(bytes(raw))
     return int(bytes(raw)) if whole else None
 

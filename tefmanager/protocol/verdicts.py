@@ -1,4 +1,4 @@
-"""What a worker says of a task that it ends: the result, why, details, and whether to try it elsewhere."""
+"""A worker's verdict on a task that it ends: the result, why, details, and whether to try it elsewhere."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from msgspec import Struct
 from tefmanager.protocol.fields import Fields, flag_of, is_missing, shown, text_of
 
 LONGEST_MESSAGE = 1000
-"""Characters of a worker's message that are kept."""
+"""How many characters of a worker's message are kept."""
 
 LONGEST_DETAILS = 64 * 1024
-"""Bytes of JSON that a worker's details may have."""
+"""How many bytes of JSON a worker's details may have."""
 
 
 class Result(StrEnum):
-    """How a task that was completed went, in its worker's judgement."""
+    """The result of a completed task, in its worker's judgement."""
 
     PASSED = "passed"
     FAILED = "failed"
     ERROR = "error"
     """It could not be judged."""
     UNKNOWN = "unknown"
-    """The worker has not said, or said something else."""
+    """The worker has not said, or has said something else."""
 
 
 _RESULTS = {result.value: result for result in Result if result is not Result.UNKNOWN}
 
 
 class Verdict(Struct, frozen=True):
-    """What a worker says of a task that it ends.
+    """What a worker says about a task that it ends.
 
     Attributes:
-        result: how it went.
+        result: the result.
         message: why, at most `LONGEST_MESSAGE` characters; or None.
-        details: JSON of the worker's own, at most `LONGEST_DETAILS` bytes; or None.
-        retry: the worker's surroundings are to blame: try the task elsewhere. Only with `ERROR`.
+        details: JSON in the worker's own form, at most `LONGEST_DETAILS` bytes; or None.
+        retry: the worker's environment is to blame: try the task elsewhere. Only with `ERROR`.
     """
 
     result: Result = Result.UNKNOWN
@@ -50,7 +50,7 @@ NO_VERDICT = Verdict()
 
 
 def read_verdict(fields: Fields) -> tuple[Verdict, tuple[str, ...]]:
-    """Return what a worker says of its task, and what of that can't be used, each in words."""
+    """Return a worker's verdict on its task, and descriptions of fields that can't be used."""
     faults: list[str] = []
     result = _result(fields.result, faults)
     message = _message(fields.message, faults)

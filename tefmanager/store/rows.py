@@ -70,7 +70,7 @@ def finished_json(finished: Mapping[int, Finish]) -> str:
 
 
 def judged_json(judged: Mapping[int, Verdict]) -> str:
-    """Return what workers said of attempts as JSON."""
+    """Return the workers' verdicts on attempts as JSON."""
     return as_json(
         {"id": id, "result": verdict.result, "message": verdict.message, "details": verdict.details}
         for id, verdict in judged.items()

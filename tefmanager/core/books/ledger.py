@@ -69,7 +69,7 @@ class Ledger:
         self._changes.resolved.append(attempt)
 
     def judged(self, attempt: int, verdict: Verdict) -> None:
-        """A worker has said something of an attempt that had ended before."""
+        """Record what a worker has said about an attempt that had ended before."""
         self._changes.judged[attempt] = verdict
 
     def finished(
@@ -82,7 +82,7 @@ class Ledger:
     ) -> None:
         """Move a task to history.
 
-        ``copy``: the state of its copy in the dead queue. ``verdict``: what its worker said of it.
+        ``copy``: the state of its copy in the dead queue. ``verdict``: what its worker said about it.
         """
         self._tasks.pop(task.spec.id, None)
         result, message = (None, None) if verdict is None else (verdict.result, verdict.message)

@@ -39,7 +39,7 @@ class Suites:
         known.left += tasks
 
     def ended(self, suite: str | None, ending: Ending) -> None:
-        """Count a task that ended; one that was completed by its result."""
+        """Count a task that ended; a completed one by its result."""
         if suite is None:
             return
         known = self._open[suite]
@@ -55,12 +55,12 @@ class Suites:
         return tuple(self._over)
 
     def conclude(self, ends: SuiteEnds) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """End the turn: yield each suite that has ended, with how many tasks it has of each ending.
+        """End the turn: yield each suite that has ended, with its numbers of tasks by ending.
 
         These are the completed, stopped and dead ones; then the completed ones by result: passed, failed,
-        error, unknown. ``ends``: the endings in history from before this turn. Memory knows more if
-        history is kept for a shorter time than the suite lasted. It knows less if the suite is older than
-        the leadership, or had ended before.
+        error, unknown. ``ends``: the endings in history from before this turn. Memory knows more if history
+        is kept for a shorter time than the suite lasted. It knows less if the suite is older than the
+        leadership, or had ended before.
         """
         over, self._over = self._over, {}
         turn, self._turn = self._turn, {}

@@ -1,4 +1,4 @@
-"""How attempts and tasks end."""
+"""The ways in which attempts and tasks end."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class AttemptEnd(StrEnum):
     SUPERSEDED = "superseded"
     """Another worker completed the task first."""
     ENVIRONMENT = "environment"
-    """Its worker says that its surroundings are to blame."""
+    """Its worker says that its own environment is to blame."""
 
 
 class Outcome(StrEnum):
-    """How a task ended. It is in history then."""
+    """How a task ended. After that it is in history."""
 
     COMPLETED = "completed"
     STOPPED = "stopped"
@@ -37,10 +37,10 @@ class Outcome(StrEnum):
 
 
 Ending: TypeAlias = Outcome | Result
-"""How a task ended: its outcome, or, of a completed one, its result."""
+"""How a task ended: its outcome or, if it was completed, its result."""
 
 SuiteEnds: TypeAlias = Mapping[str, Mapping[Ending, int]]
-"""How many tasks of a suite ended how; an ending that none had may be left out."""
+"""How many tasks of a suite ended in each way; ways with no task may be left out."""
 
 
 class Finish(NamedTuple):
@@ -49,9 +49,9 @@ class Finish(NamedTuple):
     Attributes:
         outcome: how it ended.
         at: unix time.
-        attempts: how many there were.
-        copy: what the dead queue has of it.
-        result, message: what its worker said of it, where it was completed.
+        attempts: number of attempts.
+        copy: the state of its copy in the dead queue.
+        result, message: what its worker said about it, if it was completed.
     """
 
     outcome: Outcome

@@ -56,8 +56,8 @@ class Task(Struct, eq=False):
     Attributes:
         spec: what the sender said.
         attempts: number of attempts dispatched so far.
-        avoid: workers that it is not given to: they let it stall, or it shuns them.
-        shun: those of them whose surroundings were to blame; it avoids them while there are others.
+        avoid: workers that must not get it: they let it stall, or it shuns them.
+        shun: those of them whose environment was to blame; avoided while there are others.
         state: as in its row.
         attempt: its live attempt, which may still be reserving.
         lane: where it waits, or None.
@@ -152,7 +152,7 @@ class Attempt(Struct, eq=False):
         return not self.live and self.said.quiet is not None
 
     def ended(self, end: AttemptEnd, wall: float, *, unresolved: bool) -> AttemptRow:
-        """Return the row that says how it ended, and what its worker said of that."""
+        """Return the row that says how it ended, and what its worker said about that."""
         row = self._ended(end, wall, unresolved=unresolved)
         if end not in _ENDED_BY_WORKER:
             return row

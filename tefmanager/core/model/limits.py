@@ -53,5 +53,5 @@ class Limits:
     excerpt: int = 200
 
     def time_limit_of(self, spec: TaskSpec) -> float:
-        """Return for how many seconds a worker may work on a task."""
+        """Return how many seconds a worker may work on a task."""
         return self.time_limit if spec.time_limit is None else spec.time_limit

@@ -20,8 +20,8 @@ class Said(Struct, frozen=True):
             first-hand of an attempt, a redelivered end of it is *done*, and makes it *quiet*.
         seen_free: monotonic time at which it said that it is free after it had enough time to begin; or
             None. Used only for attempts that are not live.
-        verdict: what it says of the task that it ends.
-        progress: how far it has come, in its words, or None.
+        verdict: what it says about the task that it ends.
+        progress: its progress in its own words, or None.
     """
 
     first_hand: bool = False
@@ -46,7 +46,7 @@ class Said(Struct, frozen=True):
         return Said(self.first_hand or first_hand, beats=True, progress=progress or self.progress)
 
     def judged(self, verdict: Verdict) -> Said:
-        """It says how its task ended; where it says nothing of that, what it said before stands."""
+        """The worker says how its task ended; if it says nothing about that, its earlier verdict stays."""
         return self if verdict == NO_VERDICT else replace(self, verdict=verdict)
 
     def beating(self) -> Said:

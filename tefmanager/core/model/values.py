@@ -112,7 +112,7 @@ class TaskRow(Struct, frozen=True):
         dispatched: unix time of the present attempt's dispatch, or None.
         started: unix time at which its worker said *working*, or None.
         avoid: workers that let it stall; it goes to others.
-        shun: workers whose surroundings were to blame; it goes to others while there are any.
+        shun: workers whose environment was to blame; it goes to others while there are any.
         doubt: what the present attempt is doubted for, or None.
         short_since: unix time from which it has been first in line but for its resources, or None.
         tried: it was sent to a worker once, whether or not that counts as an attempt.
@@ -168,7 +168,7 @@ class AttemptRow(Struct, frozen=True):
 
 
 class FinishedRow(Struct, frozen=True):
-    """A task in history: its row as it was, how and when (unix time) it ended, and what its worker said."""
+    """A task in history: its last row, how and when (unix time) it ended, and its worker's verdict."""
 
     row: TaskRow
     outcome: Outcome

@@ -245,7 +245,7 @@ class Attempts:
         self._ledger.do(DeadLetter(task.spec.id, task.spec.guid, given_back(task.attempts), again=again))
 
     def end_by_worker(self, attempt: Attempt, now: Moment) -> None:
-        """Its worker has ended it: the task is done, or is to be tried elsewhere."""
+        """Handle the end of an attempt by its worker: the task is completed, or tried elsewhere."""
         if attempt.said.verdict.retry:
             self._shun(attempt.task, attempt.worker)
             self.take_back(attempt, AttemptEnd.ENVIRONMENT, now)
@@ -253,14 +253,14 @@ class Attempts:
             self.complete(attempt.task, attempt, now)
 
     def _shun(self, task: Task, worker: Worker) -> None:
-        """Give a task to other workers while there are any."""
+        """Give a task to other workers, as long as there are any."""
         if self._workers.serves(task.spec.task_type, task.avoid | {worker.name}):
             task.avoid |= {worker.name}
             task.shun |= {worker.name}
             self.shunning[task] = None
 
     def shun_no_more(self) -> None:
-        """Let waiting tasks go to workers that they shunned, where no others are left."""
+        """Allow waiting tasks to go to workers that they shunned, if no others are left."""
         for task in list(self.shunning):
             if not task.shun or self._backlog.by_guid.get(task.spec.guid) is not task:
                 del self.shunning[task]
@@ -310,7 +310,8 @@ class Attempts:
     ) -> None:
         """Move a task to history.
 
-        ``copy``: what the dead queue has of it. ``verdict``: what the worker said that completed it.
+        ``copy``: the state of its copy in the dead queue. ``verdict``: what the worker that completed it
+        said.
         """
         task.attempt = None
         self.held_back.drop(task)
@@ -360,7 +361,7 @@ class Attempts:
 
 
 def _told(by: Attempt, now: Moment) -> tuple[str, float, str | None]:
-    """Return what is told of a completion: the result, seconds since the attempt began, the message."""
+    """Return what is logged of a completion: the result, seconds since the attempt began, the message."""
     began = by.dispatched if by.started is None else by.started
     seconds = 0.0 if began is None else max(0.0, round(now.wall - began, 3))
     return by.said.verdict.result, seconds, by.said.verdict.message

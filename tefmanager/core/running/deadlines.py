@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tefmanager.core.running.attempts import Attempts
 
 ENDING = 10.0
-"""Seconds more for a worker that ends tasks by itself which are over their time limit."""
+"""Additional seconds for a worker that itself ends tasks that exceed their time limit."""
 
 _HEARTBEATS = 3
 """How many heartbeats a missing worker has left out."""

@@ -278,7 +278,7 @@ class Reports:
             self._ledger.log(catalogue.COMPLETION_IGNORED(worker.name, task.spec.guid, reason))
 
     def _complete_late(self, by: Attempt, now: Moment) -> None:
-        """An attempt that is over has done its task; but it is too late to ask for another one."""
+        """Complete a task by an attempt that is over; it is too late to ask for another attempt."""
         if by.said.verdict.retry:
             reason = "the attempt is over already, and asks for another"
             self._ledger.log(catalogue.COMPLETION_IGNORED(by.worker.name, by.task.spec.guid, reason))
@@ -311,7 +311,7 @@ class Reports:
 
 
 def _names_another(meant: Attempt, message: WorkerMessage) -> bool:
-    """Tell whether a message that is about one attempt at most names another."""
+    """Tell whether a message that can only be about this attempt names another one."""
     task = message.task not in (None, meant.task.spec.guid)
     return task or message.attempt not in (None, meant.id)
 
