@@ -170,8 +170,20 @@ def task(answer: Mapping[str, Any]) -> RenderableType:
     for each in answer["attempts"]:
         times = clocks(*(each[name] for name in ("dispatched", "started", "ended")))
         made.add(each["number"], each["worker"], *times, each["end"] or "under way")
-    about = _facts(answer["task"])
-    return Group(about, Text(), made) if answer["attempts"] else about
+    about, said = _facts(answer["task"]), _said(answer["attempts"])
+    if not answer["attempts"]:
+        return about
+    return Group(about, Text(), made, *((Text(), said) if said.row_count else ()))
+
+
+def _said(attempts: Iterable[Mapping[str, Any]]) -> Table:
+    """Return what workers said of their attempts, in full: a column could not hold it."""
+    made = facts()
+    for each in attempts:
+        result, message = each.get("result"), each.get("message")
+        if message is not None or result not in (None, "unknown"):
+            made.add_row(cell(f"attempt {each['number']}"), cell(result), cell(message))
+    return made
 
 
 def _facts(task: Mapping[str, Any]) -> Table:
@@ -186,6 +198,9 @@ def _facts(task: Mapping[str, Any]) -> Table:
         "resources": " ".join(task["resources"]),
         "received": clock(task["received"]),
         "finished": clock(task["finished"]),
+        "progress": task.get("progress"),
+        "result": task.get("result"),
+        "message": task.get("message"),
         "attempts": task["attempts"],
         "avoids": " ".join(task["avoid"]),
         "held back": task.get("held_back"),

@@ -20,6 +20,7 @@ _STYLES = {
     "running": "green",
     "working": "green",
     "completed": "green",
+    "passed": "green",
     "dispatched": "cyan",
     "reserving": "cyan",
     "paused": "yellow",
@@ -28,6 +29,8 @@ _STYLES = {
     "missing": "red",
     "dead_lettering": "red",
     "dead": "red",
+    "failed": "red",
+    "error": "red",
 }
 
 

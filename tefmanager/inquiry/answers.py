@@ -133,7 +133,7 @@ class TaskInfo(Struct, frozen=True):
         dispatched, started: when it was sent, and when its worker said *working*, or None.
         finished: when it ended, or None.
         time_limit: seconds it may be *working*, or None for the manager's limit.
-        avoid: workers that let it stall.
+        avoid: workers that it is not given to: they let it stall, or blamed their surroundings.
         held_back: why it can't be reserved or sent, though nothing else keeps it, or None. It is tried
             again now and then.
         result: ``passed``, ``failed``, ``error`` or ``unknown`` where it was completed, otherwise None.

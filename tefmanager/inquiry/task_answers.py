@@ -85,9 +85,12 @@ def held_back(core: Core, task: Task) -> HeldBack | None:
 
 def task_in_memory(core: Core, task: Task) -> TaskInfo:
     """Describe a task in the core's memory."""
-    held = held_back(core, task)
-    info = structs.replace(task_of_row(task.row()), held_back=None if held is None else held.reason)
-    at = task.attempt
+    held, at = held_back(core, task), task.attempt
+    info = structs.replace(
+        task_of_row(task.row()),
+        held_back=None if held is None else held.reason,
+        progress=None if at is None else at.said.progress,
+    )
     if at is None or at.phase is not Phase.RESERVING:
         return info
     # The attempt is not in the row yet.

@@ -8,7 +8,7 @@ import json
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import click
 import pytest
@@ -320,6 +320,43 @@ def test_a_long_guid_is_whole() -> None:
     task |= {"guid": "G" * 200, "task_type": "t", "priority": 1, "state": "waiting", "attempts": 0}
     made = show.task({"task": {**task, "resources": [], "avoid": []}, "attempts": []})
     assert "".join(printed(made, 80)).count("G") == 200
+
+
+def told_task(attempts: Sequence[Mapping[str, object]], **said: object) -> list[str]:
+    """Return how a task with such attempts is described, 80 columns wide."""
+    task = dict.fromkeys(("suite", "worker", "received", "finished"))
+    task |= {"guid": "G", "task_type": "t", "priority": 1, "state": "completed", "attempts": len(attempts)}
+    times = dict.fromkeys(("dispatched", "started", "ended"), 12 * 3600.0)
+    rows = [{"number": n, "worker": "worker_1", **times, **each} for n, each in enumerate(attempts, 1)]
+    task |= {"resources": [], "avoid": [], **said}
+    return printed(show.task({"task": task, "attempts": rows}), 80)
+
+
+def test_what_workers_said() -> None:
+    """Of the task its result, and of each attempt what its worker said of it, however long."""
+    why = "3 of 40 checks failed: " + " ".join(f"check-{number}" for number in range(40))
+    first = {"end": "environment", "result": "error", "message": "no \x1b[2J disk", "details": {"a": 1}}
+    second = {"end": "completed", "result": "failed", "message": why}
+    lines = told_task([first, {"end": "stalled"}, second], result="failed", message=why)
+    assert all(len(line) <= 80 for line in lines)
+    assert ["result", "failed"] in [line.split() for line in lines]
+    said = lines[lines.index("", lines.index("") + 1) + 1 :]
+    assert said[0].split() == ["attempt", "1", "error", "no", "\\x1b[2J", "disk"]
+    assert said[1].split()[:6] == ["attempt", "3", "failed", "3", "of", "40"]
+    assert " ".join(" ".join(said).split()).endswith(why)
+
+
+def test_progress() -> None:
+    """What the worker said last of how far it is, while the attempt is under way."""
+    lines = told_task([{"end": None, "result": None, "message": None}], state="working", progress="1 of 3")
+    assert ["progress", "1", "of", "3"] in [line.split() for line in lines]
+    assert lines[-1].split()[-2:] == ["under", "way"]
+
+
+def test_workers_that_said_nothing() -> None:
+    """A result that nobody gave is no line of its own."""
+    lines = told_task([{"end": "completed", "result": "unknown", "message": None}], result="unknown")
+    assert lines[-1].split()[-1] == "completed"
 
 
 def test_times_of_a_day() -> None:

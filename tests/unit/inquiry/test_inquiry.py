@@ -193,6 +193,13 @@ def test_a_task_in_history() -> None:
     assert (told.result, told.message) == ("failed", "no")
 
 
+def test_progress_is_shown_with_the_task() -> None:
+    """As long as its attempt is under way: what the worker said last."""
+    grid = Grid().say("w", "idle").submit("A").say("w", "working", "A", progress="1 of 3")
+    [task] = inquiry.find_tasks(grid.core, inquiry.TaskFilter()).tasks
+    assert task.progress == "1 of 3"
+
+
 # --- resources ---
 
 
