@@ -1,4 +1,4 @@
-"""The judge is not asleep: for each thing that must not be, a manager that lets it happen is found out."""
+"""The judge notices everything: for each forbidden thing, a manager with that fault is found out."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ from tests.simulation.world import Process
 Patch = Callable[[MonkeyPatch], None]
 
 SEEDS = range(40)
-"""Histories of which at least one has to show what is broken."""
+"""Histories of which at least one must show the fault."""
 
 
 SEED = 9
-"""For stories told here: with two managers, and three attempts for a task."""
+"""The seed of the stories in this module: two managers, and three attempts for a task."""
 
 
 def nothing(*args: Any, **kwargs: Any) -> None:
@@ -80,20 +80,20 @@ async def later_nothing(*args: Any, **kwargs: Any) -> None:
 
 
 def without(place: type, name: str) -> Patch:
-    """Return a patch that takes a method's work away."""
+    """Return a patch that makes a method do nothing."""
     return lambda patch: patch.setattr(place, name, nothing)
 
 
 def without_async(place: type, name: str) -> Patch:
-    """The same, of a coroutine function."""
+    """Return the same for a coroutine function."""
     return lambda patch: patch.setattr(place, name, later_nothing)
 
 
-# --- what is broken ---
+# --- planted faults ---
 
 
 def lose_etcd_by_a_refusal(patch: MonkeyPatch) -> None:
-    """What Etcd refuses to do for one reservation counts as its loss."""
+    """Etcd's refusal of one reservation counts as the loss of Etcd."""
     reserve = FakeReservations._reserve
 
     def broken(self: FakeReservations, reservation: Reservation) -> Outcome:
@@ -117,28 +117,28 @@ def lose_messages(patch: MonkeyPatch) -> None:
 
 
 def ignore_limits(patch: MonkeyPatch) -> None:
-    """There is always room."""
+    """Every resource always has references left."""
     patch.setattr(plan, "_fits", lambda *args: True)
     patch.setattr(Pool, "_free", lambda *args: True)
 
 
 def believe_counts(patch: MonkeyPatch) -> None:
-    """What the manager knows of its own references counts for nothing beside ref_count."""
+    """The manager trusts ref_count more than what it knows of its own references."""
     patch.setattr(Resource, "with_own", lambda self, own: self)
 
 
 def open_at_once(patch: MonkeyPatch) -> None:
-    """A window counts as soon as it can be read, though it is being written."""
+    """A window counts as soon as it can be read, even while it is being written."""
     patch.setattr(Changing, "strictest", lambda self, resource: resource)
 
 
 def leave_windows_out(patch: MonkeyPatch) -> None:
-    """Windows change nothing."""
+    """Windows have no effect."""
     patch.setattr(Resource, "_limit_at", lambda self, local: self.limit)
 
 
 def grant_nothing(patch: MonkeyPatch) -> None:
-    """Etcd is said to have reserved what it has not."""
+    """Etcd is said to have reserved what it has not reserved."""
     patch.setattr(
         FakeReservations,
         "_reserve",
@@ -147,24 +147,24 @@ def grant_nothing(patch: MonkeyPatch) -> None:
 
 
 def hold_for_ever(patch: MonkeyPatch) -> None:
-    """A manager thinks that it leads as long as it lives."""
+    """A manager believes that it is active as long as it lives."""
     patch.setattr(Lease, "holds", property(lambda self: True))
     patch.setattr(Lease, "end", nothing)
 
 
 def crown_everybody(patch: MonkeyPatch) -> None:
-    """The lock keeps nobody out."""
+    """The lock excludes nobody."""
     patch.setattr(FakeDatabase, "blocker", lambda self, name: None)
 
 
 def mean_what_is_live(patch: MonkeyPatch) -> None:
-    """Whatever a worker says is about its latest task, and it gets that too early."""
+    """Whatever a worker says is related to its latest task, which it gets too early."""
     patch.setattr(Worker, "unsettled", False)
     patch.setattr(Reports, "_meant", lambda self, worker, word, guid: worker.live)
 
 
 def believe_idle(patch: MonkeyPatch) -> None:
-    """What was taken from a worker is forgotten at once."""
+    """An attempt that was taken from a worker is forgotten at once."""
     end = Attempts._end
     patch.setattr(Attempts, "_end", lambda self, *args, unresolved: end(self, *args, unresolved=False))
 
@@ -182,7 +182,7 @@ def rewrite_history(patch: MonkeyPatch) -> None:
 
 
 def publish_twice(patch: MonkeyPatch) -> None:
-    """A dispatch goes out twice."""
+    """A dispatch is published twice."""
     dispatch = SimPublisher.dispatch
 
     async def twice(self: SimPublisher, address: str, message: Message, why: Any) -> Any:
@@ -193,7 +193,7 @@ def publish_twice(patch: MonkeyPatch) -> None:
 
 
 def spoil_bodies(patch: MonkeyPatch) -> None:
-    """A worker does not get what was sent."""
+    """A worker gets another message than was sent."""
     dispatch = SimPublisher.dispatch
     patch.setattr(
         SimPublisher,
@@ -205,18 +205,18 @@ def spoil_bodies(patch: MonkeyPatch) -> None:
 
 
 def never_free(patch: MonkeyPatch) -> None:
-    """A worker that says it is free is not listened to."""
+    """Workers that say they are free are ignored."""
     for word in (Word.READY, Word.IDLE):
         patch.setitem(UNHELD, word, nothing)
 
 
 def stop_for_pause(patch: MonkeyPatch) -> None:
-    """A suite that is paused is stopped."""
+    """A suite is stopped when it should be paused."""
     patch.setattr(Intake, "_pause", Intake._stop)
 
 
 def type_by_type(patch: MonkeyPatch) -> None:
-    """One type after the other, whatever waits at a resource that they share."""
+    """Types are served one after the other, although tasks of all types wait at a shared resource."""
     across, asleep = WaitList.across, SleepingLists._rank
 
     def first(wait_list: WaitList, rank: Any) -> Any:
@@ -229,12 +229,12 @@ def type_by_type(patch: MonkeyPatch) -> None:
 
 
 def count_no_turns(patch: MonkeyPatch) -> None:
-    """Among equals the oldest is first, of whatever suite."""
+    """Among equals the oldest task is first, whatever its suite."""
     patch.setattr(Rotation, "served", nothing)
 
 
 def stop_again(patch: MonkeyPatch) -> None:
-    """A stop that is delivered again is taken for a new one."""
+    """A redelivered stop is taken for a new one."""
     command = Stops.command
     patch.setattr(
         Stops, "command", lambda self, *args, redelivered: command(self, *args, redelivered=False)
@@ -242,7 +242,7 @@ def stop_again(patch: MonkeyPatch) -> None:
 
 
 def pretend_sent(patch: MonkeyPatch) -> None:
-    """What should be kept in a queue is not."""
+    """Messages that should be put into a queue are not sent."""
 
     async def there(*args: Any) -> Copy:
         return Copy.THERE
@@ -251,7 +251,7 @@ def pretend_sent(patch: MonkeyPatch) -> None:
 
 
 def send_copies_twice(patch: MonkeyPatch) -> None:
-    """A dead task's copy is sent again though it is there."""
+    """A dead task's copy is sent again although it is there."""
     put = DeadCopies._put
 
     async def twice(self: DeadCopies, effect: DeadLetter) -> Copy | None:
@@ -262,7 +262,7 @@ def send_copies_twice(patch: MonkeyPatch) -> None:
 
 
 def die_early(patch: MonkeyPatch) -> None:
-    """A task is given up after its first attempt."""
+    """A task is dead after its first attempt."""
     take_back = Attempts.take_back
 
     def taken(self: Attempts, attempt: Any, *args: Any, **kwargs: Any) -> None:
@@ -274,12 +274,12 @@ def die_early(patch: MonkeyPatch) -> None:
 
 
 def say_it_once(patch: MonkeyPatch) -> None:
-    """What lasts is not told again."""
+    """A lasting outage is reported only once."""
     patch.setattr(Outages, "remind", nothing)
 
 
 def hear_nothing_and_say_nothing(patch: MonkeyPatch) -> None:
-    """That no probe comes back is nobody's business."""
+    """Nobody reports that no probe comes back."""
     patch.setattr(LivenessCheck, "look", nothing)
 
 
@@ -297,7 +297,7 @@ def release_twice(patch: MonkeyPatch) -> None:
 
 
 def go_by_the_wall(patch: MonkeyPatch) -> None:
-    """Limits go by the wall clock."""
+    """Time limits depend on the wall clock."""
     read = Process.clocks
 
     def clocks(self: Process) -> Moment:
@@ -308,18 +308,18 @@ def go_by_the_wall(patch: MonkeyPatch) -> None:
 
 
 def trust_the_wall(patch: MonkeyPatch) -> None:
-    """What is old is told by the wall clock."""
+    """The wall clock decides what is old enough to be removed."""
     patch.setattr(Calendar, "today", lambda self, now: now.wall)
 
 
 def forget_the_calendar(patch: MonkeyPatch) -> None:
-    """A leader begins with the wall clock that it finds."""
+    """A new leadership starts its calendar with the wall clock."""
     begin = Calendar.__init__
     patch.setattr(Calendar, "__init__", lambda self, written, now: begin(self, None, now))
 
 
 def believe_old_goodbyes(patch: MonkeyPatch) -> None:
-    """A goodbye that is told again is taken for a new one."""
+    """A redelivered goodbye is taken for a new one."""
     offline = Departures.offline
     patch.setattr(
         Departures, "offline", lambda self, name, now, *, again: offline(self, name, now, again=False)
@@ -327,13 +327,13 @@ def believe_old_goodbyes(patch: MonkeyPatch) -> None:
 
 
 def pay_no_debts(patch: MonkeyPatch) -> None:
-    """Who runs without its references never gets them, and others do."""
+    """An attempt that lacks references never gets them, and others do."""
     patch.setattr(Planner, "pay_debts", nothing)
     patch.setattr(Pool, "owe", nothing)
 
 
 def keep_what_is_in_doubt(patch: MonkeyPatch) -> None:
-    """Messages that are told again by workers are not acknowledged."""
+    """Redelivered messages of workers are not acknowledged."""
     deliver = Reception._deliver
 
     def delivered(self: Reception, turn: Turn, delivery: Delivery, parsed: Any, *more: Any) -> None:
@@ -345,27 +345,27 @@ def keep_what_is_in_doubt(patch: MonkeyPatch) -> None:
 
 
 def forget_copies(monkeypatch: MonkeyPatch) -> None:
-    """Take a message that is delivered again for another one."""
+    """Take a redelivered message for another one."""
     monkeypatch.setattr(Unacknowledged, "adopts", lambda self, delivery: False)
 
 
 def idle_resources(patch: MonkeyPatch) -> None:
-    """Who waits for a resource is not told when it is given back."""
+    """Tasks that wait for a resource are not woken when it is given back."""
     patch.setattr(Front, "wake", nothing)
 
 
 def lose_etcd_by_operations(patch: MonkeyPatch) -> None:
-    """A reservation is sent to Etcd in one transaction, however many operations that has."""
+    """A reservation is sent to Etcd in one transaction, however many operations it has."""
     lose_etcd_where(patch, lambda etcd, names: 4 * len(names) > etcd.operations)
 
 
 def lose_etcd_by_bytes(patch: MonkeyPatch) -> None:
-    """A reservation is sent to Etcd in one transaction, however many bytes that has."""
+    """A reservation is sent to Etcd in one transaction, however many bytes it has."""
     lose_etcd_where(patch, lambda etcd, names: sum(map(etcd.least_size, names)) > etcd.size)
 
 
 def lose_etcd_where(patch: MonkeyPatch, large: Callable[[FakeEtcd, Sequence[str]], bool]) -> None:
-    """What is too large for one transaction counts as the loss of Etcd."""
+    """A transaction that is too large counts as the loss of Etcd."""
     reserve = FakeReservations._reserve
 
     def broken(self: FakeReservations, reservation: Reservation) -> Outcome:
@@ -378,7 +378,7 @@ def lose_etcd_where(patch: MonkeyPatch, large: Callable[[FakeEtcd, Sequence[str]
 
 
 def acknowledge_at_once(patch: MonkeyPatch) -> None:
-    """A message is acknowledged before what it asks for is done."""
+    """A message is acknowledged before its request is carried out."""
 
     @contextmanager
     def hold(self: Unacknowledged, delivery: Delivery) -> Iterator[None]:
@@ -404,7 +404,7 @@ def replace_by_what_is_refused(patch: MonkeyPatch) -> None:
 
 
 def risk_messages(patch: MonkeyPatch) -> None:
-    """Messages are taken though nothing can be written, and none that went back too often is replaced."""
+    """Messages are taken in although nothing can be written, and none that is at risk is replaced."""
     blocker = FakeDatabase.blocker
 
     def blind(self: FakeDatabase, name: str) -> str | None:
@@ -418,12 +418,12 @@ def risk_messages(patch: MonkeyPatch) -> None:
 
 
 def make_no_queue(patch: MonkeyPatch) -> None:
-    """A queue of ours that is gone is not made anew."""
+    """A deleted queue of the manager is not created again."""
     patch.setattr(SimPublisher, "declare", later_nothing)
 
 
 def give_up_what_is_refused(patch: MonkeyPatch) -> None:
-    """What a queue of ours refuses is done with."""
+    """A message that a queue of the manager refuses is given up."""
     send = SimPublisher.send
 
     async def once(self: SimPublisher, *args: Any) -> Delivered:
@@ -434,7 +434,7 @@ def give_up_what_is_refused(patch: MonkeyPatch) -> None:
 
 
 def take_a_refusal_for_a_confirm(patch: MonkeyPatch) -> None:
-    """What a worker's queue refuses counts as sent."""
+    """A dispatch that a worker's queue refuses counts as sent."""
 
     def told(attempt: int, outcome: Delivered, reason: str) -> events.Event:
         refused = outcome is Delivered.NACKED
@@ -444,7 +444,7 @@ def take_a_refusal_for_a_confirm(patch: MonkeyPatch) -> None:
 
 
 def read_no_pages(patch: MonkeyPatch) -> None:
-    """What follows in a lane is not found in the database."""
+    """The following tasks of a lane are not found in the database."""
 
     async def nothing_follows(self: FakeLeadership, stretches: Sequence[Stretch]) -> list[list[TaskRow]]:
         return [[] for _ in stretches]
@@ -454,11 +454,11 @@ def read_no_pages(patch: MonkeyPatch) -> None:
 
 @dataclass(frozen=True)
 class Mutation:
-    """A manager that is broken, and what is to be said of it.
+    """A manager with a planted fault, and the violation that must be reported.
 
     Attributes:
-        stories: in one of which it shows; seeds' own where there are none.
-        seed: for these stories.
+        stories: at least one of these must show it; if empty, one of the seeds' own stories.
+        seed: the seed for these stories.
     """
 
     patch: Patch
@@ -702,7 +702,7 @@ MUTATIONS = {
 
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_what_is_broken_is_seen(name: str, monkeypatch: MonkeyPatch) -> None:
-    """Somewhere in the first histories it shows."""
+    """At least one of the first histories shows the fault."""
     mutation = MUTATIONS[name]
     mutation.patch(monkeypatch)
     stories = [(mutation.seed, list(story)) for story in mutation.stories]
@@ -714,7 +714,7 @@ def test_what_is_broken_is_seen(name: str, monkeypatch: MonkeyPatch) -> None:
 
 
 def test_what_is_whole_is_not_blamed() -> None:
-    """The stories of these tests end well where nothing is broken."""
+    """The stories of these tests end well without a planted fault."""
     assert play(README, list(TOLD_AGAIN)).violations == play(HASTY, list(REGAINED)).violations == ()
     for story in (
         SHARED,
@@ -758,7 +758,7 @@ def test_what_is_whole_is_not_blamed() -> None:
 
 
 def count_the_dead_each_turn(patch: MonkeyPatch) -> None:
-    """All that are dead are read in each turn."""
+    """Each turn reads all dead tasks."""
     end = Engine._end_turn
 
     async def ended(self: Engine, turn: Turn) -> None:
@@ -769,7 +769,7 @@ def count_the_dead_each_turn(patch: MonkeyPatch) -> None:
 
 
 def look_at_all_that_waits(patch: MonkeyPatch) -> None:
-    """Each turn goes through the backlog."""
+    """Each turn goes through the whole backlog."""
     plan = Core.plan
 
     def planned(self: Core, now: Moment) -> None:
@@ -780,7 +780,7 @@ def look_at_all_that_waits(patch: MonkeyPatch) -> None:
 
 
 def look_at_all_that_is_over(patch: MonkeyPatch) -> None:
-    """Each turn goes through what has ended in this leadership."""
+    """Each turn goes through everything that has ended in this leadership."""
     committed, plan, ended = Core.committed, Core.plan, dict[Core, list[int]]()
 
     def kept(self: Core, changes: Changes) -> None:
@@ -797,7 +797,7 @@ def look_at_all_that_is_over(patch: MonkeyPatch) -> None:
 
 
 def read_everything_each_turn(patch: MonkeyPatch) -> None:
-    """The rows are read anew in each turn."""
+    """Each turn reads all rows again."""
     end = Engine._end_turn
 
     async def ended(self: Engine, turn: Turn) -> None:
@@ -809,7 +809,7 @@ def read_everything_each_turn(patch: MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("kind", effort.KINDS)
 def test_no_turn_grows(kind: str) -> None:
-    """With history, with what waits, in memory or not, or with what is over."""
+    """The cost of a turn depends neither on history, nor on the backlog, nor on what has ended."""
     assert effort.growth(kind) == []
 
 
@@ -823,7 +823,7 @@ def test_no_turn_grows(kind: str) -> None:
     ],
 )
 def test_a_turn_that_grows_is_seen(kind: str, broken: Patch, said: str, monkeypatch: MonkeyPatch) -> None:
-    """By the lines of code that it takes, or by the rows that it reads."""
+    """A growing cost shows in the lines of code that run, or in the rows that are read."""
     broken(monkeypatch)
     assert any(grown.startswith(said) for grown in effort.growth(kind))
 
@@ -835,7 +835,7 @@ def test_a_foreign_leak_is_seen() -> None:
 
 @pytest.mark.parametrize("name", ["observer", "judge", "silence"])
 def test_the_judge_shares_no_code(name: str) -> None:
-    """What judges the core imports nothing of it, but for type checking."""
+    """What judges the core imports nothing from it, except for type checking."""
     module = ast.parse(Path(__file__).with_name(f"{name}.py").read_text())
     imported = [node.module or "" for node in module.body if isinstance(node, ast.ImportFrom)]
     assert not [name for name in imported if name.startswith("tefmanager")]

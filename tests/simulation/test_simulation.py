@@ -1,4 +1,4 @@
-"""The promise, tried in many histories: nothing is lost, nothing is held for ever, no limit is passed."""
+"""The manager's promise in many histories: nothing is lost or held for ever, no limit is exceeded."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ONCE_BAD = {
     2211: "a manager that was cut off went on with its lease when its session had been ended",
 }
 
-# The same, from the time in which stories had fewer kinds of faults.
+# The same, from a time when stories had fewer kinds of faults.
 ONCE_BAD_PLAIN = {
     38: "a claim and the turn of a suite waited for each other",
     816: "a message that was never sent was taken for done",
@@ -49,23 +49,23 @@ ONCE_BAD_PLAIN = {
 
 @pytest.mark.parametrize("seed", [*ONCE_BAD, *kept()])
 def test_what_once_went_wrong(seed: int) -> None:
-    """A history that ended badly once stays a test."""
+    """A history that once ended badly stays a test."""
     assert not play(seed).violations, describe(seed)
 
 
 @pytest.mark.parametrize("seed", ONCE_BAD_PLAIN)
 def test_what_once_went_wrong_in_plain_stories(seed: int) -> None:
-    """The same, of the older stories."""
+    """The same for the older stories."""
     assert play(seed, draw(seed, more=0)).violations == ()
 
 
 def test_same_seed_same_history() -> None:
-    """A seed decides everything, so that what was found can be found again."""
+    """The seed decides everything, so a failure can be reproduced."""
     assert play(3) == play(3)
 
 
 def test_blocked_broker_counts_against_nobody() -> None:
-    """While nobody can be heard no time limit ends: what was finished meanwhile is told at last."""
+    """No time limit ends while nobody can be heard: tasks finished meanwhile are reported in the end."""
     tasks = [Step(1.0, "submit", (f"t{number}", "x", 1.0, (), None, 20.0)) for number in range(3)]
     story = [*tasks, Step(5.0, "broker_blocked", (200.0,))]
     played = play(1, story, managers=1, duration=250.0, mending=300.0)
@@ -76,7 +76,7 @@ def test_blocked_broker_counts_against_nobody() -> None:
 
 @pytest.mark.parametrize("number", [0, 4], ids=["ruby", "readme"])
 def test_killed_worker(number: int) -> None:
-    """Its task goes on within half a minute where another worker is idle."""
+    """Its task continues within half a minute if another worker is idle."""
     begun = [Step(1.0, "submit", (f"t{each}", "x", 1.0, (), None, 48.0)) for each in range(3)]
     more = [Step(5.0, "new_free_worker", ("x",)), Step(20.0, "kill_worker", (number, 1000.0))]
     played = play(1, [*begun, *more], managers=1, duration=90.0, mending=300.0)
@@ -88,7 +88,7 @@ def test_killed_worker(number: int) -> None:
 @pytest.mark.parametrize("number", [0, 4], ids=["ruby", "readme"])
 @pytest.mark.parametrize("what", ["worker_reconnects", "worker_fetches"])
 def test_living_worker_that_does_not_consume(number: int, what: str) -> None:
-    """One that connects again, or that takes one message at a time, keeps its task."""
+    """A worker that reconnects, or that takes one message at a time, keeps its task."""
     tasks = [Step(1.0, "submit", (f"t{each}", "x", 1.0, (), None, 50.0)) for each in range(3)]
     odd = [Step(9.0, what, (number, 12.0)) if what == "worker_reconnects" else Step(0.5, what, (number,))]
     free = [Step(5.0, "new_free_worker", ("x",))]
@@ -108,22 +108,22 @@ SHORT = [
     Step(1.0, "worker_leaves", (5, 3.0)),
     Step(1.0, "foreign_take", ("db", 1.0)),
 ]
-"""A bit of everything, in a few seconds."""
+"""A short story with a bit of everything."""
 
 
 def brief(*more: Step, seed: int = 1, managers: int = 1) -> Play:
-    """Play the short story with something added. The seed tells which of two managers it happens to."""
+    """Play the short story with additional steps. The seed decides which of two managers they affect."""
     return play(seed, [*SHORT, *more], managers=managers, duration=10.0, mending=150.0)
 
 
 STEPS = play(1, SHORT, managers=1, duration=10.0, mending=0.0).steps
-"""How many one manager takes in it."""
+"""How many steps one manager takes in it."""
 
 
 @pytest.mark.parametrize("part", range(4))
 @pytest.mark.parametrize("managers", [1, 2])
 def test_killed_at_every_step(part: int, managers: int) -> None:
-    """Whatever a manager has said or heard last, what it leaves behind is put in order by the next."""
+    """Whatever a manager has last sent or received, the next one cleans up after it."""
     for steps in range(1 + part, STEPS, 4):
         kill = Step(0.0, "kill_at_step", (steps, 1.0))
         for seed in (steps, steps + 1000)[:managers]:
@@ -139,7 +139,7 @@ QUIET = [
 
 @pytest.mark.parametrize("part", range(2))
 def test_a_restart_amid_a_dispatch(part: int) -> None:
-    """A task that RabbitMQ has goes to nobody else, one that it has not is sent again; both count once."""
+    """A task that RabbitMQ has goes to nobody else, any other is sent again; both count once."""
     last = play(1, QUIET, managers=1, duration=5.0, mending=0.0).steps
     for steps in range(1 + part, last, 2):
         grid = Grid(1, managers=1)
@@ -154,7 +154,7 @@ def test_a_restart_amid_a_dispatch(part: int) -> None:
 @pytest.mark.parametrize("fault", ["freeze_at_step", "cut_off_at_step"])
 @pytest.mark.parametrize("part", range(4))
 def test_out_of_the_world_at_every_step(part: int, fault: str) -> None:
-    """Wherever a manager is when it freezes, or loses its network, it does no harm to the next."""
+    """At whichever step a manager freezes or loses its network, it does not harm the next one."""
     for steps in range(1 + part, STEPS, 4):
         for seed in (steps, steps + 1000):
             out = Step(0.0, fault, (steps, 14.0))
@@ -164,13 +164,13 @@ def test_out_of_the_world_at_every_step(part: int, fault: str) -> None:
 @pytest.mark.parametrize("fate", ["UNHEARD", "UNANSWERED"])
 @pytest.mark.parametrize("part", range(4))
 def test_every_request_unanswered(part: int, fate: str) -> None:
-    """Whichever request is lost, or its answer, is settled by looking and not by guessing."""
+    """If a request or its answer is lost, the manager finds out what happened instead of guessing."""
     for steps in range(1 + part, STEPS, 4):
         assert brief(Step(0.0, "disturb_at_step", (steps, fate))).violations == (), steps
 
 
 def test_bad_seeds_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each once, below what the file says already."""
+    """Each seed is added once, below what the file contains already."""
     monkeypatch.setattr("tests.simulation.play.KEPT", tmp_path / "kept.txt")
     (tmp_path / "kept.txt").write_text("# why\n7\n")
     keep([9, 7])
