@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 import click
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress
 
 from tefmanager.ctl.broker import Broker
-from tefmanager.ctl.console import Session
+from tefmanager.ctl.console import Seconds, Session
 from tefmanager.ctl.errors import CtlError, Exit
-from tefmanager.ctl.tables import cell, safe
+from tefmanager.ctl.junit import report
+from tefmanager.ctl.tables import safe
+from tefmanager.ctl.waiting import AT_ONCE, UNFINISHED, Ended, Interrupted, look_up, wait_for
 from tefmanager.protocol.messages import Invalid, TaskMessage, parse
 
-_AT_ONCE = 500
-"""How many tasks are sent before waiting for answers, or are asked for together."""
-
-_PAUSE = 1.0
-"""Seconds between two checks of tasks that are waited for."""
-
-_FINISHED = ("completed", "stopped", "dead")
+_INTERRUPTED = 130
+"""The exit status of a program that Ctrl-C has ended, as shells have it."""
 
 
 def read_tasks(name: str, text: bytes, limit: int) -> list[tuple[str, bytes]]:
@@ -72,10 +66,21 @@ def _checked(name: str, number: int, task: object, limit: int) -> tuple[str, byt
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.File("rb"))
 @click.option(
-    "--wait", is_flag=True, help="Wait until all are finished. Exit status 1 if not all completed."
+    "--wait",
+    is_flag=True,
+    help="Wait until all are finished. Exit status 1 if one failed, or was not completed.",
+)
+@click.option("--wait-limit", type=Seconds(), metavar="SECONDS", help="Wait no longer than this.")
+@click.option(
+    "--junit",
+    type=click.Path(dir_okay=False, writable=True),
+    metavar="FILE",
+    help="Wait, and write a JUnit report of the tasks to FILE.",
 )
 @click.pass_obj
-def submit(session: Session, files: Sequence[BinaryIO], wait: bool) -> None:
+def submit(
+    session: Session, files: Sequence[BinaryIO], wait: bool, wait_limit: float | None, junit: str | None
+) -> None:
     """Submit the tasks in FILES (- is standard input).
 
     A file has one JSON object, a list of objects, or one object on each line. Tasks that can't run at the
@@ -84,16 +89,44 @@ def submit(session: Session, files: Sequence[BinaryIO], wait: bool) -> None:
     \b
     Examples:
       tefctl submit suite.json --wait
+      tefctl submit suite.json --wait-limit 3600 --junit report.xml
       generate-tasks | tefctl submit -
     """
     limit = session.config().message_limit
     tasks = [task for file in files for task in read_tasks(file.name, file.read(), limit)]
     with session.broker() as broker:
         taken, refused = send_tasks(broker, tasks)
-    outcomes = _wait(session, taken) if wait else {}
-    _report(session, len(tasks), refused, outcomes)
-    if refused or any(outcome != "completed" for outcome in outcomes.values()):
+    waits = wait or wait_limit is not None or junit is not None
+    ended, interrupted = _await(session, taken, wait_limit) if waits else ([], False)
+    if junit is not None:
+        _write(junit, ended)
+    _report(session, len(tasks), refused, ended)
+    if interrupted:
+        raise SystemExit(_INTERRUPTED)
+    if refused or any(task.bad for task in ended):
         raise SystemExit(int(Exit.NO))
+
+
+def _await(session: Session, taken: Sequence[str], limit: float | None) -> tuple[list[Ended], bool]:
+    """Wait for tasks; return how each ended, and whether somebody pressed Ctrl-C."""
+    try:
+        return look_up(session, wait_for(session, taken, limit)), False
+    except Interrupted as interrupted:
+        finished = interrupted.finished
+        click.echo(
+            f"interrupted: {len(finished)} of {len(taken)} tasks are finished, the others go on;"
+            " `tefctl task GUID` shows one of them, and `tefctl stop-suite SUITE` removes those of a suite"
+            " that still wait",
+            err=True,
+        )
+        return look_up(session, {guid: finished.get(guid, UNFINISHED) for guid in taken}), True
+
+
+def _write(file: str, ended: Sequence[Ended]) -> None:
+    try:
+        report(ended).write(file, encoding="utf-8", xml_declaration=True)
+    except OSError as error:
+        raise CtlError(Exit.NO, f"--junit {file}: {error.strerror}") from None
 
 
 def send_tasks(
@@ -106,8 +139,8 @@ def send_tasks(
     taken: list[str] = []
     refused: list[tuple[str, str]] = []
     warned: Counter[str] = Counter()
-    for begin in range(0, len(tasks), _AT_ONCE):
-        batch = tasks[begin : begin + _AT_ONCE]
+    for begin in range(0, len(tasks), AT_ONCE):
+        batch = tasks[begin : begin + AT_ONCE]
         for (guid, _), answer in zip(batch, broker.send([body for _, body in batch]), strict=True):
             warned.update(answer.get("warnings", ()))
             if answer["response"] is True:
@@ -121,66 +154,33 @@ def send_tasks(
     return taken, refused
 
 
-def _wait(session: Session, wanted: Sequence[str]) -> dict[str, str]:
-    """Wait until all accepted tasks are finished; return their outcomes by guid.
-
-    If the manager or RabbitMQ goes away meanwhile, say so and wait for it: the tasks are safe.
-    """
-    outcomes: dict[str, str] = {}
-    told = ""
-    console = Console(stderr=True)
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("tasks", total=len(wanted))
-        while len(outcomes) < len(wanted):
-            try:
-                with session.broker() as broker:
-                    for found in _looks(broker, wanted, outcomes):
-                        outcomes.update(found)
-                        progress.update(bar, completed=len(outcomes))
-            except CtlError as error:
-                if error.status not in (Exit.BROKER, Exit.MANAGER):
-                    raise
-                if str(error) != told:
-                    console.print(cell(told := str(error)), soft_wrap=True)
-                time.sleep(_PAUSE)
-    return outcomes
-
-
-def _looks(broker: Broker, wanted: Sequence[str], outcomes: dict[str, str]) -> Iterator[dict[str, str]]:
-    """Query the tasks that have no outcome yet, again and again, until all have one."""
-    while left := [guid for guid in wanted if guid not in outcomes]:
-        yield _finished(broker, left)
-        if len(outcomes) < len(wanted):
-            time.sleep(_PAUSE)
-
-
-def _finished(broker: Broker, guids: Sequence[str]) -> dict[str, str]:
-    """Return the outcomes of finished tasks; for one that has left history, ``unknown``."""
-    found: dict[str, str] = {}
-    for begin in range(0, len(guids), _AT_ONCE):
-        batch = guids[begin : begin + _AT_ONCE]
-        states = {
-            task["guid"]: task["state"] for task in broker.ask("get_tasks", {"guids": batch})["tasks"]
-        }
-        for guid in batch:
-            state = states.get(guid, "unknown")
-            if state in (*_FINISHED, "unknown"):
-                found[guid] = state
-    return found
-
-
 def _report(
-    session: Session, sent: int, refused: Sequence[tuple[str, str]], outcomes: dict[str, str]
+    session: Session, sent: int, refused: Sequence[tuple[str, str]], ended: Sequence[Ended]
 ) -> None:
     if session.json:
-        told = {"taken": sent - len(refused), "refused": dict(refused), "outcomes": outcomes}
-        click.echo(json.dumps(told))
+        click.echo(json.dumps({"taken": sent - len(refused), "refused": dict(refused), **_told(ended)}))
         return
+    for task in ended:
+        if task.bad:
+            click.echo(f"{task.word}: {safe(task.guid)}{_why(task)}")
     click.echo(f"{sent - len(refused)} of {sent} tasks accepted")
-    if outcomes:
-        counts = Counter(outcomes.values())
-        click.echo(", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())))
+    if ended:
+        counts = Counter(task.word for task in ended)
+        click.echo(", ".join(f"{count} {word}" for word, count in sorted(counts.items())))
+
+
+def _told(ended: Sequence[Ended]) -> dict[str, dict[str, str | None]]:
+    return {
+        "outcomes": {task.guid: task.state for task in ended},
+        "results": {task.guid: task.result for task in ended},
+        "messages": {task.guid: task.message for task in ended if task.message is not None},
+    }
+
+
+def _why(task: Ended) -> str:
+    """Return the message of a task that is not well, and who had it."""
+    message = "" if task.message is None else f": {safe(task.message)}"
+    return message if task.worker is None else f"{message} ({safe(task.worker)})"
 
 
 COMMANDS = (submit,)

@@ -51,6 +51,10 @@ class PseudoTerminal:
     def end(self) -> int:
         """Press Ctrl-C, and return the program's exit status; further output is ignored."""
         os.write(self._file, b"\x03")
+        return self.wait()
+
+    def wait(self) -> int:
+        """Return the program's exit status when it has ended; further output is ignored."""
         end = time.monotonic() + PATIENCE
         while self._process.poll() is None:
             assert time.monotonic() < end, "it does not end"

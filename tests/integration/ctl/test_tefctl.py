@@ -9,7 +9,9 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 from typing import Any
+from xml.etree import ElementTree
 
 import pika
 import pytest
@@ -145,6 +147,64 @@ def test_submit_waits(services: Services, daemon: Daemon, tefctl: Tefctl, grid: 
             assert waiting.stdout is not None
             outcomes = json.loads(waiting.stdout.read())["outcomes"]
         assert outcomes == {received.guid: "dead" if status else "completed"}
+
+
+def test_submit_tells_how_tasks_went(tefctl: Tefctl, grid: Grid, tmp_path: Path) -> None:
+    """Its status is 0 only if all went well; what did not comes first, and JUnit's report has all."""
+    worker, file = RubyWorker(grid, fresh("type")), tmp_path / "report.xml"
+    worker.free()
+    suite, guids = fresh("suite"), [fresh("a"), fresh("b"), fresh("c"), fresh("d")]
+    tasks = [{"task_type": worker.worker_type, "guid": guid, "suite_guid": suite} for guid in guids]
+    ends: tuple[dict[str, object], ...] = (
+        {"result": "passed", "message": "40 checks"},
+        {"result": "failed", "message": "3 of 40 | \x1b[31m"},
+        {"result": "error", "message": "no disk"},
+    )
+
+    def work() -> None:
+        for said in ends:
+            received = worker.expect()
+            worker.begin(received)
+            worker.say("task_complete", task=received.guid, **said)
+            worker.free()
+        worker.begin(worker.expect())
+
+    thread = Thread(target=work)
+    thread.start()
+    text = "\n".join(map(json.dumps, tasks))
+    done = tefctl("submit", "-", "--wait-limit=15", f"--junit={file}", text=text, status=1)
+    thread.join(30)
+    assert done.stdout.splitlines() == [
+        f"failed: {guids[1]}: 3 of 40 | \\x1b[31m ({worker.name})",
+        f"error: {guids[2]}: no disk ({worker.name})",
+        f"unfinished: {guids[3]} ({worker.name})",
+        "4 of 4 tasks accepted",
+        "1 error, 1 failed, 1 passed, 1 unfinished",
+    ]
+    [written] = ElementTree.parse(file).getroot()
+    counts = {key: written.get(key) for key in ("name", "tests", "failures", "errors", "skipped")}
+    assert counts == {"name": suite, "tests": "4", "failures": "1", "errors": "2", "skipped": "0"}
+    found = told(
+        tefctl, "submit", "-", "--wait-limit=1", text=json.dumps({**tasks[0], "guid": fresh("e")}), status=1
+    )
+    assert list(found["outcomes"].values()) == ["unfinished"]
+
+
+def test_interrupted_waiting(services: Services, daemon: Daemon, api: str, tmp_path: Path) -> None:
+    """Ctrl-C ends the waiting with a status of its own; the report has what is known."""
+    task, report = tmp_path / "task.json", tmp_path / "report.xml"
+    task.write_text(json.dumps({"task_type": fresh("type"), "guid": fresh("guid")}))
+    line = command(f"--name-prefix={daemon.prefix}", "submit", str(task), f"--junit={report}")
+    terminal = PseudoTerminal(tmp_path, {**environment(services, api), "TERM": "xterm"}, *line)
+    try:
+        terminal.until("0/1")
+        terminal.type("\x03")
+        terminal.until("interrupted: 0 of 1 tasks are finished, the others go on")
+        terminal.until("1 unfinished")
+        assert terminal.wait() == 130
+    finally:
+        terminal.close()
+    assert [case.get("tests") for case in ElementTree.parse(report).getroot()] == ["1"]
 
 
 def test_waiting_outlasts_a_restart(
