@@ -55,6 +55,7 @@ def comparable(text: str) -> str:
     text = re.sub(r"tef:\w{16}@", "tef:PASSWORD@", text)
     text = re.sub(r"~\d{10}~", "~TIME~", text)
     text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "TIME", text)
+    text = re.sub(r"^(.*TASK_COMPLETED.*)\|[\d.]+$", r"\1|SECONDS", text, flags=re.MULTILINE)
     text = re.sub(r" +$", "", text, flags=re.MULTILINE)
     return re.sub(r"(127\.0\.0\.1:|PORT_DEV=)\d+", r"\1PORT", text)
 

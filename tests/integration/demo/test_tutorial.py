@@ -74,7 +74,7 @@ def test_worker_bears_a_long_test(reader: Reader) -> None:
     reader.follow(block(TUTORIAL, "worker", "console"))
     shown = "1 of 1 tasks accepted\n1 completed\n"
     reader.follow(Block("console", "", f"$ echo '{LONG}' | tefctl submit - --wait\n{shown}"))
-    reader.terminals["manager"].expect("info TASK_COMPLETED|greeter|long|my-worker|1")
+    reader.terminals["manager"].expect("info TASK_COMPLETED|greeter|long|my-worker|1|unknown|6.0")
     assert "WORKER_MISSING" not in reader.terminals["manager"].text
 
 
