@@ -21,7 +21,8 @@ class Bad(Exception):
     """A field is missing or invalid; the text says why."""
 
 
-_NULL = msgspec.Raw(b"null")
+NULL = msgspec.Raw(b"null")
+"""The value of a field that the message does not have; a null that it has is another object."""
 
 
 class Fields(msgspec.Struct):
@@ -31,27 +32,27 @@ class Fields(msgspec.Struct):
     memory. All other fields are skipped, so they stay opaque and cost little.
     """
 
-    type: msgspec.Raw = _NULL
-    guid: msgspec.Raw = _NULL
-    task_type: msgspec.Raw = _NULL
-    priority: msgspec.Raw = _NULL
-    resources: msgspec.Raw = _NULL
-    time_limit: msgspec.Raw = _NULL
-    suite_guid: msgspec.Raw = _NULL
-    name: msgspec.Raw = _NULL
-    worker_type: msgspec.Raw = _NULL
-    exchange_name: msgspec.Raw = _NULL
-    status: msgspec.Raw = _NULL
-    task: msgspec.Raw = _NULL
-    attempt: msgspec.Raw = _NULL
-    result: msgspec.Raw = _NULL
-    message: msgspec.Raw = _NULL
-    details: msgspec.Raw = _NULL
-    retry: msgspec.Raw = _NULL
-    progress: msgspec.Raw = _NULL
-    limits: msgspec.Raw = _NULL
-    data: msgspec.Raw = _NULL
-    probe: msgspec.Raw = _NULL
+    type: msgspec.Raw = NULL
+    guid: msgspec.Raw = NULL
+    task_type: msgspec.Raw = NULL
+    priority: msgspec.Raw = NULL
+    resources: msgspec.Raw = NULL
+    time_limit: msgspec.Raw = NULL
+    suite_guid: msgspec.Raw = NULL
+    name: msgspec.Raw = NULL
+    worker_type: msgspec.Raw = NULL
+    exchange_name: msgspec.Raw = NULL
+    status: msgspec.Raw = NULL
+    task: msgspec.Raw = NULL
+    attempt: msgspec.Raw = NULL
+    result: msgspec.Raw = NULL
+    message: msgspec.Raw = NULL
+    details: msgspec.Raw = NULL
+    retry: msgspec.Raw = NULL
+    progress: msgspec.Raw = NULL
+    limits: msgspec.Raw = NULL
+    data: msgspec.Raw = NULL
+    probe: msgspec.Raw = NULL
 
 
 _decode = msgspec.json.Decoder(Fields).decode
@@ -104,17 +105,31 @@ def is_missing(raw: msgspec.Raw) -> bool:
     return len(raw) <= len(b"null") and bytes(raw) in (b"null", b'""')
 
 
+INTEGER = re.compile(rb"0|-?[1-9][0-9]*")
+"""A whole number in JSON."""
+
+_MOST_DIGITS = 19
+"""Digits of a number that is kept as one: a bigint of the database has no more."""
+
+
+def whole_number_of(raw: msgspec.Raw) -> int | None:
+    """Return a whole number, or None if it is something else, or too large."""
+    if raw is NULL or len(raw) > _MOST_DIGITS or not INTEGER.fullmatch(bytes(raw)):
+        return None
+    return int(bytes(raw))
+
+
 _FLAGS = {b"true": True, b"false": False, b"null": False}
 
 
 def flag_of(raw: msgspec.Raw) -> bool | None:
     """Return a boolean, False if it is missing, or None if it is something else."""
-    return _FLAGS.get(bytes(memoryview(raw)[:6]))
+    return False if raw is NULL else _FLAGS.get(bytes(memoryview(raw)[:6]))
 
 
 def text_of(raw: msgspec.Raw, at_most: int) -> str | None:
     """Return the first characters of a string, without any NUL, or None if it is no string."""
-    if bytes(memoryview(raw)[:1]) != b'"':
+    if raw is NULL or bytes(memoryview(raw)[:1]) != b'"':
         return None
     return str(_decode_value(raw))[:at_most].replace("\0", "\ufffd")
 

@@ -19,6 +19,7 @@ from msgspec import Struct
 from tefmanager.protocol import catalogue
 from tefmanager.protocol.catalogue import LONGEST_FIELD, LoggedEvent, cut, quoting, readable
 from tefmanager.protocol.fields import (
+    INTEGER,
     LONGEST_LIST,
     LONGEST_NAME,
     LONGEST_VALUE,
@@ -33,6 +34,7 @@ from tefmanager.protocol.fields import (
     text_of,
     type_of,
     value_of,
+    whole_number_of,
 )
 from tefmanager.protocol.verdicts import NO_VERDICT, Verdict, read_verdict
 
@@ -146,13 +148,6 @@ Parsed: TypeAlias = (
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?", re.ASCII)
 """Matches in linear time, because each character can be matched in only one way."""
 
-_INTEGER = re.compile(rb"0|-?[1-9][0-9]*")
-"""A whole number in JSON."""
-
-_MOST_DIGITS = 19
-"""The most digits of an attempt's number."""
-
-
 Other = TypeVar("Other")
 """The content of message types that only the caller knows."""
 
@@ -227,7 +222,7 @@ def _guid(raw: msgspec.Raw, field: str) -> object:
     """Return a field's value that may be a guid; an integer becomes its decimal text."""
     check_length(raw, field, LONGEST_VALUE)
     text = bytes(raw)
-    return text.decode() if _INTEGER.fullmatch(text) else value_of(raw, field)
+    return text.decode() if INTEGER.fullmatch(text) else value_of(raw, field)
 
 
 def _name(value: object, field: str) -> str:
@@ -329,7 +324,7 @@ def _worker(fields: Fields, body: bytes) -> Parsed:
             status=_name(value_of(fields.status, "status"), "status"),
             worker_type=_optional_name(value_of(fields.worker_type, "worker_type"), "worker_type"),
             task=None if is_missing(fields.task) else _name(_guid(fields.task, "task"), "task"),
-            attempt=_attempt(fields.attempt),
+            attempt=whole_number_of(fields.attempt),
             verdict=verdict,
             progress=text_of(fields.progress, LONGEST_PROGRESS),
             limits=flag_of(fields.limits) is True,
@@ -337,12 +332,6 @@ def _worker(fields: Fields, body: bytes) -> Parsed:
         )
     except Bad as bad:
         return Invalid(catalogue.INVALID_FIELD(named, str(bad)))
-
-
-def _attempt(raw: msgspec.Raw) -> int | None:
-    """Return an attempt's number, or None if it can't be one."""
-    whole = len(raw) <= _MOST_DIGITS and _INTEGER.fullmatch(bytes(raw))
-    return int(bytes(raw)) if whole else None
 
 
 def guid_of(body: bytes) -> str | None:
