@@ -35,9 +35,9 @@ from benchmarks.grid import bodies
 from benchmarks.grid.spec import LoadSpec
 from benchmarks.grid.submitter import SUBMITTERS, Submitter
 from benchmarks.services.programs import told
+from tefmanager.amqp.amqp_protocol import AmqpProtocol
 from tefmanager.amqp.connection import connect
 from tefmanager.amqp.frames import Properties, ack_frames
-from tefmanager.amqp.protocol import AmqpProtocol
 from tefmanager.amqp.tls_context import client_tls
 from tefmanager.amqp.unasked import ChannelEvents
 from tefmanager.config.endpoints import AmqpEndpoint

@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.grid import bodies
 from benchmarks.grid.spec import LoadSpec
 from benchmarks.services.programs import told
-from tefmanager.amqp.protocol import AmqpProtocol
+from tefmanager.amqp.amqp_protocol import AmqpProtocol
 from tefmanager.amqp.unasked import ChannelEvents
 
 CHANNEL = 1

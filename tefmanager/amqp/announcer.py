@@ -9,11 +9,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from txamqp.client import ChannelClosed, Closed
 
+from tefmanager.amqp.amqp_protocol import AmqpProtocol
 from tefmanager.amqp.codec import short_text
 from tefmanager.amqp.declare import NOT_FOUND, declare_topic
 from tefmanager.amqp.delegate import why
 from tefmanager.amqp.frames import Properties, encode_properties, publish_frames, route
-from tefmanager.amqp.protocol import AmqpProtocol
 from tefmanager.amqp.unasked import ChannelEvents
 from tefmanager.interfaces.amqp import Message
 from tefmanager.support.backoff import Backoff

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tefmanager.amqp.protocol import MAX_CHANNELS
+from tefmanager.amqp.amqp_protocol import MAX_CHANNELS
 
 REFUSED = "number of channels opened"
 """Part of the broker's reason when it closes a connection because of one channel too many for the

@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from tefmanager.amqp.amqp_protocol import AmqpProtocol
 from tefmanager.amqp.codec import short_text
 from tefmanager.amqp.delegate import why
 from tefmanager.amqp.frames import (
@@ -24,7 +25,6 @@ from tefmanager.amqp.frames import (
     publish_frames,
     route,
 )
-from tefmanager.amqp.protocol import AmqpProtocol
 from tefmanager.amqp.unasked import ChannelEvents
 from tefmanager.interfaces.amqp import Delivered, Message, Tell, tell_nobody
 from tefmanager.support.backoff import Backoff

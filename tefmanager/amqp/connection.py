@@ -16,10 +16,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from txamqp.client import Closed
 
+from tefmanager.amqp.amqp_protocol import AmqpProtocol
 from tefmanager.amqp.budget import ChannelBudget
 from tefmanager.amqp.codec import TableError
 from tefmanager.amqp.delegate import why
-from tefmanager.amqp.protocol import AmqpProtocol
 from tefmanager.config.endpoints import AmqpEndpoint
 from tefmanager.config.secrets import Told
 from tefmanager.support.backoff import Backoff

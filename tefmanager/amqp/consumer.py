@@ -15,13 +15,13 @@ from txamqp.client import Closed
 from zope.interface import implementer
 
 from tefmanager.amqp.acks import AckTracker
+from tefmanager.amqp.amqp_protocol import AmqpProtocol
 from tefmanager.amqp.budget import ChannelBudget
 from tefmanager.amqp.codec import TableError, decode_table
 from tefmanager.amqp.connection import Link, OnState, Tls, ignore_state
 from tefmanager.amqp.declare import declare_queue
 from tefmanager.amqp.extras import Extras
 from tefmanager.amqp.frames import Properties, ack_frames
-from tefmanager.amqp.protocol import AmqpProtocol
 from tefmanager.amqp.tls_context import client_tls
 from tefmanager.amqp.topology import Topology
 from tefmanager.amqp.unasked import ChannelEvents

@@ -12,12 +12,12 @@ from twisted.internet.defer import Deferred, DeferredList, DeferredLock, Timeout
 from twisted.python.failure import Failure
 from txamqp.client import ChannelClosed, Closed
 
+from tefmanager.amqp.amqp_protocol import AmqpProtocol
 from tefmanager.amqp.codec import TableError, decode_table
 from tefmanager.amqp.declare import NOT_FOUND
 from tefmanager.amqp.delegate import why
 from tefmanager.amqp.frames import Properties, ack_frames
 from tefmanager.amqp.lookups import detached
-from tefmanager.amqp.protocol import AmqpProtocol
 from tefmanager.amqp.unasked import ChannelEvents, NoChannel
 from tefmanager.interfaces.amqp import Delivered, Lying, Message, Take, Tell
 

@@ -8,10 +8,10 @@ from typing import Any
 from twisted.internet.defer import TimeoutError
 from twisted.logger import Logger
 
+from tefmanager.amqp.amqp_protocol import AmqpProtocol
 from tefmanager.amqp.budget import ChannelBudget
 from tefmanager.amqp.confirms import ConfirmChannel
 from tefmanager.amqp.connection import Link, LinkState, Tls
-from tefmanager.amqp.protocol import AmqpProtocol
 from tefmanager.config.endpoints import AmqpEndpoint
 from tefmanager.interfaces.amqp import Delivered, Message, Tell
 from tefmanager.support.lease import Lease

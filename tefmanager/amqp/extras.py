@@ -11,10 +11,10 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from txamqp.client import Closed
 
+from tefmanager.amqp.amqp_protocol import AmqpProtocol
 from tefmanager.amqp.declare import need_binding, need_queue, need_topic
 from tefmanager.amqp.delegate import why
 from tefmanager.amqp.lookups import Lookups, detached
-from tefmanager.amqp.protocol import AmqpProtocol
 from tefmanager.amqp.topology import Topology
 from tefmanager.support.backoff import OPTIONAL, Backoff
 

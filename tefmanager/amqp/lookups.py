@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from txamqp.client import Closed
 
-from tefmanager.amqp.protocol import AmqpProtocol
+from tefmanager.amqp.amqp_protocol import AmqpProtocol
 from tefmanager.amqp.unasked import ChannelEvents, NoChannel
 
 T = TypeVar("T")

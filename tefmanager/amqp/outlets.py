@@ -7,9 +7,9 @@ from enum import IntEnum
 from math import inf
 
 from tefmanager.amqp.address_kinds import AddressKind
+from tefmanager.amqp.amqp_protocol import AmqpProtocol
 from tefmanager.amqp.confirms import ConfirmChannel, largest_of
 from tefmanager.amqp.connection import LinkState, OnState
-from tefmanager.amqp.protocol import AmqpProtocol
 from tefmanager.support.lease import Lease
 
 LARGE = 64 * 1024

@@ -14,6 +14,7 @@ from txamqp.client import ChannelClosed, Closed
 from zope.interface import implementer
 
 from tefmanager.amqp.address_kinds import AddressKind, AddressKinds
+from tefmanager.amqp.amqp_protocol import AmqpProtocol
 from tefmanager.amqp.announcer import Announcer
 from tefmanager.amqp.budget import ChannelBudget
 from tefmanager.amqp.codec import MAX_SHORT_TEXT
@@ -26,7 +27,6 @@ from tefmanager.amqp.frames import DIRECT_REPLY
 from tefmanager.amqp.listeners import audience
 from tefmanager.amqp.lookups import Lookups, Question
 from tefmanager.amqp.outlets import Outlets, Role
-from tefmanager.amqp.protocol import AmqpProtocol
 from tefmanager.amqp.tls_context import client_tls
 from tefmanager.amqp.unasked import NoChannel
 from tefmanager.config.endpoints import AmqpEndpoint

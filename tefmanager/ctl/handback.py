@@ -12,8 +12,8 @@ from tefmanager.config.config import Config
 from tefmanager.core.model.endings import Finish, Outcome
 from tefmanager.core.model.values import Changes, TaskRow, TaskState
 from tefmanager.ctl.broker import Broker
+from tefmanager.ctl.coroutines import finished
 from tefmanager.ctl.errors import CtlError, Exit
-from tefmanager.ctl.running import finished
 from tefmanager.interfaces.store import ILeadership, SchemaTooNew, StoreLost
 from tefmanager.store import Store, lock_name_for, table_prefix_for
 from tefmanager.support.outages import ANOTHER_IS_ACTIVE

@@ -8,8 +8,8 @@ from typing import Any, Protocol, TypeVar
 
 from tefmanager.config.config import Config
 from tefmanager.config.kinds import EtcdApi
+from tefmanager.ctl.coroutines import finished
 from tefmanager.ctl.errors import CtlError, Exit
-from tefmanager.ctl.running import finished
 from tefmanager.etcd import tree, v2wire, v3wire
 from tefmanager.etcd.auto import has_v2_base
 from tefmanager.etcd.cluster import Cluster

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from tefmanager.core.books.ledger import Ledger
 from tefmanager.core.model.endings import AttemptEnd
 from tefmanager.core.model.entities import Attempt, Phase, Worker
+from tefmanager.core.model.limits import Limits
 from tefmanager.core.model.timers import Timers
 from tefmanager.core.model.values import Doubt, Moment
 from tefmanager.core.running.workers import Workers
 from tefmanager.protocol import catalogue
-
-if TYPE_CHECKING:
-    from tefmanager.core.running.attempts import Attempts
 
 ENDING = 10.0
 """Additional seconds for a worker that itself ends tasks that exceed their time limit."""
@@ -24,10 +23,34 @@ _HEARTBEATS = 3
 """How many heartbeats a missing worker has left out."""
 
 
-class Deadlines:
-    """Checks attempts when their time is up, and ends them through `Attempts`."""
+class Endings(Protocol):
+    """The ways in which an attempt may end when its time is up; `Attempts` has them."""
 
-    def __init__(self, ledger: Ledger, workers: Workers, timers: Timers, attempts: Attempts) -> None:
+    limits: Limits
+
+    @property
+    def unconfirmed(self) -> Container[int]:
+        """Attempts of which RabbitMQ has not said whether it has the message."""
+
+    def take_back(
+        self, attempt: Attempt, end: AttemptEnd, now: Moment, *, unresolved: bool = False
+    ) -> None:
+        """Take the task from its worker."""
+
+    def end_by_worker(self, attempt: Attempt, now: Moment) -> None:
+        """Believe that the worker has ended the task."""
+
+    def resolve(self, attempt: Attempt, now: Moment) -> None:
+        """Note that the worker can't have the task any more."""
+
+    def log(self, event: catalogue.EventType, attempt: Attempt) -> None:
+        """Log an event of the attempt."""
+
+
+class Deadlines:
+    """Checks attempts when their time is up, and ends them."""
+
+    def __init__(self, ledger: Ledger, workers: Workers, timers: Timers, attempts: Endings) -> None:
         self._ledger = ledger
         self._workers = workers
         self._timers = timers

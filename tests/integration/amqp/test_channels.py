@@ -12,7 +12,7 @@ from twisted.internet.defer import CancelledError, gatherResults
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from tefmanager.amqp import protocol as amqp_protocol
+from tefmanager.amqp import amqp_protocol
 from tefmanager.amqp.budget import ChannelBudget
 from tefmanager.amqp.connection import LinkState
 from tefmanager.amqp.consumer import Consumer

@@ -14,9 +14,9 @@ from twisted.internet.defer import Deferred
 from txamqp.client import ChannelClosed, Closed
 
 from tefmanager.amqp import frames
+from tefmanager.amqp.amqp_protocol import ProtocolError
 from tefmanager.amqp.codec import TableError, Timestamp, decode_table, encode_table
 from tefmanager.amqp.frames import Properties
-from tefmanager.amqp.protocol import ProtocolError
 from tefmanager.amqp.unasked import ChannelEvents
 from tefmanager.config.endpoints import AmqpEndpoint
 from tefmanager.interfaces.amqp import Envelope, Message

@@ -9,12 +9,12 @@ from twisted.internet.defer import CancelledError, Deferred
 from txamqp.client import ChannelClosed
 
 from tefmanager.amqp.address_kinds import ABSENT, AddressKind, AddressKinds
+from tefmanager.amqp.amqp_protocol import MAX_CHANNELS
 from tefmanager.amqp.budget import FORGOTTEN, ChannelBudget
 from tefmanager.amqp.connection import ignore_state
 from tefmanager.amqp.declare import exchange_exists
 from tefmanager.amqp.lookups import Lookups, detached
 from tefmanager.amqp.outlets import LARGE, LIMIT_HOLDS, Outlets, Role
-from tefmanager.amqp.protocol import MAX_CHANNELS
 from tefmanager.amqp.unasked import NoChannel
 from tefmanager.support.lease import Lease
 from tests.unit.amqp.wire import Wire, method

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from txamqp.connection import Method
 
 from tefmanager.amqp import frames
-from tefmanager.amqp.protocol import SPEC, AmqpProtocol, decode_method, encode_method
+from tefmanager.amqp.amqp_protocol import SPEC, AmqpProtocol, decode_method, encode_method
 from tefmanager.config.endpoints import AmqpEndpoint
 
 

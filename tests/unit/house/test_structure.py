@@ -61,8 +61,6 @@ OUTSIDE_WORLD = {"asyncio", "logging", "os", "random", "socket", "subprocess", "
 """What the core has no business with: the same inputs give the same outputs."""
 WITHOUT_A_ROOM = {"house", "bench"}
 """Folders of tests that look at the whole checkout, or at the benchmarks."""
-NAMED_TWICE = {"__init__", "__main__", *(path.stem for path in (ROOT / "tefmanager/interfaces").iterdir())}
-"""A contract has the name of what keeps it."""
 
 
 @cache
@@ -102,14 +100,36 @@ def test_no_floor_is_higher_than_it_has_to_be() -> None:
     assert max(heights().values()) == len(FLOORS)
 
 
+def subject(module: Module) -> str:
+    """Return what a module is about: the main module of a room is about the room."""
+    room, _, name = module.name.rpartition(".")
+    return room if room.rpartition(".")[2] == name else module.name
+
+
 def test_one_name_for_one_module() -> None:
-    """Modules of one name would be about different things."""
-    named = defaultdict(list)
+    """Modules or rooms of one name are about one thing; a contract has the name of what keeps it."""
+    named = defaultdict(set)
     for module in package():
-        named[module.path.stem].append(module.name)
-    assert {
-        name: where for name, where in named.items() if len(where) > 1 and name not in NAMED_TWICE
-    } == {}
+        if not within(module.name, "tefmanager.interfaces") and module.path.stem != "__main__":
+            named[module.name.rpartition(".")[2]].add(subject(module))
+    assert {name: where for name, where in named.items() if len(where) > 1} == {}
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    """Modules of a room import each other in one direction, also where they only need names of types."""
+    names = {module.name for module in package()}
+    left = {
+        module.name: {
+            name if name in names else name.rpartition(".")[0]
+            for name in module.imports()
+            if module.path.name != "__init__.py"
+        }
+        & names - {module.name}
+        for module in package()
+    }
+    while done := {name for name, needs in left.items() if not needs & left.keys()}:
+        left = {name: needs for name, needs in left.items() if name not in done}
+    assert left == {}
 
 
 @pytest.mark.parametrize("kind", ["unit", "integration"])
