@@ -302,7 +302,7 @@ def _other_fault(chance: random.Random, kind: str, tasks: int) -> Step:
     at = chance.uniform(1.0, DURATION * 0.9)
     seconds = chance.choice((0.5, 3.0, 15.0, 60.0))
     pause = chance.choice((5.0, 9.0, 11.0, 14.0, 40.0))
-    guid = f"{kind}{at:.0f}"
+    guid = f"{kind}{at:.3f}"
     steps = chance.choice((1, 2, 3, 5, 10, 20, 50)) + chance.randrange(5)
     worker = chance.randrange(WORKERS)
     details: dict[str, tuple[Detail, ...]] = {
