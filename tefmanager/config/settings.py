@@ -205,7 +205,8 @@ MISSING_INTERVAL = Setting(
     "missing-interval",
     kinds.SECONDS,
     "",
-    "Seconds without a message after which a worker counts as missing and its task is taken from it.",
+    "Seconds without a message after which a worker counts as missing, and the manager takes its task "
+    "away.",
     default_note="3 x worker-update-interval",
 )
 TIME_LIMIT = Setting(
@@ -215,8 +216,8 @@ DISPATCH_TIMEOUT = Setting(
     "dispatch-timeout",
     kinds.SECONDS,
     "30",
-    "Seconds within which a worker must report that it works on a task it was sent. Set it longer than a "
-    "worker may leave its queue unread while it says that it is free.",
+    "Seconds within which a worker must report that it works on a task it was sent. A worker that says "
+    "that it is free may still leave its queue unread for a while: set a longer time than that.",
 )
 RELEASE_GRACE = Setting(
     "release-grace",
@@ -229,7 +230,8 @@ DISPATCH_INTERVAL = Setting(
     "dispatch-interval",
     kinds.SECONDS,
     "10",
-    "Seconds between two regular passes that dispatch any task that should have been dispatched before.",
+    "Seconds between two regular passes, in which the manager dispatches every task that it should have "
+    "dispatched before.",
 )
 SILENCE_LIMIT = Setting(
     "silence-limit",
@@ -242,8 +244,8 @@ PATIENCE = Setting(
     "patience",
     kinds.SECONDS,
     "10",
-    "Seconds that the first task in line waits for its resources before the manager keeps them for it, so "
-    "that other tasks no longer take them.",
+    "Seconds that a task of several resources waits for them as the first in line. After that, the manager "
+    "keeps these resources for it, so that other tasks no longer take them.",
 )
 
 MAX_ATTEMPTS = Setting(
