@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
 
-from tefmanager.ctl.waiting import Ended
+from tefmanager.ctl.finishing import Ended
 
 NO_SUITE = "tasks"
 """The name of the report's suite of tasks that have none."""

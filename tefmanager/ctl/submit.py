@@ -12,9 +12,9 @@ import click
 from tefmanager.ctl.broker import Broker
 from tefmanager.ctl.console import Seconds, Session
 from tefmanager.ctl.errors import CtlError, Exit
+from tefmanager.ctl.finishing import AT_ONCE, UNFINISHED, Ended, Interrupted, look_up, wait_for
 from tefmanager.ctl.junit import report
 from tefmanager.ctl.tables import safe
-from tefmanager.ctl.waiting import AT_ONCE, UNFINISHED, Ended, Interrupted, look_up, wait_for
 from tefmanager.protocol.messages import Invalid, TaskMessage, parse
 
 _INTERRUPTED = 130

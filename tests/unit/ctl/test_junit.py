@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 from xml.etree import ElementTree
 
+from tefmanager.ctl.finishing import UNFINISHED, Ended
 from tefmanager.ctl.junit import NO_SUITE, report
-from tefmanager.ctl.waiting import UNFINISHED, Ended
 
 
 def written(*tasks: Ended) -> ElementTree.Element:
