@@ -107,6 +107,7 @@ def _worker(row: WorkerRow, now: Moment) -> Worker:
         busy=row.status is WorkerStatus.WORKING,
         stalled=row.status is WorkerStatus.STALLED,
         missing=row.status is WorkerStatus.MISSING,
+        limits=True,  # it may say so; until it is heard it gets the benefit of the doubt
         shown=row.status,
         since=row.since,
     )

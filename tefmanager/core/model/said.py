@@ -49,6 +49,10 @@ class Said(Struct, frozen=True):
         """The worker says how its task ended; if it says nothing about that, its earlier verdict stays."""
         return self if verdict == NO_VERDICT else replace(self, verdict=verdict)
 
+    def ended(self, verdict: Verdict) -> Said:
+        """The worker says that its task has ended. An earlier verdict was about another task."""
+        return replace(self, verdict=verdict)
+
     def beating(self) -> Said:
         """The worker continues a task that was taken from it."""
         return replace(self, beats=True)

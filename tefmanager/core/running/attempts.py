@@ -247,6 +247,7 @@ class Attempts:
     def end_by_worker(self, attempt: Attempt, now: Moment) -> None:
         """Handle the end of an attempt by its worker: the task is completed, or tried elsewhere."""
         if attempt.said.verdict.retry:
+            attempt.confirmed = True  # it had the task, whatever the broker has said so far
             self._shun(attempt.task, attempt.worker)
             self.take_back(attempt, AttemptEnd.ENVIRONMENT, now)
         else:

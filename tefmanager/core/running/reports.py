@@ -86,13 +86,19 @@ class Reports:
         worker = self._known(message, now)
         if worker is None:
             return catalogue.MISSING_WORKER_TYPE(message.name)
-        worker.heard, worker.heard_at, worker.limits = now.monotonic, now.wall, message.limits
+        worker.heard, worker.heard_at = now.monotonic, now.wall
+        self._keeps_limits(worker, message.limits)
         for fault in message.faults:
             self._ledger.log(catalogue.RESULT_FAULTY(worker.name, message.task or "", fault))
         self._departures.stays(worker, now, free=word in (Word.READY, Word.IDLE))
         self._act(worker, word, event, now)
         self._workers.changed(worker, now)
         return None
+
+    def _keeps_limits(self, worker: Worker, limits: bool) -> None:
+        changed, worker.limits = worker.limits is not limits, limits
+        if changed and worker.live is not None:
+            self._attempts.deadlines.arm(worker.live)
 
     def _act(self, worker: Worker, word: Word, event: WorkerReported, now: Moment) -> None:
         meant = self._meant(worker, word, event.message)
@@ -204,14 +210,15 @@ class Reports:
             self._attempts.start(meant, event.message.progress, now)
 
     def _quick(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
-        if event.redelivered and event.message.task is None:
-            reason = "delivered again, and names no task"
-            self._ledger.log(catalogue.COMPLETION_IGNORED(worker.name, "", reason))
+        if _may_be_older(meant, event):
+            guid = event.message.task or ""
+            reason = f"delivered again, and names no {'attempt' if guid else 'task'}"
+            self._ledger.log(catalogue.COMPLETION_IGNORED(worker.name, guid, reason))
         else:
             self._end(worker, meant, event, now)
 
     def _done(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
-        if event.redelivered and event.message.task is None:
+        if _may_be_older(meant, event):
             self._doubt(meant, event, now)
         else:
             self._end(worker, meant, event, now)
@@ -219,7 +226,7 @@ class Reports:
     def _done_and_free(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
         if _names_another(meant, event.message):
             self._heartbeat(worker, meant, event, now)
-        elif event.redelivered:
+        elif event.redelivered and event.message.attempt != meant.id:
             self._doubt(meant, event, now)
         else:
             self._end(worker, meant, event, now)
@@ -288,7 +295,9 @@ class Reports:
     def _end(self, worker: Worker, attempt: Attempt, event: WorkerReported, now: Moment) -> None:
         self._passed_over(worker, attempt, now)
         self._occupied(worker, now)
-        attempt.said = attempt.said.judged(event.message.verdict)
+        verdict = event.message.verdict
+        over = event.message.status == Word.TASK_COMPLETE
+        attempt.said = attempt.said.ended(verdict) if over else attempt.said.judged(verdict)
         self._attempts.end_by_worker(attempt, now)
 
     # --- what they share ---
@@ -311,9 +320,24 @@ class Reports:
 
 
 def _names_another(meant: Attempt, message: WorkerMessage) -> bool:
-    """Tell whether a message that can only be about this attempt names another one."""
-    task = message.task not in (None, meant.task.spec.guid)
-    return task or message.attempt not in (None, meant.id)
+    """Tell whether a message that is about one attempt at most names another.
+
+    A worker that regained its task knows the attempt by its old number.
+    """
+    if message.task is not None:
+        return message.task != meant.task.spec.guid
+    return message.attempt not in (None, meant.id)
+
+
+def _may_be_older(meant: Attempt, event: WorkerReported) -> bool:
+    """Tell whether the end of a task is redelivered, and may be the end of an attempt before.
+
+    A task that was completed is not sent again; one that its worker wanted to be tried elsewhere is.
+    """
+    message = event.message
+    if not event.redelivered or message.attempt == meant.id:
+        return False
+    return message.task is None or message.verdict.retry
 
 
 UNHELD: dict[Word, Callable[[Reports, Worker, None, WorkerReported, Moment], None]] = {

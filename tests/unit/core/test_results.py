@@ -99,6 +99,12 @@ def test_a_result_told_again_that_was_of_the_task_before() -> None:
     assert kept(grid) == ("unknown", None)
 
 
+def test_an_end_without_a_word() -> None:
+    """What was told again of the task before is not said of this one."""
+    grid = working().say("w", "task_complete", verdict=FAILED, redelivered=True).say("w", "task_complete")
+    assert kept(grid) == ("unknown", None)
+
+
 def test_ready_that_names_another_task() -> None:
     """It is no end of the one that its worker has."""
     grid = working().say("w", "ready", "B", verdict=FAILED)
@@ -186,6 +192,52 @@ def test_an_attempt_that_is_over_asks_for_no_other() -> None:
     ]
 
 
+def test_surroundings_to_blame_before_the_broker_confirms() -> None:
+    """The worker evidently had the task: the attempt counts."""
+    grid = Grid(confirm=False).on(FakeDatabase()).say("w", "idle").submit("A")
+    grid.say("w", "task_complete", "A", verdict=RETRY)
+    assert grid.core.backlog.by_guid["A"].attempts == 1
+
+
+def again_at_the_only_worker() -> Grid:
+    """Return a grid in which the only worker has a task again whose surroundings it blamed."""
+    grid = Grid().on(FakeDatabase()).say("w", "idle").submit("A")
+    grid.say("w", "working", "A").say("w", "task_complete", "A", attempt=1, verdict=RETRY).say("w", "idle")
+    assert grid.core.backlog.by_guid["A"].attempt is not None
+    return grid
+
+
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("attempt", [None, 1])
+def test_surroundings_to_blame_told_again(begun: bool, attempt: int | None) -> None:
+    """The task has come back to its worker by then: the attempt before is meant, not this one."""
+    grid = again_at_the_only_worker()
+    if begun:
+        grid.say("w", "working", "A")
+    grid.say("w", "task_complete", "A", attempt=attempt, verdict=RETRY, redelivered=True).say(
+        "w", "working"
+    )
+    assert len(attempts(grid)) == 1
+    grid.say("w", "task_complete", "A", verdict=FAILED)
+    assert kept(grid) == ("failed", "3 of 40")
+
+
+@pytest.mark.parametrize("end", ["task_complete", "ready"])
+def test_surroundings_to_blame_told_again_of_the_same_attempt(end: str) -> None:
+    """Its number leaves no doubt."""
+    grid = again_at_the_only_worker().say("w", "working", "A")
+    grid.say("w", end, "A", attempt=2, verdict=RETRY, redelivered=True)
+    assert [row[1] for row in attempts(grid)] == [AttemptEnd.ENVIRONMENT] * 2
+
+
+def test_a_regained_task_has_a_new_number() -> None:
+    """Its worker knows the old one alone, and says *ready* at its end."""
+    grid = working().wait(601).say("w", "working", "A", attempt=1)
+    assert grid.logged("TASK_REGAINED") == ["TASK_REGAINED|t|A|w|2"]
+    grid.say("w", "ready", "A", attempt=1, verdict=FAILED)
+    assert kept(grid) == ("failed", "3 of 40")
+
+
 # --- progress, and limits of their own ---
 
 
@@ -214,3 +266,12 @@ def test_the_worker_is_told_its_limit() -> None:
     grid.say("w", "idle").submit("B", time_limit=5.5)
     sent = [effect for effect in grid.effects if isinstance(effect, effects.Publish)]
     assert [(each.attempt, each.time_limit) for each in sent] == [(1, 60.0), (2, 5.5)]
+
+
+def test_limits_of_their_own_over_a_restart() -> None:
+    """A new leadership does not know yet who keeps limits itself; whoever does not has no more time."""
+    grid = working(limits=Limits(time_limit=6.0)).say("w", "working", "A", limits=True).restart()
+    assert grid.wait(15).logged("WORKER_STALLED") == []
+    assert grid.wait(2).logged("WORKER_STALLED") == ["WORKER_STALLED|w|t|A"]
+    grid = working(limits=Limits(time_limit=6.0)).restart().wait(3).say("w", "working", "A")
+    assert grid.wait(4).logged("WORKER_STALLED") == ["WORKER_STALLED|w|t|A"]
