@@ -594,6 +594,15 @@ REMADE = (
 )
 WINDOW = (*SHARED, Step(9.0, "foreign_window", ("licence", 1, 3, 60.0)))
 SHUT = (Step(1.0, "foreign_window", ("licence", 0, 2, 60.0)), *SHARED)
+FOUND_MIDWAY = tuple(
+    (
+        Step(10.0, "etcd_away", (50.0,)),
+        Step(20.0, "foreign_window", ("licence", 0, 3, 39.7 + 0.08 * step)),
+        Step(25.0, "submit", ("t0", "x", 1.0, ("licence",), None, 1.0)),
+    )
+    for step in range(42)
+)
+"""A window is removed at about the time at which the manager reaches Etcd again."""
 
 YEARS = 10 * 365 * 86400.0
 SOON = (
@@ -637,6 +646,9 @@ MUTATIONS = {
     "count set by hand believed": Mutation(believe_counts, "the manager's are more", (RESET,)),
     "made anew and believed": Mutation(believe_counts, "the manager's are more", (REMADE,)),
     "open while it is written": Mutation(open_at_once, "licence: 2 references are more", (WINDOW,)),
+    "found half-removed": Mutation(
+        without(Changing, "found"), "licence: 1 references are more", FOUND_MIDWAY
+    ),
     "window left out": Mutation(leave_windows_out, "licence: 1 references are more", (SHUT,)),
     "given back twice": Mutation(release_twice, "-1 references are held"),
     "never released": Mutation(without(FakeReservations, "_release"), "outlives attempt"),
