@@ -28,6 +28,7 @@ from tefmanager.inquiry.answers import (
     Workers,
 )
 from tefmanager.inquiry.explain import explain, explain_finished
+from tefmanager.inquiry.pages import History
 from tefmanager.inquiry.queued import (
     DeadDetail,
     QueuedMessage,
@@ -55,6 +56,7 @@ __all__ = [
     "DeadTask",
     "DeadTasks",
     "Explanation",
+    "History",
     "Holder",
     "QueuedMessage",
     "QueuedMessages",

@@ -15,12 +15,14 @@ from tefmanager.core.core import Core
 from tefmanager.core.model import events
 from tefmanager.core.model.endings import Outcome
 from tefmanager.core.model.values import FinishedRow, Moment, TaskRow
+from tefmanager.inquiry import pages
 from tefmanager.inquiry.questions import (
     DropDeadMessages,
     ExplainTask,
     GetDead,
     GetDeadMessages,
     GetDeadTask,
+    GetHistory,
     GetResources,
     GetStatus,
     GetSuites,
@@ -31,7 +33,7 @@ from tefmanager.inquiry.questions import (
     RetryDead,
     SettleDead,
 )
-from tefmanager.interfaces.store import ILeadership, StoreConflict, StoreLost
+from tefmanager.interfaces.store import CantRead, ILeadership, StoreConflict, StoreLost
 from tefmanager.logfile.emit import emit
 from tefmanager.protocol import catalogue
 from tefmanager.protocol.messages import TaskMessage, parse
@@ -67,7 +69,8 @@ class Inquirer:
     """Answers the questions of one leadership.
 
     Answers are made at the end of a turn, after its commit: they contain only what is durable, and rows
-    read from the database fit what is in memory.
+    read from the database fit what is in memory. Pages of history, and what is in the dead queue, are read
+    beside the turns.
 
     Args:
         resubmit: accepts tasks again, and returns when that is committed.
@@ -105,11 +108,13 @@ class Inquirer:
         try:
             if isinstance(question, GetDeadMessages | DropDeadMessages):
                 return await self._dead.others(question)
+            if isinstance(question, GetHistory):
+                return await self._page(question)
             return await self.ask(question)
         except CancelledError:
             raise
         except Exception as error:
-            if not isinstance(error, TooManyQuestions):
+            if not isinstance(error, TooManyQuestions | CantRead):
                 log.failure("a question could not be answered")
             line = catalogue.QUESTION_FAILED(f"{question.type}: {type(error).__name__}: {error}")
             emit(line)
@@ -165,8 +170,13 @@ class Inquirer:
                 return await self._retry(guids)
             case SettleDead(guids=guids):
                 return await self._settle(guids)
-            case GetDeadMessages() | DropDeadMessages():
-                raise ValueError(f"{question.type} is answered by the queue")
+            case GetDeadMessages() | DropDeadMessages() | GetHistory():
+                raise ValueError(f"{question.type} is answered beside the turns")
+
+    async def _page(self, question: GetHistory) -> inquiry.History:
+        before = pages.place(question.after)
+        page = await self._leadership.reader.past(pages.wanted(question), question.limit, before)
+        return pages.history(page, question)
 
     async def _dead_task(self, guid: str) -> inquiry.DeadDetail | None:
         for finished in await self._history([guid]):

@@ -1,6 +1,6 @@
-"""Control messages that are answered at the end of a turn: the questions, and their data.
+"""Control messages that ask something: the questions, and their data.
 
-All except those in `CHANGING` change nothing.
+All except those in `CHANGING` change nothing. Most are answered at the end of a turn.
 """
 
 from __future__ import annotations
@@ -12,17 +12,24 @@ import msgspec
 import msgspec.structs
 from msgspec import Meta, Struct
 
+from tefmanager.core.model.endings import Outcome
 from tefmanager.core.model.values import WorkerStatus
 from tefmanager.protocol import catalogue
 from tefmanager.protocol.catalogue import cut, readable
 from tefmanager.protocol.fields import LONGEST_LIST, Bad, Fields, is_missing, type_of, value_of
 from tefmanager.protocol.messages import LONGEST_REASON, Invalid
+from tefmanager.protocol.verdicts import Result
 
 MOST = 1000
 """How many things one answer lists, at most."""
 
+LAST_TIME = 253402300799
+"""The last unix time that can be asked for: the end of the year 9999."""
+
 _Limit = Annotated[int, Meta(ge=1, le=MOST)]
 _Name = Annotated[str, Meta(min_length=1, max_length=255)]
+_Time = Annotated[float, Meta(ge=0, le=LAST_TIME)]
+_Place = Annotated[str, Meta(pattern=r"^[0-9]{1,12}(\.[0-9]{1,6})?:[0-9]{1,18}$")]
 _Guids = Annotated[tuple[_Name, ...], Meta(max_length=MOST)]
 
 
@@ -80,6 +87,22 @@ class GetResources(Struct, frozen=True, forbid_unknown_fields=True):
     limit: _Limit = MOST
 
 
+class GetHistory(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which tasks are finished? One page of them, newest first; ``after``: where the last page ended."""
+
+    type: ClassVar[str] = "get_history"
+    suite_guid: _Name | None = None
+    task_type: _Name | None = None
+    worker: _Name | None = None
+    outcome: Outcome | None = None
+    result: Result | None = None
+    guid: _Name | None = None
+    since: _Time | None = None
+    until: _Time | None = None
+    limit: _Limit = 100
+    after: _Place | None = None
+
+
 class GetDead(Struct, frozen=True, forbid_unknown_fields=True):
     """Which tasks are dead and not settled?"""
 
@@ -134,6 +157,7 @@ Question: TypeAlias = (
     | ExplainTask
     | GetSuites
     | GetResources
+    | GetHistory
     | GetDead
     | GetDeadTask
     | GetDeadMessages
@@ -150,6 +174,7 @@ _KINDS: tuple[type[Question], ...] = (
     ExplainTask,
     GetSuites,
     GetResources,
+    GetHistory,
     GetDead,
     GetDeadTask,
     GetDeadMessages,

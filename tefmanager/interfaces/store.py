@@ -10,6 +10,7 @@ from tefmanager.config.secrets import Told
 from tefmanager.core.model.dead_copies import CopyRow, DeadMessage, Stored
 from tefmanager.core.model.endings import SuiteEnds
 from tefmanager.core.model.identity import Life
+from tefmanager.core.model.past import NOW, PastFilter, PastPage, Place
 from tefmanager.core.model.values import (
     AttemptRow,
     Bodies,
@@ -46,6 +47,24 @@ class SchemaTooNew(Exception):
     """The database was upgraded by a newer version of this program."""
 
 
+class CantRead(Told):
+    """What people want to see can't be read from the database at present. Nothing else is affected."""
+
+
+class IReader(Interface):
+    """Reads what people want to see, beside the turns: whatever it costs, no turn waits for it.
+
+    It connects at the first question, again after each failure, and disconnects if nobody asks.
+    """
+
+    async def past(wanted: PastFilter, at_most: int, before: Place = NOW) -> PastPage:
+        """Return at most ``at_most`` wanted tasks from history before a place, newest first.
+
+        Looks at a limited number of tasks, so that a page costs the same however long history is. So a page
+        may have fewer tasks, or none, and yet be followed by another one. Raises `CantRead`.
+        """
+
+
 class ILeadership(Interface):
     """The right to write. At most one manager of an environment and name prefix has it at a time.
 
@@ -54,6 +73,7 @@ class ILeadership(Interface):
 
     epoch: int = Attribute("Number of this leadership; each is larger than the ones before.")
     life: Life = Attribute("The grid whose tables these are.")
+    reader: IReader = Attribute("Reads what people want to see. It is closed when the leadership ends.")
 
     def on_lost(tell: Callable[[StoreLost], None]) -> None:
         """Call ``tell`` once, as soon as the session is found to be lost, even between commits.

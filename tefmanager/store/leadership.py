@@ -27,6 +27,7 @@ from tefmanager.core.model.values import (
 from tefmanager.interfaces.store import MOST_ATTEMPTS, ILeadership, StoreLost
 from tefmanager.store import rows
 from tefmanager.store.queries import Query
+from tefmanager.store.reader import Reader
 from tefmanager.store.session import Row, Session
 from tefmanager.store.shelves import Shelves
 from tefmanager.support.lease import Lease
@@ -78,6 +79,7 @@ class Leadership:
         key: of the lock.
         lease: is renewed by each answer.
         ping: seconds between two questions if nothing else is asked.
+        reader: reads from the same database; is closed at the end.
     """
 
     def __init__(
@@ -90,10 +92,12 @@ class Leadership:
         key: int,
         lease: Lease,
         ping: float,
+        reader: Reader,
     ) -> None:
         self.epoch = epoch
         self._turns = turns
         self.life = life
+        self.reader = reader
         self._session = session
         session.lease = lease
         self._queries = queries
@@ -273,6 +277,7 @@ class Leadership:
 
     async def end(self) -> None:
         """See `ILeadership.end`."""
+        self.reader.close()
         try:
             if not self._session.busy:
                 await self._session.run(f"select pg_advisory_unlock({self._key})", _LAST_WORD)

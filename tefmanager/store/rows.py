@@ -64,6 +64,8 @@ def finished_json(finished: Mapping[int, Finish]) -> str:
             "copy": end.copy,
             "result": end.result,
             "message": end.message,
+            "attempt": end.attempt,
+            "worker": end.worker,
         }
         for id, end in finished.items()
     )
@@ -150,6 +152,14 @@ def finished_row(row: Sequence[Any]) -> FinishedRow:
     spec = TaskSpec(id, guid, task_type, priority, tuple(resources), suite, time_limit, received)
     found = None if result is None else Result(result)
     return FinishedRow(TaskRow(spec, attempts=attempts), Outcome(outcome), at, found, message)
+
+
+def past_row(row: Sequence[Any]) -> FinishedRow:
+    """Return the task from a row of ``load_past``, with the attempt that ended it."""
+    *task, attempt, worker, dispatched, started = row
+    finished = finished_row(task)
+    at = {"attempt": attempt, "worker": worker, "dispatched": dispatched, "started": started}
+    return msgspec.structs.replace(finished, row=msgspec.structs.replace(finished.row, **at))
 
 
 def dead_row(row: Sequence[Any]) -> DeadRow:

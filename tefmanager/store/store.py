@@ -28,6 +28,7 @@ from tefmanager.store.leadership import Leadership
 from tefmanager.store.names import lock_key
 from tefmanager.store.pooling import refuse_changing_sessions
 from tefmanager.store.queries import load_queries
+from tefmanager.store.reader import PATIENCE, Reader
 from tefmanager.store.schema import bring_up_to_date, load_upgrades
 from tefmanager.store.session import Session
 from tefmanager.store.session_settings import configure
@@ -174,15 +175,19 @@ class Store:
             life = replace(life, place=place, database=f"{database} at {endpoint}")
             for text in weak:
                 self._log.warn("PostgreSQL: {text}", text=text)
-            ping = self._silence.ping
-            return Leadership(session, self._queries, epoch, turns, life, self._key, self._lease, ping)
+            reader = Reader(
+                lambda: self._opened(endpoint, PATIENCE), self._silence.settings, self._queries, self._clock
+            )
+            begun = (session, self._queries, epoch, turns, life, self._key, self._lease)
+            return Leadership(*begun, self._silence.ping, reader)
         except BaseException:
             session.close()
             raise
 
-    async def _opened(self, endpoint: Endpoint) -> Session:
-        """Return a new session without any settings."""
-        session = Session(self._reactor, self._clock, self._silence.answer)
+    async def _opened(self, endpoint: Endpoint, patience: float | None = None) -> Session:
+        """Return a new session without any settings; ``patience``: seconds that an answer may take."""
+        patience = self._silence.answer if patience is None else patience
+        session = Session(self._reactor, self._clock, patience)
         keywords = {**KEYWORDS, **self._silence.keywords, **self._dsn, **endpoint.keywords, **ALWAYS}
         try:
             await session.open(keywords, self._connect_timeout)

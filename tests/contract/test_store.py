@@ -18,6 +18,7 @@ from zope.interface.verify import verifyObject
 
 from tefmanager.core.model.dead_copies import Copy, CopyRow, Stored
 from tefmanager.core.model.endings import AttemptEnd, Finish, Outcome
+from tefmanager.core.model.past import NOW, PastFilter, PastPage, Place
 from tefmanager.core.model.values import (
     NOTHING,
     AttemptRow,
@@ -38,6 +39,7 @@ from tefmanager.core.model.values import (
 from tefmanager.interfaces.store import (
     MOST_ATTEMPTS,
     ILeadership,
+    IReader,
     IStore,
     LeadershipOver,
     StoreConflict,
@@ -227,6 +229,7 @@ def test_interfaces_are_provided(twin: Twin, leadership: ILeadership) -> None:
     """Every method has the signature that the interface gives it."""
     assert verifyObject(IStore, twin.store())
     assert verifyObject(ILeadership, leadership)
+    assert verifyObject(IReader, leadership.reader)
 
 
 @pytest_twisted.ensureDeferred
@@ -666,6 +669,111 @@ async def test_what_workers_said_of_their_tasks(leadership: ILeadership) -> None
     assert await leadership.suite_ends(["s"]) == {"s": {Result.FAILED: 1, Result.PASSED: 1}}
     assert await leadership.forget(1.5, 9) == 1
     assert await leadership.suite_ends(["s"]) == {"s": {Result.PASSED: 1}}
+
+
+@pytest_twisted.ensureDeferred
+async def test_which_attempt_ended_a_task(leadership: ILeadership) -> None:
+    """The one that completed it, even if another was the last one; without one, the last."""
+    rows = [task(id) for id in range(1, 5)]
+    first, last = ended(11, 1, worker="v", started=2.5), ended(12, 1, number=2, end=AttemptEnd.SUPERSEDED)
+    given_back = ended(13, 2, worker="u")
+    await leadership.commit(Changes(accepted=[(row, b"") for row in rows], attempts=[first]))
+    await leadership.commit(
+        Changes(
+            attempts=[last, given_back],
+            finished={
+                1: Finish(Outcome.COMPLETED, 4.0, 2, result=Result.PASSED, attempt=11, worker="v"),
+                2: Finish(Outcome.DEAD, 3.0, 1),
+                3: Finish(Outcome.STOPPED, 2.0),
+                4: Finish(Outcome.COMPLETED, 1.0, 1, worker="unnumbered"),
+            },
+        )
+    )
+    page = await leadership.reader.past(PastFilter(), 9)
+    found = [(row.attempt, row.worker, row.dispatched, row.started) for row in map(row_of, page.tasks)]
+    assert found == [
+        (11, "v", 2.0, 2.5),
+        (13, "u", 2.0, None),
+        (None, None, None, None),
+        (None, "unnumbered", None, None),
+    ]
+    assert [(each.outcome, each.at, each.result) for each in page.tasks][:2] == [
+        (Outcome.COMPLETED, 4.0, Result.PASSED),
+        (Outcome.DEAD, 3.0, None),
+    ]
+
+
+def row_of(finished: FinishedRow) -> TaskRow:
+    """Return a finished task's row."""
+    return finished.row
+
+
+PAST = {
+    1: (
+        task(1, guid="a%-1", suite="s"),
+        Finish(Outcome.COMPLETED, 10.0, 1, result=Result.FAILED, worker="v"),
+    ),
+    2: (
+        task(2, guid="a%-2", suite="s"),
+        Finish(Outcome.COMPLETED, 30.0, 1, result=Result.PASSED, worker="w"),
+    ),
+    3: (task(3, guid="a%\ud7ff"), Finish(Outcome.COMPLETED, 20.0, 1, result=Result.PASSED, worker="v")),
+    4: (task(4, guid="a%\ue000", task_type="x"), Finish(Outcome.STOPPED, 20.0)),
+    5: (task(5, guid="\U0010ffff\U0010ffff1", suite="ü|'\\"), Finish(Outcome.DEAD, 20.000001, 5)),
+}
+"""Tasks in history, by id: out of the order in which they ended."""
+
+
+@pytest.mark.parametrize(
+    ("wanted", "ids"),
+    [
+        (PastFilter(), [2, 5, 4, 3, 1]),
+        (PastFilter(suite="s"), [2, 1]),
+        (PastFilter(suite="ü|'\\"), [5]),
+        (PastFilter(suite="?"), []),
+        (PastFilter(task_type="x"), [4]),
+        (PastFilter(worker="v"), [3, 1]),
+        (PastFilter(worker="v", suite="s"), [1]),
+        (PastFilter(outcome=Outcome.COMPLETED), [2, 3, 1]),
+        (PastFilter(outcome=Outcome.DEAD), [5]),
+        (PastFilter(result=Result.FAILED), [1]),
+        (PastFilter(guid="a%-"), [2, 1]),
+        (PastFilter(guid="a%-2"), [2]),
+        (PastFilter(guid="a%\ud7ff"), [3]),
+        (PastFilter(guid="\U0010ffff"), [5]),
+        (PastFilter(guid="a", worker="v", result=Result.PASSED), [3]),
+        (PastFilter(guid="_"), []),
+        (PastFilter(since=20.0), [2, 5, 4, 3]),
+        (PastFilter(until=20.0), [1]),
+        (PastFilter(since=20.000001, until=30.0), [5]),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_pages_of_history(leadership: ILeadership, wanted: PastFilter, ids: list[int]) -> None:
+    """The newest ends first, of equal ones the higher id; the pages of any length add up to the same."""
+    await leadership.commit(Changes(accepted=[(row, b"") for row, _ in PAST.values()]))
+    await leadership.commit(Changes(finished={id: end for id, (_, end) in PAST.items()}))
+    whole = await leadership.reader.past(wanted, 100)
+    assert ([each.row.spec.id for each in whole.tasks], whole.next) == (ids, None)
+    for length in (1, 2):
+        found: list[int] = []
+        following: Place | None = NOW
+        while following is not None:
+            page = await leadership.reader.past(wanted, length, following)
+            assert len(page.tasks) <= length
+            found += [each.row.spec.id for each in page.tasks]
+            following = page.next
+        assert found == ids
+
+
+@pytest_twisted.ensureDeferred
+async def test_tasks_that_are_not_over_are_not_in_history(leadership: ILeadership) -> None:
+    """They are found when they have ended; each page shows what is committed by then."""
+    await leadership.commit(Changes(accepted=[(task(1), b"")]))
+    assert await leadership.reader.past(PastFilter(), 9) == PastPage((), None)
+    await leadership.commit(Changes(finished={1: Finish(Outcome.STOPPED, 2.0)}))
+    [found] = (await leadership.reader.past(PastFilter(), 9)).tasks
+    assert found == FinishedRow(task(1), Outcome.STOPPED, 2.0)
 
 
 @pytest_twisted.ensureDeferred

@@ -18,6 +18,7 @@ from zope.interface import implementer
 from tefmanager.core.model.dead_copies import Copy, CopyRow, DeadMessage, Stored
 from tefmanager.core.model.endings import Finish, Outcome, SuiteEnds
 from tefmanager.core.model.identity import Life
+from tefmanager.core.model.past import NOW, PastFilter, PastPage, Place
 from tefmanager.core.model.values import (
     AttemptRow,
     Bodies,
@@ -35,7 +36,9 @@ from tefmanager.core.model.values import (
 )
 from tefmanager.interfaces.store import (
     MOST_ATTEMPTS,
+    CantRead,
     ILeadership,
+    IReader,
     IStore,
     LeadershipOver,
     StoreConflict,
@@ -58,6 +61,8 @@ class FinishedTask:
     copy: Copy | None = None
     result: Result | None = None
     message: str | None = None
+    attempt: int | None = None
+    worker: str | None = None
 
 
 @dataclass
@@ -135,6 +140,11 @@ class FakeDatabase:
         self._trouble = None
         self.notify()
 
+    @property
+    def trouble(self) -> str | None:
+        """Why it is away, or None."""
+        return self._trouble
+
     def hold(self) -> None:
         """Make commits wait until `go_on`."""
         self._gate = self._gate or Deferred()
@@ -208,6 +218,24 @@ class FakeStore:
         return self._database.crown(self._lock_name)
 
 
+@implementer(IReader)
+class FakeReader:
+    """Reads a `FakeDatabase`; it looks at all of history for each page."""
+
+    def __init__(self, database: FakeDatabase) -> None:
+        self._database = database
+
+    async def past(self, wanted: PastFilter, at_most: int, before: Place = NOW) -> PastPage:
+        """See `IReader.past`."""
+        if self._database.trouble is not None:
+            raise CantRead(f"the database can't be read: {self._database.trouble}")
+        rows = self._database.rows
+        places = sorted((Place(task.finished_at, id) for id, task in rows.history.items()), reverse=True)
+        found = [at for at in places if at < before and _is_wanted(rows.history[at.id], wanted)][:at_most]
+        tasks = tuple(_past(rows, at.id) for at in found)
+        return PastPage(tasks, found[-1] if len(found) == at_most else None)
+
+
 @implementer(ILeadership)
 class FakeLeadership:
     """A session with a `FakeDatabase`."""
@@ -215,6 +243,7 @@ class FakeLeadership:
     def __init__(self, database: FakeDatabase, lock_name: str, epoch: int, turns: int, life: Life) -> None:
         self.epoch = epoch
         self.life = life
+        self.reader = FakeReader(database)
         self._turns = turns
         self._database = database
         self._lock_name = lock_name
@@ -486,6 +515,30 @@ def _dead(rows: Rows, id: int) -> DeadRow:
     return DeadRow(FinishedRow(row, task.outcome, task.finished_at), worker, end)
 
 
+def _is_wanted(task: FinishedTask, wanted: PastFilter) -> bool:
+    spec = task.row.spec
+    has = (spec.suite, spec.task_type, task.worker, task.outcome, task.result)
+    asked = (wanted.suite, wanted.task_type, wanted.worker, wanted.outcome, wanted.result)
+    fits = all(each in (None, value) for each, value in zip(asked, has, strict=True))
+    begins = wanted.guid is None or spec.guid.startswith(wanted.guid)
+    return fits and begins and wanted.since <= task.finished_at < wanted.until
+
+
+def _past(rows: Rows, id: int) -> FinishedRow:
+    task = rows.history[id]
+    by = None if task.attempt is None else rows.attempts.get(task.attempt)
+    dispatched, started = (None, None) if by is None else (by.dispatched, by.started)
+    row = TaskRow(
+        task.row.spec,
+        attempts=task.row.attempts,
+        attempt=task.attempt,
+        worker=task.worker,
+        dispatched=dispatched,
+        started=started,
+    )
+    return FinishedRow(row, task.outcome, task.finished_at, task.result, task.message)
+
+
 def _apply(rows: Rows, changes: Changes) -> Bodies:
     """Write changes in their order. Raises `StoreConflict`."""
     rows.manager = changes.manager or rows.manager
@@ -508,6 +561,12 @@ def _apply(rows: Rows, changes: Changes) -> Bodies:
 
 def _finish(rows: Rows, id: int, end: Finish) -> None:
     row, body = rows.tasks.pop(_known(rows.tasks, id))
+    by = end.attempt, end.worker
+    if end.worker is None:
+        last = max(
+            (each for each in rows.attempts.values() if each.task_id == id), default=None, key=_number
+        )
+        by = (None, None) if last is None else (last.id, last.worker)
     rows.history[_new(rows.history, id)] = FinishedTask(
         replace(row, attempts=end.attempts),
         end.outcome,
@@ -517,7 +576,13 @@ def _finish(rows: Rows, id: int, end: Finish) -> None:
         copy=end.copy,
         result=end.result,
         message=end.message,
+        attempt=by[0],
+        worker=by[1],
     )
+
+
+def _number(attempt: AttemptRow) -> int:
+    return attempt.id
 
 
 def _write_tasks(rows: Rows, changes: Changes) -> None:

@@ -122,6 +122,7 @@ class SimLeadership:
     def __init__(self, inner: FakeLeadership, process: Process, lease: Lease, observer: Observer) -> None:
         self.epoch = inner.epoch
         self.life = inner.life
+        self.reader = inner.reader
         self._inner = inner
         self._process = process
         self._world = process.world

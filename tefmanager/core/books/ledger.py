@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from tefmanager.core.model.dead_copies import Copy
 from tefmanager.core.model.effects import Effect, Log, Release, Reserve
 from tefmanager.core.model.endings import Finish, Outcome
-from tefmanager.core.model.entities import Task, Worker
+from tefmanager.core.model.entities import Attempt, Task, Worker
 from tefmanager.core.model.values import (
     AttemptRow,
     Changes,
@@ -78,16 +78,15 @@ class Ledger:
         outcome: Outcome,
         now: Moment,
         copy: Copy | None = None,
-        verdict: Verdict | None = None,
+        by: Attempt | None = None,
     ) -> None:
         """Move a task to history.
 
-        ``copy``: the state of its copy in the dead queue. ``verdict``: what its worker said about it.
+        ``copy``: the state of its copy in the dead queue. ``by``: the attempt that completed it.
         """
         self._tasks.pop(task.spec.id, None)
-        result, message = (None, None) if verdict is None else (verdict.result, verdict.message)
-        end = Finish(outcome, now.wall, task.attempts, copy, result, message)
-        self._changes.finished[task.spec.id] = end
+        end = Finish(outcome, now.wall, task.attempts, copy)
+        self._changes.finished[task.spec.id] = end if by is None else _completed(end, by)
         self._finished.add(task.spec.guid)
 
     def finished_now(self, guid: str) -> bool:
@@ -172,3 +171,11 @@ class Ledger:
         row = task.row()
         finished = task.spec.id in self._changes.finished
         return replace(row, state=TaskState.WAITING, attempt=None, worker=None) if finished else row
+
+
+def _completed(end: Finish, by: Attempt) -> Finish:
+    """Add to a task's end what its worker said about it, and which attempt completed it."""
+    said = by.said.verdict
+    return end._replace(
+        result=said.result, message=said.message, attempt=by.id or None, worker=by.worker.name
+    )

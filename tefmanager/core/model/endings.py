@@ -52,6 +52,8 @@ class Finish(NamedTuple):
         attempts: number of attempts.
         copy: the state of its copy in the dead queue.
         result, message: what its worker said about it, if it was completed.
+        attempt, worker: the attempt that completed it, if it has a number, and that attempt's worker. If
+            the worker is None, the store takes both from the task's last attempt.
     """
 
     outcome: Outcome
@@ -60,3 +62,5 @@ class Finish(NamedTuple):
     copy: Copy | None = None
     result: Result | None = None
     message: str | None = None
+    attempt: int | None = None
+    worker: str | None = None

@@ -21,7 +21,7 @@ from tefmanager.core.sharing.heldback import HeldBack, HoldBacks
 from tefmanager.core.sharing.pool import Pool
 from tefmanager.core.waiting.backlog import Backlog
 from tefmanager.protocol import catalogue
-from tefmanager.protocol.verdicts import NO_VERDICT, Verdict
+from tefmanager.protocol.verdicts import NO_VERDICT
 
 
 class Attempts:
@@ -292,7 +292,7 @@ class Attempts:
         if live is not by and by.id and by.said.verdict != NO_VERDICT:
             self._ledger.judged(by.id, by.said.verdict)
         self.log(catalogue.TASK_COMPLETED, by, *_told(by, now))
-        self.finish(task, Outcome.COMPLETED, now, verdict=by.said.verdict)
+        self.finish(task, Outcome.COMPLETED, now, by=by)
 
     def withdraw(self, task: Task, now: Moment) -> None:
         """Remove a waiting or booked task from wherever it is."""
@@ -307,20 +307,19 @@ class Attempts:
         outcome: Outcome,
         now: Moment,
         copy: Copy | None = None,
-        verdict: Verdict | None = None,
+        by: Attempt | None = None,
     ) -> None:
         """Move a task to history.
 
-        ``copy``: the state of its copy in the dead queue. ``verdict``: what the worker that completed it
-        said.
+        ``copy``: the state of its copy in the dead queue. ``by``: the attempt that completed it.
         """
         task.attempt = None
         self.held_back.drop(task)
         self.dead_lettering.pop(task.spec.id, None)
         self._pool.settle(task)
         del self._backlog.by_guid[task.spec.guid]
-        self._ledger.finished(task, outcome, now, copy, verdict)
-        self.suites.ended(task.spec.suite, outcome if verdict is None else verdict.result)
+        self._ledger.finished(task, outcome, now, copy, by)
+        self.suites.ended(task.spec.suite, outcome if by is None else by.said.verdict.result)
 
     def resolve(self, attempt: Attempt, now: Moment) -> None:
         """Note that a worker can't have a task any more that was taken from it."""

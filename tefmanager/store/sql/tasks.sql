@@ -54,15 +54,22 @@ select {t}expect('TEF02', 'tasks to change', (select count(*) from r), (select c
 -- clock is behind the calendar, the calendar's time counts: otherwise the task would be removed once the clock is right again.
 with r as (
     select * from json_to_recordset($1::json) as r (
-        id bigint, outcome text, finished_at float8, attempts integer, copy text, result text, message text
+        id bigint, outcome text, finished_at float8, attempts integer, copy text, result text, message text,
+        attempt bigint, worker text
     )
 ), gone as (
-    delete from {t}tasks as t using r where t.id = r.id
+    delete from {t}tasks as t
+    using r left join lateral (
+        select a.id, a.worker from {t}attempts as a where a.task_id = r.id order by a.id desc limit 1
+    ) as last on r.worker is null
+    where t.id = r.id
     returning
         t.id, t.guid, t.task_type, t.priority, t.resources, t.suite, t.time_limit, t.received, r.attempts,
         r.outcome,
         greatest(to_timestamp(r.finished_at), (select calendar from {t}manager)), t.body,
-        t.properties, r.copy, r.result, r.message
+        t.properties, r.copy, r.result, r.message,
+        case when r.worker is null then last.id else r.attempt end as attempt,
+        coalesce(r.worker, last.worker) as worker
 ), counted as (
     insert into {t}suite_ends as s (guid, ending, tasks)
     select suite, coalesce(result, outcome), count(*)
@@ -73,7 +80,7 @@ with r as (
 ), kept as (
     insert into {t}history (
         id, guid, task_type, priority, resources, suite, time_limit, received, attempts,
-        outcome, finished_at, body, properties, copy, result, message, again
+        outcome, finished_at, body, properties, copy, result, message, attempt, worker, again
     )
     select
         gone.*,

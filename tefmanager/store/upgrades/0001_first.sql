@@ -123,6 +123,8 @@ create table {t}history (
     copy text,
     result text,
     message text,
+    attempt bigint,
+    worker text,
     constraint {t}history_pkey primary key (id),
     constraint {t}history_copy check (copy in ('due', 'doubt', 'there')),
     constraint {t}history_outcome check (outcome in ('completed', 'stopped', 'dead')),
@@ -131,7 +133,12 @@ create table {t}history (
     )
 );
 
-create index {t}history_guid on {t}history (guid, id);
+-- Finds guids, and those that begin with a text.
+create index {t}history_guid on {t}history (guid text_pattern_ops, id);
+-- For pages of history: all of it, a suite's, and a worker's, newest first.
+create index {t}history_newest on {t}history (finished_at, id);
+create index {t}history_suite on {t}history (suite, finished_at, id) where suite is not null;
+create index {t}history_worker on {t}history (worker, finished_at, id) where worker is not null;
 -- Finds what may be removed, oldest first.
 create index {t}history_finished on {t}history (finished_at, id) where outcome <> 'dead' or settled or again;
 

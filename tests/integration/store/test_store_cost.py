@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred
 
 from tefmanager.core.model.dead_copies import Copy
 from tefmanager.core.model.endings import AttemptEnd, Finish, Outcome
+from tefmanager.core.model.past import NOW, PastFilter
 from tefmanager.core.model.values import (
     NOTHING,
     AttemptRow,
@@ -30,7 +31,7 @@ from tefmanager.core.model.values import (
 )
 from tefmanager.interfaces.store import MOST_ATTEMPTS
 from tefmanager.protocol.verdicts import NO_VERDICT
-from tefmanager.store import Store, rows
+from tefmanager.store import Store, reader, rows
 from tefmanager.store.leadership import MOST_COUNTED, Leadership
 from tefmanager.store.queries import Query, load_queries
 from tefmanager.store.silence import Silence
@@ -54,13 +55,13 @@ FILLED = (
     """
     insert into {t}history (
         id, guid, task_type, priority, resources, suite, received, attempts, outcome, finished_at, body,
-        settled, again
+        settled, again, attempt, worker
     )
     select
         n, 'ended-' || n, 'x', 1, array['db'], 'S' || n %% {suites}, now(), 1,
         case when n %% 50 = 0 then 'dead' else 'completed' end,
         case when n <= 3 then to_timestamp({old} - n) else now() - n * interval '1 s' end,
-        'body', n > 1000, false
+        'body', n > 1000, false, n, 'w' || n %% {suites}
     from generate_series(1, {count}) as n
     """,
     """
@@ -198,6 +199,16 @@ LANE = Stretch("x", ("db",), "S2", NOTHING, 64)
 DEEP = Stretch("x", ("db",), "S2", (-1.0, 10), 64)
 WORKER = WorkerRow("w", "x", "w", WorkerStatus.IDLE, 1.0)
 
+LOOKED_AT = 50
+"""How many tasks in history one query looks at here: fewer than there are where there is little."""
+
+
+def past(by: str, **wanted: Any) -> tuple[object, ...]:
+    """Return the values for a page of history, found by an index."""
+    filter = PastFilter(**wanted)
+    return (*reader.filtered(filter), 0.0, *NOW, LOOKED_AT, 20, by)
+
+
 CASES: dict[str, Case] = {
     # a turn
     "turn": lambda it: (it.leadership.epoch, None, None, None, None, it.leadership._turns, None),
@@ -240,6 +251,14 @@ CASES: dict[str, Case] = {
     "dead_messages": lambda it: (["ended-50", "ended-51", "new"], 2**25),
     "copies": lambda it: (1000,),
     "settle": lambda it: (["ended-50", "ended-51", "new"],),
+    "past": lambda it: past("time"),
+    "past of a suite": lambda it: past("suite", suite="S2"),
+    "past of a worker": lambda it: past("worker", worker="w2"),
+    "past of guids": lambda it: past("guid", guid="often"),
+    "past that does not fit": lambda it: past("time", task_type="?"),
+    "past of a suite that does not fit": lambda it: past("suite", suite="S2", task_type="?"),
+    "count_past_guids": lambda it: ("ended-", "ended.", LOOKED_AT),
+    "load_past": lambda it: (list(range(1, 101)),),
     # what is tidied up
     "forget": lambda it: (OLD, 500),
     # how a leadership begins, but for reading what waits
@@ -262,14 +281,14 @@ WHOLE = {"survey", "others"}
 
 def test_no_statement_is_left_out() -> None:
     """Each that comes with the program is tried here, or named as one that reads all that waits."""
-    assert set(CASES) | WHOLE == set(load_queries("x_"))
+    assert {name.split()[0] for name in CASES} | WHOLE == set(load_queries("x_"))
 
 
 @pytest.mark.parametrize("name", CASES)
 @pytest_twisted.ensureDeferred
 async def test_what_a_statement_touches(filled: tuple[Filled, Filled], name: str) -> None:
     """Behind a hundred times as many rows no more of them, and a level or two more of each index."""
-    little, much = [await each.touched(name, CASES[name](each)) for each in filled]
+    little, much = [await each.touched(name.split()[0], CASES[name](each)) for each in filled]
     assert little["whole tables"] == much["whole tables"] == 0
     assert much["rows"] <= little["rows"] * 1.1 + 3, (little, much)
     assert much["blocks"] <= little["blocks"] * 2 + 20, (little, much)

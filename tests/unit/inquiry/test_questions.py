@@ -25,6 +25,7 @@ from tefmanager.inquiry.questions import (
     GetDead,
     GetDeadMessages,
     GetDeadTask,
+    GetHistory,
     GetResources,
     GetStatus,
     GetSuites,
@@ -36,6 +37,7 @@ from tefmanager.inquiry.questions import (
     SettleDead,
 )
 from tefmanager.protocol.messages import Invalid, parse
+from tefmanager.protocol.verdicts import Result
 from tests.fakes.store import FakeDatabase
 from tests.unit.grid import Grid, finish, submitted
 from tests.unit.support.outages import Told
@@ -63,6 +65,11 @@ def read(type: str, **fields: object) -> object:
         (read("get_suites"), GetSuites()),
         (read("get_resources", data={"limit": 3}), GetResources(3)),
         (read("get_dead"), GetDead()),
+        (read("get_history"), GetHistory()),
+        (
+            read("get_history", data={"guid": 7, "since": 1.5, "result": "failed", "after": "2.500000:3"}),
+            GetHistory(guid="7", since=1.5, result=Result.FAILED, after="2.500000:3"),
+        ),
         (read("settle_dead", data={"guids": ["A"]}), SettleDead(("A",))),
         (read("retry_dead", data={"guids": ["A", 5]}), RetryDead(("A", "5"))),
         (read("get_dead_task", data=5), GetDeadTask("5")),
@@ -86,6 +93,11 @@ def test_questions_that_are_understood(message: object, question: Question) -> N
         (read("get_tasks", data={"suit": "s"}), "Object contains unknown field `suit`"),
         (read("get_tasks", data={"limit": 0}), "Expected `int` >= 1 - at `data.limit`"),
         (read("get_tasks", data={"limit": 1001}), "Expected `int` <= 1000 - at `data.limit`"),
+        (read("get_history", data={"outcome": "lost"}), "Invalid enum value 'lost' - at `data.outcome`"),
+        (read("get_history", data={"since": -1}), "Expected `float` >= 0"),
+        (read("get_history", data={"until": 1e300}), "Expected `float` <= 253402300799"),
+        (read("get_history", data={"after": "1:2:3"}), "matching regex"),
+        (read("get_history", data={"after": f"1:{10**18}"}), "matching regex"),
         (read("settle_dead"), "Object missing required field `guids`"),
         (read("get_worker_details", data={"status": "dancing"}), "Invalid enum value 'dancing'"),
     ],
@@ -170,6 +182,36 @@ def test_a_task_is_followed_into_history() -> None:
     assert (told.task.state, told.task.attempts) == ("completed", 2)
     assert [(each.worker, each.end) for each in told.attempts] == [("w", "offline"), ("v", "completed")]
     assert "completed after 2 attempts" in answer(grid, inquirer, ExplainTask("A")).text
+
+
+def test_pages_of_history() -> None:
+    """They are read beside the turns, newest first, each with its attempt; ``next`` leads to the rest."""
+    grid, inquirer = grid_on_rows()
+    grid.say("w", "idle")
+    for guid in ("A", "B", "C"):
+        grid.submit(guid, suite="s").wait(1.0).say("w", "working").wait(2.0)
+        grid.say("w", "task_complete").say("w", "idle")
+    assert not inquirer
+    first: Any = finish(inquirer.tell(GetHistory(limit=2)))
+    assert [(each.guid, each.state, each.worker) for each in first.items] == [
+        ("C", "completed", "w"),
+        ("B", "completed", "w"),
+    ]
+    assert [each.finished - each.started for each in first.items] == [2.0, 2.0]
+    assert (first.total, first.next is None) == (None, False)
+    second: Any = finish(inquirer.tell(GetHistory(limit=2, after=first.next)))
+    assert ([each.guid for each in second.items], second.total, second.next) == (["A"], None, None)
+    whole: Any = finish(inquirer.tell(GetHistory(suite_guid="s", guid="C")))
+    assert ([each.guid for each in whole.items], whole.total, whole.next) == (["C"], 1, None)
+
+
+def test_history_can_not_be_read() -> None:
+    """The answer says why."""
+    database = FakeDatabase()
+    inquirer = inquirer_of(Grid().on(database))
+    database.go_away("no such host")
+    told = finish(inquirer.tell(GetHistory()))
+    assert told == "QUESTION_FAILED|get_history: CantRead: the database can't be read: no such host"
 
 
 def test_dead_tasks_that_are_sent_again() -> None:
