@@ -17,7 +17,7 @@ from twisted.application.service import IService, MultiService
 from twisted.internet.endpoints import serverFromString
 
 from tefmanager.amqp.budget import ChannelBudget
-from tefmanager.amqp.connection import LinkState, OnState
+from tefmanager.amqp.connection import LinkState, OnMissing, OnState
 from tefmanager.amqp.consumer import Consumer
 from tefmanager.amqp.publisher import Publisher
 from tefmanager.amqp.topology import Topology
@@ -195,7 +195,15 @@ def _publisher(
 ) -> Publisher:
     events = config.events_exchange if config.events else ""
     tell = _tell(Service.PUBLISHER, outages)
-    return Publisher(reactor, config.amqp, on_state=tell, lease=lease, events=events, budget=budget)
+    return Publisher(
+        reactor,
+        config.amqp,
+        on_state=tell,
+        on_missing=_tell_missing(outages),
+        lease=lease,
+        events=events,
+        budget=budget,
+    )
 
 
 def _manager(
@@ -228,7 +236,14 @@ def _manager(
             lease=lease,
             silence=silence,
         ),
-        Consumer(reactor, config.amqp, topology, on_state=_tell(Service.CONSUMER, outages), budget=budget),
+        Consumer(
+            reactor,
+            config.amqp,
+            topology,
+            on_state=_tell(Service.CONSUMER, outages),
+            on_missing=_tell_missing(outages),
+            budget=budget,
+        ),
         publisher,
         lambda life: _RESERVATIONS[config.etcd_api](
             reactor,
@@ -302,5 +317,17 @@ def _tell(who: Service, outages: Outages) -> OnState:
                 outages.began(Service.BLOCKED, detail, quiet=True)
             case LinkState.UNBLOCKED:
                 outages.over(Service.BLOCKED)
+
+    return tell
+
+
+def _tell_missing(outages: Outages) -> OnMissing:
+    """Return a function that records what RabbitMQ refuses and the manager can do without."""
+
+    def tell(what: str, why: str | None) -> None:
+        if why is None:
+            outages.over(Service.OPTIONAL, about=what)
+        else:
+            outages.began(Service.OPTIONAL, why, what, quiet=True)
 
     return tell

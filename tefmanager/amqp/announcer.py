@@ -11,6 +11,7 @@ from txamqp.client import ChannelClosed, Closed
 
 from tefmanager.amqp.amqp_protocol import AmqpProtocol
 from tefmanager.amqp.codec import short_text
+from tefmanager.amqp.connection import OnMissing, ignore_missing
 from tefmanager.amqp.declare import NOT_FOUND, declare_topic
 from tefmanager.amqp.delegate import why
 from tefmanager.amqp.frames import Properties, encode_properties, publish_frames, route
@@ -25,6 +26,9 @@ is bound for it."""
 
 CONTENT_TYPE = b"application/json"
 
+EVENTS = "events"
+"""What is missing while none can be published."""
+
 
 class Announcer(ChannelEvents):
     """A channel that publishes transient messages to one exchange and waits for none of them.
@@ -37,18 +41,26 @@ class Announcer(ChannelEvents):
         lease: nothing is published while it does not hold.
         seconds: reads a clock that never goes back.
         pauses: the pauses before publishing is tried again after the broker refused.
+        on_missing: is told when events can't be published, and when they can again.
     """
 
     _log = Logger()
 
     def __init__(
-        self, number: int, exchange: str, lease: Lease, seconds: Callable[[], float], pauses: Backoff
+        self,
+        number: int,
+        exchange: str,
+        lease: Lease,
+        seconds: Callable[[], float],
+        pauses: Backoff,
+        on_missing: OnMissing = ignore_missing,
     ) -> None:
         self._number = number
         self._exchange = exchange
         self._lease = lease
         self._seconds = seconds
         self._pauses = pauses
+        self._on_missing = on_missing
         self._protocol: AmqpProtocol | None = None
         self._writable = True
         self._heads: dict[str, tuple[bytes, bytes]] = {}
@@ -124,11 +136,13 @@ class Announcer(ChannelEvents):
 
     def _recovered(self) -> None:
         self._pauses.reset()
+        self._on_missing(EVENTS, None)
         if self._said:
             self._said = ""
             self._log.info("Events are published again")
 
     def _refused(self, protocol: AmqpProtocol, reason: str) -> None:
+        self._on_missing(EVENTS, reason)
         if reason != self._said:
             self._said = reason
             self._log.warn("Events are not published: {reason}", reason=reason)

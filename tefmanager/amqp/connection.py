@@ -69,6 +69,15 @@ def ignore_state(state: LinkState, detail: str) -> None:
     """Ignore a change of state."""
 
 
+OnMissing: TypeAlias = Callable[[str, str | None], None]
+"""Is told what the broker refuses that the manager can do without, and why, at each attempt; None: it is
+there now."""
+
+
+def ignore_missing(what: str, why: str | None) -> None:
+    """Ignore that something is missing."""
+
+
 # --- One connection --------------------------------------------------------------------------
 
 

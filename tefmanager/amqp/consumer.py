@@ -18,7 +18,7 @@ from tefmanager.amqp.acks import AckTracker
 from tefmanager.amqp.amqp_protocol import AmqpProtocol
 from tefmanager.amqp.budget import ChannelBudget
 from tefmanager.amqp.codec import TableError, decode_table
-from tefmanager.amqp.connection import Link, OnState, Tls, ignore_state
+from tefmanager.amqp.connection import Link, OnMissing, OnState, Tls, ignore_missing, ignore_state
 from tefmanager.amqp.declare import declare_queue
 from tefmanager.amqp.extras import Extras
 from tefmanager.amqp.frames import Properties, ack_frames
@@ -152,6 +152,7 @@ class Consumer:
         byte_limit: bytes of unacknowledged messages above which nothing is read from the socket. It is
             exceeded by at most one message and what one read returns.
         on_state: is told changes of the connection's state.
+        on_missing: is told which queues and bindings can't be declared, and when they are there.
         name: how the broker lists the connection.
         tls: makes the TLS settings of a connection.
         budget: of channels, shared with the publisher.
@@ -172,6 +173,7 @@ class Consumer:
         prefetch: int = PREFETCH,
         byte_limit: int = BYTE_LIMIT,
         on_state: OnState = ignore_state,
+        on_missing: OnMissing = ignore_missing,
         name: str = "tef-manager consumer",
         tls: Tls = client_tls,
         budget: ChannelBudget | None = None,
@@ -181,7 +183,7 @@ class Consumer:
         self.queue = topology.in_queue
         self._prefetch = prefetch
         self.window = prefetch
-        self._extras = Extras(reactor, topology)
+        self._extras = Extras(reactor, topology, on_missing)
         self._budget = ChannelBudget(reactor.seconds) if budget is None else budget
         self._link = Link(reactor, endpoints, name, self._setup, on_state, tls, self._budget)
         self._deliveries: IDeliveries | None = None

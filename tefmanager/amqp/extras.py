@@ -12,6 +12,7 @@ from twisted.logger import Logger
 from txamqp.client import Closed
 
 from tefmanager.amqp.amqp_protocol import AmqpProtocol
+from tefmanager.amqp.connection import OnMissing, ignore_missing
 from tefmanager.amqp.declare import need_binding, need_queue, need_topic
 from tefmanager.amqp.delegate import why
 from tefmanager.amqp.lookups import Lookups, detached
@@ -34,8 +35,9 @@ class Extras:
 
     _log = Logger()
 
-    def __init__(self, clock: Any, topology: Topology) -> None:
+    def __init__(self, clock: Any, topology: Topology, on_missing: OnMissing = ignore_missing) -> None:
         self._clock = clock
+        self._on_missing = on_missing
         self._lookups = Lookups()
         queue = topology.in_queue
         self._needs: dict[str, Callable[[], Awaitable[None]]] = {
@@ -95,11 +97,13 @@ class Extras:
             if protocol.usable:
                 self._say(what, why(error))
             return False
+        self._on_missing(what, None)
         if self._said.pop(what, None) is not None:
             self._log.info("{what}: there now", what=what)
         return True
 
     def _say(self, what: str, why: str) -> None:
+        self._on_missing(what, why)
         if self._said.get(what) != why:
             self._said[what] = why
             self._log.warn(

@@ -15,11 +15,19 @@ from zope.interface import implementer
 
 from tefmanager.amqp.address_kinds import AddressKind, AddressKinds
 from tefmanager.amqp.amqp_protocol import AmqpProtocol
-from tefmanager.amqp.announcer import Announcer
+from tefmanager.amqp.announcer import EVENTS, Announcer
 from tefmanager.amqp.budget import ChannelBudget
 from tefmanager.amqp.codec import MAX_SHORT_TEXT
 from tefmanager.amqp.confirms import ACCESS_REFUSED
-from tefmanager.amqp.connection import Link, LinkState, OnState, Tls, ignore_state
+from tefmanager.amqp.connection import (
+    Link,
+    LinkState,
+    OnMissing,
+    OnState,
+    Tls,
+    ignore_missing,
+    ignore_state,
+)
 from tefmanager.amqp.deadqueue import Walks
 from tefmanager.amqp.declare import exchange_exists, need_queue
 from tefmanager.amqp.directreplies import DirectReplies
@@ -61,6 +69,7 @@ class Publisher:
         reactor: the reactor.
         endpoints: brokers, tried in turn.
         on_state: is told changes of the connection's state.
+        on_missing: is told when events can't be published, and when they can again.
         name: how the broker lists the connection.
         tls: makes the TLS settings of a connection.
         lease: messages wait while it does not hold.
@@ -75,6 +84,7 @@ class Publisher:
         reactor: Any,
         endpoints: Sequence[AmqpEndpoint],
         on_state: OnState = ignore_state,
+        on_missing: OnMissing = ignore_missing,
         name: str = "tef-manager publisher",
         tls: Tls = client_tls,
         lease: Lease | None = None,
@@ -94,7 +104,9 @@ class Publisher:
         self._lookups = Lookups()
         self._walks = Walks(reactor, self)
         pauses = Backoff(reactor, *OPTIONAL)
-        self._announcer = Announcer(Role.EVENTS, events, lease, monotonic, pauses) if events else None
+        announcer = Announcer(Role.EVENTS, events, lease, monotonic, pauses, on_missing)
+        self._announcer = announcer if events else None
+        self._on_missing = on_missing
         self._kinds = AddressKinds(monotonic)
         self._searching: dict[bytes, DeferredLock] = {}
         self._protocol: AmqpProtocol | None = None
@@ -145,9 +157,9 @@ class Publisher:
         if self._announcer is not None and most >= Role.EVENTS:
             await self._announcer.open(protocol)
         elif self._announcer is not None:
-            self._log.warn(
-                "Events are not published: the broker allows us no more channels than {most}", most=most
-            )
+            reason = f"the broker allows us no more channels than {most}"
+            self._log.warn("Events are not published: {reason}", reason=reason)
+            self._on_missing(EVENTS, reason)
         self._wake()
 
     def _give_channels_up(self) -> None:

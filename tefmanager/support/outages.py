@@ -49,6 +49,8 @@ class Service(StrEnum):
     """One of the manager's own queues accepts nothing."""
     STEP = "step"
     """Something that the manager does has not ended for a long time."""
+    OPTIONAL = "optional"
+    """RabbitMQ refuses a queue, a binding or an exchange that the manager can do without."""
 
 
 _NOTHING_GOES = "no task is accepted or sent; workers go on; messages wait in RabbitMQ; nothing is lost"
@@ -64,10 +66,18 @@ MEANING: Mapping[Service, str] = {
     Service.ETCD: "tasks that need resources wait; the others are sent; nothing is lost",
     Service.QUEUE: "messages for this queue wait; everything else goes on",
     Service.STEP: "whatever needs this step waits; everything else goes on",
+    Service.OPTIONAL: "what needs it waits or is left out; everything else goes on",
 }
 """What an outage means for tasks, in words."""
 
-OF_A_LEADERSHIP = (Service.CONSUMER, Service.PROBE, Service.ETCD, Service.QUEUE, Service.STEP)
+OF_A_LEADERSHIP = (
+    Service.CONSUMER,
+    Service.PROBE,
+    Service.ETCD,
+    Service.QUEUE,
+    Service.STEP,
+    Service.OPTIONAL,
+)
 """What only the active manager needs."""
 
 LATE = 25.0
@@ -93,7 +103,7 @@ EXPLAINED: Mapping[str, tuple[Service, ...]] = {
 }
 """The outages that explain why such a step lasts."""
 
-NEEDED = frozenset(set(Service) - {Service.STANDBY, Service.QUEUE, Service.STEP})
+NEEDED = frozenset(set(Service) - {Service.STANDBY, Service.QUEUE, Service.STEP, Service.OPTIONAL})
 """The manager is not ready without these."""
 
 

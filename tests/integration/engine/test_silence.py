@@ -126,6 +126,18 @@ def test_another_consumer_gets_everything(scene: Scene) -> None:
     assert worker.expect().guid == guid
 
 
+def test_a_binding_that_rabbitmq_refuses(services: Services, tmp_path: Path, unique: str) -> None:
+    """The manager is ready without it, and says everywhere what is missing, as long as it is."""
+    with staged(services, tmp_path, unique, "--bind=amq.absent:task") as scene:
+        scene.told("optional", "403 ACCESS_REFUSED")
+        assert scene.away("optional")["about"] == "binding to exchange amq.absent with key task"
+        assert scene.http.get("/ready").status == 200
+        status = " ".join(scene.tefctl("status").split())
+        assert "optional binding to exchange amq.absent with key task" in status
+        lasting = "WAITING_FOR|optional binding to exchange amq.absent with key task: 403 ACCESS_REFUSED"
+        scene.daemon.log.wait(lasting)
+
+
 HANG = """spawn(fun() ->
     {{ok, Queue}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"{queue}">>)),
     erlang:suspend_process(amqqueue:get_pid(Queue)),

@@ -28,7 +28,10 @@ class Rig:
         self.lease = Lease.unlimited()
         clock = self.wire.clock
         pauses = Backoff(clock, *OPTIONAL, draw=lambda: 1.0)
-        self.announcer = Announcer(3, "events", self.lease, clock.seconds, pauses)
+        self.missing: list[str | None] = []
+        self.announcer = Announcer(
+            3, "events", self.lease, clock.seconds, pauses, lambda _, why: self.missing.append(why)
+        )
         self.made = 0
         self.wire.sent()
 
@@ -160,9 +163,11 @@ def test_a_right_to_publish_is_told_by_what_is_taken() -> None:
             rig.wire.clock.advance(OPTIONAL[1])
             rig.answer_open()
         assert [formatEvent(event) for event in logs] == [f"Events are not published: 403 {refused}"]
+        assert rig.missing == [None, f"403 {refused}", f"403 {refused}"]
         rig.announcer.announce("a.b", lambda: b"{}")
         rig.wire.receive(method(3, "exchange.declare-ok"))
         assert [formatEvent(event) for event in logs[1:]] == ["Events are published again"]
+        assert rig.missing[-1] is None
     rig.wire.sent()
     assert len(rig.announce()) == 1, "and nothing is asked any more"
 

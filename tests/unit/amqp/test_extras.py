@@ -11,6 +11,7 @@ from txamqp.client import Closed
 from tefmanager.amqp.delegate import why
 from tefmanager.amqp.extras import Extras
 from tefmanager.amqp.topology import Topology
+from tefmanager.support.backoff import OPTIONAL
 from tests.unit.amqp.wire import Wire, method
 
 OPENED = method(2, "channel.open-ok", "")
@@ -22,7 +23,9 @@ class Rig:
     def __init__(self) -> None:
         self.wire = Wire()
         self.wire.log_in()
-        self.extras = Extras(self.wire.clock, Topology("in", "dead", "rejected", "events"))
+        self.missing: list[tuple[str, str | None]] = []
+        topology = Topology("in", "dead", "rejected", "events")
+        self.extras = Extras(self.wire.clock, topology, lambda *told: self.missing.append(told))
         self.declared = Deferred.fromCoroutine(self.extras.declare(self.wire.protocol, 10))
 
     def close(self, code: int, text: str) -> None:
@@ -37,6 +40,24 @@ def test_what_the_broker_refuses_is_told() -> None:
         rig.close(403, "ACCESS_REFUSED - no")
     [line] = [formatEvent(event) for event in logs]
     assert line == "queue dead is missing; it is tried again at least every 30 s: 403 ACCESS_REFUSED - no"
+    rig.extras.stop()
+
+
+def test_each_refusal_is_told_until_it_is_there() -> None:
+    """Whoever counts how long something has been missing is told at each attempt, and of its end."""
+    rig = Rig()
+    there = method(2, "queue.declare-ok", "q", 0, 0)
+    refused = method(2, "channel.close", 403, "ACCESS_REFUSED - no", 50, 10)
+    others = OPENED + there + method(2, "exchange.declare-ok")
+    rig.wire.receive(OPENED + refused)
+    rig.wire.receive(others)
+    rig.wire.clock.advance(OPTIONAL[1])
+    rig.wire.receive(refused)
+    rig.wire.receive(others)
+    assert [why for what, why in rig.missing if what == "queue dead"] == ["403 ACCESS_REFUSED - no"] * 2
+    rig.wire.clock.advance(OPTIONAL[1])
+    rig.wire.receive(there)
+    assert rig.missing[-1] == ("queue dead", None)
     rig.extras.stop()
 
 
