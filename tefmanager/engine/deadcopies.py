@@ -190,6 +190,10 @@ class DeadCopies:
 
     async def _round(self) -> None:
         rows = await self._leadership.copies(ROWS)
+        if unsent := [row.id for row in rows if row.settled and row.copy is Copy.DUE]:
+            # Only here is it certain that none of them is on its way to the queue.
+            self._known(dict.fromkeys(unsent))
+            return
         now = self._clock.seconds()
         doubtful = any(row.copy is Copy.DOUBT for row in rows)
         if doubtful and now < self._settled_at:

@@ -907,8 +907,12 @@ async def test_copies_of_dead_tasks(twin: Twin, leadership: ILeadership) -> None
     assert await leadership.copies(9) == [CopyRow(2, "guid-2", 2, Copy.DUE, settled=False), to_go[1]]
     assert await leadership.forget(100.0, 10) == 1
     await leadership.settle(["guid-1", "guid-2"])
-    assert [row.id for row in await leadership.copies(9)] == [1, 5]  # what was due is to be there no more
-    await leadership.commit(Changes(copies={1: Copy.DUE, 5: Copy.DOUBT}))
+    assert [(row.id, row.settled) for row in await leadership.copies(9)] == [
+        (1, True),
+        (2, True),
+        (5, True),
+    ]
+    await leadership.commit(Changes(copies={1: Copy.DUE, 2: None, 5: Copy.DOUBT}))
     assert [(row.id, row.copy) for row in await leadership.copies(9)] == [(5, Copy.DOUBT)]
     assert sorted(twin.history()) == [1, 2, 5]
 

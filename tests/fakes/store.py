@@ -420,7 +420,7 @@ class FakeLeadership:
         rows = self._database.rows
         found = {id: task for id, task in rows.history.items() if _is_unsettled(task, guids)}
         for id, task in found.items():
-            rows.history[id] = dataclasses.replace(task, settled=True, copy=_not_due(task.copy))
+            rows.history[id] = dataclasses.replace(task, settled=True)
         return sorted({task.row.spec.guid for task in found.values()})
 
     async def forget(self, before: float, at_most: int) -> int:
@@ -501,10 +501,6 @@ def _is_listed(rows: Rows, id: int) -> bool:
     later = [row.spec.id for row, _ in rows.tasks.values() if row.spec.guid == guid]
     later += [other for other, task in rows.history.items() if task.row.spec.guid == guid]
     return not task.settled and max(later) <= id
-
-
-def _not_due(copy: Copy | None) -> Copy | None:
-    return None if copy is Copy.DUE else copy
 
 
 def _dead(rows: Rows, id: int) -> DeadRow:
@@ -599,10 +595,8 @@ def _write_copies(rows: Rows, changes: Changes) -> None:
     """Record what the dead queue has of dead tasks; those that are settled must have nothing there."""
     for id, copy in changes.copies.items():
         if id in rows.history and rows.history[id].copy is not None:
-            rows.history[id] = dataclasses.replace(rows.history[id], copy=copy)
-    for id, task in rows.history.items():
-        if task.copy is Copy.DUE and not _is_listed(rows, id):
-            rows.history[id] = dataclasses.replace(task, copy=None)
+            kept = copy is not Copy.DUE or _is_listed(rows, id)
+            rows.history[id] = dataclasses.replace(rows.history[id], copy=copy if kept else None)
 
 
 def _write_attempts(rows: Rows, changes: Changes) -> None:

@@ -88,7 +88,7 @@ class Observer:
         self._counts[name] = count
         if count < 0:
             self.object(f"{name}: {count} references are held")
-        ours = sum(path.startswith(f"{name}/locks/{self.prefix}:") for path in self._keys)
+        ours = self._held_by_us(name)
         if count > before and not self.room(name, count - 1):
             self.object(f"{name}: {count} references are more than it has")
         if ours > self._ours.get(name, 0) and not self.room(name, max(0, ours - 1)):
@@ -101,6 +101,10 @@ class Observer:
             path.partition("/")[0]: value for path, value in self._keys.items() if "ref_count" in path
         }
         self._counts = {name: int(value) for name, value in counts.items()}
+        self._ours = {name: self._held_by_us(name) for name in counts}
+
+    def _held_by_us(self, name: str) -> int:
+        return sum(path.startswith(f"{name}/locks/{self.prefix}:") for path in self._keys)
 
     def room(self, name: str, held: int | None = None) -> bool:
         """Tell whether one more reference may be taken; always, if the resource has no entry."""

@@ -36,6 +36,9 @@ ONCE_BAD = {
     400749: "a worker's goodbye was lost in the simulation, and it came back: its *ready* ended its task",
     400841: "Etcd came back while a window was being removed, and the rest of it limited nothing",
     401599: "the judge's rule: a manager that froze could not hear that its session had broken",
+    600454: "two steps of one second had one guid",
+    602774: "a dead task was settled while its copy was about to be sent, and the copy stayed",
+    603899: "the judge's rule: what is held when Etcd comes back restored was not taken just then",
     2211: "a manager that was cut off went on with its lease when its session had been ended",
 }
 

@@ -71,7 +71,7 @@ where h.id = r.id and h.copy is not null;
 -- name: settle
 -- Settle the dead tasks with the guids $1; return those that were not settled before.
 with settled as (
-    update {t}history set settled = true, copy = nullif(copy, 'due')
+    update {t}history set settled = true
     where outcome = 'dead' and not settled and guid = any ($1::text[])
     returning guid
 )

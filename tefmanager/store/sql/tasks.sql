@@ -8,7 +8,7 @@ with r as (
         properties text
     )
 ), again as (
-    update {t}history as h set again = true, copy = nullif(copy, 'due')
+    update {t}history as h set again = true
     from r
     where h.guid = r.guid and h.outcome = 'dead' and not h.settled and not h.again
 )

@@ -204,6 +204,26 @@ def test_a_queue_that_refuses() -> None:
     assert (rig.queue.walks, rig.told.outages.now()) == (0, ())
 
 
+@pytest.mark.parametrize("how", ["settled", "submitted again"])
+def test_a_copy_that_is_about_to_be_sent(how: str) -> None:
+    """That its task is settled in the same moment does not leave a copy that nobody knows of."""
+    rig = Rig("a")
+    rig.queue.outcome = Delivered.NACKED
+    rig.die("a")
+    rig.queue.outcome = Delivered.CONFIRMED
+    rig.clock.advance(PAUSES[0] + 1)
+    assert [type(event) for event in rig.posted] == [events.CopiesWanted]
+    if how == "settled":
+        finish(rig.leadership.settle(["a"]))
+    else:
+        rig.resubmit("a")
+    rig.turn()
+    rig.dead.look()
+    rig.wait(SETTLES + 1)
+    assert (rig.queue.sent, rig.queue.guids) == (2, [])
+    assert finish(rig.leadership.copies(9)) == []
+
+
 def test_bodies_in_memory_are_few() -> None:
     """While the queue confirms nothing, the others are in the database alone."""
     guids = [f"t{number}" for number in range(10 * AT_ONCE)]
