@@ -110,7 +110,7 @@ def task(session: Session, guid: str) -> None:
 def explain(session: Session, guid: str) -> None:
     """Explain why a task is not running.
 
-    If other programs hold a resource that the task needs, their names are read from Etcd.
+    If other programs hold a resource that the task needs, tefctl reads their names from Etcd.
 
     \b
     Example:

@@ -47,7 +47,7 @@ def dead() -> None:
 def list_dead(session: Session, limit: int) -> None:
     """List the dead tasks that nobody has retried or dropped.
 
-    Other messages among the first ones of the dead queue are listed, too.
+    Below, it lists messages at the beginning of the dead queue that belong to no dead task.
 
     \b
     Example:

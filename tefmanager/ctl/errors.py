@@ -10,7 +10,7 @@ class Exit(IntEnum):
 
     DONE = 0
     NO = 1
-    """The answer is no: something does not exist, or not all tasks were completed."""
+    """The answer is no: something does not exist, or a task failed or was not completed."""
     CONFIG = 3
     BROKER = 4
     MANAGER = 5

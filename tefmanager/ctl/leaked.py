@@ -80,8 +80,8 @@ async def _mend(keys: resource_keys.Keys, leak: Leak, odd_keys: bool) -> bool:
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--odd-keys", is_flag=True, help="With --yes, also release lock keys of another form.")
-@click.option("--yes", is_flag=True, help="Mend them. Without this option they are only listed.")
+@click.option("--odd-keys", is_flag=True, help="With --yes, also release lock keys of an unknown form.")
+@click.option("--yes", is_flag=True, help="Correct the counts. Without this option, they are only listed.")
 @click.pass_obj
 def leaked(session: Session, names: tuple[str, ...], odd_keys: bool, yes: bool) -> None:
     """Show resources whose count does not match their lock keys.

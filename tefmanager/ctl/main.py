@@ -55,9 +55,9 @@ def cli(
       tefctl --json tasks --state working
 
     \b
-    Exit status: 0 success; 1 not found, refused, or not all tasks completed; 2 wrong command line;
+    Exit status: 0 success; 1 not found, refused, or a task failed; 2 wrong command line;
     3 wrong configuration; 4 RabbitMQ unreachable; 5 no manager, or no answer; 6 Etcd unreachable;
-    7 PostgreSQL unreachable, or in use by an active manager.
+    7 PostgreSQL unreachable, or in use by an active manager; 130 Ctrl-C while it waited for tasks.
     """
     options: dict[str, object] = {"env": env, "config": config, "name-prefix": name_prefix}
     context.obj = Session(options, timeout, as_json)

@@ -68,7 +68,7 @@ def _checked(name: str, number: int, task: object, limit: int) -> tuple[str, byt
 @click.option(
     "--wait",
     is_flag=True,
-    help="Wait until all are finished. Exit status 1 if one failed, or was not completed.",
+    help="Wait until all tasks are finished. Exit status 1 if a task failed or was not completed.",
 )
 @click.option("--wait-limit", type=Seconds(), metavar="SECONDS", help="Wait no longer than this.")
 @click.option(

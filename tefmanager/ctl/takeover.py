@@ -26,8 +26,8 @@ def take_over(session: Session, yes: bool) -> None:
 
     Use it for a manager whose log says ETCD_TAKEN: another database was in use with the same name prefix.
     The waiting manager goes on within seconds, and releases all references of the other grid, even if
-    workers of that grid still use them. The command is refused while the other grid's manager is alive.
-    Stop that manager first.
+    workers of that grid still use them. While the other grid's manager is alive, tefctl refuses to do
+    this: stop that manager first.
 
     \b
     Example:

@@ -66,10 +66,10 @@ def shared(room: int, wanted: Sequence[int]) -> list[int]:
 )
 @click.pass_obj
 def watch(session: Session, interval: float) -> None:
-    """Show the most important things live, until Ctrl-C.
+    """Show tasks, workers and resources live, until Ctrl-C.
 
-    These are status, tasks, workers and resources, as many rows as fit on the terminal. While the
-    manager or RabbitMQ is unreachable, it says so, and goes on when they are back.
+    It shows the status, and as many rows as fit on the terminal. While the manager or RabbitMQ is
+    unreachable, it says so; it goes on when they are back.
 
     \b
     Example:
