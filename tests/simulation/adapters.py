@@ -261,7 +261,13 @@ class SimLeadership:
 
     async def commit(self, changes: Changes) -> Bodies:
         """See `ILeadership.commit`."""
-        return await self._trip(lambda: self._inner.commit(changes))
+        return await self._trip(lambda: self._commit(changes))
+
+    async def _commit(self, changes: Changes) -> Bodies:
+        try:
+            return await self._inner.commit(changes)
+        finally:
+            self._observer.committed()
 
     async def finished(self, guids: Sequence[str]) -> frozenset[str]:
         """See `ILeadership.finished`."""

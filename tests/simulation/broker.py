@@ -72,6 +72,8 @@ class Broker:
         unanswered: times at which a manager could not know whether a message had arrived.
         unheard: how often an acknowledgement was lost, by message: the message comes again.
         goodbyes: when each worker's last goodbye that was not redelivered was acknowledged.
+        wishes_came, wishes_heard: when each message that asks for a task to be tried elsewhere came, and
+            when it was acknowledged without having been redelivered.
         blocked: True while nobody may publish; consuming continues.
         hung: True while the broker accepts everything and delivers nothing.
         audit: called with (queue, body) for each message that is put into a queue.
@@ -93,6 +95,8 @@ class Broker:
         self.unanswered = 0
         self.unheard: Counter[bytes] = Counter()
         self.goodbyes: dict[str, float] = {}
+        self.wishes_came: dict[bytes, float] = {}
+        self.wishes_heard: dict[bytes, float] = {}
         self.audit: Callable[[str, bytes], None] = lambda queue, body: None
         self._watchers: dict[str, list[Callable[[], None]]] = {}
         self._links: list[Link] = []
@@ -113,6 +117,8 @@ class Broker:
         if queue not in self.queues:
             return False
         self.audit(queue, body)
+        if b'"retry"' in body:
+            self.wishes_came.setdefault(body, self.world.time)
         self.queues[queue].append(Stored(body, headers=headers))
         self.changed(queue)
         return True
@@ -144,6 +150,8 @@ class Broker:
         """A consumer has acknowledged a message."""
         if not message.redelivered and b'"offline"' in message.body:
             self.goodbyes[json.loads(message.body)["name"]] = self.world.time
+        if not message.redelivered and b'"retry"' in message.body:
+            self.wishes_heard[message.body] = self.world.time
 
     def consume(self, queue: str, taker: Taker) -> None:
         """Deliver a queue's messages to a consumer, which may be one of several."""

@@ -373,6 +373,10 @@ class Faults:
         """A Ruby worker drops its next task without a result."""
         self.workers[number].give_up_next = True
 
+    def worker_blames(self, number: int) -> None:
+        """A worker's surroundings are to blame for the end of its next task."""
+        self.workers[number].voice.blames = True
+
     def worker_leaves(self, number: int, seconds: float) -> None:
         """A worker says goodbye; another one comes later."""
         worker = self.workers[number]

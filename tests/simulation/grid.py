@@ -37,6 +37,8 @@ from tests.simulation.story import (
     Step,
     crowded,
 )
+from tests.simulation.verdicts import Verdicts
+from tests.simulation.voices import Voice
 from tests.simulation.workers import SimWorker
 from tests.simulation.world import Process, World
 
@@ -64,6 +66,7 @@ class Grid(Faults, Hands, LimitSteps):
 
     def __init__(self, seed: int, managers: int = 1, set_up: Knobs | None = None) -> None:
         self.world = World(seed)
+        self._seed = seed
         self.knobs = knobs(seed) if set_up is None else set_up
         self.broker = Broker(self.world)
         for queue in (QUEUE, "dead", "rejected"):
@@ -86,6 +89,8 @@ class Grid(Faults, Hands, LimitSteps):
         common = (self.observer, self.etcd.keys, self.database, self.broker)
         self.judge = Judge(*common, PREFIX, QUEUE, self.policy.limits.max_attempts)
         self.judge.time_limit = self.policy.limits.time_limit
+        self.verdicts = Verdicts(self.observer, self.database, self.broker)
+        self.observer.committed = self.verdicts.committed
         self.mended: float | None = None
         self.managers: list[tuple[Process, Manager, SimReservations]] = []
         self.silence = Silence(self.observer, self.broker, self.database, self.world.hangs, self.managers)
@@ -137,6 +142,9 @@ class Grid(Faults, Hands, LimitSteps):
         return self._worker(f"w{number}.{self._born}", number)
 
     def _worker(self, name: str, number: int) -> SimWorker:
+        voice = Voice(self._seed, name)
+        if voice.limits:
+            self.judge.ending.add(name)
         return SimWorker(
             self.world,
             self.broker,
@@ -145,7 +153,9 @@ class Grid(Faults, Hands, LimitSteps):
             TYPES[number % len(TYPES)],
             ruby=number < WORKERS // 2 + 1 and not self.knobs.readme,
             on_start=self.observer.started,
+            voice=voice,
             on_result=self.observer.result,
+            on_said=self.observer.said.append,
             on_crash=lambda worker: self.kill_worker(number, 5.0),
         )
 
@@ -160,6 +170,7 @@ class Grid(Faults, Hands, LimitSteps):
         self.mend()
         self.world.run(mending)
         self.judge.judge(self._names(), self.stopped)
+        self.verdicts.judge(self.world.time)
         return [*self.observer.violations, *(f"a manager gave up: {reason}" for reason in self.fatal)]
 
     def _look(self) -> None:

@@ -30,6 +30,9 @@ HEALING = 15.0
 FORGOTTEN = 30.0 + 20.0 + 2.0 + 2 * INTERVAL
 """Seconds after which the manager must know a free worker: dispatch timeout, heartbeat, release grace."""
 
+ENDING = 10.0
+"""Seconds more for a worker that says that it ends tasks itself."""
+
 LOOK = 2.0
 """Seconds between two checks."""
 
@@ -91,6 +94,7 @@ class Judge:
         to_settle: the messages that ask to retry or settle dead tasks, by task ids.
         delay: additional seconds that the manager may need after all is mended.
         time_limit: seconds that a task may take.
+        ending: workers that end tasks themselves which exceed it; they have some seconds more.
         clocks_right: no wall clock was ever behind, so nothing happened after its recorded end.
     """
 
@@ -122,6 +126,7 @@ class Judge:
         self._held_since: dict[tuple[str, int], float] = {}
         self._lacked_since: dict[tuple[str, int | None], float] = {}
         self.time_limit = 0.0
+        self.ending: set[str] = set()
         self.clocks_right = True
 
     # --- every few seconds ---
@@ -185,7 +190,8 @@ class Judge:
             for deed in self._observer.starts
             if (deed.worker, deed.guid) == (row.worker, row.guid)
         ]
-        if mine and time - min(mine) < self.time_limit - 1.0:
+        limit = self.time_limit + (ENDING if row.worker in self.ending else 0.0)
+        if mine and time - min(mine) < limit - 1.0:
             self._observer.object(f"{row.worker} counts as stalled {time - min(mine):.0f} s after it began")
 
     def _locks(self) -> list[tuple[str, int]]:
@@ -337,7 +343,7 @@ class Judge:
             elif (
                 guid in waiting
                 and guid not in for_ever
-                and not set(workers[task_type]) <= set(waiting[guid].avoid)
+                and not set(workers[task_type]) <= set(waiting[guid].avoid) - set(waiting[guid].shun)
             ):
                 self._observer.object(f"{guid} never ended: it is {waiting[guid].state}")
 
@@ -374,7 +380,7 @@ class Judge:
 
     def _may_not_count(self, row: AttemptRow) -> bool:
         """Tell whether nobody may have known that it arrived: then the next attempt has the same number."""
-        return row.started is None and row.end != "completed"
+        return row.started is None and row.end not in ("completed", "environment")
 
     def _latest(self, ended: float) -> float:
         """Return the latest simulated time at which something with this recorded end may have happened."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from tests.simulation.broker import Broker
+from tests.simulation.voices import Saying
 from tests.simulation.world import START
 
 ENDS = ("start_time", "end_time")
@@ -45,6 +46,8 @@ class Observer:
         sent: how often each guid was submitted.
         bodies: the message of each task, by guid.
         starts, results: what workers began and finished.
+        said: what workers have said of tasks that they ended.
+        committed: called after each commit.
         dispatches: how often a task was put into a worker's queue.
         came: how many messages the manager had been sent when a task first came, by guid.
         stops: the same for the last stop of each suite.
@@ -59,6 +62,8 @@ class Observer:
         self.bodies: dict[str, bytes] = {}
         self.starts: list[Deed] = []
         self.results: list[Deed] = []
+        self.said: list[Saying] = []
+        self.committed: Callable[[], None] = lambda: None
         self.dispatches: Counter[str] = Counter()
         self.garbage: list[bytes] = []
         self.came: dict[str, int] = {}

@@ -65,7 +65,9 @@ def play(
 
     @provider(ILogObserver)
     def observe(event: LogEvent) -> None:
-        log.append(f"{grid.world.time:9.3f}  {formatEvent(event)}")
+        line = formatEvent(event)
+        log.append(f"{grid.world.time:9.3f}  {line}")
+        grid.verdicts.logged(line)
         if "log_failure" in event:
             errors.append(f"an error was logged: {event['log_failure'].getErrorMessage()}")
 

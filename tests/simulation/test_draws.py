@@ -15,6 +15,7 @@ from tests.simulation import knobs, story
 from tests.simulation.grid import LITTLE, Grid
 from tests.simulation.play import play
 from tests.simulation.story import Step, crowded, draw
+from tests.simulation.voices import Voice
 
 SEEDS = range(400)
 
@@ -112,6 +113,19 @@ def test_little_memory_is_too_little(monkeypatch: pytest.MonkeyPatch) -> None:
     few = [seed for seed in SEEDS if crowded(seed)][:4]
     assert [play(seed).violations for seed in few] == [()] * len(few)
     assert len(read) > 10 * len(few)
+
+
+def test_what_workers_say_is_drawn() -> None:
+    """Each result, an odd one, nothing, and the wish to try it elsewhere; tasks are named in each way."""
+    voices = [Voice(seed, name) for seed in SEEDS[:40] for name in ("w0", "w5")]
+    said = Counter(
+        voice.end(f"t{number}", 1).fields.get("result") for voice in voices for number in range(10)
+    )
+    assert min(said[word] for word in (None, "green", "passed", "failed", "error")) >= OFTEN
+    assert sum(voice.end(f"t{number}", 1).retry for voice in voices for number in range(10)) >= OFTEN
+    named = {tuple(voice.about("t0", 1)) for voice in voices}
+    assert named == {(), ("task",), ("attempt",), ("task", "attempt")}
+    assert {voice.limits for voice in voices} == {voice.talks for voice in voices} == {False, True}
 
 
 def test_every_step_can_happen() -> None:

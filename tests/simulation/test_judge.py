@@ -15,6 +15,7 @@ from pytest import MonkeyPatch
 
 from tefmanager.core.books.calendar import Calendar
 from tefmanager.core.books.ledger import Ledger
+from tefmanager.core.books.suites import Suites
 from tefmanager.core.core import Core
 from tefmanager.core.grants import Grants
 from tefmanager.core.intake import Intake
@@ -25,11 +26,13 @@ from tefmanager.core.model.endings import AttemptEnd
 from tefmanager.core.model.entities import Worker
 from tefmanager.core.model.reservations import Granted, Impossible, Outcome, Reservation
 from tefmanager.core.model.resources import Resource
+from tefmanager.core.model.said import Said
 from tefmanager.core.model.values import Changes, Moment, Stretch, TaskRow
 from tefmanager.core.planner import Planner
 from tefmanager.core.running.attempts import Attempts
 from tefmanager.core.running.departures import Departures
 from tefmanager.core.running.reports import UNHELD, Reports, Word
+from tefmanager.core.running.workers import Workers
 from tefmanager.core.sharing.pool import Pool
 from tefmanager.core.stops import Stops
 from tefmanager.core.waiting.rotation import Rotation
@@ -55,10 +58,11 @@ from tests.fakes import store
 from tests.fakes.reservations import FakeEtcd, FakeReservations
 from tests.fakes.store import FakeDatabase, FakeLeadership
 from tests.simulation import effort
-from tests.simulation.knobs import knobs
+from tests.simulation.knobs import knobs, unusual
 from tests.simulation.links import SimConsumer, SimPublisher
 from tests.simulation.play import play
 from tests.simulation.story import Step, draw
+from tests.simulation.voices import talkative
 from tests.simulation.world import Process
 
 Patch = Callable[[MonkeyPatch], None]
@@ -452,6 +456,96 @@ def read_no_pages(patch: MonkeyPatch) -> None:
     patch.setattr(FakeLeadership, "following", nothing_follows)
 
 
+def lose_verdicts(patch: MonkeyPatch) -> None:
+    """What workers say of their tasks is not kept."""
+    for name in ("judged", "ended"):
+        patch.setattr(Said, name, lambda self, verdict: self)
+
+
+def keep_the_last_verdict(patch: MonkeyPatch) -> None:
+    """A task gets the result of the one that ended before it."""
+    finished, last = Ledger.finished, list[Any]([None])
+
+    def kept(self: Ledger, task: Any, outcome: Any, now: Moment, copy: Any, verdict: Any) -> None:
+        last.append(verdict or last[-1])
+        finished(self, task, outcome, now, copy, verdict and last[-2])
+
+    patch.setattr(Ledger, "finished", kept)
+
+
+def keep_it_with_the_last_attempt(patch: MonkeyPatch) -> None:
+    """An attempt gets the result of the one that ended before it."""
+    ended, last = Ledger.ended, list[Any]([None])
+
+    def kept(self: Ledger, row: Any) -> None:
+        last.append(row)
+        ended(self, replace(row, message=last[-2] and last[-2].message))
+
+    patch.setattr(Ledger, "ended", kept)
+
+
+def complete_whatever_is_said(patch: MonkeyPatch) -> None:
+    """A task that was to be tried elsewhere is completed."""
+    patch.setattr(
+        Attempts, "end_by_worker", lambda self, attempt, now: self.complete(attempt.task, attempt, now)
+    )
+
+
+def blame_the_worker(patch: MonkeyPatch) -> None:
+    """A worker that blames its surroundings counts as one that gave up."""
+
+    def ended(self: Attempts, attempt: Any, now: Moment) -> None:
+        if attempt.said.verdict.retry:
+            self.take_back(attempt, AttemptEnd.GIVEN_UP, now)
+        else:
+            self.complete(attempt.task, attempt, now)
+
+    patch.setattr(Attempts, "end_by_worker", ended)
+
+
+def heed_late_wishes(patch: MonkeyPatch) -> None:
+    """A worker whose attempt is over takes the task from the one that has it."""
+    late = Reports._complete_late
+
+    def heeded(self: Reports, by: Any, now: Moment) -> None:
+        if by.said.verdict.retry and by.task.attempt is not None:
+            self._attempts.take_back(by.task.attempt, AttemptEnd.ENVIRONMENT, now)
+        else:
+            late(self, by, now)
+
+    patch.setattr(Reports, "_complete_late", heeded)
+
+
+def count_no_environment(patch: MonkeyPatch) -> None:
+    """An attempt that its worker's surroundings have ended does not count."""
+    take_back = Attempts.take_back
+
+    def taken(self: Attempts, attempt: Any, end: AttemptEnd, *args: Any, **kwargs: Any) -> None:
+        attempt.confirmed = attempt.confirmed and end is not AttemptEnd.ENVIRONMENT
+        take_back(self, attempt, end, *args, **kwargs)
+
+    patch.setattr(Attempts, "take_back", taken)
+
+
+def go_back_at_once(patch: MonkeyPatch) -> None:
+    """A task goes to the worker that became free last, be it the one whose surroundings were to blame."""
+    free = Workers.free
+    patch.setattr(
+        Workers, "free", lambda self, worker_type: dict.fromkeys(reversed(free(self, worker_type)))
+    )
+    patch.setattr(Attempts, "_shun", nothing)
+
+
+def tell_other_counts(change: Callable[[tuple[int, ...]], tuple[int, ...]]) -> Patch:
+    """Return a patch by which the log tells other counts of a suite than there are."""
+    conclude = Suites.conclude
+
+    def told(self: Suites, ends: Any) -> Iterator[tuple[str, tuple[int, ...]]]:
+        return ((suite, change(counts)) for suite, counts in conclude(self, ends))
+
+    return lambda patch: patch.setattr(Suites, "conclude", told)
+
+
 @dataclass(frozen=True)
 class Mutation:
     """A manager with a planted fault, and the violation that must be reported.
@@ -630,7 +724,46 @@ TOLD_AGAIN = (
     *(Step(20.6 + after, "break_links", ()) for after in (0.0, 0.3, 0.6, 20.3, 20.6, 40.6, 60.8)),
 )
 
+TALKATIVE = next(seed for seed in range(SEED + 1, 1000) if talkative(seed) and not unusual(seed))
+SAID = tuple(Step(1.0 + n, "submit", (f"t{n}", "xy"[n % 2], 1.0, (), "S1", 1.0)) for n in range(30))
+BLAMED = (
+    *(Step(0.5, "worker_blames", (number,)) for number in (0, 2, 4)),
+    Step(1.0, "submit", ("t0", "x", 1.0, (), None, 1.0)),
+)
+BLAMED_WHILE_BUSY = (
+    *(Step(0.5, "submit", (f"u{number}", "x", 1.0, (), None, 40.0)) for number in range(2)),
+    *(Step(2.0, step.what, step.details) for step in BLAMED),
+)
+BLAMED_LATE = tuple(
+    (
+        Step(0.2, "worker_leaves", (4, 200.0)),
+        Step(1.0, "submit", ("t0", "x", 1.0, (), None, 30.0)),
+        Step(1.5, "worker_blames", (number,)),
+        Step(1.5, "hang_worker", (number, 75.0)),
+    )
+    for number in (0, 2)
+)
+
 MUTATIONS = {
+    "result lost": Mutation(lose_verdicts, "kept unknown, None, which nobody said", (SAID,), TALKATIVE),
+    "result of another task": Mutation(keep_the_last_verdict, "which nobody said", (SAID,), TALKATIVE),
+    "result of another attempt": Mutation(keep_it_with_the_last_attempt, ", not of w", (SAID,), TALKATIVE),
+    "to be tried elsewhere and completed": Mutation(
+        complete_whatever_is_said, "but nobody completed it", (BLAMED,)
+    ),
+    "to be tried elsewhere and given up": Mutation(blame_the_worker, "blamed its surroundings", (BLAMED,)),
+    "late wish heeded": Mutation(heed_late_wishes, "asked 0 times to try t0", BLAMED_LATE),
+    "environment not counted": Mutation(count_no_environment, "does not count", (BLAMED,)),
+    "shunned worker gets it again": Mutation(
+        without(Attempts, "_shun"), "t0 went to w", (BLAMED_WHILE_BUSY,)
+    ),
+    "shunned worker gets it though others are free": Mutation(go_back_at_once, "t0 went to w", (BLAMED,)),
+    "results that do not add up": Mutation(
+        tell_other_counts(lambda counts: (*counts[:6], 0)), "do not add up", (SAID,), TALKATIVE
+    ),
+    "results of others": Mutation(
+        tell_other_counts(lambda counts: (*counts[:3], *counts[:2:-1])), "are others", (SAID,), TALKATIVE
+    ),
     "limits by the wall clock": Mutation(go_by_the_wall, "counts as stalled", (HOUR,)),
     "history by the wall clock": Mutation(trust_the_wall, "is gone from history", (JUMP,)),
     "calendar begun anew": Mutation(forget_the_calendar, "is gone from history", (BEGUN_IN_IT,)),
@@ -728,6 +861,9 @@ def test_what_is_broken_is_seen(name: str, monkeypatch: MonkeyPatch) -> None:
 def test_what_is_whole_is_not_blamed() -> None:
     """The stories of these tests end well without a planted fault."""
     assert play(README, list(TOLD_AGAIN)).violations == play(HASTY, list(REGAINED)).violations == ()
+    assert play(TALKATIVE, SAID).violations == ()
+    for story in (BLAMED, BLAMED_WHILE_BUSY, *BLAMED_LATE):
+        assert play(SEED, story).violations == ()
     for story in (
         SHARED,
         ONE_TYPE,
@@ -845,7 +981,7 @@ def test_a_foreign_leak_is_seen() -> None:
     assert any("outlives" in said for said in play(1, [Step(2.0, "foreign_leak")]).violations)
 
 
-@pytest.mark.parametrize("name", ["observer", "judge", "silence"])
+@pytest.mark.parametrize("name", ["observer", "judge", "silence", "verdicts"])
 def test_the_judge_shares_no_code(name: str) -> None:
     """What judges the core imports nothing from it, except for type checking."""
     module = ast.parse(Path(__file__).with_name(f"{name}.py").read_text())

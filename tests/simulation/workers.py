@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall
 
 from tests.simulation.broker import Broker
+from tests.simulation.voices import Saying, Voice
 from tests.simulation.world import World
 
 HEARTBEAT = 20.0
@@ -24,6 +25,8 @@ message."""
 MOST_SAID = 20
 """How many messages of a worker may come again."""
 
+NOTHING: Mapping[str, Any] = {}
+
 DEADLY = -1.0
 """The duration, in seconds, of a task that kills its worker."""
 
@@ -32,8 +35,10 @@ class SimWorker:
     """A worker program. ``ruby``: it speaks like the Ruby programs, otherwise as the README says.
 
     Args:
+        voice: what it says beside what the protocol demands.
         on_start, on_result: called with (worker, guid) when a task begins, and when its result is
             published.
+        on_said: called with what it says of a task that it ends.
         on_crash: called to let the worker die of its task.
 
     Attributes:
@@ -56,8 +61,10 @@ class SimWorker:
         worker_type: str,
         *,
         ruby: bool,
+        voice: Voice,
         on_start: Callable[[str, str], None],
         on_result: Callable[[str, str], None],
+        on_said: Callable[[Saying], None],
         on_crash: Callable[[SimWorker], None],
     ) -> None:
         self.world = world
@@ -69,11 +76,14 @@ class SimWorker:
         self.stuck = self.hung = self.deaf = False
         self.give_up_next = self.fetches = self.away = False
         self.task: str | None = None
+        self.voice = voice
         self.born = 0.0
         self.said: deque[dict[str, Any]] | None = None
         self._manager_queue = manager_queue
         self._on_start = on_start
         self._on_result = on_result
+        self._on_said = on_said
+        self._attempt = 0
         self._on_crash = on_crash
         self._life = 0
         self._work: IDelayedCall | None = None
@@ -142,6 +152,8 @@ class SimWorker:
         if self.alive and life == self._life:
             if not self.stuck:
                 message = self._status(self._announced, self.task if self._announced == "working" else None)
+                if self._announced == "working":
+                    message |= self.voice.progress()
                 if self.ruby and self.world.chance.random() < CROSSING:
                     self.world.later(0.0, 3.0, self._put, message)
                 else:
@@ -158,11 +170,24 @@ class SimWorker:
         }
         if task is not None and not self.ruby:
             message["task"] = task
-        return message
+        about = {} if task is None else self.voice.about(task, self._attempt)
+        return message | self.voice.always() | about
 
-    def _say_free(self) -> None:
+    def _say_free(self, said: Mapping[str, Any] = NOTHING) -> None:
         self._announced = "idle" if self.ruby else "ready"
-        self._send(self._status(self._announced))
+        self._send({**self._status(self._announced), **said})
+
+    def _say_over(self, guid: str) -> None:
+        """Say that it has ended a task, and that it is free; a README worker has one message for both."""
+        saying = self.voice.end(guid, self._attempt)
+        self._on_said(saying)
+        if not saying.retry:
+            self._on_result(self.name, guid)
+        said = {**self.voice.about(guid, self._attempt), **saying.fields}
+        if self.ruby:
+            self._send({**self._status("task_complete"), **said})
+            said = {}
+        self._say_free(said)
 
     def _send(self, message: dict[str, Any]) -> None:
         """Send a message, in order; while the broker is away, try again."""
@@ -200,10 +225,11 @@ class SimWorker:
         if can and self.broker.up:
             queue = self.broker.queues.get(self.name)
             if queue:
-                self._begin(json.loads(queue.popleft().body))
+                message = queue.popleft()
+                self._begin(json.loads(message.body), message.headers)
 
-    def _begin(self, task: dict[str, Any]) -> None:
-        self.task = task["guid"]
+    def _begin(self, task: dict[str, Any], headers: Mapping[str, Any]) -> None:
+        self.task, self._attempt = task["guid"], headers["x-tef-attempt"]
         self._announced = "working"
         self._on_start(self.name, self.task)
         self._send(self._status("working", self.task))
@@ -225,8 +251,5 @@ class SimWorker:
                 self._say_free()
                 self.look()
                 return
-        self._on_result(self.name, guid)
-        if self.ruby:
-            self._send(self._status("task_complete"))
-        self._say_free()
+        self._say_over(guid)
         self.look()
