@@ -21,6 +21,7 @@ from tefmanager.logfile.emit import emit
 from tefmanager.protocol import catalogue
 from tefmanager.status.gate import Gate
 from tefmanager.status.hosts import Hosts
+from tefmanager.status.pacer import Pacer
 from tefmanager.status.site import BoundedSite, most_connections
 from tefmanager.status.stream import MOST, Stream
 from tefmanager.status.view import View
@@ -54,7 +55,7 @@ class StatusServer(Service):
         self._give_up = give_up
         most = most_connections()
         self._stream = Stream(reactor, lambda: msgspec.json.encode(view.overview()), min(MOST, most // 2))
-        root = Root(reactor, view, self._stream, Gate(reactor, config.token, emit))
+        root = Root(reactor, view, self._stream, Gate(reactor, config.token, emit), Pacer(reactor))
         self._site = BoundedSite(root, Hosts(config.hosts), most)
         self._port: IListeningPort | None = None
 

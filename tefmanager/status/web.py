@@ -52,17 +52,18 @@ class Root(Resource):
         view: answers.
         stream: sends events to its listeners.
         gate: knows the token.
+        pacer: carries out the requests.
     """
 
     isLeaf = True
 
-    def __init__(self, clock: IReactorTime, view: View, stream: Stream, gate: Gate) -> None:
+    def __init__(self, clock: IReactorTime, view: View, stream: Stream, gate: Gate, pacer: Pacer) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._clock = clock
         self._view = view
         self._stream = stream
         self._gate = gate
-        self._pacer = Pacer(clock)
+        self._pacer = pacer
         folder = files("tefmanager.status") / "static"
         self._files = {path: ((folder / name).read_bytes(), kind) for path, (name, kind) in _STATIC.items()}
 

@@ -58,7 +58,8 @@ class Page:
         journal = Journal(meter)
         view = View(self.source, told.now, meter, journal, told.outages, stuck=24.0, actions=True)
         self.stream = Stream(self.clock, lambda: b"{}", listeners)
-        root = Root(self.clock, view, self.stream, Gate(self.clock, TOKEN, self.lines.append))
+        gate, pacer = Gate(self.clock, TOKEN, self.lines.append), Pacer(self.clock, self.clock.seconds)
+        root = Root(self.clock, view, self.stream, gate, pacer)
         self.site = BoundedSite(root, Hosts(["grid.example.org"]), most)
         self.site.reactor = self.clock
 
