@@ -6,6 +6,7 @@ import ast
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,17 @@ def open_at_once(patch: MonkeyPatch) -> None:
 def leave_windows_out(patch: MonkeyPatch) -> None:
     """Windows have no effect."""
     patch.setattr(Resource, "_limit_at", lambda self, local: self.limit)
+
+
+def stop_the_clock_of_windows(patch: MonkeyPatch) -> None:
+    """Windows are looked at by the time of day of the first look, so none begins or ends."""
+    limit_at, first = Resource._limit_at, list[datetime]()
+
+    def stale(self: Resource, local: datetime) -> int:
+        first.append(local)
+        return limit_at(self, first[0])
+
+    patch.setattr(Resource, "_limit_at", stale)
 
 
 def grant_nothing(patch: MonkeyPatch) -> None:
@@ -687,6 +699,7 @@ REMADE = (
     Step(12.0, "submit", ("t1", "y", 1.0, ("licence",), None, 5.0)),
 )
 WINDOW = (*SHARED, Step(9.0, "foreign_window", ("licence", 1, 3, 60.0)))
+CLOSING = (Step(1.0, "foreign_window", ("licence", 0, 4, 2000.0)), *SHARED)
 SHUT = (Step(1.0, "foreign_window", ("licence", 0, 2, 60.0)), *SHARED)
 FOUND_MIDWAY = tuple(
     (
@@ -781,6 +794,9 @@ MUTATIONS = {
     "open while it is written": Mutation(open_at_once, "licence: 2 references are more", (WINDOW,)),
     "found half-removed": Mutation(
         without(Changing, "found"), "licence: 1 references are more", FOUND_MIDWAY
+    ),
+    "window without end": Mutation(
+        stop_the_clock_of_windows, "could run and is not dispatched", (CLOSING,)
     ),
     "window left out": Mutation(leave_windows_out, "licence: 1 references are more", (SHUT,)),
     "given back twice": Mutation(release_twice, "-1 references are held"),
@@ -900,6 +916,7 @@ def test_what_is_whole_is_not_blamed() -> None:
         RESET,
         REMADE,
         WINDOW,
+        CLOSING,
         SHUT,
     ):
         assert play(SEED, story).violations == ()
