@@ -55,7 +55,7 @@ def explain(
     reasons = (*_away(outages, *_RABBITMQ), *_reasons(core, task, now, outages))
     ahead, complete = _ahead(core, task)
     if not reasons:
-        reasons = (Reason("turn", _turn(ahead, complete)),)
+        reasons = (Reason("turn", _tasks_ahead(ahead, complete)),)
     return Explanation(info, reasons, ahead, complete, "; ".join(reason.text for reason in reasons))
 
 
@@ -95,7 +95,7 @@ def _with_worker(core: Core, info: TaskInfo) -> str:
             return "it is out of attempts and goes to the dead queue"
 
 
-def _turn(ahead: int, complete: bool) -> str:
+def _tasks_ahead(ahead: int, complete: bool) -> str:
     if not ahead:
         return "nothing keeps it: it goes next"
     if ahead == 1 and complete:

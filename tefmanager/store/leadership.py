@@ -177,7 +177,7 @@ class Leadership:
         return found
 
     def _statements(self, changes: Changes, wanted: Sequence[int]) -> Iterator[bytes]:
-        yield self._turn(changes)
+        yield self._fence(changes)
         for batch in _batches(changes.accepted):
             yield self._call("accept_tasks", rows.accepted_json(batch, changes.properties))
         if changes.tasks:
@@ -210,7 +210,7 @@ class Leadership:
         if changes.stops:
             yield self._call("write_stops", rows.as_json(changes.stops.values()))
 
-    def _turn(self, changes: Changes) -> bytes:
+    def _fence(self, changes: Changes) -> bytes:
         # Statements run in the order in which they are created, so each knows how many precede it.
         before, self._turns = self._turns, self._turns + 1
         new = changes.manager
@@ -273,7 +273,7 @@ class Leadership:
 
     async def _fenced(self, name: str, *values: object) -> list[Row]:
         """Run a writing statement in a transaction that fails if this leadership is over."""
-        return await self._session.run(self._turn(Changes()) + b";" + self._call(name, *values))
+        return await self._session.run(self._fence(Changes()) + b";" + self._call(name, *values))
 
     async def end(self) -> None:
         """See `ILeadership.end`."""
