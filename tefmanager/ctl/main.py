@@ -8,7 +8,7 @@ import click
 
 from tefmanager import __version__
 from tefmanager.config.secrets import KNOWN
-from tefmanager.ctl import ask, command, dead, follow, migrate, resource_commands, submit, watch
+from tefmanager.ctl import ask, command, dead, follow, history, migrate, resource_commands, submit, watch
 from tefmanager.ctl.console import Seconds, Session
 from tefmanager.ctl.errors import CtlError, Exit
 from tefmanager.ctl.tables import safe
@@ -63,7 +63,7 @@ def cli(
     context.obj = Session(options, timeout, as_json)
 
 
-for module in (ask, command, submit, resource_commands, dead, watch, follow, migrate):
+for module in (ask, history, command, submit, resource_commands, dead, watch, follow, migrate):
     for each in module.COMMANDS:
         cli.add_command(each)
 

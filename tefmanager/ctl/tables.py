@@ -15,6 +15,7 @@ LEAST = 6
 """The least width of a shortened name, in columns."""
 
 _GAP = "  "
+_INDENT = "    "
 
 _STYLES = {
     "running": "green",
@@ -72,9 +73,12 @@ class Rows:
     def __init__(self, *heads: str) -> None:
         self._kinds = [head[0] if head[0] in "#*~" else "" for head in heads]
         self._lines = [[Text(head.lstrip("#*~"), style="bold") for head in heads]]
+        self._notes: dict[int, Text] = {}
 
-    def add(self, *values: object) -> None:
-        """Add a row."""
+    def add(self, *values: object, note: str | None = None) -> None:
+        """Add a row. A terminal shows its note below it, as far as it fits; a file has it at the end."""
+        if note is not None:
+            self._notes[len(self._lines)] = cell(note)
         self._lines.append([value if isinstance(value, Text) else cell(value) for value in values])
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -87,7 +91,17 @@ class Rows:
             (kind, cells, width) for (kind, cells), width in zip(columns, widths, strict=True) if width
         ]
         for at in range(len(self._lines)):
-            yield _line((kind, cells[at], width) for kind, cells, width in shown)
+            line, note = (
+                _line((kind, cells[at], width) for kind, cells, width in shown),
+                self._notes.get(at),
+            )
+            if note is None:
+                yield line
+            elif console.is_terminal:
+                yield line
+                yield _below(note, options.max_width)
+            else:
+                yield line.append(_GAP).append_text(note)
 
 
 def _line(cells: Iterable[tuple[str, Text, int]]) -> Text:
@@ -97,6 +111,13 @@ def _line(cells: Iterable[tuple[str, Text, int]]) -> Text:
         blanks = " " * (width - text.cell_len)
         made.append_text(Text.assemble(*((blanks, text) if kind == "#" else (text, blanks)), _GAP))
     made.rstrip()
+    return made
+
+
+def _below(note: Text, room: int) -> Text:
+    """Return a note as an indented line that is no wider than the terminal."""
+    made = Text(_INDENT, no_wrap=True, overflow="ignore").append_text(note)
+    made.truncate(room, overflow="ellipsis")
     return made
 
 

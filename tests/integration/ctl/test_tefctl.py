@@ -100,9 +100,23 @@ def test_from_submit_to_history(tefctl: Tefctl, grid: Grid) -> None:
     [mine] = told(tefctl, "workers", "--type", worker.worker_type)["workers"]
     assert (mine["name"], mine["status"], mine["task"]) == (worker.name, "working", first)
     worker.finish(received)
+    worker.finish(worker.expect())
     assert told(tefctl, "task", first)["task"]["state"] == "completed"
     assert "completed" in tefctl("task", first).stdout
-    worker.finish(worker.expect())
+    until(lambda: len(told(tefctl, "history", "--suite", suite)["items"]) == 2)
+    page = told(tefctl, "history", "--suite", suite, "--since", "1h", "--worker", worker.name)
+    assert [(each["guid"], each["state"]) for each in page["items"]] == [
+        (second, "completed"),
+        (first, "completed"),
+    ]
+    assert (page["total"], page["next"]) == (2, None)
+    cut = told(tefctl, "history", "--suite", suite, "--limit", "1")
+    assert [each["guid"] for each in cut["items"]] == [second]
+    rest = told(tefctl, "history", "--suite", suite, "--after", cut["next"])
+    assert [each["guid"] for each in rest["items"]] == [first]
+    assert first in tefctl("history", "--guid", first[:-1], "--outcome", "completed").stdout
+    assert "no finished tasks" in tefctl("history", "--suite", suite, "--result", "failed").stdout
+    assert "is no time such as" in tefctl("history", "--since", "tomorrow", status=2).stderr
 
 
 def test_warnings_and_refusals_of_submit(tefctl: Tefctl, make: Make) -> None:
