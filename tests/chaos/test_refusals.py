@@ -109,7 +109,8 @@ def sql(grid: Grid, statement: str) -> list[Any]:
 def write(grid: Grid) -> None:
     """Make a row, or change it where it is there."""
     table = f'"{grid.managers[0].table("suite_ends")}"'
-    sql(grid, f"insert into {table} values ('s', 0, 0, 0) on conflict (guid) do update set dead = 1")
+    made = f"insert into {table} values ('s', 'passed', 0)"
+    sql(grid, f"{made} on conflict (guid, ending) do update set tasks = 1")
 
 
 @pytest_twisted.ensureDeferred

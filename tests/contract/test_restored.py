@@ -129,7 +129,7 @@ async def test_older_and_written_to(api: str, unique: str, tmp_path: Path) -> No
     proxy.open()
     await until(lambda: observer.replaced)
     await until(lambda: observer.calls[-1] == "read")
-    assert "r/ref_count is of revision" in observer.replaced[0]
+    assert "r/ref_count has revision" in observer.replaced[0]
     assert observer.held == {1: frozenset("r")}
     await managers.stop()
     await proxy.close()
