@@ -144,7 +144,7 @@ def _attempt(core: Parts, task: Task, row: TaskRow, now: Moment) -> None:
         dispatched=row.dispatched,
         started=row.started,
         since=now.monotonic,
-        said=Said.recorded(row.doubt, now.monotonic),
+        said=Said.recorded(row.doubt, row.verdict, now.monotonic),
         confirmed=row.state is TaskState.WORKING,
     )
     if row.doubt is Doubt.LEFT:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from tefmanager.core.model.dead_copies import Copy, CopyRow, DeadMessage, Stored
 from tefmanager.core.model.endings import AttemptEnd, Ending, Finish, Outcome
@@ -32,6 +33,7 @@ from tefmanager.protocol.messages import ManagerState
 from tefmanager.protocol.verdicts import Result, Verdict
 
 _encoder = msgspec.json.Encoder()
+_decode_verdict = msgspec.json.Decoder(Verdict).decode
 
 _STATES: Mapping[str, TaskState] = {state.value: state for state in TaskState}
 ENDINGS: Mapping[str, Ending] = {each.value: each for each in (*Outcome, *Result)}
@@ -115,6 +117,7 @@ def _changed(row: TaskRow) -> dict[str, object]:
         "short_since": row.short_since,
         "tried": row.tried,
         "shun": row.shun,
+        "verdict": row.verdict,
     }
 
 
@@ -137,12 +140,13 @@ def _accepted(row: TaskRow, body: bytes, properties: bytes | None) -> dict[str, 
 def task_row(row: Sequence[Any]) -> TaskRow:
     """Return the task from a row of ``load_tasks``, or of another query that reads tasks."""
     id, guid, task_type, priority, resources, suite, time_limit, received, state, *rest = row
-    attempts, attempt, worker, dispatched, started, avoid, doubt, short_since, tried, shun = rest
+    attempts, attempt, worker, dispatched, started, avoid, doubt, short_since, tried, shun, verdict = rest
     doubted = None if doubt is None else Doubt(doubt)
     spec = TaskSpec(id, guid, task_type, priority, tuple(resources), suite, time_limit, received)
     at = (attempt, worker, dispatched, started)
-    shuns = tuple(shun)
-    return TaskRow(spec, _STATES[state], attempts, *at, tuple(avoid), doubted, short_since, tried, shuns)
+    said = None if verdict is None else _decode_verdict(verdict)
+    found = TaskRow(spec, _STATES[state], attempts, *at, tuple(avoid), doubted, short_since, tried)
+    return replace(found, shun=tuple(shun), verdict=said) if shun or said else found
 
 
 def finished_row(row: Sequence[Any]) -> FinishedRow:

@@ -646,9 +646,12 @@ async def test_history_by_guid(leadership: ILeadership) -> None:
 @pytest_twisted.ensureDeferred
 async def test_what_workers_said_of_their_tasks(leadership: ILeadership) -> None:
     """It is kept with the attempt and in history, and the tasks of a suite are counted by it."""
+    doubtful = Verdict(Result.ERROR, "ü|'\\", '["\\u0000"]', retry=True)
     tasks = [task(1, suite="s"), task(2, suite="s", shun=("a", "ü|'"))]
     await leadership.commit(Changes(accepted=[(each, b"") for each in tasks]))
     assert [row.shun for row in await leadership.tasks(["guid-2"])] == [("a", "ü|'")]
+    await leadership.commit(Changes(tasks={1: replace(tasks[0], verdict=doubtful)}))
+    assert [row.verdict for row in await leadership.tasks(["guid-1"])] == [doubtful]
     late, good = ended(1, 1), ended(2, 2, result=Result.PASSED, details='{"a": "\\u0000"}')
     await leadership.commit(
         Changes(

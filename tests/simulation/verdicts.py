@@ -110,8 +110,6 @@ class Verdicts:
         told = [saying.kept[:2] for saying in self._sayings(guid) if not saying.retry]
         if task.outcome != "completed":
             told = [(None, None)]
-        elif self._doubts_forgotten:
-            told.append(("unknown", None))
         if (task.result, task.message) not in told:
             self._observer.object(f"of {guid} is kept {task.result}, {task.message!r}, which nobody said")
 
@@ -121,18 +119,11 @@ class Verdicts:
         told = [saying.kept for saying in mine if saying.retry == (row.end == "environment")]
         if row.end not in ("completed", "environment"):
             told.append((None, None, None))
-        elif self._doubts_forgotten:
-            told.append(("unknown", None, None))
         if _kept(row) not in told:
             said = f"{row.result}, {row.message!r}"
             self._observer.object(
                 f"attempt {row.id} of {row.guid} is kept with {said}, not of {row.worker}"
             )
-
-    @property
-    def _doubts_forgotten(self) -> bool:
-        """Whether a leadership has ended: a result that was in doubt then is known to no other."""
-        return self._database.rows.epoch > 1
 
     def _sayings(self, guid: str) -> Iterable[Saying]:
         return (saying for saying in self._observer.said if saying.guid == guid)

@@ -112,6 +112,7 @@ class Task(Struct, eq=False):
             dispatched=at.dispatched,
             started=at.started,
             doubt=at.said.doubt,
+            verdict=at.said.doubtful,
         )
 
 

@@ -33,9 +33,19 @@ class Said(Struct, frozen=True):
     progress: str | None = None
 
     @classmethod
-    def recorded(cls, doubt: Doubt | None, at: float) -> Said:
+    def recorded(cls, doubt: Doubt | None, verdict: Verdict | None, at: float) -> Said:
         """Return what the row of an attempt in flight says, at the beginning of a leadership."""
-        return cls(first_hand=doubt is Doubt.STALE, quiet=at if doubt is Doubt.DONE else None, doubt=doubt)
+        return cls(
+            first_hand=doubt is Doubt.STALE,
+            quiet=at if doubt is Doubt.DONE else None,
+            doubt=doubt,
+            verdict=verdict or NO_VERDICT,
+        )
+
+    @property
+    def doubtful(self) -> Verdict | None:
+        """The verdict that must be kept because nobody knows yet which attempt it is about, or None."""
+        return None if self.doubt is None or self.verdict == NO_VERDICT else self.verdict
 
     def begun(self, progress: str | None = None) -> Said:
         """It says *working* for the first time."""

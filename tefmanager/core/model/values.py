@@ -116,6 +116,7 @@ class TaskRow(Struct, frozen=True):
         doubt: what the present attempt is doubted for, or None.
         short_since: unix time from which it has been first in line but for its resources, or None.
         tried: it was sent to a worker once, whether or not that counts as an attempt.
+        verdict: what the worker said of the present attempt in a message that is in doubt, or None.
     """
 
     spec: TaskSpec
@@ -130,6 +131,7 @@ class TaskRow(Struct, frozen=True):
     short_since: float | None = None
     tried: bool = False
     shun: tuple[str, ...] = ()
+    verdict: Verdict | None = None
 
     @property
     def plain(self) -> bool:

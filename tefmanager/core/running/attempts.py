@@ -164,9 +164,9 @@ class Attempts:
             self.hear(attempt, attempt.said.settled())
 
     def hear(self, attempt: Attempt, said: Said) -> None:
-        """Record what a worker said. A doubt is written to the row, so that a restart knows it."""
-        doubt, attempt.said = attempt.said.doubt, said
-        if said.doubt is not doubt:
+        """Record what a worker said. What is in doubt is written to the row, so that a restart knows it."""
+        before, attempt.said = attempt.said, said
+        if (said.doubt, said.doubtful) != (before.doubt, before.doubtful):
             self._ledger.task(attempt.task)
 
     def start(self, attempt: Attempt, progress: str | None, now: Moment) -> None:

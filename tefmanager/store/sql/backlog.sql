@@ -21,7 +21,7 @@ select
     id, guid, task_type, priority, resources, suite, time_limit, date_part('epoch', received),
     state, attempts, attempt, worker, date_part('epoch', dispatched),
     date_part('epoch', started), avoid,
-    doubt, date_part('epoch', short_since), tried, shun
+    doubt, date_part('epoch', short_since), tried, shun, verdict
 from {t}tasks
 where id = any ($1::bigint[])
 order by id;
@@ -32,7 +32,7 @@ select
     id, guid, task_type, priority, resources, suite, time_limit, date_part('epoch', received),
     state, attempts, attempt, worker, date_part('epoch', dispatched),
     date_part('epoch', started), avoid,
-    doubt, date_part('epoch', short_since), tried, shun
+    doubt, date_part('epoch', short_since), tried, shun, verdict
 from {t}tasks
 where guid = any ($1::text[])
 order by id;
@@ -67,7 +67,7 @@ from (select suite from suites limit $4::integer) as s left join lateral (
         id, guid, task_type, priority, resources, t.suite, time_limit, date_part('epoch', received),
         state, attempts, attempt, worker, date_part('epoch', dispatched),
         date_part('epoch', started), avoid,
-        doubt, date_part('epoch', short_since), tried, shun
+        doubt, date_part('epoch', short_since), tried, shun, verdict
     from {t}tasks as t
     where t.task_type = $1::text
         and hash_array_extended(t.resources, 0) = hash_array_extended($2::text[], 0)
@@ -90,7 +90,7 @@ from json_to_recordset($1::json) as r (
         t.id, guid, t.task_type, t.priority, t.resources, t.suite, time_limit, date_part('epoch', received),
         state, attempts, attempt, worker, date_part('epoch', dispatched),
         date_part('epoch', started), avoid,
-        doubt, date_part('epoch', short_since), tried, shun
+        doubt, date_part('epoch', short_since), tried, shun, verdict
     from {t}tasks as t
     where t.task_type = r.task_type
         and hash_array_extended(t.resources, 0) = hash_array_extended(r.resources, 0)

@@ -4,8 +4,8 @@ with r as (
     select * from json_to_recordset($1::json) as r (
         id bigint, guid text, task_type text, priority float8, resources text[], suite text, time_limit float8,
         received float8, state text, attempts integer, attempt bigint, worker text, dispatched float8,
-        started float8, avoid text[], doubt text, short_since float8, tried boolean, shun text[], body text,
-        properties text
+        started float8, avoid text[], doubt text, short_since float8, tried boolean, shun text[], verdict text,
+        body text, properties text
     )
 ), again as (
     update {t}history as h set again = true
@@ -14,13 +14,14 @@ with r as (
 )
 insert into {t}tasks (
     id, guid, task_type, priority, resources, suite, time_limit, received,
-    state, attempts, attempt, worker, dispatched, started, avoid, doubt, short_since, tried, shun, body,
-    properties
+    state, attempts, attempt, worker, dispatched, started, avoid, doubt, short_since, tried, shun, verdict,
+    body, properties
 )
 select
     r.id, r.guid, r.task_type, r.priority, r.resources, r.suite, r.time_limit, to_timestamp(r.received),
     r.state, r.attempts, r.attempt, r.worker, to_timestamp(r.dispatched), to_timestamp(r.started), r.avoid,
-    r.doubt, to_timestamp(r.short_since), r.tried, r.shun, decode(r.body, 'base64'), decode(r.properties, 'base64')
+    r.doubt, to_timestamp(r.short_since), r.tried, r.shun, r.verdict, decode(r.body, 'base64'),
+    decode(r.properties, 'base64')
 from r;
 
 -- name: update_tasks
@@ -28,7 +29,7 @@ from r;
 with r as (
     select * from json_to_recordset($1::json) as r (
         id bigint, state text, attempts integer, attempt bigint, worker text, dispatched float8,
-        started float8, avoid text[], doubt text, short_since float8, tried boolean, shun text[]
+        started float8, avoid text[], doubt text, short_since float8, tried boolean, shun text[], verdict text
     )
 ), written as (
     update {t}tasks as t
@@ -42,7 +43,8 @@ with r as (
         doubt = r.doubt,
         short_since = to_timestamp(r.short_since),
         tried = r.tried,
-        shun = r.shun
+        shun = r.shun,
+        verdict = r.verdict
     from r
     where t.id = r.id
     returning 1
@@ -113,7 +115,7 @@ select
     id, guid, task_type, priority, resources, suite, time_limit, date_part('epoch', received),
     state, attempts, attempt, worker, date_part('epoch', dispatched),
     date_part('epoch', started), avoid,
-    doubt, date_part('epoch', short_since), tried, shun
+    doubt, date_part('epoch', short_since), tried, shun, verdict
 from {t}tasks
 where id > $1::bigint
 order by id

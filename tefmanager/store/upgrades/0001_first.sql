@@ -51,6 +51,7 @@ create table {t}tasks (
     short_since timestamptz,
     tried boolean not null default false,
     shun text[] not null default '{}',
+    verdict text,
     body bytea not null,
     properties bytea,
     constraint {t}tasks_pkey primary key (id),

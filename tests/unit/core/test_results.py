@@ -92,6 +92,16 @@ def test_a_result_that_is_told_again() -> None:
     assert kept(grid) == ("failed", "3 of 40")
 
 
+def test_a_result_in_doubt_outlasts_a_restart() -> None:
+    """So does the wish to be tried elsewhere: it never completes a task."""
+    grid = working().say("w", "task_complete", verdict=FAILED, redelivered=True).restart().say("w", "idle")
+    assert kept(grid) == ("failed", "3 of 40")
+    assert attempts(grid) == [("w", AttemptEnd.COMPLETED, "failed", "3 of 40", '{"failed": 3}')]
+    grid = working().say("w", "task_complete", verdict=RETRY, redelivered=True).restart().say("w", "idle")
+    assert attempts(grid) == [("w", AttemptEnd.ENVIRONMENT, "error", "no disk", None)]
+    assert grid.logged("TASK_COMPLETED") == []
+
+
 def test_a_result_told_again_that_was_of_the_task_before() -> None:
     """Its worker goes on: nothing of it sticks to the task that it works on."""
     grid = working().say("w", "task_complete", verdict=FAILED, redelivered=True).say("w", "working")

@@ -53,4 +53,4 @@ def test_resumed_counts_from_then() -> None:
 )
 def test_what_a_row_tells(doubt: Doubt | None, said: Said) -> None:
     """A restart goes on with the doubt that the row says."""
-    assert Said.recorded(doubt, 7.0) == said
+    assert Said.recorded(doubt, None, 7.0) == said
