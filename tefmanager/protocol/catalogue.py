@@ -29,8 +29,16 @@ def escape(value: object) -> str:
 
 
 def cut(text: str, at_most: int = LONGEST_FIELD) -> str:
-    """Return the part of a field's text that is logged."""
-    return text if len(text) <= at_most else f"{text[:at_most]}… ({len(text)} characters)"
+    """Return the part of a field's text that is logged, with the size of the whole."""
+    if len(text) <= at_most:
+        return text
+    whole = _WHOLE.search(text, max(0, len(text) - _LONGEST_WHOLE))
+    return f"{text[:at_most]}{whole[0] if whole else f'… ({len(text)} characters)'}"
+
+
+_WHOLE = re.compile(r"… \([0-9]+ (?:bytes|characters)\)\Z")
+_LONGEST_WHOLE = 40
+"""What is at the end of a text that was cut already: it tells the size of the whole."""
 
 
 def one_line(text: str) -> str:

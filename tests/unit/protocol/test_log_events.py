@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tefmanager.protocol import catalogue
-from tefmanager.protocol.catalogue import CATALOGUE
+from tefmanager.protocol.catalogue import CATALOGUE, LONGEST_FIELD, MESSAGE_INVALID_JSON, quoting, readable
 from tests.paths import ROOT
 from tests.unit.house.test_docs import table, words
 
@@ -128,3 +128,12 @@ def test_every_event_is_logged_somewhere() -> None:
         if isinstance(node, ast.Attribute) and ast.unparse(node.value).endswith("catalogue")
     }
     assert names - used == set()
+
+
+def test_what_is_cut_twice_tells_the_size_of_the_whole() -> None:
+    """An excerpt of a long message says how long that was, and not how long the part that was logged."""
+    line = MESSAGE_INVALID_JSON("why", readable(b"x" * 100_000))
+    assert quoting(line, 20).text == f"MESSAGE_ERROR|INVALID_JSON|why|{'x' * 20}… (100000 bytes)"
+    assert quoting(line, LONGEST_FIELD).text.endswith("x… (100000 bytes)")
+    short = MESSAGE_INVALID_JSON("why", readable(b"x" * 100))
+    assert quoting(short, 20).text.endswith("x… (100 characters)")
