@@ -77,7 +77,9 @@ def end_well(reactor: Any) -> None:
     def handle(number: int, frame: object) -> None:
         reactor.callFromThread(stop)
 
-    reactor.callWhenRunning(signal.signal, signal.SIGTERM, handle)
+    # Right after Twisted's own handler, and before anything that is called when the reactor runs: a signal
+    # that comes between them would end the process with another status.
+    reactor.addSystemEventTrigger("during", "startup", signal.signal, signal.SIGTERM, handle)
 
 
 def on_hangup(reactor: Any, call: Callable[[], None]) -> None:
