@@ -131,6 +131,7 @@ class Attempt(Struct, eq=False):
         live: False once the task was taken away or finished; the worker may still have it.
         references: which of the references that its task needs it has.
         timer: fires when it must be checked next.
+        known_as: number under which its worker was sent the task, if that is another; or None.
     """
 
     id: int
@@ -146,6 +147,11 @@ class Attempt(Struct, eq=False):
     live: bool = True
     references: References = NO_REFERENCES
     timer: Timer | None = None
+    known_as: int | None = None
+
+    def is_named(self, number: int) -> bool:
+        """Tell whether its worker may call it by this number."""
+        return number in (self.id, self.known_as)
 
     @property
     def given_up(self) -> bool:

@@ -182,8 +182,11 @@ class Attempts:
         attempt.said = attempt.said.came_back()
         self._enter(attempt, Phase.DISPATCHED, now)
 
-    def take_over(self, task: Task, worker: Worker, now: Moment) -> None:
-        """Assign a waiting task to a worker that evidently runs it; its references are owed."""
+    def take_over(self, task: Task, worker: Worker, now: Moment, known_as: int | None = None) -> None:
+        """Assign a waiting task to a worker that evidently runs it; its references are owed.
+
+        ``known_as``: number of the attempt in which the task was sent to this worker, or None.
+        """
         if task.attempt is not None:
             self.unbook(task.attempt, now)
         self._backlog.remove(task)
@@ -191,6 +194,7 @@ class Attempts:
         task.attempts += 1
         attempt.number = task.attempts
         attempt.confirmed = True
+        attempt.known_as = known_as
         self._begin(attempt, Phase.WORKING, now)
         if attempt.references.lacks:
             self.owe(attempt)

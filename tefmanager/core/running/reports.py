@@ -112,7 +112,7 @@ class Reports:
         if word in (Word.READY, Word.IDLE):
             return worker.live
         if message.attempt is not None:
-            named = next((each for each in worker.queue if each.id == message.attempt), None)
+            named = next((each for each in worker.queue if each.is_named(message.attempt)), None)
             if named is not None:
                 return named
         if message.task is not None:
@@ -183,7 +183,7 @@ class Reports:
         guid = event.message.task
         task = None if guid is None or worker.live is not None else self._backlog.by_guid.get(guid)
         self._occupied(worker, now)
-        if task is not None and self._waits(task.attempt, task.state):
+        if task is not None and worker.name not in task.shun and self._waits(task.attempt, task.state):
             self._attempts.take_over(task, worker, now)
 
     def _unmatched(self, worker: Worker, meant: Attempt | None, event: WorkerReported, now: Moment) -> None:
@@ -226,7 +226,7 @@ class Reports:
     def _done_and_free(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
         if _names_another(meant, event.message):
             self._heartbeat(worker, meant, event, now)
-        elif event.redelivered and event.message.attempt != meant.id:
+        elif event.redelivered and not _names(meant, event.message):
             self._doubt(meant, event, now)
         else:
             self._end(worker, meant, event, now)
@@ -270,7 +270,7 @@ class Reports:
         may = not worker.stalled and worker.name not in task.avoid
         if current and worker.live is None and may:
             self._attempts.resolve(meant, now)
-            self._attempts.take_over(task, worker, now)
+            self._attempts.take_over(task, worker, now, meant.known_as or meant.id)
 
     def _late(self, worker: Worker, meant: Attempt, event: WorkerReported, now: Moment) -> None:
         self._passed_over(worker, meant, now)
@@ -320,13 +320,15 @@ class Reports:
 
 
 def _names_another(meant: Attempt, message: WorkerMessage) -> bool:
-    """Tell whether a message that is about one attempt at most names another.
-
-    A worker that regained its task knows the attempt by its old number.
-    """
+    """Tell whether a message that is about one attempt at most names another."""
     if message.task is not None:
         return message.task != meant.task.spec.guid
-    return message.attempt not in (None, meant.id)
+    return message.attempt is not None and not meant.is_named(message.attempt)
+
+
+def _names(meant: Attempt, message: WorkerMessage) -> bool:
+    """Tell whether a message names just this attempt, by its number."""
+    return message.attempt is not None and meant.is_named(message.attempt)
 
 
 def _may_be_older(meant: Attempt, event: WorkerReported) -> bool:
@@ -335,7 +337,7 @@ def _may_be_older(meant: Attempt, event: WorkerReported) -> bool:
     A task that was completed is not sent again; one that its worker wanted to be tried elsewhere is.
     """
     message = event.message
-    if not event.redelivered or message.attempt == meant.id:
+    if not event.redelivered or _names(meant, message):
         return False
     return message.task is None or message.verdict.retry
 

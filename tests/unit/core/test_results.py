@@ -285,3 +285,21 @@ def test_limits_of_their_own_over_a_restart() -> None:
     assert grid.wait(2).logged("WORKER_STALLED") == ["WORKER_STALLED|w|t|A"]
     grid = working(limits=Limits(time_limit=6.0)).restart().wait(3).say("w", "working", "A")
     assert grid.wait(4).logged("WORKER_STALLED") == ["WORKER_STALLED|w|t|A"]
+
+
+def test_a_crossing_heartbeat_does_not_regain_what_a_worker_did_not_want() -> None:
+    """It was on its way when the worker asked for another one."""
+    grid = Grid().on(FakeDatabase()).say("v", "idle").submit("B").say("v", "working", "B")
+    grid.say("w", "idle").submit("A").say("w", "working", "A")
+    grid.say("w", "task_complete", "A", verdict=RETRY).say("w", "working", "A")
+    assert grid.logged("TASK_REGAINED") == []
+    assert grid.waiting() == ["A"]
+
+
+def test_a_regained_task_is_known_by_its_old_number() -> None:
+    """Its worker knows no other: the first word of its end ends it, with its result."""
+    grid = working().wait(91).say("w", "working", attempt=1)
+    assert grid.logged("TASK_REGAINED") == ["TASK_REGAINED|t|A|w|2"]
+    grid.say("w", "ready", attempt=1, verdict=FAILED)
+    assert grid.logged("TASK_COMPLETED") == ["TASK_COMPLETED|t|A|w|2|failed|0.0"]
+    assert kept(grid) == ("failed", "3 of 40")
