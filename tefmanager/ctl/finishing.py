@@ -181,11 +181,8 @@ def _ended(guid: str, state: str, detail: Mapping[str, Any] | None) -> Ended:
     if detail is None:
         return Ended(guid, state)
     task = detail["task"]
-    attempt = next(
-        (each for each in detail["attempts"] if each["end"] == "completed"),
-        detail["attempts"][-1] if detail["attempts"] else {},
-    )
-    began = attempt.get("started") or attempt.get("dispatched")
+    attempt = next((each for each in detail["attempts"] if each["id"] == task["attempt"]), {})
+    began = task["started"] or task["dispatched"]
     ended = attempt.get("ended")
     return Ended(
         guid,
@@ -196,6 +193,6 @@ def _ended(guid: str, state: str, detail: Mapping[str, Any] | None) -> Ended:
         task["suite"],
         task["received"],
         task["attempts"],
-        attempt.get("worker"),
+        task["worker"],
         None if began is None or ended is None else max(0.0, ended - began),
     )

@@ -97,7 +97,7 @@ class Reader:
         if found:
             id, at, _, last = found[-1]
             following = Place(at, id) if last or len(found) == at_most else None
-        return PastPage(tuple(map(rows.past_row, tasks)), following)
+        return PastPage(tuple(map(rows.finished_row, tasks)), following)
 
     async def _index_for(self, wanted: PastFilter) -> str:
         """Return which index leads to the wanted tasks past the fewest others."""

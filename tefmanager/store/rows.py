@@ -150,26 +150,20 @@ def task_row(row: Sequence[Any]) -> TaskRow:
 
 
 def finished_row(row: Sequence[Any]) -> FinishedRow:
-    """Return the task from a row of ``load_history``, or of another query that reads tasks in history."""
+    """Return the task from a row of ``load_history`` or ``load_past``, with the attempt that ended it."""
     id, guid, task_type, priority, resources, suite, time_limit, received, attempts, *end = row
-    outcome, at, result, message = end
+    outcome, at, result, message, attempt, worker, dispatched, started = end
     spec = TaskSpec(id, guid, task_type, priority, tuple(resources), suite, time_limit, received)
+    ended_by = {"attempt": attempt, "worker": worker, "dispatched": dispatched, "started": started}
     found = None if result is None else Result(result)
-    return FinishedRow(TaskRow(spec, attempts=attempts), Outcome(outcome), at, found, message)
-
-
-def past_row(row: Sequence[Any]) -> FinishedRow:
-    """Return the task from a row of ``load_past``, with the attempt that ended it."""
-    *task, attempt, worker, dispatched, started = row
-    finished = finished_row(task)
-    at = {"attempt": attempt, "worker": worker, "dispatched": dispatched, "started": started}
-    return msgspec.structs.replace(finished, row=msgspec.structs.replace(finished.row, **at))
+    return FinishedRow(TaskRow(spec, attempts=attempts, **ended_by), Outcome(outcome), at, found, message)
 
 
 def dead_row(row: Sequence[Any]) -> DeadRow:
     """Return the task from a row of ``load_dead``."""
     *task, worker, end, _ = row
-    return DeadRow(finished_row((*task, None, None)), worker, None if end is None else _ENDS[end])
+    unread = (None,) * 6
+    return DeadRow(finished_row((*task, *unread)), worker, None if end is None else _ENDS[end])
 
 
 def stored_row(row: Sequence[Any]) -> Stored:

@@ -354,13 +354,9 @@ class FakeLeadership:
     async def history(self, guids: Sequence[str]) -> Sequence[FinishedRow]:
         """See `ILeadership.history`."""
         self._check()
-        found: dict[str, FinishedRow] = {}
-        for _, task in sorted(self._database.rows.history.items()):
-            if task.row.spec.guid in guids:
-                row = TaskRow(task.row.spec, attempts=task.row.attempts)
-                end = (task.outcome, task.finished_at, task.result, task.message)
-                found[row.spec.guid] = FinishedRow(row, *end)
-        return [row for _, row in sorted(found.items())]
+        rows = self._database.rows
+        last = {task.row.spec.guid: id for id, task in sorted(rows.history.items())}
+        return [_past(rows, last[guid]) for guid in sorted(last.keys() & guids)]
 
     async def suite_ends(self, suites: Sequence[str]) -> SuiteEnds:
         """See `ILeadership.suite_ends`."""

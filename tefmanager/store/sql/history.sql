@@ -4,14 +4,16 @@ select guid from unnest($1::text[]) as asked (guid)
 where exists (select from {t}history as h where h.guid = asked.guid);
 
 -- name: load_history
--- Read the tasks in history with the guids $1; only the last one of each guid.
+-- Read the tasks in history with the guids $1, as load_past does; only the last one of each guid.
 select
     h.id, h.guid, h.task_type, h.priority, h.resources, h.suite, h.time_limit, date_part('epoch', h.received),
-    h.attempts, h.outcome, date_part('epoch', h.finished_at), h.result, h.message
+    h.attempts, h.outcome, date_part('epoch', h.finished_at), h.result, h.message,
+    h.attempt, h.worker, date_part('epoch', a.dispatched), date_part('epoch', a.started)
 from (select distinct guid from unnest($1::text[]) as each (guid)) as asked
 cross join lateral (
     select * from {t}history as its where its.guid = asked.guid order by its.id desc limit 1
 ) as h
+left join {t}attempts as a on a.id = h.attempt
 order by h.guid;
 
 -- name: suite_ends
