@@ -181,9 +181,9 @@ def _ended(guid: str, state: str, detail: Mapping[str, Any] | None) -> Ended:
     if detail is None:
         return Ended(guid, state)
     task = detail["task"]
-    attempt = next((each for each in detail["attempts"] if each["id"] == task["attempt"]), {})
     began = task["started"] or task["dispatched"]
-    ended = attempt.get("ended")
+    ends = [each["ended"] for each in detail["attempts"] if each["id"] == task["attempt"]]
+    ended = ends[0] if ends else None
     return Ended(
         guid,
         state,

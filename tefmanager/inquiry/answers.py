@@ -128,8 +128,9 @@ class TaskInfo(Struct, frozen=True):
             tasks ``completed``, ``stopped`` or ``dead``.
         received: when it was received.
         attempts: number of attempts so far, including the present one.
-        attempt: number of the present attempt, as in lock keys, or None.
-        worker: the worker that has it, or will get it, or None.
+        attempt: number of the present attempt, as in lock keys, or None. Of a finished task, the attempt
+            that completed it, or the last one.
+        worker: the worker that has it, will get it or had that attempt, or None.
         dispatched, started: when it was sent, and when its worker said *working*, or None.
         finished: when it ended, or None.
         time_limit: seconds it may be *working*, or None for the manager's limit.
