@@ -130,7 +130,7 @@ class Reader:
             session.close()
             raise
         self._session = session
-        session.on_lost(lambda lost: self._leave())
+        session.on_lost(lambda lost: self._lost(session))
         return session
 
     def _stay(self) -> None:
@@ -140,6 +140,11 @@ class Reader:
     def _leave_later(self) -> None:
         if self._session is not None and not self._turn.locked:
             self._idle = self._clock.callLater(IDLE, self._leave)
+
+    def _lost(self, session: Session) -> None:
+        """Leave a session that was lost, unless another one has begun since."""
+        if self._session is session:
+            self._leave()
 
     def _leave(self) -> None:
         session, self._session = self._session, None
