@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar, cast
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosedByBroker
 from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
 from zope.interface import implementer
 
 from tefmanager.amqp.consumer import Consumer
@@ -105,10 +106,10 @@ class Twin(Protocol):
     def break_connections(self) -> None:
         """Break the connections of consumer and publisher."""
 
-    def block(self) -> None:
+    async def block(self) -> None:
         """Block the broker, and return when it accepts no more messages."""
 
-    def unblock(self) -> None:
+    async def unblock(self) -> None:
         """Let the broker accept messages again."""
 
 
@@ -173,10 +174,10 @@ class SimTwin:
     def break_connections(self) -> None:
         self._broker.break_links()
 
-    def block(self) -> None:
+    async def block(self) -> None:
         self._broker.block()
 
-    def unblock(self) -> None:
+    async def unblock(self) -> None:
         self._broker.unblock()
 
 
@@ -250,17 +251,21 @@ class RealTwin:
             if protocol is not None:
                 protocol.transport.abortConnection()
 
-    def block(self) -> None:
-        rabbitmqctl(self._services, "set_vm_memory_high_watermark", "absolute", "1")
+    async def block(self) -> None:
+        await self._control("set_vm_memory_high_watermark", "absolute", "1")
         # The command returns before all connections have been told.
-        told = any(self._states() <= {"blocking", "blocked"} for _ in range(60))
-        assert told, "the broker does not block"
+        for _ in range(60):
+            states = await self._control("list_connections", "state", "--no-table-headers")
+            if set(states.split()) <= {"blocking", "blocked"}:
+                return
+        raise AssertionError("the broker does not block")
 
-    def _states(self) -> set[str]:
-        return set(rabbitmqctl(self._services, "list_connections", "state", "--no-table-headers").split())
+    async def _control(self, *arguments: str) -> str:
+        """Run rabbitmqctl, which takes seconds: the reactor must answer heartbeats meanwhile."""
+        return await deferToThread(rabbitmqctl, self._services, *arguments)
 
-    def unblock(self) -> None:
-        rabbitmqctl(self._services, "set_vm_memory_high_watermark", "0.4")
+    async def unblock(self) -> None:
+        await self._control("set_vm_memory_high_watermark", "0.4")
 
     def clean(self) -> None:
         """Remove everything that was created."""

@@ -145,7 +145,7 @@ async def test_blocked(twin: Twin) -> None:
     twin.declare(twin.queue)
     twin.put(twin.queue, b"x")
     try:
-        twin.block()
+        await twin.block()
         # RabbitMQ blocks a connection when it publishes, and may take this one message still.
         sent = [later(twin.publisher.send(queue.encode(), Message(b"1")))]
         await twin.pause()
@@ -155,7 +155,7 @@ async def test_blocked(twin: Twin) -> None:
         assert not any(each.called for each in sent[1:])
         assert told == []
     finally:
-        twin.unblock()
+        await twin.unblock()
     await twin.until(lambda: all(each.called for each in sent))
     assert [await each for each in sent] == [CONFIRMED] * 3
     assert twin.take(queue) == [b"0", b"1", b"2", b"3"]

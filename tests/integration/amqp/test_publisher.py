@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError, gatherResults
+from twisted.internet.threads import deferToThread
 
 from tefmanager.amqp.codec import TableError
 from tefmanager.amqp.confirms import NACK
@@ -286,7 +287,7 @@ async def test_blocked(services: Services, unique: str) -> None:
             assert await publisher.send(unique.encode(), Message(b"0")) is CONFIRMED
             protocol = publisher._protocol
             assert protocol is not None
-            rabbitmqctl(services, "set_vm_memory_high_watermark", "absolute", "1")
+            await deferToThread(rabbitmqctl, services, "set_vm_memory_high_watermark", "absolute", "1")
             try:
                 first = later(publisher.send(unique.encode(), Message(b"1")))
                 await until(lambda: protocol.blocked)
@@ -296,7 +297,7 @@ async def test_blocked(services: Services, unique: str) -> None:
                 with pytest.raises(CancelledError):
                     await cancelled
             finally:
-                rabbitmqctl(services, "set_vm_memory_high_watermark", "0.4")
+                await deferToThread(rabbitmqctl, services, "set_vm_memory_high_watermark", "0.4")
             assert await gatherResults([first, *waiting]) == [CONFIRMED] * 3
             assert protocol.blocked is None
             assert states.count(LinkState.LOST) == 0
